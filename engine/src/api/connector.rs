@@ -1,0 +1,166 @@
+//! The configuration of a source, a sink, or both: what a spec says below the connector's name.
+
+use std::future::Future;
+
+use arrow::datatypes::SchemaRef;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::sink::BoxSink;
+use super::source::BoxSource;
+use crate::data::position::{Position, Split};
+use crate::diagnostic::{Problem, Problems};
+use crate::env::Env;
+
+/// The configuration of a source, a sink, or both. Its doc comments become the page of `bourn list NAME`, its fields
+/// the JSON Schema of the spec; give it `#[serde(deny_unknown_fields)]`, so that a slip in a key is an error.
+pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 'static {
+    /// The key in a spec.
+    const NAME: &'static str;
+
+    /// What it can do, as configured. The planner computes the delivery guarantee of each pair from it.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The schema of the rows that the source reads. May look at the input. Asked once, at planning.
+    ///
+    /// # Errors
+    /// When the configuration is at fault, or the input is not there.
+    fn schema(&self, context: &ConnectContext) -> impl Future<Output = Result<SchemaRef, Problems>> + Send {
+        let _ = context;
+        async { Err(Problem::new(format!("`{}` can't be a source", Self::NAME)).into()) }
+    }
+
+    /// The parts that lanes can read side by side. Asked once, at the start of a job.
+    ///
+    /// # Errors
+    /// When the input can't be listed.
+    fn splits(&self, context: &ConnectContext) -> impl Future<Output = crate::Result<Vec<Split>>> + Send {
+        let _ = context;
+        async { Ok(vec![Split::new(Self::NAME)]) }
+    }
+
+    /// A source for the splits of one lane, behind their positions.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn source(&self, context: SourceContext) -> impl Future<Output = crate::Result<BoxSource>> + Send {
+        let _ = context;
+        async { Err(crate::Error::unsupported(format!("`{}` can't be a source", Self::NAME))) }
+    }
+
+    /// Checks the configuration of a sink against the schema of the rows it will get; changes nothing.
+    ///
+    /// # Errors
+    /// When the configuration is at fault, or a column has a type that the sink can't take.
+    fn check_sink(
+        &self,
+        schema: &SchemaRef,
+        context: &ConnectContext,
+    ) -> impl Future<Output = Result<(), Problems>> + Send {
+        let _ = (schema, context);
+        async { Ok(()) }
+    }
+
+    /// A sink for one lane.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    fn sink(&self, context: SinkContext) -> impl Future<Output = crate::Result<BoxSink>> + Send {
+        let _ = context;
+        async { Err(crate::Error::unsupported(format!("`{}` can't be a sink", Self::NAME))) }
+    }
+}
+
+/// What a connector can do, as configured. `None` for a side that it does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// As a source.
+    pub source: Option<SourceCapabilities>,
+    /// As a sink.
+    pub sink: Option<Delivery>,
+}
+
+/// What a source can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceCapabilities {
+    /// What it can read again.
+    pub replay: Replay,
+    /// Whether its input ends.
+    pub finite: bool,
+}
+
+impl Capabilities {
+    /// A source and no sink.
+    pub fn source(replay: Replay, finite: bool) -> Self {
+        Self { source: Some(SourceCapabilities { replay, finite }), sink: None }
+    }
+
+    /// A sink and no source.
+    pub fn sink(delivery: Delivery) -> Self {
+        Self { source: None, sink: Some(delivery) }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and_sink(self, delivery: Delivery) -> Self {
+        Self { sink: Some(delivery), ..self }
+    }
+}
+
+/// What a source can read again after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Everything, from any position.
+    FromPosition,
+    /// What was not acknowledged.
+    Unacknowledged,
+    /// Nothing.
+    Nothing,
+}
+
+/// What a sink's epoch protocol gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Staged rows become visible once, by receipt.
+    Transactional,
+    /// Rows are visible at once; after a crash some may be there twice.
+    Plain,
+}
+
+/// What a connector may use at planning.
+#[derive(Clone, Debug)]
+pub struct ConnectContext {
+    /// The world.
+    pub env: Env,
+    /// The id of the source or sink in the spec.
+    pub id: String,
+}
+
+/// What a source is made with.
+#[derive(Clone, Debug)]
+pub struct SourceContext {
+    /// The world.
+    pub env: Env,
+    /// The id of the source in the spec.
+    pub id: String,
+    /// The splits of this lane; those with a position go on behind it.
+    pub splits: Vec<(Split, Option<Position>)>,
+    /// The schema that was planned.
+    pub schema: SchemaRef,
+}
+
+/// What a sink is made with.
+#[derive(Clone, Debug)]
+pub struct SinkContext {
+    /// The world.
+    pub env: Env,
+    /// The id of the sink in the spec.
+    pub id: String,
+    /// Which lane, from 0.
+    pub lane: usize,
+    /// Of how many.
+    pub lanes: usize,
+    /// The schema of the rows.
+    pub schema: SchemaRef,
+}

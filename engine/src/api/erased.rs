@@ -1,0 +1,150 @@
+//! Private object-safe twins of the public traits with `async fn`.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::call::{Call, CallContext, Reply};
+use super::connector::{Capabilities, ConnectContext, Connector, SinkContext, SourceContext};
+use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
+use super::source::{BoxSource, Chunk, Source};
+use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
+use crate::data::message::Epoch;
+use crate::data::position::Split;
+use crate::diagnostic::Problems;
+use crate::error::{Error, Result};
+
+pub trait ErasedCall: Send + Sync {
+    fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>>;
+    fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch>;
+}
+
+impl<C: Call> ErasedCall for C {
+    fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>> {
+        Call::call(self, rows, context).boxed()
+    }
+    fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
+        Call::failed(self, rows, error, context)
+    }
+}
+
+pub trait ErasedSource: Send {
+    fn read(&mut self) -> BoxFuture<'_, Result<Option<Chunk>>>;
+}
+
+impl<S: Source> ErasedSource for S {
+    fn read(&mut self) -> BoxFuture<'_, Result<Option<Chunk>>> {
+        Source::read(self).boxed()
+    }
+}
+
+pub trait ErasedSink: Send {
+    fn write<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<Written>>;
+    fn prepare(&mut self, epoch: Epoch) -> BoxFuture<'_, Result<Option<Receipt>>>;
+    fn commit<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Outcome>>;
+    fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>>;
+}
+
+impl<S: Sink> ErasedSink for S {
+    fn write<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<Written>> {
+        Sink::write(self, rows).boxed()
+    }
+    fn prepare(&mut self, epoch: Epoch) -> BoxFuture<'_, Result<Option<Receipt>>> {
+        Sink::prepare(self, epoch).boxed()
+    }
+    fn commit<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Outcome>> {
+        Sink::commit(self, receipt).boxed()
+    }
+    fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>> {
+        Sink::abort(self, receipt).boxed()
+    }
+}
+
+pub trait ErasedConnector: Send + Sync {
+    fn kind(&self) -> &'static str;
+    fn capabilities(&self) -> Capabilities;
+    fn schema<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>>;
+    fn splits<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>>;
+    fn source(&self, context: SourceContext) -> BoxFuture<'_, Result<BoxSource>>;
+    fn check_sink<'a>(
+        &'a self,
+        schema: &'a SchemaRef,
+        context: &'a ConnectContext,
+    ) -> BoxFuture<'a, Result<(), Problems>>;
+    fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>>;
+    fn describe(&self) -> serde_json::Value;
+}
+
+impl<C: Connector> ErasedConnector for C {
+    fn kind(&self) -> &'static str {
+        C::NAME
+    }
+    fn capabilities(&self) -> Capabilities {
+        Connector::capabilities(self)
+    }
+    fn schema<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>> {
+        Connector::schema(self, context).boxed()
+    }
+    fn splits<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>> {
+        Connector::splits(self, context).boxed()
+    }
+    fn source(&self, context: SourceContext) -> BoxFuture<'_, Result<BoxSource>> {
+        Connector::source(self, context).boxed()
+    }
+    fn check_sink<'a>(
+        &'a self,
+        schema: &'a SchemaRef,
+        context: &'a ConnectContext,
+    ) -> BoxFuture<'a, Result<(), Problems>> {
+        Connector::check_sink(self, schema, context).boxed()
+    }
+    fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
+        Connector::sink(self, context).boxed()
+    }
+    fn describe(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+pub trait ErasedStage: Send + Sync {
+    fn kind(&self) -> &'static str;
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems>;
+    fn port_schema(&self, port: &str, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems>;
+    fn distribution(&self) -> Distribution;
+    fn ports(&self) -> Vec<String>;
+    fn inputs(&self) -> Inputs;
+    fn cardinality(&self) -> Cardinality;
+    fn build(&self, context: &BuildContext) -> Result<Operator>;
+    fn describe(&self) -> serde_json::Value;
+}
+
+impl<C: StageConfig> ErasedStage for C {
+    fn kind(&self) -> &'static str {
+        C::NAME
+    }
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        StageConfig::schema(self, inputs)
+    }
+    fn port_schema(&self, port: &str, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        StageConfig::port_schema(self, port, inputs)
+    }
+    fn distribution(&self) -> Distribution {
+        StageConfig::distribution(self)
+    }
+    fn ports(&self) -> Vec<String> {
+        StageConfig::ports(self)
+    }
+    fn inputs(&self) -> Inputs {
+        StageConfig::inputs(self)
+    }
+    fn cardinality(&self) -> Cardinality {
+        StageConfig::cardinality(self)
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        StageConfig::build(self, context)
+    }
+    fn describe(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,25 @@
+//! What you implement: stages, joins, calls, sources, sinks, and the configurations that make them.
+
+pub mod call;
+pub mod connector;
+pub(crate) mod erased;
+pub mod join;
+pub mod limits;
+pub mod output;
+pub mod registry;
+pub mod sink;
+pub mod source;
+pub mod stage;
+pub mod stage_config;
+pub mod template;
+
+pub use call::{BoxCall, Call, CallContext, Reply, Usage};
+pub use connector::{Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext};
+pub use join::{BoxJoin, Join};
+pub use limits::{Limits, Order};
+pub use output::{Output, Rejected};
+pub use registry::Registry;
+pub use sink::{BoxSink, Outcome, Receipt, Sink, Written};
+pub use source::{Ack, BoxSource, Chunk, Source};
+pub use stage::{BoxStage, Progress, Stage};
+pub use stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};

@@ -1,0 +1,109 @@
+//! The stages and connectors that an engine knows, by the key in a spec.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::connector::Connector;
+use super::erased::{ErasedConnector, ErasedStage};
+use super::stage_config::StageConfig;
+use crate::error::{Error, Result};
+
+/// The configuration of a connector of any type.
+#[derive(Clone)]
+pub struct BoxConnector(pub(crate) Arc<dyn ErasedConnector>);
+
+impl BoxConnector {
+    /// Hands a configuration over to the engine.
+    pub fn new(connector: impl Connector) -> Self {
+        Self(Arc::new(connector))
+    }
+}
+
+/// The configuration of a stage of any type.
+#[derive(Clone)]
+pub struct BoxStageConfig(pub(crate) Arc<dyn ErasedStage>);
+
+impl BoxStageConfig {
+    /// Hands a configuration over to the engine.
+    pub fn new(config: impl StageConfig) -> Self {
+        Self(Arc::new(config))
+    }
+}
+
+/// A kind of stage or connector: what `bourn list` shows, and how its configuration is read.
+#[derive(Clone)]
+pub struct Entry<T> {
+    /// The key in a spec.
+    pub name: &'static str,
+    /// The JSON Schema of its configuration, with its doc comments as descriptions.
+    pub schema: Schema,
+    read: fn(Value) -> Result<T>,
+}
+
+impl<T> Entry<T> {
+    /// Reads a configuration that fits the schema.
+    ///
+    /// # Errors
+    /// When it does not fit after all.
+    pub fn read(&self, config: Value) -> Result<T> {
+        (self.read)(config)
+    }
+
+    /// The first sentence of its doc comment.
+    pub fn summary(&self) -> &str {
+        let text = self.schema.get("description").and_then(Value::as_str).unwrap_or_default();
+        text.split("\n\n").next().unwrap_or_default()
+    }
+}
+
+/// The stages and connectors that an engine knows. A value: two engines may know different ones.
+#[derive(Clone, Default)]
+pub struct Registry {
+    stages: BTreeMap<&'static str, Entry<BoxStageConfig>>,
+    connectors: BTreeMap<&'static str, Entry<BoxConnector>>,
+}
+
+impl Registry {
+    /// One that knows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a kind of stage, in place of one of the same name.
+    #[must_use]
+    pub fn stage<C: StageConfig>(mut self) -> Self {
+        let entry = Entry { name: C::NAME, schema: schema_of::<C>(), read: |v| Ok(BoxStageConfig::new(read::<C>(v)?)) };
+        self.stages.insert(C::NAME, entry);
+        self
+    }
+
+    /// Adds a kind of connector, in place of one of the same name.
+    #[must_use]
+    pub fn connector<C: Connector>(mut self) -> Self {
+        let entry = Entry { name: C::NAME, schema: schema_of::<C>(), read: |v| Ok(BoxConnector::new(read::<C>(v)?)) };
+        self.connectors.insert(C::NAME, entry);
+        self
+    }
+
+    /// The kinds of stages, by name.
+    pub fn stages(&self) -> &BTreeMap<&'static str, Entry<BoxStageConfig>> {
+        &self.stages
+    }
+
+    /// The kinds of connectors, by name.
+    pub fn connectors(&self) -> &BTreeMap<&'static str, Entry<BoxConnector>> {
+        &self.connectors
+    }
+}
+
+fn schema_of<C: JsonSchema>() -> Schema {
+    SchemaGenerator::default().into_root_schema_for::<C>()
+}
+
+fn read<C: DeserializeOwned>(config: Value) -> Result<C> {
+    serde_json::from_value(config).map_err(|e| Error::validation(e.to_string()))
+}

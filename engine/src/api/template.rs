@@ -1,0 +1,259 @@
+//! Text with `${...}` places that are filled from the columns of a row.
+
+use arrow::record_batch::RecordBatch;
+use serde_json::Value;
+
+use crate::data::json::cell_value;
+use crate::diagnostic::{Problem, did_you_mean};
+use crate::error::{Error, Result};
+
+/// Text with places such as `${user.name}` or `${items[0].id}`: a column, then a path into its value. `$${` stands for
+/// a plain `${`. Values are data: what is filled in is never read as a template again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Part {
+    Text(String),
+    Place(Reference),
+}
+
+/// A place in a template: a column and a path into its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The column, or the step of a workflow.
+    pub root: String,
+    /// The way into its value.
+    pub path: Vec<Segment>,
+    /// Where it stands in the template, in bytes, from `$` to `}`.
+    pub span: std::ops::Range<usize>,
+}
+
+/// One step into a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// The member of an object.
+    Member(String),
+    /// The element of a list, from 0.
+    Element(usize),
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// When a place has no end or is no path.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut at = 0;
+        while let Some(found) = text[at..].find("${") {
+            let start = at + found;
+            if text[at..start].ends_with('$') {
+                literal.push_str(&text[at..start - 1]);
+                literal.push_str("${");
+                at = start + 2;
+                continue;
+            }
+            literal.push_str(&text[at..start]);
+            let end = text[start..].find('}').map(|e| start + e);
+            let end = end.ok_or_else(|| {
+                Problem::new("`${` without its `}`").part(start..text.len()).help("write `$${` for a plain `${`")
+            })?;
+            let (root, path) = parse_path(text[start + 2..end].trim()).map_err(|message| {
+                Problem::new(message)
+                    .part(start..end + 1)
+                    .help("a place is a name and a path, as in `${step.results.items[0]}`")
+            })?;
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(Part::Place(Reference { root, path, span: start..end + 1 }));
+            at = end + 1;
+        }
+        literal.push_str(&text[at..]);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Self { parts })
+    }
+
+    /// Its places, in order.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.parts.iter().filter_map(|p| match p {
+            Part::Place(r) => Some(r),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// Checks that every place names one of the columns.
+    ///
+    /// # Errors
+    /// One problem for each that does not.
+    pub fn check<'a>(&self, columns: impl IntoIterator<Item = &'a str> + Clone) -> Vec<Problem> {
+        let unknown = self.references().filter(|r| !columns.clone().into_iter().any(|c| c == r.root));
+        unknown
+            .map(|r| {
+                let known: Vec<_> = columns.clone().into_iter().collect();
+                let problem = Problem::new(format!("unknown name `{}`", r.root))
+                    .part(r.span.clone())
+                    .label(format!("there is: {}", known.join(", ")));
+                match did_you_mean(&r.root, known) {
+                    Some(help) => problem.help(help),
+                    None => problem,
+                }
+            })
+            .collect()
+    }
+
+    /// The text for one row: texts as they are, other values as JSON.
+    ///
+    /// # Errors
+    /// When a place has no value in this row.
+    pub fn render(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Place(reference) => match reference.value(rows, row)? {
+                    Value::String(s) => text.push_str(&s),
+                    other => text.push_str(&other.to_string()),
+                },
+            }
+        }
+        Ok(text)
+    }
+
+    /// The value for one row: that of the place when the template is one place and nothing else, a text otherwise.
+    ///
+    /// # Errors
+    /// When a place has no value in this row.
+    pub fn value(&self, rows: &RecordBatch, row: usize) -> Result<Value> {
+        match self.parts.as_slice() {
+            [Part::Place(reference)] => reference.value(rows, row),
+            _ => Ok(Value::String(self.render(rows, row)?)),
+        }
+    }
+}
+
+impl Reference {
+    /// The value in one row.
+    ///
+    /// # Errors
+    /// When the row has none there.
+    pub fn value(&self, rows: &RecordBatch, row: usize) -> Result<Value> {
+        let missing = |at: String| Error::validation(format!("`${{{self}}}` has no value: {at}")).at_row(row);
+        let schema = rows.schema_ref();
+        let index = schema.index_of(&self.root).map_err(|_| missing(format!("there is no column `{}`", self.root)))?;
+        let mut value = cell_value(rows.column(index), schema.field(index), row)?;
+        for segment in &self.path {
+            let inner = match segment {
+                Segment::Member(name) => value.get_mut(name),
+                Segment::Element(index) => value.get_mut(index),
+            };
+            value = match inner {
+                Some(inner) => inner.take(),
+                None => return Err(missing(format!("no `{segment}` in {}", kind_of(&value)))),
+            };
+        }
+        Ok(value)
+    }
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.root)?;
+        self.path.iter().try_for_each(|s| write!(f, "{}{s}", if matches!(s, Segment::Member(_)) { "." } else { "" }))
+    }
+}
+
+impl std::fmt::Display for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(name) => f.write_str(name),
+            Self::Element(index) => write!(f, "[{index}]"),
+        }
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object without it",
+    }
+}
+
+/// `name(.name | [number])*`
+fn parse_path(text: &str) -> Result<(String, Vec<Segment>), String> {
+    let is_name = |s: &str| {
+        !s.is_empty()
+            && s.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+            && !s.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let wrong = || format!("`{text}` is no path");
+    let mut segments = Vec::new();
+    for piece in text.split('.') {
+        let (name, mut rest) = piece.split_at(piece.find('[').unwrap_or(piece.len()));
+        if !is_name(name) {
+            return Err(wrong());
+        }
+        segments.push(Segment::Member(name.to_owned()));
+        while let Some(inner) = rest.strip_prefix('[') {
+            let (index, after) = inner.split_once(']').ok_or_else(wrong)?;
+            segments.push(Segment::Element(index.trim().parse().map_err(|_| wrong())?));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err(wrong());
+        }
+    }
+    match segments.remove(0) {
+        Segment::Member(root) => Ok((root, segments)),
+        Segment::Element(_) => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::columns::json_field;
+    use arrow::array::StringArray;
+    use arrow::datatypes::Schema;
+    use std::sync::Arc;
+
+    fn rows(document: &str) -> RecordBatch {
+        let schema = Arc::new(Schema::new(vec![json_field("a")]));
+        RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec![document]))]).unwrap()
+    }
+
+    #[test]
+    fn places_are_filled_once_and_values_stay_data() {
+        let rows = rows(r#"{"results": "say ${a.b} }", "list": [{"n": 7}]}"#);
+        let render = |t: &str| Template::parse(t).unwrap().render(&rows, 0).map_err(|e| e.to_string());
+        assert_eq!(render("x ${a.results}!"), Ok("x say ${a.b} }!".into()));
+        assert_eq!(render("${ a.list[0].n } of $${a}"), Ok("7 of ${a}".into()));
+        assert_eq!(render("${a.list}"), Ok(r#"[{"n":7}]"#.into()));
+        assert!(render("${a.results.x}").unwrap_err().contains("`${a.results.x}` has no value: no `x` in a text"));
+    }
+
+    #[test]
+    fn a_template_of_one_place_keeps_the_type() {
+        let rows = rows(r#"{"n": 7}"#);
+        assert_eq!(Template::parse("${a.n}").unwrap().value(&rows, 0).unwrap(), 7);
+        assert_eq!(Template::parse("${a.n}.").unwrap().value(&rows, 0).unwrap(), "7.");
+    }
+
+    #[test]
+    fn a_bad_place_is_a_problem_that_points_at_it() {
+        assert_eq!(Template::parse("ab ${c").unwrap_err().part, Some(3..6));
+        assert_eq!(Template::parse("ab ${1 + 2}").unwrap_err().part, Some(3..11));
+        let problems = Template::parse("${stepp.x}").unwrap().check(["step", "other"]);
+        assert_eq!(problems[0].help.as_deref(), Some("did you mean `step`?"));
+    }
+}

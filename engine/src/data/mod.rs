@@ -1,0 +1,8 @@
+//! What flows: messages, records, positions, and the columns that the engine reserves.
+
+pub mod columns;
+pub mod json;
+pub mod message;
+pub mod position;
+pub mod records;
+pub mod units;

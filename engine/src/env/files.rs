@@ -1,0 +1,67 @@
+//! The file system as the engine sees it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Result;
+
+/// The file system. Paths are relative to the working folder. Calls block for as long as the disk takes.
+pub trait Files: Send + Sync {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it.
+    fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>>;
+    /// Creates a file for writing, empties one that is there, and makes its folder.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it.
+    fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>>;
+    /// Renames a file, in place of one that is there.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it.
+    fn remove(&self, path: &Path) -> Result<()>;
+    /// The files that match a pattern with `*`, `?`, `[…]` and `**`, sorted by name. A path without any of these is
+    /// itself, whether it exists or not.
+    ///
+    /// # Errors
+    /// When the pattern is none, or a folder can't be read.
+    fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>>;
+}
+
+/// An open file that is read at any place, by many at once.
+pub trait ReadFile: Send + Sync {
+    /// Its length now, in bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn len(&self) -> io::Result<u64>;
+    /// Fills `buffer` from `offset` on; returns how many bytes, 0 at the end.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Whether it holds nothing.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// A file that is written from its beginning.
+pub trait WriteFile: Write + Send {
+    /// Returns when everything written is on the disk (fsync).
+    ///
+    /// # Errors
+    /// What the file system says. The file must not be trusted any more, and the call not be tried again.
+    fn sync(&mut self) -> io::Result<()>;
+}

@@ -1,0 +1,84 @@
+//! The Rust API: nodes added one by one, each reading the one before it unless it says otherwise.
+
+use super::logical::{Graph, Input, Node, OnError, Options, Role};
+use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::api::{Connector, StageConfig};
+
+impl Graph {
+    /// An empty graph for a job of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), nodes: Vec::new(), options: Options::default() }
+    }
+
+    /// Adds a source.
+    pub fn source(&mut self, id: impl Into<String>, connector: impl Connector) -> NodeBuilder<'_> {
+        self.add(id, Role::Source(BoxConnector::new(connector)))
+    }
+
+    /// Adds a stage that reads the node before it.
+    pub fn stage(&mut self, id: impl Into<String>, config: impl StageConfig) -> NodeBuilder<'_> {
+        self.add(id, Role::Stage(BoxStageConfig::new(config)))
+    }
+
+    /// Adds a sink that reads the node before it.
+    pub fn sink(&mut self, id: impl Into<String>, connector: impl Connector) -> NodeBuilder<'_> {
+        self.add(id, Role::Sink(BoxConnector::new(connector)))
+    }
+
+    /// Adds the sink that gets the rows that failed, and sends them there.
+    pub fn dead_letters(&mut self, id: impl Into<String>, connector: impl Connector) -> NodeBuilder<'_> {
+        let id = id.into();
+        self.options.on_error = OnError::DeadLetter;
+        self.options.dead_letters = Some(id.clone());
+        self.add(id, Role::Sink(BoxConnector::new(connector))).from::<&str>([])
+    }
+
+    /// Adds a node of any role.
+    pub fn add(&mut self, id: impl Into<String>, role: Role) -> NodeBuilder<'_> {
+        let before = self.nodes.iter().rev().find(|n| !matches!(n.role, Role::Sink(_)));
+        let inputs = match role {
+            Role::Source(_) => Vec::new(),
+            _ => before.map(|n| Input { node: n.id.clone(), port: None }).into_iter().collect(),
+        };
+        self.nodes.push(Node {
+            id: id.into(),
+            role,
+            inputs,
+            on_error: None,
+            lanes: None,
+            admission: None,
+            path: Vec::new(),
+        });
+        let last = self.nodes.len() - 1;
+        NodeBuilder(&mut self.nodes[last])
+    }
+}
+
+/// Says more of the node that was added last.
+pub struct NodeBuilder<'a>(&'a mut Node);
+
+impl NodeBuilder<'_> {
+    /// Reads these nodes (`stage`) or ports (`stage.port`) instead of the node before it.
+    pub fn from<I: Into<Input>>(self, inputs: impl IntoIterator<Item = I>) -> Self {
+        self.0.inputs = inputs.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Runs so many parallel copies.
+    pub fn lanes(self, lanes: usize) -> Self {
+        self.0.lanes = Some(lanes);
+        self
+    }
+
+    /// Says what happens to rows that fail here.
+    pub fn on_error(self, policy: OnError) -> Self {
+        self.0.on_error = Some(policy);
+        self
+    }
+
+    /// For a source: at most so many rows under way at once between here and the end of the graph.
+    pub fn admission(self, rows: usize) -> Self {
+        self.0.admission = Some(rows);
+        self
+    }
+}

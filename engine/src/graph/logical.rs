@@ -1,0 +1,127 @@
+//! Nodes and how they are joined: plain data, in the order they were declared.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::diagnostic::Key;
+
+/// A pipeline or a workflow as nodes and edges. Made by [`Graph::new`] and the builder, or compiled from a spec.
+#[derive(Clone)]
+pub struct Graph {
+    /// The name of the job: the label `pipeline` of its metrics.
+    pub name: String,
+    /// The nodes; ids are unique.
+    pub nodes: Vec<Node>,
+    /// What holds for the whole job.
+    pub options: Options,
+}
+
+/// A source, stage or sink.
+#[derive(Clone)]
+pub struct Node {
+    /// Its handle in metrics, logs, dead letters and checkpoints. Stable: state is found by it.
+    pub id: String,
+    /// What it is.
+    pub role: Role,
+    /// What it reads; none for a source.
+    pub inputs: Vec<Input>,
+    /// What happens to a row that fails here, if not what the job says.
+    pub on_error: Option<OnError>,
+    /// How many parallel copies; one if it does not say.
+    pub lanes: Option<usize>,
+    /// For a source: how many rows may be under way at once between here and the end of the graph.
+    pub admission: Option<usize>,
+    /// Where its configuration stands in the spec, for diagnostics; empty for the Rust API.
+    pub path: Vec<Key>,
+}
+
+/// What a node is.
+#[derive(Clone)]
+pub enum Role {
+    /// It reads.
+    Source(BoxConnector),
+    /// It transforms.
+    Stage(BoxStageConfig),
+    /// It writes.
+    Sink(BoxConnector),
+}
+
+/// One edge into a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The id of the node that is read.
+    pub node: String,
+    /// The port, or none for the main one.
+    pub port: Option<String>,
+}
+
+impl From<&str> for Input {
+    /// `stage` or `stage.port`.
+    fn from(text: &str) -> Self {
+        match text.split_once('.') {
+            Some((node, port)) => Self { node: node.into(), port: Some(port.into()) },
+            None => Self { node: text.into(), port: None },
+        }
+    }
+}
+
+/// What happens to a row that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The job ends.
+    #[default]
+    Fail,
+    /// It is dropped and counted.
+    Drop,
+    /// It goes to the sink of the dead letters, with its reason.
+    DeadLetter,
+}
+
+/// What holds for the whole job.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// For nodes that do not say.
+    pub on_error: OnError,
+    /// The id of the sink that gets the dead letters; it has no inputs of its own.
+    pub dead_letters: Option<String>,
+    /// How often an epoch ends. `None` leaves it to the planner: by what the sources need.
+    pub epoch_every: Option<Duration>,
+    /// Bytes for edges and state together.
+    pub memory: u64,
+    /// Rows that an edge holds; `None` leaves it to the planner. Tests of the runtime set 1.
+    pub edge_rows: Option<usize>,
+    /// Whether model calls go to the mock model in the process.
+    pub mock: bool,
+    /// Whether neighbouring stages may share a task.
+    pub fuse: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            on_error: OnError::Fail,
+            dead_letters: None,
+            epoch_every: None,
+            memory: 512 << 20,
+            edge_rows: None,
+            mock: false,
+            fuse: true,
+        }
+    }
+}
+
+impl Graph {
+    /// The node with this id.
+    pub fn node(&self, id: &str) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.id == id)
+    }
+
+    /// What a node's failing rows meet.
+    pub fn on_error(&self, node: &Node) -> OnError {
+        node.on_error.unwrap_or(self.options.on_error)
+    }
+}

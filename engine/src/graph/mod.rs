@@ -1,0 +1,7 @@
+//! The graph that a spec or the Rust API describes, before planning.
+
+pub mod builder;
+pub mod logical;
+
+pub use builder::NodeBuilder;
+pub use logical::{Graph, Input, Node, OnError, Options, Role};

@@ -1,0 +1,14 @@
+//! Bourn's engine: a spec becomes a graph, the graph a plan, the plan tasks joined by bounded channels that carry Arrow batches.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod data;
+pub mod diagnostic;
+pub mod env;
+pub mod error;
+pub mod graph;
+pub mod metrics;
+pub mod state;
+pub mod time;
+
+pub use error::{Error, Kind, Result, Retry};

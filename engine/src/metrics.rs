@@ -1,0 +1,1 @@
+//! Counters of stages, edges and jobs.

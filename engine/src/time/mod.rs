@@ -1,0 +1,6 @@
+//! Event time and its bounds.
+
+pub mod timestamp;
+pub mod watermark;
+
+pub use timestamp::Timestamp;
