@@ -7,6 +7,8 @@ pub mod diagnostic;
 pub mod env;
 pub mod error;
 pub mod graph;
+pub mod plan;
+pub mod call;
 pub mod metrics;
 pub mod state;
 pub mod time;

@@ -1,1 +1,202 @@
-//! Counters of stages, edges and jobs.
+//! Counters of stages, edges and jobs: kept here, shown by the command line, published to a recorder on demand.
+
+pub mod histogram;
+pub mod publish;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+pub use histogram::{Histogram, LocalHistogram};
+pub use publish::publish;
+
+/// What one lane of one stage, source or sink has done so far. Written by its task alone, read by anyone.
+#[derive(Debug, Default)]
+pub struct StageStats {
+    /// Rows that entered; for a source, rows that it read, the unreadable ones included.
+    pub rows_in: AtomicU64,
+    /// Rows that left by all ports.
+    pub rows_out: AtomicU64,
+    /// Rows that failed here.
+    pub rows_rejected: AtomicU64,
+    /// Rows that came too late.
+    pub rows_late: AtomicU64,
+    /// Rows dropped on purpose.
+    pub rows_filtered: AtomicU64,
+    /// Rows held back now.
+    pub rows_held: AtomicU64,
+    /// Bytes that entered, as held in memory.
+    pub bytes_in: AtomicU64,
+    /// Bytes that left, as held in memory.
+    pub bytes_out: AtomicU64,
+    /// Nanoseconds of work.
+    pub busy: AtomicU64,
+    /// Nanoseconds without input.
+    pub idle: AtomicU64,
+    /// Nanoseconds in which a full edge behind it held it up.
+    pub backpressured: AtomicU64,
+    /// Nanoseconds in which something outside held it up: an input, an answer, a disk.
+    pub waiting: AtomicU64,
+    /// Nanoseconds that a batch took.
+    pub latency: Histogram,
+    /// Requests tried again.
+    pub retries: AtomicU64,
+}
+
+/// The counts of a task between two looks, without atomics: added to the shared ones when the task waits.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// As in [`StageStats`].
+    pub rows_in: u64,
+    /// As in [`StageStats`].
+    pub rows_out: u64,
+    /// As in [`StageStats`].
+    pub rows_rejected: u64,
+    /// As in [`StageStats`].
+    pub rows_late: u64,
+    /// As in [`StageStats`].
+    pub rows_filtered: u64,
+    /// As in [`StageStats`].
+    pub bytes_in: u64,
+    /// As in [`StageStats`].
+    pub bytes_out: u64,
+    /// As in [`StageStats`].
+    pub busy: u64,
+    /// As in [`StageStats`].
+    pub latency: LocalHistogram,
+}
+
+impl Tally {
+    /// Notes one batch's time.
+    pub fn batch(&mut self, took: Duration) {
+        let nanos = nanos(took);
+        self.busy += nanos;
+        self.latency.record(nanos);
+    }
+
+    /// Adds the counts to the shared ones and starts anew.
+    pub fn flush(&mut self, to: &StageStats) {
+        let pairs = [
+            (&mut self.rows_in, &to.rows_in),
+            (&mut self.rows_out, &to.rows_out),
+            (&mut self.rows_rejected, &to.rows_rejected),
+            (&mut self.rows_late, &to.rows_late),
+            (&mut self.rows_filtered, &to.rows_filtered),
+            (&mut self.bytes_in, &to.bytes_in),
+            (&mut self.bytes_out, &to.bytes_out),
+            (&mut self.busy, &to.busy),
+        ];
+        for (from, to) in pairs {
+            if *from != 0 {
+                to.fetch_add(std::mem::take(from), Relaxed);
+            }
+        }
+        self.latency.flush(&to.latency);
+    }
+}
+
+/// A duration as the counters keep it.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a channel holds now.
+#[derive(Debug, Default)]
+pub struct EdgeStats {
+    /// Rows queued.
+    pub queued_rows: AtomicI64,
+    /// Bytes queued.
+    pub queued_bytes: AtomicI64,
+    /// Bytes reserved for it at planning.
+    pub capacity_bytes: u64,
+}
+
+/// The counters of a stage's lane, with what they are labelled by.
+#[derive(Clone, Debug)]
+pub struct StageEntry {
+    /// The id in the spec.
+    pub stage: Arc<str>,
+    /// `source`, `sink`, or the stage's kind.
+    pub kind: &'static str,
+    /// The role, for tables.
+    pub role: StageRole,
+    /// Which lane.
+    pub lane: usize,
+    /// The counters.
+    pub stats: Arc<StageStats>,
+}
+
+/// What a counted thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageRole {
+    /// It reads.
+    Source,
+    /// It transforms.
+    Stage,
+    /// It writes.
+    Sink,
+}
+
+/// The counters of a channel, with what they are labelled by.
+#[derive(Clone, Debug)]
+pub struct EdgeEntry {
+    /// The stage that reads it.
+    pub stage: Arc<str>,
+    /// The lane that reads it.
+    pub lane: usize,
+    /// The counters.
+    pub stats: Arc<EdgeStats>,
+}
+
+/// The counters of a job.
+#[derive(Debug, Default)]
+pub struct JobStats {
+    /// The name of the job: the label `pipeline`.
+    pub pipeline: String,
+    /// Every lane of every source, stage and sink, in the order of the plan.
+    pub stages: Vec<StageEntry>,
+    /// Every channel.
+    pub edges: Vec<EdgeEntry>,
+    /// Nanoseconds from reading a row to writing it, per batch.
+    pub latency: Histogram,
+    /// How much of the finite inputs has been read, in the sources' own units.
+    pub input_done: AtomicU64,
+    /// How much there is to read; 0 when it is not known.
+    pub input_total: AtomicU64,
+    /// Epochs committed.
+    pub epochs: AtomicU64,
+    /// Nanoseconds that epochs took, from the barrier to the commit.
+    pub epoch_duration: Histogram,
+}
+
+impl JobStats {
+    /// The sum of one counter over the lanes of a stage.
+    pub fn total(&self, stage: &str, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
+        self.stages.iter().filter(|s| &*s.stage == stage).map(|s| counter(&s.stats).load(Relaxed)).sum()
+    }
+
+    /// Rows that the sources have read.
+    pub fn rows_read(&self) -> u64 {
+        self.sum(StageRole::Source, |s| &s.rows_out)
+    }
+
+    /// Rows that the sinks have written.
+    pub fn rows_written(&self) -> u64 {
+        self.sum(StageRole::Sink, |s| &s.rows_out)
+    }
+
+    fn sum(&self, role: StageRole, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
+        self.stages.iter().filter(|s| s.role == role).map(|s| counter(&s.stats).load(Relaxed)).sum()
+    }
+
+    /// The ids of the stages in order, each once.
+    pub fn stage_ids(&self) -> Vec<Arc<str>> {
+        let mut ids: Vec<Arc<str>> = Vec::new();
+        for entry in &self.stages {
+            if !ids.contains(&entry.stage) {
+                ids.push(entry.stage.clone());
+            }
+        }
+        ids
+    }
+}

@@ -1,6 +1,7 @@
 //! The graph that a spec or the Rust API describes, before planning.
 
 pub mod builder;
+pub mod validate;
 pub mod logical;
 
 pub use builder::NodeBuilder;

@@ -1,0 +1,66 @@
+//! Tries again what may pass later.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use backon::{BackoffBuilder, ExponentialBuilder};
+
+use crate::api::limits::Retries;
+use crate::api::{Call, CallContext, Reply};
+use crate::error::{Error, Result, Retry as Hint};
+use crate::metrics::StageStats;
+
+/// Tries again after transient errors: capped exponential backoff with jitter (`backon`), never sooner than the other
+/// side asked.
+pub struct Retry<C> {
+    /// What is tried.
+    pub inner: C,
+    /// How often and when.
+    pub policy: Retries,
+    /// Where tries are counted.
+    pub stats: Arc<StageStats>,
+}
+
+/// The waits between attempts, without the first.
+pub fn waits(policy: &Retries, seed: u64) -> impl Iterator<Item = Duration> + Send + 'static {
+    let builder = ExponentialBuilder::default()
+        .with_min_delay(policy.initial_interval.0)
+        .with_max_delay(policy.max_interval.0)
+        .with_factor(policy.backoff_coefficient)
+        .with_max_times(policy.max_attempts.saturating_sub(1) as usize)
+        .with_jitter_seed(seed);
+    if policy.jitter { builder.with_jitter().build() } else { builder.build() }
+}
+
+/// Whether an error may be tried again under a policy.
+pub fn retryable(error: &Error, policy: &Retries) -> bool {
+    error.retry() != Hint::Never && !policy.non_retryable.iter().any(|class| class == error.class())
+}
+
+impl<C: Call> Call for Retry<C> {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        let mut waits = waits(&self.policy, context.env.random());
+        let mut context = context.clone();
+        loop {
+            let error = match self.inner.call(rows.clone(), &context).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let wait = if retryable(&error, &self.policy) { waits.next() } else { None };
+            let Some(wait) = wait else {
+                let attempts = context.attempt;
+                return Err(if attempts > 1 { error.context(format!("after {attempts} attempts")) } else { error });
+            };
+            self.stats.retries.fetch_add(1, Relaxed);
+            let asked = if let Hint::After(asked) = error.retry() { asked } else { Duration::ZERO };
+            context.env.sleep(wait.max(asked)).await;
+            context.attempt += 1;
+        }
+    }
+
+    fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
+        self.inner.failed(rows, error, context)
+    }
+}

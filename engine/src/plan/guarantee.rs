@@ -1,0 +1,112 @@
+//! The delivery guarantee of each pair of source and sink, and how often epochs must end for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{DEAD_LETTERS, Plan};
+use crate::api::{Delivery, Replay};
+use crate::graph::Role;
+
+/// What a crash of our process or host does to the rows of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Some may be lost.
+    AtMostOnce,
+    /// None is lost, some may come twice.
+    AtLeastOnce,
+    /// Each is seen once.
+    ExactlyOnce,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AtMostOnce => "at most once",
+            Self::AtLeastOnce => "at least once",
+            Self::ExactlyOnce => "exactly once",
+        })
+    }
+}
+
+/// What a pair of source and sink delivers, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarantee {
+    /// The id of the source.
+    pub source: String,
+    /// The id of the sink.
+    pub sink: String,
+    /// What it delivers.
+    pub level: Level,
+    /// Why not more.
+    pub reason: &'static str,
+}
+
+/// Computes the guarantee of each pair that a path joins. The weaker side decides.
+pub fn compute(plan: &Plan) -> Vec<Guarantee> {
+    let mut found = Vec::new();
+    for (s, source) in plan.nodes.iter().enumerate() {
+        let Role::Source(connector) = &source.role else { continue };
+        let Some(reads) = connector.0.capabilities().source else { continue };
+        let reached = reached_from(plan, s);
+        for (n, sink) in plan.nodes.iter().enumerate().filter(|(n, _)| reached[*n]) {
+            let Role::Sink(connector) = &sink.role else { continue };
+            let Some(writes) = connector.0.capabilities().sink else { continue };
+            let _ = n;
+            let (level, reason) = pair(reads.replay, writes);
+            found.push(Guarantee { source: source.id.to_string(), sink: sink.id.to_string(), level, reason });
+        }
+    }
+    found
+}
+
+/// The guarantee of a source that can read so much again, into a sink that takes rows so.
+fn pair(replay: Replay, delivery: Delivery) -> (Level, &'static str) {
+    match (replay, delivery) {
+        (Replay::Nothing, _) => (Level::AtMostOnce, "the source can't read again what was under way"),
+        (Replay::FromPosition, Delivery::Transactional) => (Level::ExactlyOnce, "the source replays, the sink commits by epoch"),
+        (Replay::FromPosition, Delivery::Plain) => (Level::AtLeastOnce, "the sink's rows are visible before their epoch ends; a run that was cut off starts anew"),
+        (Replay::Unacknowledged, _) => (Level::AtLeastOnce, "the source sends again what was not acknowledged"),
+    }
+}
+
+/// How often an epoch ends beside the last one: as the job says; often enough for sources that wait for acks; every
+/// second for inputs without an end, so that their sinks are flushed; never for finite ones.
+pub fn epochs(plan: &Plan) -> Option<Duration> {
+    let mut sources = plan.nodes.iter().filter_map(|n| match &n.role {
+        Role::Source(c) => c.0.capabilities().source,
+        _ => None,
+    });
+    let by_need = || {
+        let all: Vec<_> = sources.by_ref().collect();
+        if all.iter().any(|s| s.replay == Replay::Unacknowledged) {
+            return Some(Duration::from_millis(200));
+        }
+        all.iter().any(|s| !s.finite).then_some(Duration::from_secs(1))
+    };
+    plan.options.epoch_every.or_else(by_need)
+}
+
+fn reached_from(plan: &Plan, start: usize) -> Vec<bool> {
+    let mut reached = vec![false; plan.nodes.len()];
+    reached[start] = true;
+    // Nodes stand behind what they read, so one pass in order suffices, but for the dead letters' sink.
+    for _ in 0..2 {
+        for e in &plan.edges {
+            reached[e.to] |= reached[e.from] && (e.port != DEAD_LETTERS || e.from != e.to);
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weaker_side_decides() {
+        assert_eq!(pair(Replay::FromPosition, Delivery::Transactional).0, Level::ExactlyOnce);
+        assert_eq!(pair(Replay::FromPosition, Delivery::Plain).0, Level::AtLeastOnce);
+        assert_eq!(pair(Replay::Unacknowledged, Delivery::Transactional).0, Level::AtLeastOnce);
+        assert_eq!(pair(Replay::Nothing, Delivery::Transactional).0, Level::AtMostOnce);
+    }
+}

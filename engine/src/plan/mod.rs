@@ -1,0 +1,160 @@
+//! From a graph to tasks and channels: passes over plain data, each a file with a text form.
+
+pub mod resolve;
+pub mod schemas;
+pub mod operators;
+pub mod guarantee;
+pub mod distribute;
+pub mod reserve;
+pub mod fuse;
+pub mod physical;
+pub mod explain;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::api::{Cardinality, Limits};
+use crate::diagnostic::{Key, Problem, Problems};
+use crate::env::Env;
+use crate::graph::{Graph, OnError, Options, Role};
+
+pub use guarantee::{Guarantee, Level};
+pub use physical::{Channel, Outlet, Task, TaskKind};
+
+/// A job that can be started: nodes with their schemas, lanes and exchanges, and the tasks and channels made of them.
+#[derive(Clone)]
+pub struct Plan {
+    /// The name of the job.
+    pub name: String,
+    /// What holds for the whole job.
+    pub options: Options,
+    /// The nodes, each behind what it reads.
+    pub nodes: Vec<PlannedNode>,
+    /// The edges between them.
+    pub edges: Vec<PlannedEdge>,
+    /// What each pair of source and sink delivers.
+    pub guarantees: Vec<Guarantee>,
+    /// How often an epoch ends beside the last one.
+    pub epoch_every: Option<Duration>,
+    /// Runs of nodes that share a task, as indices into `nodes`.
+    pub chains: Vec<Vec<usize>>,
+    /// One per lane of each source, chain, call and sink.
+    pub tasks: Vec<Task>,
+}
+
+/// A node with what planning found out about it.
+#[derive(Clone)]
+pub struct PlannedNode {
+    /// Its id.
+    pub id: Arc<str>,
+    /// What it is.
+    pub role: Role,
+    /// The schema of each input.
+    pub inputs: Vec<SchemaRef>,
+    /// The schema of each port; the main one first, empty for a sink.
+    pub outputs: Vec<SchemaRef>,
+    /// The names of the ports beside the main one.
+    pub ports: Vec<String>,
+    /// What runs it.
+    pub operator: OperatorKind,
+    /// How many parallel copies.
+    pub lanes: usize,
+    /// What happens to a row that fails.
+    pub on_error: OnError,
+    /// For a source: how many rows may be under way at once.
+    pub admission: Option<usize>,
+    /// How many rows leave for one that enters.
+    pub cardinality: Cardinality,
+    /// Where its configuration stands in the spec; its id when it was made in Rust.
+    pub path: Vec<Key>,
+}
+
+impl PlannedNode {
+    /// The problem, placed below this node's configuration.
+    fn place(&self, problem: Problem) -> Problem {
+        self.path.iter().rev().fold(problem, |p, key| p.under(key.clone()))
+    }
+}
+
+/// What runs a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OperatorKind {
+    /// A source task.
+    Source,
+    /// A synchronous stage.
+    Stage,
+    /// A stage with two inputs.
+    Join,
+    /// Requests within limits.
+    Call(Limits),
+    /// A sink task.
+    Sink,
+}
+
+/// An edge between two nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedEdge {
+    /// The node that writes, as an index into the nodes.
+    pub from: usize,
+    /// Its port: 0 is the main one; [`DEAD_LETTERS`] that of the rejected rows.
+    pub port: usize,
+    /// The node that reads.
+    pub to: usize,
+    /// Which of its inputs.
+    pub input: usize,
+    /// How rows are spread over its lanes.
+    pub exchange: Exchange,
+    /// Bytes of each channel of this edge.
+    pub bytes: usize,
+    /// Rows of each channel of this edge.
+    pub rows: usize,
+    /// Whether both ends share a task, so that there is no channel.
+    pub fused: bool,
+}
+
+/// The port of rejected rows.
+pub const DEAD_LETTERS: usize = usize::MAX;
+
+/// How rows are spread over the lanes of a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// Lane to lane, or all to the only one.
+    Forward,
+    /// By the hash of these columns.
+    Hash(Vec<String>),
+    /// Batch by batch in turn.
+    RoundRobin,
+    /// Every batch to every lane.
+    Broadcast,
+}
+
+/// Plans a graph: nothing is changed outside, inputs may be looked at.
+///
+/// # Errors
+/// Every problem that the passes find; a later pass runs only when the earlier ones found none.
+pub async fn plan(graph: Graph, env: &Env) -> Result<Plan, Problems> {
+    let mut plan = resolve::resolve(graph)?;
+    schemas::infer(&mut plan, env).await?;
+    operators::learn(&mut plan, env)?;
+    plan.guarantees = guarantee::compute(&plan);
+    plan.epoch_every = guarantee::epochs(&plan);
+    distribute::spread(&mut plan);
+    fuse::fuse(&mut plan);
+    reserve::reserve(&mut plan)?;
+    physical::lay_out(&mut plan);
+    Ok(plan)
+}
+
+impl Plan {
+    /// The indices of the edges that leave a node.
+    pub fn edges_from(&self, node: usize) -> impl Iterator<Item = &PlannedEdge> {
+        self.edges.iter().filter(move |e| e.from == node)
+    }
+
+    /// The indices of the edges that enter a node, by input.
+    pub fn edges_to(&self, node: usize) -> impl Iterator<Item = &PlannedEdge> {
+        self.edges.iter().filter(move |e| e.to == node)
+    }
+}

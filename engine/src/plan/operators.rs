@@ -1,0 +1,34 @@
+//! Third pass: what runs each stage. One instance is built and dropped, so what can't be built is known before the start.
+
+use super::{OperatorKind, Plan};
+use crate::api::{BuildContext, Operator};
+use crate::diagnostic::{Problem, Problems};
+use crate::env::Env;
+use crate::graph::Role;
+
+/// Builds one instance of each stage to see what it is.
+///
+/// # Errors
+/// What building says, placed below the stage.
+pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    let mock = plan.options.mock;
+    for node in &mut plan.nodes {
+        let Role::Stage(config) = &node.role else { continue };
+        let context = BuildContext {
+            env: env.clone(),
+            id: node.id.to_string(),
+            lane: 0,
+            lanes: node.lanes.max(1),
+            inputs: node.inputs.clone(),
+            mock,
+        };
+        match config.0.build(&context) {
+            Ok(Operator::Stage(_)) => node.operator = OperatorKind::Stage,
+            Ok(Operator::Join(_)) => node.operator = OperatorKind::Join,
+            Ok(Operator::Call(_, limits)) => node.operator = OperatorKind::Call(limits),
+            Err(e) => problems.push(node.place(Problem::new(e.message().to_owned()))),
+        }
+    }
+    Problems::check(problems)
+}
