@@ -166,6 +166,13 @@ impl Error {
         self
     }
 
+    /// Puts all of the place at once.
+    #[must_use]
+    pub fn with_place(mut self, place: Place) -> Self {
+        self.0.place = place;
+        self
+    }
+
     /// Keeps the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -9,8 +9,12 @@ pub mod error;
 pub mod graph;
 pub mod plan;
 pub mod call;
+pub mod checkpoint;
+pub mod runtime;
+pub mod engine;
 pub mod metrics;
 pub mod state;
 pub mod time;
 
+pub use engine::Engine;
 pub use error::{Error, Kind, Result, Retry};

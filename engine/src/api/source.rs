@@ -38,18 +38,28 @@ pub struct Chunk {
     pub ack: Option<Ack>,
     /// Rows of the same part of the input that could not be read.
     pub rejected: Vec<Rejected>,
+    /// How much of the source's finite input has been read, and how much there is, both in its own units and over all of
+    /// its splits: for progress bars.
+    pub progress: Option<(u64, u64)>,
 }
 
 impl Chunk {
     /// Rows that need no ack.
     pub fn new(records: RecordBatch, split: Split, position: Position) -> Self {
-        Self { records, split, position, ack: None, rejected: Vec::new() }
+        Self { records, split, position, ack: None, rejected: Vec::new(), progress: None }
     }
 
     /// Asks to be told once the rows are safe.
     #[must_use]
     pub fn with_ack(mut self, ack: Ack) -> Self {
         self.ack = Some(ack);
+        self
+    }
+
+    /// Says how much of a finite input has been read, and how much there is.
+    #[must_use]
+    pub fn with_progress(mut self, done: u64, total: u64) -> Self {
+        self.progress = Some((done, total));
         self
     }
 

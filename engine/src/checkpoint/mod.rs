@@ -1,0 +1,3 @@
+//! Epochs: when they begin, when they are complete, when they are committed.
+
+pub mod coordinator;

@@ -1,0 +1,79 @@
+//! An engine: what it knows, the world it lives in, and the jobs it starts.
+
+use std::sync::Arc;
+
+use crate::api::Registry;
+use crate::api::call::Memo;
+use crate::diagnostic::Problems;
+use crate::env::Env;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::plan::{self, Plan};
+use crate::runtime::job::{self, Job, Start};
+
+/// Plans graphs and starts jobs. Everything it needs is a value in it: two engines in one process do not know each other.
+#[derive(Clone)]
+pub struct Engine {
+    registry: Arc<Registry>,
+    env: Env,
+    journal: Option<Arc<dyn Memo>>,
+}
+
+impl Engine {
+    /// An engine that knows these stages and connectors, in the real world.
+    pub fn new(registry: Registry) -> Self {
+        Self { registry: Arc::new(registry), env: Env::system(), journal: None }
+    }
+
+    /// The same in another world.
+    #[must_use]
+    pub fn with_env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// The same with durable results of calls.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Arc<dyn Memo>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// What it knows.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Its world.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Plans a graph; changes nothing outside.
+    ///
+    /// # Errors
+    /// Every problem of the graph.
+    pub async fn plan(&self, graph: Graph) -> Result<Plan, Problems> {
+        plan::plan(graph, &self.env).await
+    }
+
+    /// Starts a planned job. Its tasks run on the runtime that the world spawns on.
+    ///
+    /// # Errors
+    /// When something can't be opened; nothing runs then.
+    pub async fn start(&self, plan: Plan) -> Result<Job> {
+        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone() }).await
+    }
+
+    /// Plans, starts and waits.
+    ///
+    /// # Errors
+    /// The problems of the graph as one error, or what ended the job.
+    pub async fn run(&self, graph: Graph) -> Result<()> {
+        let plan = self.plan(graph).await.map_err(|Problems(all)| {
+            let all: Vec<_> = all.into_iter().map(|p| p.message).collect();
+            crate::Error::validation(all.join("; "))
+        })?;
+        self.start(plan).await?.wait().await
+    }
+}

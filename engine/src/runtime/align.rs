@@ -1,0 +1,218 @@
+//! Barrier alignment: many inputs become one, epoch by epoch.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::channel::Receiver;
+use crate::data::message::{Epoch, Message};
+use crate::data::records::Records;
+use crate::error::{Error, Result};
+use crate::time::Timestamp;
+use crate::time::watermark::Watermarks;
+
+/// What the merged inputs say next.
+#[derive(Debug)]
+pub enum Event {
+    /// Rows of an input, by its number.
+    Records(usize, Records),
+    /// The least watermark of all has risen.
+    Watermark(Timestamp),
+    /// Every input that has not ended has delivered this barrier.
+    Barrier(Epoch),
+    /// Every input has ended.
+    End,
+}
+
+/// The inputs of a task. An input that has delivered a barrier is not polled again until all have: what is behind the
+/// barrier stays in its channel, so there is no side buffer.
+pub struct Inputs {
+    inputs: Vec<Input>,
+    watermarks: Watermarks,
+    aligning: Option<Epoch>,
+    /// Where the next look begins, so that no input starves another.
+    turn: usize,
+    over: bool,
+}
+
+struct Input {
+    /// Which input of the stage: lanes of one writer share a number.
+    number: usize,
+    receiver: Receiver,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Aligned,
+    Ended,
+}
+
+impl Inputs {
+    /// Channels with the number of the input that each belongs to.
+    pub fn new(channels: Vec<(usize, Receiver)>) -> Self {
+        let watermarks = Watermarks::new(channels.len());
+        let inputs = channels.into_iter().map(|(number, receiver)| Input { number, receiver, state: State::Open }).collect();
+        Self { inputs, watermarks, aligning: None, turn: 0, over: false }
+    }
+
+    /// Whether every input has ended.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What is there now, without waiting.
+    pub fn try_next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.settle() {
+                return Ok(Some(event));
+            }
+            let count = self.inputs.len();
+            let found = (0..count).map(|i| (self.turn + i) % count).find_map(|i| {
+                let input = &mut self.inputs[i];
+                if input.state != State::Open {
+                    return None;
+                }
+                input.receiver.try_receive().map(|m| (i, m))
+            });
+            let Some((i, message)) = found else { return Ok(None) };
+            if let Some(event) = self.take(i, message)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// Waits for what comes next.
+    ///
+    /// Cancel safety: dropped before its end, it has taken nothing.
+    pub async fn next(&mut self) -> Result<Event> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Event>> {
+        loop {
+            if let Some(event) = self.settle() {
+                return Poll::Ready(Ok(event));
+            }
+            let count = self.inputs.len();
+            let mut found = None;
+            for i in (0..count).map(|i| (self.turn + i) % count) {
+                if self.inputs[i].state == State::Open
+                    && let Poll::Ready(message) = self.inputs[i].receiver.poll_receive(context)
+                {
+                    found = Some((i, message?));
+                    break;
+                }
+            }
+            let Some((i, message)) = found else { return Poll::Pending };
+            match self.take(i, message) {
+                Ok(Some(event)) => return Poll::Ready(Ok(event)),
+                Ok(None) => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+
+    /// Notes a message of input `i`; returns what it means for the whole, if anything yet.
+    fn take(&mut self, i: usize, message: Message) -> Result<Option<Event>> {
+        self.turn = (i + 1) % self.inputs.len();
+        let input = &mut self.inputs[i];
+        match message {
+            Message::Records(records) => return Ok(Some(Event::Records(input.number, records))),
+            Message::Watermark(to) => return Ok(self.watermarks.advance(i, to).map(Event::Watermark)),
+            Message::Barrier(epoch) => {
+                if self.aligning.is_some_and(|e| e != epoch) {
+                    return Err(Error::engine(format!("barrier {epoch} came while another was aligned")));
+                }
+                input.state = State::Aligned;
+                self.aligning = Some(epoch);
+            }
+            Message::End => {
+                input.state = State::Ended;
+                // An input that has ended holds time back no more.
+                return Ok(self.watermarks.advance(i, Timestamp::MAX).map(Event::Watermark));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The barrier or the end, once every input has come to it. An ended input counts as aligned.
+    fn settle(&mut self) -> Option<Event> {
+        if self.inputs.iter().any(|i| i.state == State::Open) {
+            return None;
+        }
+        if let Some(epoch) = self.aligning.take() {
+            self.inputs.iter_mut().filter(|i| i.state == State::Aligned).for_each(|i| i.state = State::Open);
+            return Some(Event::Barrier(epoch));
+        }
+        (!std::mem::replace(&mut self.over, true)).then_some(Event::End)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::records::Header;
+    use crate::metrics::EdgeStats;
+    use crate::runtime::channel::{Sender, channel};
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::record_batch::RecordBatch;
+    use std::sync::Arc;
+
+    fn edge() -> (Sender, Receiver) {
+        channel(4, Arc::new(EdgeStats { capacity_bytes: 1 << 20, ..EdgeStats::default() }))
+    }
+
+    fn row(sender: &Sender) {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        assert!(sender.try_send(Records { batch, header: Header::default() }).unwrap().is_none());
+    }
+
+    fn words(inputs: &mut Inputs) -> Vec<String> {
+        let mut words = Vec::new();
+        while let Some(event) = inputs.try_next().unwrap() {
+            words.push(match event {
+                Event::Records(n, _) => format!("rows of {n}"),
+                Event::Watermark(w) => format!("watermark {}", w.0),
+                Event::Barrier(e) => format!("barrier {e}"),
+                Event::End => "end".into(),
+            });
+        }
+        words
+    }
+
+    #[test]
+    fn what_is_behind_a_barrier_waits_until_every_input_has_delivered_it() {
+        let ((a, ra), (b, rb)) = (edge(), edge());
+        let mut inputs = Inputs::new(vec![(0, ra), (1, rb)]);
+        a.control(Message::Barrier(1)).unwrap();
+        row(&a);
+        row(&b);
+        assert_eq!(words(&mut inputs), ["rows of 1"]);
+        b.control(Message::Barrier(1)).unwrap();
+        assert_eq!(words(&mut inputs), ["barrier 1", "rows of 0"]);
+    }
+
+    #[test]
+    fn an_input_that_has_ended_counts_as_aligned() {
+        let ((a, ra), (b, rb)) = (edge(), edge());
+        let mut inputs = Inputs::new(vec![(0, ra), (1, rb)]);
+        a.control(Message::Barrier(1)).unwrap();
+        assert_eq!(words(&mut inputs), [] as [&str; 0]);
+        b.control(Message::End).unwrap();
+        assert_eq!(words(&mut inputs), ["barrier 1"]);
+        a.control(Message::End).unwrap();
+        assert_eq!(words(&mut inputs), [format!("watermark {}", i64::MAX), "end".into()]);
+        assert_eq!(words(&mut inputs), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_writer_that_goes_without_an_end_is_an_error() {
+        let (a, ra) = edge();
+        drop(a);
+        let mut inputs = Inputs::new(vec![(0, ra)]);
+        let error = futures::executor::block_on(inputs.next()).unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::Canceled);
+    }
+}

@@ -1,0 +1,132 @@
+//! The owner of a job's tasks: drives the epoch protocol, and ends the job when they end or one fails.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures::future::{Either, pending, select};
+
+use super::channel::{Mailbox, Post, is_closed};
+use super::supervise::{Note, Supervisor};
+use crate::checkpoint::coordinator::{Command, Coordinator, Part, TaskId};
+use crate::env::Env;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::{JobStats, nanos};
+
+/// What the owner works with.
+pub struct Owner {
+    /// The protocol.
+    pub coordinator: Coordinator,
+    /// What each task does in it.
+    pub parts: Vec<Part>,
+    /// From the tasks.
+    pub notes: Mailbox<Note>,
+    /// To the tasks; those of stages are never used.
+    pub commands: Vec<Post<Command>>,
+    /// From the job's handle: stop gracefully.
+    pub stop: Mailbox<()>,
+    /// How often an epoch ends.
+    pub epoch_every: Option<Duration>,
+    /// The tasks.
+    pub supervisor: Arc<Supervisor>,
+    /// The world.
+    pub env: Env,
+    /// Where epochs are counted.
+    pub stats: Arc<JobStats>,
+}
+
+enum Heard {
+    Note(Note),
+    Stop,
+    Time,
+}
+
+impl Owner {
+    /// Runs until every task has ended.
+    pub async fn run(mut self) -> Result<()> {
+        let mut running = self.parts.len();
+        let mut failure: Option<Error> = None;
+        let mut next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
+        let mut began = Duration::ZERO;
+        while running > 0 {
+            let before = self.coordinator.epoch();
+            let commands = match self.hear(next_epoch).await? {
+                Heard::Stop => self.sources().map(|t| (t, Command::Drain)).collect(),
+                Heard::Time => {
+                    next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
+                    self.coordinator.begin()
+                }
+                Heard::Note(Note::Report(report)) => {
+                    let was_idle = self.coordinator.is_idle();
+                    let commands = self.coordinator.on(report);
+                    let ended = !was_idle && (self.coordinator.is_idle() || self.coordinator.is_over());
+                    if ended || self.coordinator.epoch() != before && before > 0 {
+                        self.stats.epochs.fetch_add(1, Relaxed);
+                        self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(began)));
+                    }
+                    commands
+                }
+                Heard::Note(Note::Ended(_, result)) => {
+                    running -= 1;
+                    if let Err(error) = result {
+                        // A neighbour's end is a consequence; its cause is on its way.
+                        if !is_closed(&error) {
+                            self.supervisor.abort();
+                        }
+                        let better = failure.as_ref().is_none_or(|f| rank(&error) > rank(f));
+                        failure = if better { Some(error) } else { failure };
+                    }
+                    Vec::new()
+                }
+            };
+            if self.coordinator.epoch() != before {
+                began = self.env.monotonic();
+            }
+            for (task, command) in commands {
+                // A task that is gone has left a note of it.
+                let _ = self.commands[task].send(command).await;
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn hear(&self, next_epoch: Option<Duration>) -> Result<Heard> {
+        let time = async {
+            match next_epoch {
+                Some(at) => self.env.sleep(at.saturating_sub(self.env.monotonic())).await,
+                None => pending().await,
+            }
+        };
+        // The stop comes once; its mailbox closes when the job's handle is dropped, which is no stop.
+        let stop = async {
+            match self.stop.recv().await {
+                Ok(()) => {}
+                Err(_) => pending().await,
+            }
+        };
+        let others = pin!(async {
+            match select(pin!(stop), pin!(time)).await {
+                Either::Left(_) => Heard::Stop,
+                Either::Right(_) => Heard::Time,
+            }
+        });
+        match select(pin!(self.notes.recv()), others).await {
+            Either::Left((note, _)) => Ok(Heard::Note(note.map_err(|_| Error::engine("the tasks' notes are closed"))?)),
+            Either::Right((heard, _)) => Ok(heard),
+        }
+    }
+
+    fn sources(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.parts.iter().enumerate().filter(|(_, p)| **p == Part::Source).map(|(t, _)| t)
+    }
+}
+
+/// Which of two errors tells more of why the job ended.
+fn rank(error: &Error) -> u8 {
+    match error.kind() {
+        Kind::Canceled if is_closed(error) => 0,
+        Kind::Canceled => 1,
+        _ => 2,
+    }
+}
