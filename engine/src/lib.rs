@@ -9,6 +9,8 @@ pub mod error;
 pub mod graph;
 pub mod metrics;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use error::{Error, Kind, Result, Retry};
