@@ -14,6 +14,8 @@ pub mod runtime;
 pub mod engine;
 pub mod metrics;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 
 pub use engine::Engine;

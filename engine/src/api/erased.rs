@@ -44,6 +44,7 @@ pub trait ErasedSink: Send {
     fn prepare(&mut self, epoch: Epoch) -> BoxFuture<'_, Result<Option<Receipt>>>;
     fn commit<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Outcome>>;
     fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>>;
+    fn finish(&mut self) -> BoxFuture<'_, Result<()>>;
 }
 
 impl<S: Sink> ErasedSink for S {
@@ -58,6 +59,9 @@ impl<S: Sink> ErasedSink for S {
     }
     fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>> {
         Sink::abort(self, receipt).boxed()
+    }
+    fn finish(&mut self) -> BoxFuture<'_, Result<()>> {
+        Sink::finish(self).boxed()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 ///
 /// The engine calls one method at a time, in this order: any number of `write`, then `prepare` for each epoch, then
 /// `commit` of what it returned (rows of the next epoch may be written in between), and at the end of the job a last
-/// `prepare` and `commit`.
+/// `prepare` and `commit`. A job that ended well calls `finish` behind them; one that failed just drops the sink.
 pub trait Sink: Send + 'static {
     /// Takes 1 to 8,192 rows. They may stay in a buffer until `prepare`.
     ///
@@ -47,6 +47,15 @@ pub trait Sink: Send + 'static {
     /// Reported; the job has failed already.
     fn abort(&mut self, receipt: &Receipt) -> impl Future<Output = Result<()>> + Send {
         let _ = receipt;
+        async { Ok(()) }
+    }
+
+    /// Closes what stayed open over all epochs, such as the footer of a file. Called at most once, behind the last
+    /// commit of a job that ended well; nothing is asked of the sink after it.
+    ///
+    /// # Errors
+    /// Ends the job as failed.
+    fn finish(&mut self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
 }
@@ -120,5 +129,8 @@ impl Sink for BoxSink {
     }
     async fn abort(&mut self, receipt: &Receipt) -> Result<()> {
         self.0.abort(receipt).await
+    }
+    async fn finish(&mut self) -> Result<()> {
+        self.0.finish().await
     }
 }

@@ -1,0 +1,10 @@
+//! JSON lines: their schema, lines to columns, columns to lines.
+
+pub mod decode;
+pub mod encode;
+pub mod infer;
+mod row;
+
+pub use decode::{Columns, Decoded, Decoder, Fault};
+pub use encode::Encoder;
+pub use infer::{Inference, Inferred};

@@ -1,0 +1,282 @@
+//! Parquet files: row groups to batches, batches to row groups.
+
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use bourn_engine::data::records::{BYTES_MAX, ROWS_MAX};
+use bourn_engine::env::{ReadFile, WriteFile};
+use bourn_engine::{Error, Kind, Result};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{ChunkReader, Length};
+
+/// A file of the world, as the parquet crate wants to see it.
+#[derive(Clone)]
+struct Input {
+    file: Arc<dyn ReadFile>,
+    length: u64,
+}
+
+impl Length for Input {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Input {
+    type T = InputFrom;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<InputFrom> {
+        Ok(InputFrom { input: self.clone(), offset: start })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        // A broken footer may ask for more than there is; that much is never allocated.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} lie beyond the end, {}", self.length)));
+        }
+        let mut bytes = vec![0; length];
+        InputFrom { input: self.clone(), offset: start }.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+struct InputFrom {
+    input: Input,
+    offset: u64,
+}
+
+impl Read for InputFrom {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.file.read_at(self.offset, buffer)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+/// An open Parquet file, its footer read.
+pub struct Footer {
+    input: Input,
+    metadata: ArrowReaderMetadata,
+}
+
+impl Footer {
+    /// Reads the footer.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(file: Arc<dyn ReadFile>) -> Result<Self> {
+        let length = file.len()?;
+        if length == 0 {
+            return Err(Error::validation("the file is empty, and a Parquet file has at least a footer"));
+        }
+        let input = Input { file, length };
+        let metadata = guard(|| {
+            let found = ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())?;
+            // Text comes in one type, whatever the writer had.
+            let plain: Vec<_> = found.schema().fields().iter().map(|f| plain_text(f)).collect();
+            let plain = Arc::new(Schema::new(plain));
+            let options = ArrowReaderOptions::new().with_schema(plain);
+            ArrowReaderMetadata::try_new(found.metadata().clone(), options).or(Ok(found))
+        })?;
+        Ok(Self { input, metadata })
+    }
+
+    /// The columns of the file.
+    pub fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// Reads the columns of `schema`, from row `first` of the file on.
+    ///
+    /// # Errors
+    /// When a column is missing or has another type.
+    pub fn rows(self, schema: &SchemaRef, first: u64) -> Result<Rows> {
+        let metadata = self.metadata.metadata().clone();
+        let mut roots = Vec::new();
+        for field in schema.fields() {
+            let found = self.schema().column_with_name(field.name());
+            match found.filter(|(_, f)| f.data_type() == field.data_type()) {
+                Some((i, _)) => roots.push(i),
+                None => return Err(unlike(field, found.map(|(_, f)| f))),
+            }
+        }
+        let (groups, skip) = groups_from(&metadata, first);
+        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), roots.iter().copied());
+        let size = rows_at_once(&metadata);
+        let reader = guard(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.input, self.metadata)
+                .with_projection(mask)
+                .with_row_groups(groups)
+                .with_offset(skip)
+                .with_batch_size(size)
+                .build()
+        })?;
+        // The reader yields the columns in the order of the file.
+        let mut sorted = roots.clone();
+        sorted.sort_unstable();
+        let order = roots.iter().map(|r| sorted.partition_point(|s| s < r)).collect();
+        Ok(Rows { reader, schema: schema.clone(), order })
+    }
+}
+
+/// The batches of a file.
+pub struct Rows {
+    reader: ParquetRecordBatchReader,
+    schema: SchemaRef,
+    order: Vec<usize>,
+}
+
+impl Rows {
+    /// The next batch; `None` at the end.
+    ///
+    /// # Errors
+    /// When the file is broken here.
+    pub fn read(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(read) = guard(|| self.reader.next().transpose().map_err(ParquetError::from))? else {
+            return Ok(None);
+        };
+        let columns = self.order.iter().map(|i| read.column(*i).clone()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(read.num_rows()));
+        Ok(Some(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?))
+    }
+}
+
+fn plain_text(field: &Field) -> Field {
+    let text = match field.data_type() {
+        DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => {
+            matches!(**values, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+        }
+        _ => false,
+    };
+    if text { field.clone().with_data_type(DataType::Utf8) } else { field.clone() }
+}
+
+fn unlike(wanted: &Field, found: Option<&Field>) -> Error {
+    let message = match found {
+        None => format!("has no column `{}`, which the first file has", wanted.name()),
+        Some(found) => {
+            let (name, wanted, found) = (wanted.name(), wanted.data_type(), found.data_type());
+            format!("column `{name}` is {found}, and {wanted} in the first file")
+        }
+    };
+    Error::validation(message).at_field(wanted.name())
+}
+
+/// The row groups that hold row `first` and those behind it, and how many rows of the first group lie before it.
+fn groups_from(metadata: &ParquetMetaData, first: u64) -> (Vec<usize>, usize) {
+    let mut skip = usize::try_from(first).unwrap_or(usize::MAX);
+    let mut groups = 0..metadata.num_row_groups();
+    for group in metadata.row_groups() {
+        let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+        if skip < rows {
+            break;
+        }
+        skip -= rows;
+        groups.start += 1;
+    }
+    (groups.collect(), skip)
+}
+
+/// So many rows that a batch stays within its bytes, by the mean of the widest row group.
+fn rows_at_once(metadata: &ParquetMetaData) -> usize {
+    let width = |group: &parquet::file::metadata::RowGroupMetaData| {
+        let bytes: i64 = group
+            .columns()
+            .iter()
+            .map(|c| c.uncompressed_size().max(c.unencoded_byte_array_data_bytes().unwrap_or(0)))
+            .sum();
+        usize::try_from(bytes / group.num_rows().max(1)).unwrap_or(0)
+    };
+    let widest = metadata.row_groups().iter().map(width).max().unwrap_or(0);
+    (BYTES_MAX / widest.max(1)).clamp(1, ROWS_MAX)
+}
+
+/// Runs `read`. What the parquet crate can't read is an error of the data, and so is a panic of its decoders, which
+/// a broken file can bring about.
+fn guard<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(from_parquet),
+        Err(_) => Err(Error::validation("is no whole Parquet file: its decoder gave up")),
+    }
+}
+
+fn from_parquet(error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(io) if io.kind() != io::ErrorKind::UnexpectedEof => Error::from(*io),
+            Ok(io) => broken(&*io),
+            Err(other) => broken(&*other),
+        },
+        ParquetError::NYI(what) => Error::unsupported(format!("this Parquet file needs what we can't do yet: {what}")),
+        other => broken(&other),
+    }
+}
+
+fn broken(cause: &dyn std::error::Error) -> Error {
+    Error::validation(format!("is no whole Parquet file: {cause}"))
+}
+
+/// Writes a Parquet file from its beginning: zstd, row groups of about a million rows.
+pub struct Writer {
+    inner: ArrowWriter<Box<dyn WriteFile>>,
+}
+
+impl Writer {
+    /// Begins the file.
+    ///
+    /// # Errors
+    /// When a column has a type without a Parquet form, or the file can't be written.
+    pub fn new(file: Box<dyn WriteFile>, schema: SchemaRef) -> Result<Self> {
+        let compression = Compression::ZSTD(ZstdLevel::default());
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        Ok(Self { inner: ArrowWriter::try_new(file, schema, Some(properties)).map_err(from_writer)? })
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.inner.write(rows).map_err(from_writer)?;
+        // A row group is held in memory until it is full, so wide rows end it early.
+        if self.inner.in_progress_size() > ROW_GROUP_BYTES_MAX {
+            self.inner.flush().map_err(from_writer)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the footer, and returns when the file is on the disk.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn finish(mut self) -> Result<()> {
+        self.inner.finish().map_err(from_writer)?;
+        Ok(self.inner.inner_mut().sync()?)
+    }
+}
+
+/// How much a row group may take in memory before it is written.
+const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
+
+fn from_writer(error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+            Ok(io) => Error::from(*io),
+            Err(other) => Error::new(Kind::Other, other.to_string()),
+        },
+        ParquetError::NYI(what) => Error::unsupported(format!("Parquet can't hold this: {what}")),
+        other => Error::from(other),
+    }
+}

@@ -1,0 +1,137 @@
+//! The source: files one after the other, each from its position on.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bourn_engine::api::{Chunk, Source, SourceContext};
+use bourn_engine::data::position::{Position, Split};
+use bourn_engine::diagnostic::Problem;
+use bourn_engine::env::{Env, ReadFile};
+use bourn_engine::{Error, Kind, Result};
+
+use super::Format;
+use super::read_lines::{LineDecoder, LinesOf};
+use super::read_parquet::ParquetOf;
+use crate::codec::json::infer::BYTES_MAX;
+use crate::codec::json::{Columns, Inference, Inferred};
+use crate::codec::lines::{LineBuffer, Piece, Place};
+
+/// Reads the files of one lane.
+pub struct FileSource {
+    env: Env,
+    format: Format,
+    columns: Columns,
+    waiting: VecDeque<(Split, Option<Position>)>,
+    current: Option<Open>,
+}
+
+enum Open {
+    Lines(Box<LinesOf>),
+    Parquet(Box<ParquetOf>),
+}
+
+impl FileSource {
+    pub fn new(format: Format, columns: Columns, context: SourceContext) -> Self {
+        let mut splits = context.splits;
+        splits.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { env: context.env, format, columns, waiting: splits.into(), current: None }
+    }
+
+    fn open(&self, split: &Split, position: Option<&Position>) -> Result<Open> {
+        let path = split.name();
+        let file = self.env.files().open(Path::new(path)).map_err(|e| match e.kind() {
+            Kind::NotFound => {
+                Error::new(Kind::NotFound, format!("{path} was there when the job was planned, and is gone"))
+                    .with_source(Cause(e))
+            }
+            _ => e,
+        })?;
+        let named = |e: Error| e.context(path);
+        match self.format {
+            Format::Parquet => ParquetOf::open(file, split.clone(), position, self.columns.schema())
+                .map(|r| Open::Parquet(Box::new(r))),
+            Format::Json | Format::Lines => {
+                let decoder = match self.format {
+                    Format::Json => LineDecoder::json(self.columns.clone())?,
+                    _ => LineDecoder::lines(self.columns.schema().clone()),
+                };
+                let place = position.map(Position::read).transpose()?.unwrap_or_default();
+                LinesOf::open(file, split.clone(), place, decoder).map(|r| Open::Lines(Box::new(r)))
+            }
+        }
+        .map_err(named)
+    }
+}
+
+impl Source for FileSource {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            let chunk = match &mut self.current {
+                Some(Open::Lines(lines)) => lines.read()?,
+                Some(Open::Parquet(parquet)) => parquet.read()?,
+                None => None,
+            };
+            if chunk.is_some() {
+                return Ok(chunk);
+            }
+            let Some((split, position)) = self.waiting.pop_front() else {
+                self.current = None;
+                return Ok(None);
+            };
+            self.current = Some(self.open(&split, position.as_ref())?);
+        }
+    }
+}
+
+/// An error of ours as the cause of another.
+#[derive(Debug)]
+struct Cause(Error);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// The columns of JSON lines, from the first rows of the files.
+pub fn infer(
+    paths: &[PathBuf],
+    open: impl Fn(&Path) -> Result<Arc<dyn ReadFile>, Problem>,
+) -> Result<Inferred, Problem> {
+    const STEP: usize = 64 << 10;
+    let mut inference = Inference::default();
+    let mut budget = BYTES_MAX;
+    for path in paths {
+        let file = open(path)?;
+        let mut lines = LineBuffer::at(Place::default());
+        let mut offset = 0;
+        while !lines.is_done() {
+            match lines.piece() {
+                Some(Piece::Lines(text)) => {
+                    let (count, more) = (text.len(), inference.look(text));
+                    lines.consume(count, 0);
+                    budget = budget.saturating_sub(count);
+                    if !more || budget == 0 {
+                        return Ok(inference.finish());
+                    }
+                }
+                Some(Piece::Overlong(long)) => {
+                    budget = 0;
+                    lines.consume_overlong(&long);
+                }
+                None => {
+                    let space = lines.space(STEP);
+                    let count = file
+                        .read_at(offset, space)
+                        .map_err(|e| super::at_path(&Error::from(e).context(path.display())))?;
+                    lines.filled(count);
+                    offset += count as u64;
+                }
+            }
+        }
+    }
+    Ok(inference.finish())
+}

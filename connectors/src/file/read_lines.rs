@@ -1,0 +1,155 @@
+//! One file of lines: JSON or plain.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, StringBuilder, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::{Chunk, Rejected};
+use bourn_engine::data::position::{Position, Split};
+use bourn_engine::data::records::ROWS_MAX;
+use bourn_engine::env::ReadFile;
+use bourn_engine::{Error, Result};
+
+use super::text_field;
+use crate::codec::json::decode::overlong;
+use crate::codec::json::{Columns, Decoded, Decoder, Fault};
+use crate::codec::lines::{BLOCK, LineBuffer, Overlong, Piece, Place, split};
+
+/// Lines of one input, read as they come.
+pub struct LinesOf {
+    file: Arc<dyn ReadFile>,
+    offset: u64,
+    lines: LineBuffer,
+    decoder: LineDecoder,
+    split: Split,
+}
+
+impl LinesOf {
+    /// The lines of `file` from `place` on.
+    pub fn open(file: Arc<dyn ReadFile>, split: Split, place: Place, decoder: LineDecoder) -> Result<Self> {
+        let length = file.len()?;
+        if length < place.offset {
+            let message =
+                format!("holds {length} bytes, and {} of it had been read before: it is another file", place.offset);
+            return Err(Error::validation(message));
+        }
+        Ok(Self { file, offset: place.offset, lines: LineBuffer::at(place), decoder, split })
+    }
+
+    /// The next rows and rejected lines; `None` at the end.
+    pub fn read(&mut self) -> Result<Option<Chunk>> {
+        while !self.lines.is_done() {
+            if let Some(chunk) = next_chunk(&mut self.lines, &mut self.decoder, &self.split)? {
+                return Ok(Some(chunk));
+            }
+            if self.lines.is_done() {
+                break;
+            }
+            let space = self.lines.space(BLOCK);
+            let named = |e| Error::from(e).context(self.split.name());
+            let count = self.file.read_at(self.offset, space).map_err(named)?;
+            self.lines.filled(count);
+            self.offset += count as u64;
+        }
+        Ok(None)
+    }
+}
+
+/// The next chunk of the whole lines at hand; `None` when more must be read first, or nothing is left.
+pub(crate) fn next_chunk(lines: &mut LineBuffer, into: &mut LineDecoder, split: &Split) -> Result<Option<Chunk>> {
+    loop {
+        let place = lines.place();
+        let (decoded, rejected) = match lines.piece() {
+            None => return Ok(None),
+            Some(Piece::Overlong(long)) => {
+                lines.consume_overlong(&long);
+                (None, vec![reject_overlong(&long, split, place)])
+            }
+            Some(Piece::Lines(text)) => {
+                let decoded = into.decode(text, split, place)?;
+                let reject = |f: &Fault| reject(&text[f.range.clone()], f, split, place);
+                let rejected = decoded.faults.iter().map(reject).collect();
+                let (bytes, count) = (decoded.bytes, decoded.lines);
+                lines.consume(bytes, count);
+                (Some(decoded.batch), rejected)
+            }
+        };
+        let batch = decoded.unwrap_or_else(|| RecordBatch::new_empty(into.schema()));
+        if batch.num_rows() > 0 || !rejected.is_empty() {
+            let position = Position::of(&lines.place())?;
+            return Ok(Some(Chunk::new(batch, split.clone(), position).with_rejected(rejected)));
+        }
+    }
+}
+
+fn reject(line: &[u8], fault: &Fault, split: &Split, place: Place) -> Rejected {
+    let error = fault.error.summary().at_input(format!("{split}:{}", place.line + fault.line + 1));
+    Rejected::text(String::from_utf8_lossy(line), error)
+}
+
+fn reject_overlong(long: &Overlong, split: &Split, place: Place) -> Rejected {
+    let error = overlong().at_input(format!("{split}:{}", place.line + 1));
+    Rejected::text(format!("{}… ({} bytes)", String::from_utf8_lossy(&long.shown), long.length), error)
+}
+
+/// What lines become.
+pub enum LineDecoder {
+    /// Rows of JSON.
+    Json(Decoder),
+    /// Rows of text, file and number.
+    Lines(SchemaRef),
+}
+
+impl LineDecoder {
+    /// JSON into `columns`.
+    pub fn json(columns: Columns) -> Result<Self> {
+        Ok(Self::Json(Decoder::new(columns)?))
+    }
+
+    /// Plain lines, in those columns of [`schema`] that are wanted.
+    pub fn lines(wanted: SchemaRef) -> Self {
+        Self::Lines(wanted)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        match self {
+            Self::Json(decoder) => decoder.schema().clone(),
+            Self::Lines(wanted) => wanted.clone(),
+        }
+    }
+
+    fn decode(&mut self, text: &[u8], split: &Split, place: Place) -> Result<Decoded> {
+        match self {
+            Self::Json(decoder) => decoder.decode(text),
+            Self::Lines(wanted) => plain(text, wanted, split, place),
+        }
+    }
+}
+
+/// The columns of plain lines.
+pub fn schema() -> SchemaRef {
+    let number = Field::new("number", DataType::UInt64, false);
+    Arc::new(Schema::new(vec![text_field("text"), text_field("file"), number]))
+}
+
+fn plain(text: &[u8], wanted: &SchemaRef, file: &Split, place: Place) -> Result<Decoded> {
+    let (mut texts, mut numbers, mut faults) = (StringBuilder::new(), Vec::new(), Vec::new());
+    let (mut bytes, mut lines) = (0, 0);
+    for range in split(text).take(ROWS_MAX) {
+        bytes = memchr::memchr(b'\n', &text[range.end..]).map_or(text.len(), |i| range.end + i + 1);
+        lines += 1;
+        match std::str::from_utf8(&text[range.clone()]) {
+            Ok(line) => {
+                texts.append_value(line);
+                numbers.push(place.line + lines);
+            }
+            Err(_) => faults.push(Fault { line: lines - 1, range, error: Error::validation("not UTF-8") }),
+        }
+    }
+    let files = StringArray::from_iter_values(std::iter::repeat_n(file.name(), numbers.len()));
+    let columns: Vec<ArrayRef> = vec![Arc::new(texts.finish()), Arc::new(files), Arc::new(UInt64Array::from(numbers))];
+    let all = RecordBatch::try_new(schema(), columns)?;
+    let indices: Result<Vec<_>, _> = wanted.fields().iter().map(|f| all.schema_ref().index_of(f.name())).collect();
+    Ok(Decoded { batch: all.project(&indices?)?, faults, bytes, lines })
+}

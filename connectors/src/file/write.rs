@@ -1,0 +1,171 @@
+//! The sinks: JSON lines, visible as they are written; Parquet, visible when the job has ended.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::{BoxSink, Receipt, Sink, SinkContext, Written};
+use bourn_engine::data::message::Epoch;
+use bourn_engine::diagnostic::{Problem, Problems};
+use bourn_engine::env::{Env, WriteFile};
+use bourn_engine::{Error, Result};
+use parquet::arrow::ArrowSchemaConverter;
+
+use super::{File, Format, without_reserved};
+use crate::codec::json::Encoder;
+use crate::codec::parquet::Writer;
+
+const LANE: &str = "{lane}";
+/// How much JSON is collected before it is written, in bytes.
+const BUFFER: usize = 1 << 20;
+
+/// Checks what a sink is told.
+pub fn check(file: &File, format: Format, schema: &SchemaRef) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    if file.path.contains(['*', '?']) {
+        let problem = Problem::new(format!("`{}` is a pattern, and a sink writes one file", file.path)).under("path");
+        problems.push(problem.help("`{lane}` in the path makes one file a lane"));
+    }
+    let for_sources = [("schema", file.schema.is_some()), ("columns", file.columns.is_some())];
+    for (key, _) in for_sources.iter().filter(|(_, set)| *set) {
+        problems.push(
+            Problem::new(format!("`{key}` is for a source")).under(*key).help("choose columns by a `map` before it"),
+        );
+    }
+    let (schema, _) = without_reserved(schema);
+    match format {
+        Format::Json => {
+            Encoder::new(&schema).map_err(|e| problems.push(Problem::new(e.message().to_owned()))).ok();
+        }
+        Format::Parquet if schema.fields().is_empty() => {
+            problems.push(Problem::new("a Parquet file needs at least one column"));
+        }
+        Format::Parquet => {
+            let converted = ArrowSchemaConverter::new().convert(&schema);
+            converted.map_err(|e| problems.push(Problem::new(format!("Parquet can't hold these columns: {e}")))).ok();
+        }
+        Format::Lines => {
+            let problem = Problem::new("plain lines are for sources").under("format");
+            problems.push(problem.help("say `format: json` or `parquet`"));
+        }
+    }
+    Problems::check(problems)
+}
+
+/// The sink of one lane.
+pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink> {
+    if context.lanes > 1 && !file.path.contains(LANE) {
+        let message =
+            format!("{} lanes can't write the one file {}: put `{LANE}` into the path", context.lanes, file.path);
+        return Err(Error::validation(message));
+    }
+    let path = PathBuf::from(file.path.replace(LANE, &context.lane.to_string()));
+    let (schema, indices) = without_reserved(&context.schema);
+    let files = context.env.files();
+    match format {
+        Format::Json => {
+            let file = Some(files.create(&path)?);
+            let encoder = Encoder::new(&context.schema)?;
+            Ok(BoxSink::new(JsonSink { env: context.env, path, file, encoder, buffer: Vec::new(), unsynced: false }))
+        }
+        Format::Parquet => {
+            let part = with_part(&path);
+            let writer = Writer::new(files.create(&part)?, schema).map_err(|e| e.context(part.display()))?;
+            Ok(BoxSink::new(ParquetSink { env: context.env, path, part, writer: Some(writer), indices }))
+        }
+        Format::Lines => Err(Error::unsupported("plain lines are for sources")),
+    }
+}
+
+fn with_part(path: &Path) -> PathBuf {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    part.into()
+}
+
+/// Writes JSON lines. What was written before an epoch is on the disk when it is prepared.
+struct JsonSink {
+    env: Env,
+    path: PathBuf,
+    /// Away while it is synced; then lost for good if that failed.
+    file: Option<Box<dyn WriteFile>>,
+    encoder: Encoder,
+    buffer: Vec<u8>,
+    unsynced: bool,
+}
+
+impl JsonSink {
+    fn flush(&mut self) -> Result<()> {
+        let lost = || Error::engine(format!("{}: an earlier write failed", self.path.display()));
+        let file = self.file.as_mut().ok_or_else(lost)?;
+        file.write_all(&self.buffer).map_err(|e| Error::from(e).context(self.path.display()))?;
+        self.buffer.clear();
+        self.unsynced = true;
+        Ok(())
+    }
+}
+
+impl Sink for JsonSink {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        self.encoder.encode(rows, &mut self.buffer)?;
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
+        Ok(Written::all())
+    }
+
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        if !self.buffer.is_empty() {
+            self.flush()?;
+        }
+        if self.unsynced
+            && let Some(mut file) = self.file.take()
+        {
+            // The disk takes its time; a worker must not wait for it.
+            let (file, synced) = self
+                .env
+                .blocking(move || {
+                    let synced = file.sync();
+                    (file, synced)
+                })
+                .await?;
+            synced.map_err(|e| Error::from(e).context(self.path.display()))?;
+            self.file = Some(file);
+            self.unsynced = false;
+        }
+        Ok(None)
+    }
+}
+
+/// Writes a Parquet file beside its place, and puts it there when the job has ended well.
+struct ParquetSink {
+    env: Env,
+    path: PathBuf,
+    part: PathBuf,
+    writer: Option<Writer>,
+    indices: Vec<usize>,
+}
+
+impl Sink for ParquetSink {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        let finished = || Error::engine(format!("{} is finished", self.path.display()));
+        let writer = self.writer.as_mut().ok_or_else(finished)?;
+        writer.write(&rows.project(&self.indices)?).map_err(|e| e.context(self.part.display()))?;
+        Ok(Written::all())
+    }
+
+    // The footer comes last, so a single file can't be made visible epoch by epoch.
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        Ok(None)
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            let finished = self.env.blocking(move || writer.finish()).await?;
+            finished.map_err(|e| e.context(self.part.display()))?;
+            self.env.files().rename(&self.part, &self.path)?;
+        }
+        Ok(())
+    }
+}
