@@ -294,7 +294,7 @@ impl Builder<'_> {
         let mut outlets = Outlets::default();
         for outlet in &task.outlets {
             let mut take = |id: &usize| self.senders.remove(id).expect("a channel has one writer");
-            let senders = outlet.channels.iter().map(take).collect();
+            let senders = outlet.channels.iter().map(&mut take).collect();
             outlets.add(outlet.node, outlet.port, Router::new(outlet.exchange.clone(), senders));
         }
         outlets
