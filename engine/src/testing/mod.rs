@@ -1,6 +1,6 @@
 //! What tests of the engine, and of stages and connectors outside, are written with.
 
-// harness
-// conformance
+pub mod conformance;
+pub mod harness;
 pub mod simulation;
 // random
