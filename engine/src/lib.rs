@@ -2,17 +2,17 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod call;
+pub mod checkpoint;
 pub mod data;
 pub mod diagnostic;
+pub mod engine;
 pub mod env;
 pub mod error;
 pub mod graph;
-pub mod plan;
-pub mod call;
-pub mod checkpoint;
-pub mod runtime;
-pub mod engine;
 pub mod metrics;
+pub mod plan;
+pub mod runtime;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;

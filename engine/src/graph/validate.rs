@@ -36,17 +36,35 @@ pub fn validate(graph: &Graph) -> Result<Vec<usize>, Problems> {
         }
     }
     check_use(graph, &mut problems);
-    let order = toposort(&edges, None).map(|order| order.into_iter().map(|n| edges[n]).collect());
-    if order.is_err() {
+    if toposort(&edges, None).is_err() {
         for cycle in tarjan_scc(&edges).into_iter().filter(|c| c.len() > 1 || edges.contains_edge(c[0], c[0])) {
             let mut names: Vec<_> = cycle.iter().rev().map(|n| graph.nodes[edges[*n]].id.as_str()).collect();
             names.push(names[0]);
             let node = &graph.nodes[edges[cycle[0]]];
-            problems.push(at(node, Problem::new(format!("cycle: {}", names.join(" -> "))).help("a stream never comes back; loops belong into workflows")));
+            problems.push(at(
+                node,
+                Problem::new(format!("cycle: {}", names.join(" -> ")))
+                    .help("a stream never comes back; loops belong into workflows"),
+            ));
         }
     }
     Problems::check(problems)?;
-    order.map_err(|_| Problem::new("the graph has a cycle").into())
+    Ok(declared_order(graph, &ids))
+}
+
+/// The nodes as they were declared, each behind what it reads, the dead letters' sink last: plans read like their specs.
+fn declared_order(graph: &Graph, ids: &HashMap<&str, usize>) -> Vec<usize> {
+    let is_last = |i: usize| graph.options.dead_letters.as_deref() == Some(graph.nodes[i].id.as_str());
+    let mut left: Vec<usize> = (0..graph.nodes.len()).collect();
+    left.sort_by_key(|i| is_last(*i));
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        let reads_placed =
+            |i: &usize| graph.nodes[*i].inputs.iter().all(|input| order.contains(&ids[input.node.as_str()]));
+        let next = left.iter().position(reads_placed).expect("a graph without a cycle has a next node");
+        order.push(left.remove(next));
+    }
+    order
 }
 
 fn at(node: &Node, problem: Problem) -> Problem {
@@ -54,7 +72,8 @@ fn at(node: &Node, problem: Problem) -> Problem {
 }
 
 fn unknown_input(name: &str, graph: &Graph, node: &Node) -> Problem {
-    let known = graph.nodes.iter().filter(|n| n.id != node.id && !matches!(n.role, Role::Sink(_))).map(|n| n.id.as_str());
+    let known =
+        graph.nodes.iter().filter(|n| n.id != node.id && !matches!(n.role, Role::Sink(_))).map(|n| n.id.as_str());
     let problem = Problem::new(format!("`{}` reads `{name}`, which does not exist", node.id));
     match did_you_mean(name, known) {
         Some(help) => problem.help(help),

@@ -44,20 +44,57 @@ pub fn publish(stats: &JobStats, recorder: &dyn Recorder) {
             let seconds = counter(&entry.stats).load(Relaxed) as f64 / 1e9;
             set_gauge(recorder, name, about, labels.clone(), seconds);
         }
-        set_gauge(recorder, "bourn_stage_rows_held", "rows held back now", labels.clone(), entry.stats.rows_held.load(Relaxed) as f64);
+        set_gauge(
+            recorder,
+            "bourn_stage_rows_held",
+            "rows held back now",
+            labels.clone(),
+            entry.stats.rows_held.load(Relaxed) as f64,
+        );
         set_histogram(recorder, "bourn_stage_latency_seconds", "time that a batch took", labels, &entry.stats.latency);
     }
     for edge in &stats.edges {
-        let labels = vec![pipeline.clone(), Label::new("stage", edge.stage.clone()), Label::new("lane", edge.lane.to_string())];
+        let labels =
+            vec![pipeline.clone(), Label::new("stage", edge.stage.clone()), Label::new("lane", edge.lane.to_string())];
         let queued = |n: &AtomicI64| n.load(Relaxed).max(0) as f64;
-        set_gauge(recorder, "bourn_edge_queued_rows", "rows queued before a stage", labels.clone(), queued(&edge.stats.queued_rows));
-        set_gauge(recorder, "bourn_edge_queued_bytes", "bytes queued before a stage", labels.clone(), queued(&edge.stats.queued_bytes));
-        set_gauge(recorder, "bourn_edge_capacity_bytes", "bytes reserved for the queue", labels, edge.stats.capacity_bytes as f64);
+        set_gauge(
+            recorder,
+            "bourn_edge_queued_rows",
+            "rows queued before a stage",
+            labels.clone(),
+            queued(&edge.stats.queued_rows),
+        );
+        set_gauge(
+            recorder,
+            "bourn_edge_queued_bytes",
+            "bytes queued before a stage",
+            labels.clone(),
+            queued(&edge.stats.queued_bytes),
+        );
+        set_gauge(
+            recorder,
+            "bourn_edge_capacity_bytes",
+            "bytes reserved for the queue",
+            labels,
+            edge.stats.capacity_bytes as f64,
+        );
     }
     let job = vec![pipeline];
-    set_histogram(recorder, "bourn_pipeline_latency_seconds", "time from reading a row to writing it", job.clone(), &stats.latency);
+    set_histogram(
+        recorder,
+        "bourn_pipeline_latency_seconds",
+        "time from reading a row to writing it",
+        job.clone(),
+        &stats.latency,
+    );
     set_counter(recorder, "bourn_checkpoint_epochs_total", "epochs committed", job.clone(), stats.epochs.load(Relaxed));
-    set_histogram(recorder, "bourn_checkpoint_duration_seconds", "time from barrier to commit", job, &stats.epoch_duration);
+    set_histogram(
+        recorder,
+        "bourn_checkpoint_duration_seconds",
+        "time from barrier to commit",
+        job,
+        &stats.epoch_duration,
+    );
 }
 
 fn stage_labels(pipeline: &Label, entry: &StageEntry) -> Vec<Label> {
@@ -79,7 +116,13 @@ fn set_gauge(recorder: &dyn Recorder, name: &'static str, about: &'static str, l
     recorder.register_gauge(&Key::from_parts(name, labels), &ABOUT).set(value);
 }
 
-fn set_histogram(recorder: &dyn Recorder, name: &'static str, about: &'static str, labels: Vec<Label>, value: &Histogram) {
+fn set_histogram(
+    recorder: &dyn Recorder,
+    name: &'static str,
+    about: &'static str,
+    labels: Vec<Label>,
+    value: &Histogram,
+) {
     let part = |suffix: &str| format!("{name}_{suffix}");
     recorder.describe_counter(KeyName::from(part("bucket")), Some(Unit::Count), about.into());
     let (mut shown, count) = (0, value.count());

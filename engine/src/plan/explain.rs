@@ -27,7 +27,9 @@ impl Plan {
                 let columns: Vec<String> = schema
                     .fields()
                     .iter()
-                    .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "" } else { " not null" }))
+                    .map(|f| {
+                        format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "" } else { " not null" })
+                    })
                     .collect();
                 writeln!(out, "    -> {name}({})", columns.join(", "))?;
             }
@@ -65,7 +67,8 @@ impl Plan {
         }
         for e in &self.edges {
             let port = port_name(&self.nodes[e.from], e.port);
-            let arrow = if port.is_empty() { "-->".to_owned() } else { format!("-- \"{}\" -->", port.trim_start_matches('.')) };
+            let arrow =
+                if port.is_empty() { "-->".to_owned() } else { format!("-- \"{}\" -->", port.trim_start_matches('.')) };
             let _ = writeln!(text, "  n{} {arrow} n{}", e.from, e.to);
         }
         text
@@ -106,8 +109,17 @@ impl PlannedNode {
         }
         if let OperatorKind::Call(l) = &self.operator {
             let order = if l.order == Order::Kept { "kept" } else { "free" };
-            let _ = write!(text, " [{} rows a request, {} in flight, order {order}, timeout {}", l.rows, l.in_flight, l.timeout);
-            let _ = write!(text, ", {} attempts{}]", l.retry.max_attempts, l.rate.map(|r| format!(", {r}")).unwrap_or_default());
+            let _ = write!(
+                text,
+                " [{} rows a request, {} in flight, order {order}, timeout {}",
+                l.rows, l.in_flight, l.timeout
+            );
+            let _ = write!(
+                text,
+                ", {} attempts{}]",
+                l.retry.max_attempts,
+                l.rate.map(|r| format!(", {r}")).unwrap_or_default()
+            );
         }
         match self.on_error {
             OnError::Fail => {}

@@ -32,7 +32,8 @@ fn fusible_edge(plan: &Plan, n: usize) -> Option<usize> {
     let (from, to) = (&plan.nodes[edge.from], &plan.nodes[n]);
     let only_input = inputs.next().is_none();
     let only_reader = plan.edges.iter().filter(|e| e.from == edge.from && e.port == 0).count() == 1;
-    let synchronous = to.operator == OperatorKind::Stage && matches!(from.operator, OperatorKind::Stage | OperatorKind::Join);
+    let synchronous =
+        to.operator == OperatorKind::Stage && matches!(from.operator, OperatorKind::Stage | OperatorKind::Join);
     let same_lane = edge.exchange == Exchange::Forward && from.lanes == to.lanes;
     (only_input && only_reader && synchronous && same_lane && edge.port == 0).then_some(index)
 }

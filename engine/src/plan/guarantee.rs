@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{DEAD_LETTERS, Plan};
+use super::Plan;
 use crate::api::{Delivery, Replay};
 use crate::graph::Role;
 
@@ -41,6 +41,9 @@ pub struct Guarantee {
     pub reason: &'static str,
 }
 
+/// Whether a job that was cut off goes on from its last epoch. The store of checkpoints turns it on.
+const RECOVERS: bool = false;
+
 /// Computes the guarantee of each pair that a path joins. The weaker side decides.
 pub fn compute(plan: &Plan) -> Vec<Guarantee> {
     let mut found = Vec::new();
@@ -48,23 +51,30 @@ pub fn compute(plan: &Plan) -> Vec<Guarantee> {
         let Role::Source(connector) = &source.role else { continue };
         let Some(reads) = connector.0.capabilities().source else { continue };
         let reached = reached_from(plan, s);
-        for (n, sink) in plan.nodes.iter().enumerate().filter(|(n, _)| reached[*n]) {
+        for (_, sink) in plan.nodes.iter().enumerate().filter(|(n, _)| reached[*n]) {
             let Role::Sink(connector) = &sink.role else { continue };
             let Some(writes) = connector.0.capabilities().sink else { continue };
-            let _ = n;
-            let (level, reason) = pair(reads.replay, writes);
+            let (level, reason) = pair(reads.replay, writes, RECOVERS);
             found.push(Guarantee { source: source.id.to_string(), sink: sink.id.to_string(), level, reason });
         }
     }
     found
 }
 
-/// The guarantee of a source that can read so much again, into a sink that takes rows so.
-fn pair(replay: Replay, delivery: Delivery) -> (Level, &'static str) {
+/// The guarantee of a source that can read so much again, into a sink that takes rows so, in a job that can or can't take
+/// up where it was cut off.
+fn pair(replay: Replay, delivery: Delivery, recovers: bool) -> (Level, &'static str) {
     match (replay, delivery) {
+        (Replay::FromPosition, _) if !recovers => {
+            (Level::AtLeastOnce, "no checkpoint is kept: a run that was cut off starts anew")
+        }
         (Replay::Nothing, _) => (Level::AtMostOnce, "the source can't read again what was under way"),
-        (Replay::FromPosition, Delivery::Transactional) => (Level::ExactlyOnce, "the source replays, the sink commits by epoch"),
-        (Replay::FromPosition, Delivery::Plain) => (Level::AtLeastOnce, "the sink's rows are visible before their epoch ends; a run that was cut off starts anew"),
+        (Replay::FromPosition, Delivery::Transactional) => {
+            (Level::ExactlyOnce, "the source replays, the sink commits by epoch")
+        }
+        (Replay::FromPosition, Delivery::Plain) => {
+            (Level::AtLeastOnce, "the sink's rows are visible before their epoch ends")
+        }
         (Replay::Unacknowledged, _) => (Level::AtLeastOnce, "the source sends again what was not acknowledged"),
     }
 }
@@ -89,11 +99,9 @@ pub fn epochs(plan: &Plan) -> Option<Duration> {
 fn reached_from(plan: &Plan, start: usize) -> Vec<bool> {
     let mut reached = vec![false; plan.nodes.len()];
     reached[start] = true;
-    // Nodes stand behind what they read, so one pass in order suffices, but for the dead letters' sink.
-    for _ in 0..2 {
-        for e in &plan.edges {
-            reached[e.to] |= reached[e.from] && (e.port != DEAD_LETTERS || e.from != e.to);
-        }
+    // Edges are listed by their reader, and nodes stand behind what they read: one pass suffices.
+    for e in &plan.edges {
+        reached[e.to] |= reached[e.from];
     }
     reached
 }
@@ -104,9 +112,14 @@ mod tests {
 
     #[test]
     fn the_weaker_side_decides() {
-        assert_eq!(pair(Replay::FromPosition, Delivery::Transactional).0, Level::ExactlyOnce);
-        assert_eq!(pair(Replay::FromPosition, Delivery::Plain).0, Level::AtLeastOnce);
-        assert_eq!(pair(Replay::Unacknowledged, Delivery::Transactional).0, Level::AtLeastOnce);
-        assert_eq!(pair(Replay::Nothing, Delivery::Transactional).0, Level::AtMostOnce);
+        assert_eq!(pair(Replay::FromPosition, Delivery::Transactional, true).0, Level::ExactlyOnce);
+        assert_eq!(pair(Replay::FromPosition, Delivery::Plain, true).0, Level::AtLeastOnce);
+        assert_eq!(pair(Replay::Unacknowledged, Delivery::Transactional, true).0, Level::AtLeastOnce);
+        assert_eq!(pair(Replay::Nothing, Delivery::Transactional, true).0, Level::AtMostOnce);
+    }
+
+    #[test]
+    fn nothing_is_promised_exactly_once_without_recovery() {
+        assert_eq!(pair(Replay::FromPosition, Delivery::Transactional, false).0, Level::AtLeastOnce);
     }
 }

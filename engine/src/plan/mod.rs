@@ -1,14 +1,14 @@
 //! From a graph to tasks and channels: passes over plain data, each a file with a text form.
 
+pub mod distribute;
+pub mod explain;
+pub mod fuse;
+pub mod guarantee;
+pub mod operators;
+pub mod physical;
+pub mod reserve;
 pub mod resolve;
 pub mod schemas;
-pub mod operators;
-pub mod guarantee;
-pub mod distribute;
-pub mod reserve;
-pub mod fuse;
-pub mod physical;
-pub mod explain;
 
 use std::sync::Arc;
 use std::time::Duration;

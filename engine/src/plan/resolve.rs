@@ -14,7 +14,8 @@ use crate::graph::{Graph, OnError, Role};
 /// Every problem of its structure.
 pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
     let order = validate(&graph)?;
-    let index: HashMap<&str, usize> = order.iter().enumerate().map(|(new, old)| (graph.nodes[*old].id.as_str(), new)).collect();
+    let index: HashMap<&str, usize> =
+        order.iter().enumerate().map(|(new, old)| (graph.nodes[*old].id.as_str(), new)).collect();
     let dead_letters = graph.options.dead_letters.as_deref().map(|id| index[id]);
     let (mut nodes, mut edges) = (Vec::new(), Vec::new());
     for (to, old) in order.iter().enumerate() {

@@ -34,7 +34,9 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
         let outputs = match &node.role {
             Role::Source(connector) => connector.0.schema(&context).await.map(|s| vec![s]),
             Role::Stage(config) => {
-                let mut found = same_columns(&node.id, config.0.inputs(), &schemas).and_then(|()| config.0.schema(&schemas)).map(|s| vec![s]);
+                let mut found = same_columns(&node.id, config.0.inputs(), &schemas)
+                    .and_then(|()| config.0.schema(&schemas))
+                    .map(|s| vec![s]);
                 for port in &node.ports {
                     found = found.and_then(|mut all| {
                         all.push(config.0.port_schema(port, &schemas)?);
@@ -73,12 +75,18 @@ fn same_columns(id: &str, inputs: Inputs, schemas: &[SchemaRef]) -> Result<(), P
     }
     let Some((first, others)) = schemas.split_first() else { return Ok(()) };
     for other in others {
-        let columns = |s: &SchemaRef| s.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
+        let columns =
+            |s: &SchemaRef| s.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
         let (a, b) = (columns(first), columns(other));
         if a != b {
-            let show = |c: &[(String, arrow::datatypes::DataType)]| c.iter().map(|(n, t)| format!("{n} {t}")).collect::<Vec<_>>().join(", ");
+            let show = |c: &[(String, arrow::datatypes::DataType)]| {
+                c.iter().map(|(n, t)| format!("{n} {t}")).collect::<Vec<_>>().join(", ")
+            };
             let problem = Problem::new(format!("`{id}` merges inputs with different columns"));
-            return Err(problem.label(format!("one has: {}; another: {}", show(&a), show(&b))).help("bring them to the same columns with `map` first").into());
+            return Err(problem
+                .label(format!("one has: {}; another: {}", show(&a), show(&b)))
+                .help("bring them to the same columns with `map` first")
+                .into());
         }
     }
     Ok(())

@@ -52,7 +52,8 @@ impl Inputs {
     /// Channels with the number of the input that each belongs to.
     pub fn new(channels: Vec<(usize, Receiver)>) -> Self {
         let watermarks = Watermarks::new(channels.len());
-        let inputs = channels.into_iter().map(|(number, receiver)| Input { number, receiver, state: State::Open }).collect();
+        let inputs =
+            channels.into_iter().map(|(number, receiver)| Input { number, receiver, state: State::Open }).collect();
         Self { inputs, watermarks, aligning: None, turn: 0, over: false }
     }
 

@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use futures::future::{BoxFuture, poll_immediate};
 use futures::FutureExt;
+use futures::future::{BoxFuture, poll_immediate};
 
 use super::align::{Event, Inputs};
 use super::chain::first_error;
@@ -151,7 +151,8 @@ impl CallTask {
     fn key_of(&self, records: &Records, number: u64) -> Arc<str> {
         match records.header.origin.as_deref() {
             Some(origin) => {
-                let rows = crate::data::json::row_value(&records.batch, 0).map(|v| serde_json::Value::Object(v).to_string());
+                let rows =
+                    crate::data::json::row_value(&records.batch, 0).map(|v| serde_json::Value::Object(v).to_string());
                 let mut hash = blake3::Hasher::new();
                 hash.update(self.id.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
                 hash.update(origin.position.to_string().as_bytes()).update(b"\0");
@@ -176,7 +177,8 @@ impl CallTask {
         let start = self.env.monotonic();
         shares.flush(std::iter::once((&mut *tally, &self.stats)));
         let inputs = &mut self.inputs;
-        let mut input = std::pin::pin!(async move { if reads { inputs.next().await } else { std::future::pending().await } });
+        let mut input =
+            std::pin::pin!(async move { if reads { inputs.next().await } else { std::future::pending().await } });
         let next = poll_fn(|context| {
             if let Poll::Ready(Some(answer)) = in_flight.poll_next(context) {
                 return Poll::Ready(answer.map(Next::Answer));
@@ -195,15 +197,15 @@ impl CallTask {
         tally.latency.record(crate::metrics::nanos(took));
         let Reply { rows: answer, rejected, .. } = match reply {
             Ok(reply) => reply,
-            Err(error) => Reply {
-                rejected: vec![Rejected::rows(rows.clone(), error)],
-                ..Reply::rows(rows.slice(0, 0))
-            },
+            Err(error) => {
+                Reply { rejected: vec![Rejected::rows(rows.clone(), error)], ..Reply::rows(rows.slice(0, 0)) }
+            }
         };
         let refused: usize = rejected.iter().map(Rejected::count).sum();
         if self.cardinality == Cardinality::One && answer.num_rows() + refused != rows.num_rows() {
             let (sent, got) = (rows.num_rows(), answer.num_rows());
-            return Err(Error::engine(format!("{sent} rows were sent, {got} came back and {refused} were refused")).at_stage(&self.id));
+            return Err(Error::engine(format!("{sent} rows were sent, {got} came back and {refused} were refused"))
+                .at_stage(&self.id));
         }
         if !rejected.is_empty() {
             tally.rows_rejected += refused as u64;
@@ -247,7 +249,8 @@ impl CallTask {
         if self.cardinality == Cardinality::Many || input == output + rejected {
             return Ok(());
         }
-        Err(Error::engine(format!("rows are unaccounted for: {input} in, {output} out, {rejected} rejected")).at_stage(&self.id))
+        Err(Error::engine(format!("rows are unaccounted for: {input} in, {output} out, {rejected} rejected"))
+            .at_stage(&self.id))
     }
 
     async fn report(&mut self, report: Report) {
@@ -269,7 +272,9 @@ fn perform<'a>(call: &'a BoxCall, rows: RecordBatch, context: &'a CallContext) -
                     let context = CallContext { idempotency_key: key, ..context.clone() };
                     let part = match perform(call, half.clone(), &context).await {
                         Ok(part) => part,
-                        Err(error) => Reply { rejected: vec![Rejected::rows(half, error)], ..Reply::rows(rows.slice(0, 0)) },
+                        Err(error) => {
+                            Reply { rejected: vec![Rejected::rows(half, error)], ..Reply::rows(rows.slice(0, 0)) }
+                        }
                     };
                     whole = Some(match whole {
                         None => part,

@@ -75,7 +75,13 @@ pub struct Chain {
 
 impl Slot {
     /// A slot for a stage or join.
-    pub fn new(id: Arc<str>, worker: Worker, rules: (OnError, Cardinality), read: Vec<usize>, stats: Arc<StageStats>) -> Self {
+    pub fn new(
+        id: Arc<str>,
+        worker: Worker,
+        rules: (OnError, Cardinality),
+        read: Vec<usize>,
+        stats: Arc<StageStats>,
+    ) -> Self {
         let mut slot = Self {
             id,
             worker,
@@ -230,14 +236,16 @@ impl Chain {
     /// One call into one stage: the deepest one that has something to do, so that nothing piles up between two. Returns
     /// whether there is more to do.
     pub fn step(&mut self) -> Result<bool> {
-        if let Some(i) = (0..self.slots.len()).rev().find(|i| self.slots[*i].more || !self.slots[*i].pending.is_empty()) {
+        if let Some(i) = (0..self.slots.len()).rev().find(|i| self.slots[*i].more || !self.slots[*i].pending.is_empty())
+        {
             self.work(i)?;
             return Ok(true);
         }
         match self.sweep {
             Some((sweep, next)) if next < self.slots.len() => {
                 self.sweep = Some((sweep, next + 1));
-                let due = sweep != Sweep::Tick || self.slots[next].wake_at().is_some_and(|at| at <= self.env.monotonic());
+                let due =
+                    sweep != Sweep::Tick || self.slots[next].wake_at().is_some_and(|at| at <= self.env.monotonic());
                 if due {
                     self.now = self.env.monotonic();
                     self.slots[next].out.now = self.now;

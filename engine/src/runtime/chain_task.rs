@@ -46,24 +46,29 @@ struct Retained {
 }
 
 impl Retained {
-    /// Notes how many rows are held now, after a batch with this credit was worked.
-    fn settle(&mut self, held: usize, credit: Option<&Arc<Credit>>) {
+    /// Keeps the admission of rows that came with a batch and are held now.
+    fn keep(&mut self, held: usize, credit: Option<&Arc<Credit>>) {
         if let (Some(credit), true) = (credit, held > self.rows) {
             self.credits.push_back((held - self.rows, credit.clone()));
             self.rows = held;
         }
-        while self.rows > held {
-            let Some((rows, _)) = self.credits.front_mut() else {
-                self.rows = held;
-                return;
-            };
+    }
+
+    /// The admissions of rows that are held no more; they go on with the rows that leave.
+    fn release(&mut self, held: usize) -> Vec<Arc<Credit>> {
+        let mut released = Vec::new();
+        while self.rows > held
+            && let Some((rows, credit)) = self.credits.front_mut()
+        {
             let gone = (*rows).min(self.rows - held);
             *rows -= gone;
             self.rows -= gone;
+            released.push(credit.clone());
             if *rows == 0 {
                 self.credits.pop_front();
             }
         }
+        released
     }
 }
 
@@ -77,21 +82,24 @@ impl ChainTask {
         loop {
             let Some(event) = self.next(&mut shares).await? else {
                 self.chain.tick();
-                self.drive(&last, &mut shares).await?;
-                self.settle(&mut retained, None)?;
+                self.drive(&last, &mut retained, &mut shares).await?;
                 continue;
             };
             match event {
                 Event::Records(input, Records { batch, header }) => {
                     self.chain.rows(input, batch);
-                    self.drive(&header, &mut shares).await?;
-                    self.settle(&mut retained, header.credit.as_ref())?;
+                    self.drive(&header, &mut retained, &mut shares).await?;
+                    if header.credit.is_some() && self.chain.is_stateful() {
+                        retained.keep(self.chain.rows_held()?, header.credit.as_ref());
+                    }
                     last = Header { credit: None, ..header };
+                    if shares.is_due(self.chain.now()) {
+                        self.flush(&mut shares);
+                    }
                 }
                 Event::Watermark(to) => {
                     self.chain.advance(to);
-                    self.drive(&last, &mut shares).await?;
-                    self.settle(&mut retained, None)?;
+                    self.drive(&last, &mut retained, &mut shares).await?;
                     self.outlets.watermark(&Message::Watermark(to)).await?;
                 }
                 Event::Barrier(epoch) => {
@@ -103,7 +111,7 @@ impl ChainTask {
             }
         }
         self.chain.finish();
-        self.drive(&last, &mut shares).await?;
+        self.drive(&last, &mut retained, &mut shares).await?;
         self.chain.audit()?;
         self.flush(&mut shares);
         self.outlets.control(&Message::End)?;
@@ -130,11 +138,21 @@ impl ChainTask {
     }
 
     /// Works until the stages are done, sending on what leaves after each call.
-    async fn drive(&mut self, header: &Header, shares: &mut Shares) -> Result<()> {
+    async fn drive(&mut self, header: &Header, retained: &mut Retained, shares: &mut Shares) -> Result<()> {
         while self.chain.step()? {
             if self.chain.outbox.is_empty() {
                 continue;
             }
+            let released = if retained.rows > 0 { retained.release(self.chain.rows_held()?) } else { Vec::new() };
+            let carrying;
+            let header = if released.is_empty() {
+                header
+            } else {
+                // Rows that were held back leave with their own admissions beside that of the batch that freed them.
+                carrying =
+                    Header { credit: Some(Arc::new(Credit::new((released, header.credit.clone())))), ..header.clone() };
+                &carrying
+            };
             let mut outbox = std::mem::take(&mut self.chain.outbox);
             for emission in outbox.drain(..) {
                 let (node, port, batch) = match emission {
@@ -149,13 +167,6 @@ impl ChainTask {
             }
             // The buffer goes back, so that a batch costs no allocation.
             self.chain.outbox = outbox;
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, retained: &mut Retained, credit: Option<&Arc<Credit>>) -> Result<()> {
-        if self.chain.is_stateful() && (credit.is_some() || retained.rows > 0) {
-            retained.settle(self.chain.rows_held()?, credit);
         }
         Ok(())
     }

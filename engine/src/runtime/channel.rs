@@ -232,7 +232,10 @@ mod tests {
 
     fn records(rows: i64) -> Records {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
-        Records { batch: RecordBatch::try_from_iter([("n", column)]).unwrap(), header: crate::data::records::Header::default() }
+        Records {
+            batch: RecordBatch::try_from_iter([("n", column)]).unwrap(),
+            header: crate::data::records::Header::default(),
+        }
     }
 
     fn edge(rows: usize, bytes: u64) -> (Sender, Receiver) {

@@ -20,9 +20,9 @@ pub fn batch(stage: &str, rejected: &[Rejected], origin: Option<&Origin>, now: T
     for reject in rejected {
         let rows = match &reject.row {
             RejectedRow::Text(text) => vec![Value::String(text.clone()).to_string()],
-            RejectedRow::Rows(rows) => {
-                (0..rows.num_rows()).map(|r| Ok(Value::Object(row_value(rows, r)?).to_string())).collect::<Result<_>>()?
-            }
+            RejectedRow::Rows(rows) => (0..rows.num_rows())
+                .map(|r| Ok(Value::Object(row_value(rows, r)?).to_string()))
+                .collect::<Result<_>>()?,
         };
         let place = reject.error.place();
         let reason = match &place.field {

@@ -177,7 +177,8 @@ mod tests {
     fn a_large_batch_is_cut_and_its_pieces_pin_nothing_else() {
         let big = batch(100_000);
         let pieces = cut(&big, bytes_held(&big), 64 << 10).unwrap();
-        let numbers: Vec<i64> = pieces.iter().flat_map(|p| p.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        let numbers: Vec<i64> =
+            pieces.iter().flat_map(|p| p.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
         assert_eq!(numbers, (0..100_000).collect::<Vec<_>>());
         assert!(pieces.iter().all(|p| p.num_rows() <= ROWS_MAX && bytes_held(p) <= 128 << 10));
     }
@@ -188,6 +189,10 @@ mod tests {
         let wide = RecordBatch::try_from_iter([("t", Arc::new(StringArray::from(texts)) as ArrayRef)]).unwrap();
         let pieces = cut(&wide, bytes_held(&wide), 2 << 20).unwrap();
         assert_eq!(pieces.iter().map(RecordBatch::num_rows).sum::<usize>(), 64);
-        assert!(pieces.iter().all(|p| bytes_held(p) < 3 << 20), "{:?}", pieces.iter().map(bytes_held).collect::<Vec<_>>());
+        assert!(
+            pieces.iter().all(|p| bytes_held(p) < 3 << 20),
+            "{:?}",
+            pieces.iter().map(bytes_held).collect::<Vec<_>>()
+        );
     }
 }

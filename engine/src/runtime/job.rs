@@ -211,7 +211,12 @@ impl Builder<'_> {
                 env,
             })),
             TaskKind::Chain => {
-                let slots = task.nodes.iter().enumerate().map(|(i, n)| self.slot(task, i, *n, &outlets)).collect::<Result<_>>()?;
+                let slots = task
+                    .nodes
+                    .iter()
+                    .enumerate()
+                    .map(|(i, n)| self.slot(task, i, *n, &outlets))
+                    .collect::<Result<_>>()?;
                 let chain = Chain::new(slots, env.clone());
                 Ready::Chain(Box::new(ChainTask { task: id, chain, inputs, outlets, notes: self.notes.clone(), env }))
             }
@@ -254,7 +259,9 @@ impl Builder<'_> {
         let worker = match self.build(node, task.lane).map_err(|e| e.at_stage(&node.id))? {
             Operator::Stage(stage) => Worker::Stage(stage),
             Operator::Join(join) => Worker::Join(join),
-            Operator::Call(..) => return Err(Error::engine("what was planned as a stage is a call now").at_stage(&node.id)),
+            Operator::Call(..) => {
+                return Err(Error::engine("what was planned as a stage is a call now").at_stage(&node.id));
+            }
         };
         let read = (0..=node.ports.len()).filter(|port| outlets.is_read(index, *port)).collect();
         let stats = self.stages[n][task.lane].stats.clone();
@@ -277,7 +284,8 @@ impl Builder<'_> {
         let Role::Source(connector) = &node.role else { return Err(Error::engine("only sources read")) };
         let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string() };
         let splits = connector.0.splits(&context).await?;
-        let mine = splits.into_iter().enumerate().filter(|(i, _)| i % node.lanes == lane).map(|(_, s)| (s, None)).collect();
+        let mine =
+            splits.into_iter().enumerate().filter(|(i, _)| i % node.lanes == lane).map(|(_, s)| (s, None)).collect();
         let schema = node.outputs[0].clone();
         connector.0.source(SourceContext { env: context.env, id: context.id, splits: mine, schema }).await
     }

@@ -14,7 +14,8 @@ pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// The error that a panic is.
 pub fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let message = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let message =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     Error::new(Kind::Engine, format!("panicked: {}", message.as_deref().unwrap_or("without a message")))
 }
 
@@ -84,7 +85,8 @@ mod tests {
         let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
         let mut out = Output::default();
         narrow(&mut Picky, &rows, Error::validation("five"), &mut out);
-        let left: Vec<i64> = out.batches.iter().flat_map(|(_, b)| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        let left: Vec<i64> =
+            out.batches.iter().flat_map(|(_, b)| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
         assert_eq!(left, (0..20).filter(|n| *n != 5 && *n != 13).collect::<Vec<_>>());
         let reasons: Vec<&str> = out.rejected.iter().map(|r| r.error.message()).collect();
         assert_eq!(reasons, ["five", "panicked: thirteen"]);

@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::env::Env;
 use crate::metrics::{StageStats, Tally, nanos};
 
+/// How old counts may get while a task never waits.
+const SHOWN_EVERY: Duration = Duration::from_millis(100);
+
 /// The time of one task since its last flush. The clock is read when the task waits and when it flushes, not per batch.
 pub struct Shares {
     env: Env,
@@ -56,11 +59,17 @@ impl Shares {
         self.waiting += time;
     }
 
+    /// Whether the counts should be shown although the task never waits.
+    pub fn is_due(&self, now: Duration) -> bool {
+        now.saturating_sub(self.flushed) >= SHOWN_EVERY
+    }
+
     /// Adds the counts and times of the task's stages to the shared ones. What is left of the time is idle.
     pub fn flush<'a>(&mut self, stages: impl Iterator<Item = (&'a mut Tally, &'a Arc<StageStats>)>) {
         let now = self.env.monotonic();
         let elapsed = nanos(now - self.flushed);
-        let (held_up, waiting) = (nanos(std::mem::take(&mut self.backpressured)), nanos(std::mem::take(&mut self.waiting)));
+        let (held_up, waiting) =
+            (nanos(std::mem::take(&mut self.backpressured)), nanos(std::mem::take(&mut self.waiting)));
         self.flushed = now;
         for (tally, stats) in stages {
             stats.backpressured.fetch_add(held_up, Relaxed);

@@ -102,13 +102,19 @@ impl SinkTask {
         }
     }
 
-    async fn write(&mut self, Records { batch, header }: Records, shares: &mut Shares, tally: &mut Tally) -> Result<()> {
+    async fn write(
+        &mut self,
+        Records { batch, header }: Records,
+        shares: &mut Shares,
+        tally: &mut Tally,
+    ) -> Result<()> {
         let rows = batch.num_rows();
         tally.rows_in += rows as u64;
         tally.bytes_in += bytes_held(&batch) as u64;
         let start = self.env.monotonic();
         let written = shares.outside(tally, write_or_retry(&mut self.sink, &batch, &self.env, &self.stats)).await;
-        tally.latency.record(nanos(self.env.monotonic().saturating_sub(start)));
+        let now = self.env.monotonic();
+        tally.latency.record(nanos(now.saturating_sub(start)));
         let rejected = match written {
             Ok(Written { rejected }) => rejected,
             // A sink that can't write at all is the job's problem; one that can't write these rows is theirs.
@@ -119,6 +125,9 @@ impl SinkTask {
         tally.rows_rejected += refused as u64;
         tally.rows_out += rows.saturating_sub(refused) as u64;
         self.job.latency.record(nanos(self.env.wall().since(header.ingested)));
+        if shares.is_due(now) {
+            shares.flush(std::iter::once((&mut *tally, &self.stats)));
+        }
         if rejected.is_empty() {
             return Ok(());
         }
@@ -152,8 +161,12 @@ impl SinkTask {
         loop {
             let unsure = match self.sink.commit(receipt).await {
                 Ok(Outcome::Committed) => break,
-                Ok(Outcome::Aborted) => return Err(Error::engine("the sink has thrown away what it had prepared").at_stage(&self.id)),
-                Ok(Outcome::Unknown) => Error::new(Kind::Io, "the outcome of a commit is unknown: it is not taken for a success"),
+                Ok(Outcome::Aborted) => {
+                    return Err(Error::engine("the sink has thrown away what it had prepared").at_stage(&self.id));
+                }
+                Ok(Outcome::Unknown) => {
+                    Error::new(Kind::Io, "the outcome of a commit is unknown: it is not taken for a success")
+                }
                 Err(e) if retryable(&e, &Retries::default()) => e,
                 Err(e) => return Err(e.at_stage(&self.id)),
             };

@@ -83,6 +83,9 @@ impl SourceTask {
                 Read::Chunk(Ok(Some(chunk))) => {
                     backoff = waits(&policy, self.env.random());
                     self.emit(chunk, &mut counts, &mut acks, epoch).await?;
+                    if counts.shares.is_due(self.env.monotonic()) {
+                        self.flush(&mut counts);
+                    }
                 }
                 Read::Chunk(Err(error)) => {
                     let wait = if retryable(&error, &policy) { backoff.next() } else { None };

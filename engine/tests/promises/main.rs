@@ -2,4 +2,14 @@
 
 mod support;
 
+mod admission;
+mod bounded_edges;
+mod calls;
+mod dead_letters;
+mod epochs;
+mod failures;
+mod no_global;
+mod plan_text;
+mod problems;
+mod rows_accounted;
 mod rows_arrive;

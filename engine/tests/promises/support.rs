@@ -1,15 +1,15 @@
 //! Small connectors and stages that the promises are tried with.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{
-    Ack, BoxSink, BoxSource, BuildContext, Capabilities, Cardinality, Chunk, ConnectContext, Connector, Delivery, Operator,
-    Output, Progress, Receipt, Registry, Replay, Sink, SinkContext, Source, SourceContext, Stage, StageConfig, Written,
+    Ack, BoxSink, BoxSource, BuildContext, Capabilities, Cardinality, Chunk, ConnectContext, Connector, Delivery,
+    Operator, Outcome, Output, Progress, Receipt, Registry, Replay, Sink, SinkContext, Source, SourceContext, Stage,
+    StageConfig, Written,
 };
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::diagnostic::Problems;
@@ -134,6 +134,9 @@ pub struct Collect {
     pub slow: Duration,
     /// Rows are staged and committed by epoch.
     pub transactional: bool,
+    /// What a commit says, if not that it was done.
+    #[serde(skip)]
+    pub outcome: Option<Outcome>,
 }
 
 impl Collect {
@@ -179,10 +182,13 @@ impl Sink for CollectSink {
         self.config.log.say(format!("prepare {epoch}"));
         Ok(if self.config.transactional { Some(Receipt::of(&epoch)?) } else { None })
     }
-    async fn commit(&mut self, receipt: &Receipt) -> Result<bourn_engine::api::Outcome> {
+    async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
         self.config.log.say(format!("commit {}", receipt.read::<u64>()?));
+        if let Some(outcome) = self.config.outcome {
+            return Ok(outcome);
+        }
         self.config.rows.lock().unwrap().append(&mut self.staged);
-        Ok(bourn_engine::api::Outcome::Committed)
+        Ok(Outcome::Committed)
     }
     async fn finish(&mut self) -> Result<()> {
         self.config.log.say("finish");
@@ -245,17 +251,4 @@ pub fn simulate<T>(seed: u64, work: impl AsyncFnOnce(Engine) -> T) -> T {
     let simulation = Simulation::new(seed);
     let engine = Engine::new(Registry::new()).with_env(simulation.env());
     simulation.run(work(engine)).done()
-}
-
-/// Counts something over a test.
-#[derive(Clone, Default)]
-pub struct Counter(Arc<AtomicU64>);
-
-impl Counter {
-    pub fn add(&self) -> u64 {
-        self.0.fetch_add(1, SeqCst) + 1
-    }
-    pub fn get(&self) -> u64 {
-        self.0.load(SeqCst)
-    }
 }

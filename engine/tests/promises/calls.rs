@@ -1,0 +1,214 @@
+//! Calls: as many in flight as allowed, in order if asked, tried again as the policy says, spaced as the rate says.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::limits::Retries;
+use bourn_engine::api::{BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, StageConfig};
+use bourn_engine::data::units::Interval;
+use bourn_engine::diagnostic::Problems;
+use bourn_engine::error::Error;
+use bourn_engine::graph::{Graph, OnError};
+use bourn_engine::{Kind, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::support::{Collect, Counting, simulate, values};
+
+/// What a service does with a number, at its n-th attempt.
+type Service = fn(i64, u32) -> (Duration, Result<()>);
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+struct Ask {
+    limits: Limits,
+    #[serde(skip, default = "obedient")]
+    service: Service,
+    #[serde(skip)]
+    seen: Arc<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    in_flight: AtomicUsize,
+    most: AtomicUsize,
+    /// When each attempt began, with its number and its key.
+    attempts: Mutex<Vec<(Duration, i64, Arc<str>)>>,
+}
+
+fn obedient() -> Service {
+    |_, _| (Duration::from_millis(10), Ok(()))
+}
+
+impl Ask {
+    fn new(limits: Limits, service: Service) -> Self {
+        Self { limits, service, seen: Arc::default() }
+    }
+    fn starts(&self) -> Vec<Duration> {
+        self.seen.attempts.lock().unwrap().iter().map(|a| a.0).collect()
+    }
+}
+
+impl StageConfig for Ask {
+    const NAME: &'static str = "ask";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(inputs[0].clone())
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn build(&self, _: &BuildContext) -> Result<Operator> {
+        Ok(Operator::call(self.clone(), self.limits.clone()))
+    }
+}
+
+struct Leave<'a>(&'a AtomicUsize);
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Call for Ask {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        let seen = &self.seen;
+        let _leave = Leave(&seen.in_flight);
+        seen.most.fetch_max(seen.in_flight.fetch_add(1, SeqCst) + 1, SeqCst);
+        let number = values(&rows)[0];
+        seen.attempts.lock().unwrap().push((context.env.monotonic(), number, context.idempotency_key.clone()));
+        let mut longest = Duration::ZERO;
+        let mut failure = Ok(());
+        for number in values(&rows) {
+            let (takes, result) = (self.service)(number, context.attempt);
+            longest = longest.max(takes);
+            failure = failure.and(result);
+        }
+        context.env.sleep(longest).await;
+        failure.map(|()| Reply::rows(rows))
+    }
+}
+
+fn run(ask: &Ask, rows: i64, seed: u64) -> (Result<()>, Vec<i64>, Duration) {
+    let sink = Collect::default();
+    let mut graph = Graph::new("ask");
+    graph.source("numbers", Counting::to(rows, 50));
+    graph.stage("ask", ask.clone());
+    graph.sink("out", sink.clone());
+    let (result, took) = simulate(seed, async |engine| {
+        let start = engine.env().monotonic();
+        let result = engine.run(graph).await;
+        (result, engine.env().monotonic() - start)
+    });
+    (result, sink.values(), took)
+}
+
+fn limits(in_flight: usize, order: Order) -> Limits {
+    Limits { in_flight, order, ..Limits::default() }
+}
+
+#[test]
+fn so_many_are_in_flight_and_never_more() {
+    let ask = Ask::new(limits(8, Order::Kept), |_, _| (Duration::from_millis(10), Ok(())));
+    let (result, rows, took) = run(&ask, 160, 1);
+    result.unwrap();
+    assert_eq!(rows, (0..160).collect::<Vec<_>>());
+    assert_eq!(ask.seen.most.load(SeqCst), 8);
+    // 160 requests of 10 ms, 8 at a time, are 200 ms; one after the other they would be 1,600.
+    assert!(took < Duration::from_millis(260), "{took:?}");
+}
+
+#[test]
+fn order_is_kept_when_asked_and_a_slow_answer_holds_up_no_other_when_not() {
+    let slow_first: Service = |n, _| (Duration::from_millis(if n == 0 { 500 } else { 5 }), Ok(()));
+    let (_, kept, _) = run(&Ask::new(limits(8, Order::Kept), slow_first), 60, 2);
+    assert_eq!(kept, (0..60).collect::<Vec<_>>());
+    let (_, free, _) = run(&Ask::new(limits(8, Order::Free), slow_first), 60, 2);
+    assert_eq!(free.last(), Some(&0));
+    assert_eq!(free.len(), 60);
+}
+
+#[test]
+fn a_transient_error_is_tried_again_with_the_same_key_and_growing_waits() {
+    let flaky: Service = |_, attempt| {
+        (Duration::from_millis(1), if attempt < 4 { Err(Error::new(Kind::Io, "flaky").transient()) } else { Ok(()) })
+    };
+    let retry = Retries {
+        max_attempts: 4,
+        initial_interval: Interval(Duration::from_secs(1)),
+        jitter: false,
+        ..Retries::default()
+    };
+    let ask = Ask::new(Limits { retry, ..limits(1, Order::Kept) }, flaky);
+    let (result, rows, _) = run(&ask, 1, 3);
+    result.unwrap();
+    assert_eq!(rows, [0]);
+    let starts = ask.starts();
+    let waits: Vec<u64> = starts.windows(2).map(|w| (w[1] - w[0]).as_millis() as u64).collect();
+    assert_eq!(waits, [1_001, 2_001, 4_001]);
+    let keys: std::collections::HashSet<_> = ask.seen.attempts.lock().unwrap().iter().map(|a| a.2.clone()).collect();
+    assert_eq!(keys.len(), 1);
+}
+
+#[test]
+fn a_permanent_error_is_not_tried_again_and_attempts_end() {
+    let refused: Service = |_, _| (Duration::ZERO, Err(Error::new(Kind::Permission, "refused")));
+    let ask = Ask::new(limits(1, Order::Kept), refused);
+    assert_eq!(run(&ask, 1, 4).0.unwrap_err().message(), "refused (in the row {\"n\":0})");
+    assert_eq!(ask.starts().len(), 1);
+    let down: Service = |_, _| (Duration::ZERO, Err(Error::new(Kind::Io, "down").transient()));
+    let ask = Ask::new(limits(1, Order::Kept), down);
+    assert_eq!(run(&ask, 1, 4).0.unwrap_err().message(), "after 3 attempts: down (in the row {\"n\":0})");
+    assert_eq!(ask.starts().len(), 3);
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_given_up_after_the_timeout() {
+    let hangs: Service = |_, attempt| (Duration::from_secs(if attempt == 1 { 1_000_000 } else { 0 }), Ok(()));
+    let ask = Ask::new(Limits { timeout: Interval(Duration::from_secs(5)), ..limits(1, Order::Kept) }, hangs);
+    let (result, rows, took) = run(&ask, 1, 5);
+    result.unwrap();
+    assert_eq!(rows, [0]);
+    assert!((Duration::from_secs(5)..Duration::from_secs(6)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn a_wait_that_the_other_side_asks_for_is_kept_by_all_requests() {
+    let busy: Service = |n, attempt| match (n, attempt) {
+        (0, 1) => (Duration::ZERO, Err(Error::new(Kind::RateLimit, "busy").retry_after(Duration::from_secs(30)))),
+        _ => (Duration::from_millis(1), Ok(())),
+    };
+    let ask = Ask::new(limits(1, Order::Free), busy);
+    let (result, rows, took) = run(&ask, 20, 6);
+    result.unwrap();
+    assert_eq!(rows.len(), 20);
+    assert!(took >= Duration::from_secs(30), "{took:?}");
+    let early = ask.starts().into_iter().filter(|s| *s < Duration::from_secs(30)).count();
+    assert_eq!(early, 1, "only the request that met the limit was sent before");
+}
+
+#[test]
+fn a_rate_spaces_requests() {
+    let ask = Ask::new(Limits { rate: Some("100/s".parse().unwrap()), ..limits(64, Order::Kept) }, obedient());
+    let (result, rows, took) = run(&ask, 510, 7);
+    result.unwrap();
+    assert_eq!(rows.len(), 510);
+    // 10 at once, then one every 10 ms.
+    assert!((Duration::from_secs(5)..Duration::from_millis(5_300)).contains(&took), "{took:?}");
+    let starts = ask.starts();
+    assert!(starts.windows(101).all(|w| w[100] - w[0] >= Duration::from_millis(890)));
+}
+
+#[test]
+fn a_refused_batch_is_tried_in_halves_until_the_rows_at_fault_are_alone() {
+    let picky: Service = |n, _| (Duration::ZERO, if n % 10 == 3 { Err(Error::validation("three")) } else { Ok(()) });
+    let ask = Ask::new(Limits { rows: 16, ..limits(4, Order::Kept) }, picky);
+    let sink = Collect::default();
+    let mut graph = Graph::new("halves");
+    graph.source("numbers", Counting::to(100, 50));
+    graph.stage("ask", ask).on_error(OnError::Drop);
+    graph.sink("out", sink.clone());
+    simulate(8, async |engine| engine.run(graph).await).unwrap();
+    assert_eq!(sink.values(), (0..100).filter(|n| n % 10 != 3).collect::<Vec<_>>());
+}
