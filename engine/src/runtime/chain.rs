@@ -35,7 +35,8 @@ pub struct Slot {
     /// The ports that someone outside the chain reads.
     read: Vec<usize>,
     stateful: bool,
-    pending: VecDeque<(usize, RecordBatch)>,
+    /// Batches with the input they came by and the bytes they hold.
+    pending: VecDeque<(usize, RecordBatch, u64)>,
     more: bool,
     out: Output,
     /// The counts since the last flush.
@@ -186,7 +187,8 @@ impl Chain {
     /// Puts rows before the first stage; `input` tells the inputs of a join apart. Then [`Chain::step`] until it is done.
     pub fn rows(&mut self, input: usize, batch: RecordBatch) {
         self.now = self.env.monotonic();
-        self.slots[0].pending.push_back((input, batch));
+        let bytes = bytes_held(&batch) as u64;
+        self.slots[0].pending.push_back((input, batch, bytes));
     }
 
     /// Hands a watermark to each stage in turn.
@@ -267,9 +269,9 @@ impl Chain {
         let progress = if slot.more {
             slot.resume()
         } else {
-            let Some((input, rows)) = slot.pending.pop_front() else { return Ok(()) };
+            let Some((input, rows, bytes)) = slot.pending.pop_front() else { return Ok(()) };
             slot.tally.rows_in += rows.num_rows() as u64;
-            slot.tally.bytes_in += bytes_held(&rows) as u64;
+            slot.tally.bytes_in += bytes;
             slot.call(input, &rows)
         };
         self.settle(i, progress)
@@ -293,9 +295,10 @@ impl Chain {
                 continue;
             }
             slot.tally.rows_out += batch.num_rows() as u64;
-            slot.tally.bytes_out += bytes_held(&batch) as u64;
+            let bytes = bytes_held(&batch) as u64;
+            slot.tally.bytes_out += bytes;
             match next {
-                Some(next) => next.pending.push_back((0, batch)),
+                Some(next) => next.pending.push_back((0, batch, bytes)),
                 None => self.outbox.push(Emission::Rows(i, port, batch)),
             }
         }
