@@ -53,6 +53,8 @@ pub struct Harness {
     pub said: Said,
     /// The most rows that one call has put into its output.
     pub largest: usize,
+    /// Whether a call did not come to an end.
+    pub endless: bool,
 }
 
 enum Running {
@@ -134,7 +136,12 @@ impl Harness {
     }
 
     fn from(running: Running) -> Self {
-        Self { running, now: Duration::ZERO, said: Said::default(), largest: 0 }
+        Self { running, now: Duration::ZERO, said: Said::default(), largest: 0, endless: false }
+    }
+
+    /// Whether it is a join.
+    pub fn joins(&self) -> bool {
+        matches!(self.running, Running::Join(_))
     }
 
     /// One batch by the first input.
@@ -271,6 +278,7 @@ impl Harness {
                 Running::Join(join) => join.resume(&mut out)?,
             };
         }
+        self.endless = true;
         Err(Error::engine(format!("it asked to go on {RESUMES_MAX} times and did not come to an end")))
     }
 }

@@ -26,8 +26,10 @@ use futures::FutureExt;
 use futures::future::{Either, select};
 
 use crate::env::Env;
+pub use call::call;
 pub use sink::{Target, sink};
 pub use source::source;
+pub use stage::{join, stage};
 
 /// A promise that was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

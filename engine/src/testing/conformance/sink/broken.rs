@@ -142,12 +142,12 @@ impl Connector for Table {
         let fits = schema.fields().iter().all(|f| *f.data_type() != DataType::Float16);
         if fits { Ok(()) } else { Err(Problem::new("the type is not known here").into()) }
     }
-    async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
+    async fn sink(&self, SinkContext { env, .. }: SinkContext) -> Result<BoxSink> {
         let (fault, content) = (self.fault, self.content.clone());
         if fault == Fault::ForgetsOnOpen {
             content.lock().unwrap().staged.clear();
         }
-        Ok(BoxSink::new(TableSink { env: context.env, fault, open: Vec::new(), content, last: Vec::new() }))
+        Ok(BoxSink::new(TableSink { env, fault, open: Vec::new(), content, last: Vec::new() }))
     }
 }
 
