@@ -2,7 +2,18 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+
+pub mod blackhole;
+pub mod console;
 pub mod file;
+pub mod generate;
+pub mod memory;
+pub mod nexmark;
+pub mod stdin;
+pub mod stdout;
+
+pub mod output;
+mod pace;
 #[cfg(test)]
 mod testing;
 
@@ -11,5 +22,13 @@ use bourn_engine::api::Registry;
 /// Adds every connector of this crate.
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
-    registry.connector::<file::File>()
+    registry
+        .connector::<file::File>()
+        .connector::<stdin::Stdin>()
+        .connector::<stdout::Stdout>()
+        .connector::<generate::Generate>()
+        .connector::<nexmark::Nexmark>()
+        .connector::<memory::Memory>()
+        .connector::<console::Console>()
+        .connector::<blackhole::Blackhole>()
 }

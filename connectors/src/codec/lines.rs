@@ -66,6 +66,16 @@ impl LineBuffer {
         self.ended && self.begin == self.end && self.passing_over.is_none()
     }
 
+    /// Whether the end of the input was met.
+    pub fn is_read(&self) -> bool {
+        self.ended
+    }
+
+    /// How many bytes are at hand, those of an unfinished line included.
+    pub fn held(&self) -> usize {
+        self.end - self.begin
+    }
+
     /// The place to read into, at least `room` bytes; tell [`filled`](Self::filled) how many came.
     pub fn space(&mut self, room: usize) -> &mut [u8] {
         if self.begin > 0 {
@@ -134,6 +144,11 @@ impl LineBuffer {
     /// Notes that an overlong line was told.
     pub fn consume_overlong(&mut self, long: &Overlong) {
         self.pass(long.length, 1);
+    }
+
+    /// Hands an overlong line out again.
+    pub fn put_back(&mut self, long: Overlong) {
+        self.passing_over = Some(long);
     }
 
     fn pass(&mut self, bytes: u64, lines: u64) {

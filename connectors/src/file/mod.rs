@@ -1,7 +1,7 @@
 //! Files: JSON lines, Parquet, plain lines; one, or many by a pattern.
 
 mod read;
-mod read_lines;
+pub(crate) mod read_lines;
 mod read_parquet;
 mod write;
 

@@ -1,0 +1,111 @@
+//! Standard output: JSON lines.
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bourn_engine::Result;
+use bourn_engine::api::{
+    BoxSink, Capabilities, ConnectContext, Connector, Delivery, Receipt, Sink, SinkContext, Written,
+};
+use bourn_engine::data::message::Epoch;
+use bourn_engine::diagnostic::{Problem, Problems};
+use bourn_engine::env::Env;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::json::Encoder;
+use crate::output::Output;
+
+/// Writes rows to the standard output, each batch as soon as it comes.
+///
+/// A reader that goes away (`| head`) ends the job as canceled. Columns whose names begin with `_bourn_` are not written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stdout {
+    /// How rows are written.
+    #[serde(default)]
+    pub format: StdoutFormat,
+    /// Where to.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub output: Output,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StdoutFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+}
+
+impl Connector for Stdout {
+    const NAME: &'static str = "stdout";
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::sink(Delivery::Plain)
+    }
+
+    async fn check_sink(&self, schema: &SchemaRef, _: &ConnectContext) -> Result<(), Problems> {
+        Encoder::new(schema).map(drop).map_err(|e| Problem::new(e.message().to_owned()).into())
+    }
+
+    async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
+        let encoder = Encoder::new(&context.schema)?;
+        Ok(BoxSink::new(StdoutSink { env: context.env, output: self.output.clone(), encoder, buffer: Vec::new() }))
+    }
+}
+
+struct StdoutSink {
+    env: Env,
+    output: Output,
+    encoder: Encoder,
+    buffer: Vec<u8>,
+}
+
+impl Sink for StdoutSink {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        self.encoder.encode(rows, &mut self.buffer)?;
+        self.buffer = self.output.write(std::mem::take(&mut self.buffer), &self.env).await?;
+        Ok(Written::all())
+    }
+
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{batch_of, write_all};
+    use bourn_engine::Kind;
+    use serde_json::json;
+    use std::io::{self, Write};
+
+    #[tokio::test]
+    async fn rows_are_lines_of_json() {
+        let (output, captured) = Output::captured();
+        let batch = batch_of(&[json!({"a": 1, "b": "x"}), json!({"a": null})]);
+        write_all(&Stdout { output, ..Stdout::default() }, &[batch]).await.unwrap();
+        assert_eq!(captured.text(), "{\"a\":1,\"b\":\"x\"}\n{\"a\":null,\"b\":null}\n");
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_cancels_the_job() {
+        let stdout = Stdout { output: Output::to(Closed), ..Stdout::default() };
+        let error = write_all(&stdout, &[batch_of(&[json!({"a": 1})])]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Canceled);
+    }
+}
