@@ -13,10 +13,12 @@ pub mod graph;
 pub mod metrics;
 pub mod plan;
 pub mod runtime;
+pub mod spec;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
+pub mod workflow;
 
 pub use engine::Engine;
 pub use error::{Error, Kind, Result, Retry};

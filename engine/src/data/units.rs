@@ -142,7 +142,7 @@ unit!(
     Interval,
     "a duration such as `200ms`, `5m` or `1d`, or a number of seconds",
     |n| Duration::try_from_secs_f64(n).ok().map(Interval),
-    { "type": ["string", "number"], "description": "a duration: `200ms`, `5m`, `1d`; a number is seconds" }
+    { "type": ["string", "number"], "format": "interval", "minimum": 0, "description": "a duration: `200ms`, `5m`, `1d`; a number is seconds" }
 );
 unit!(
     Size,
@@ -151,9 +151,14 @@ unit!(
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked in the condition")]
         (n >= 0.0 && n.fract() == 0.0 && n < 9e15).then_some(Size(n as u64))
     },
-    { "type": ["string", "integer"], "description": "a size: `64KiB`, `512MiB`; a number is bytes" }
+    { "type": ["string", "integer"], "format": "size", "minimum": 0, "description": "a size: `64KiB`, `512MiB`; a number is bytes" }
 );
-unit!(Rate, "a rate such as `100/s`", |_| None, { "type": "string", "description": "a rate: `100/s`, `60/m`" });
+unit!(
+    Rate,
+    "a rate such as `100/s`",
+    |_| None,
+    { "type": "string", "format": "rate", "description": "a rate: `100/s`, `60/m`" }
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,213 @@
+//! The spec of a workflow of steps: its blocks read, its dependencies checked.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::edges::{cycle, cycle_problem, dangling};
+use super::keys::{DefaultKeys, OneOrMany, RetryKeys, StepKeys, WorkflowKeys, names_of};
+use super::model::{Chain, Step};
+use super::node::Node;
+use super::reader::{Reader, check_id, own_part};
+use super::references::{Names, reduce};
+use super::routing::{Route, Routing};
+use crate::api::limits::Retries;
+use crate::api::template::Template;
+use crate::data::units::Interval;
+use crate::diagnostic::{Key, Problem};
+
+/// Keys that the design has and this version has not.
+const LATER: [&str; 10] = [
+    "secrets",
+    "env",
+    "concurrency",
+    "rate_limits",
+    "budget",
+    "durability",
+    "priority",
+    "targets",
+    "monitoring",
+    "output",
+];
+/// How long an attempt may take when nothing says.
+const TIMEOUT: Duration = Duration::from_mins(5);
+/// Names that a step can't have, because `${name}` means something else.
+const TAKEN: [&str; 4] = ["input", "steps", "env", "secret"];
+
+/// What holds for every step.
+pub(super) struct Common<'a> {
+    ids: Vec<String>,
+    pub(super) routing: &'a Routing,
+    pub(super) defaults: DefaultKeys,
+}
+
+/// Reads the spec; `None` when a fault stands in the way.
+pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Option<Chain> {
+    let before = reader.faults.len();
+    let spec = reader.document.filled();
+    let keys = reader.keys::<WorkflowKeys>(spec.value(), &[], &LATER);
+    if let Some(schema) = keys.as_ref().and_then(|k| k.input.as_ref()?.schema.as_ref())
+        && let Err(e) = jsonschema::validator_for(schema)
+    {
+        reader.fault(&["input".into(), "schema".into()], Problem::new(format!("this is no JSON Schema: {e}")));
+    }
+    // The routes and defaults are of use for finding more faults, even when another key is wrong.
+    let part = |name: &str| spec.get(name).map(Node::value);
+    let routes = part("routing").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
+    let routing = routing.clone().with(std::collections::BTreeMap::<String, Route>::into_iter(routes));
+    let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
+    let blocks = spec.get("steps").map(Node::elements).unwrap_or_default();
+    let ids = ids(reader, blocks);
+    let common = Common { ids, routing: &routing, defaults };
+    let steps: Vec<_> = blocks.iter().enumerate().map(|(at, block)| common.step(reader, at, block)).collect();
+    let needs: Vec<Vec<usize>> = steps.iter().map(|(needs, _)| needs.clone()).collect();
+    if let Some(circle) = cycle(&needs) {
+        let mut path = vec!["steps".into(), circle[0].into()];
+        let said = ["depends_on", "needs", "dependencies"];
+        path.extend(said.into_iter().find(|k| blocks[circle[0]].get(k).is_some()).map(Key::from));
+        reader.fault(&path, cycle_problem(circle.iter().map(|i| common.ids[*i].as_str())));
+    }
+    if reader.faults.len() > before {
+        return None;
+    }
+    let keys = keys?;
+    let mut steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect::<Option<_>>()?;
+    reduce(&mut steps);
+    Some(Chain {
+        name: keys.name.unwrap_or_else(|| name.to_owned()),
+        input: keys.input.and_then(|i| i.schema),
+        steps,
+        optimization: keys.optimization,
+        format: keys.output_format,
+    })
+}
+
+/// The ids of the steps; empty for one without.
+fn ids(reader: &mut Reader<'_>, blocks: &[Node]) -> Vec<String> {
+    let mut ids: Vec<String> = Vec::new();
+    for (at, block) in blocks.iter().enumerate() {
+        let path: Vec<Key> = vec!["steps".into(), at.into()];
+        let below = [path.as_slice(), &["id".into()]].concat();
+        let id = block.get("id").and_then(Node::text).unwrap_or_default().to_owned();
+        if id.is_empty() {
+            if block.is_map() && block.get("id").is_none() {
+                reader.fault(&path, Problem::new("this step has no `id`").help("later steps read it by its id"));
+            }
+        } else if let Some(problem) = check_id(&id) {
+            reader.fault(&below, problem);
+        } else if TAKEN.contains(&id.as_str()) {
+            let problem = Problem::new(format!("`{id}` can't be the id of a step: `${{{id}}}` means something else"));
+            reader.fault(&below, problem);
+        } else if ids.contains(&id) {
+            let problem =
+                Problem::new(format!("the id `{id}` is here twice")).help("give each step an `id` of its own");
+            reader.fault(&below, problem);
+        }
+        ids.push(id);
+    }
+    ids
+}
+
+impl Common<'_> {
+    /// The steps that a step needs, and the step itself if all of it could be read.
+    fn step(&self, reader: &mut Reader<'_>, at: usize, block: &Node) -> (Vec<usize>, Option<Step>) {
+        let path: Vec<Key> = vec!["steps".into(), at.into()];
+        let below = |key: &str| [path.as_slice(), &[key.into()]].concat();
+        if !block.is_map() {
+            reader.fault(&path, Problem::new(format!("expected a map, found {}", block.kind())));
+            return (Vec::new(), None);
+        }
+        let own = names_of::<StepKeys>();
+        let before = reader.faults.len();
+        let keys = reader.keys::<StepKeys>(own_part(block, &own), &path, &[]).unwrap_or_default();
+        let mut needs = Vec::new();
+        for (key, said) in
+            [("depends_on", &keys.depends_on), ("needs", &keys.needs), ("dependencies", &keys.dependencies)]
+        {
+            self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
+        }
+        let names = Names { ids: &self.ids, own: at };
+        let condition = keys.r#if.as_ref().and_then(|text| {
+            let short = names.text(reader, text, &below("if"), &mut needs);
+            condition(reader, &short, &below("if"))
+        });
+        let retry = retries(reader, &path, self.defaults.retry.as_ref(), keys.retry.as_ref());
+        let command = self.command(reader, block, &path, &own);
+        let config =
+            command.as_ref().and_then(|command| self.config(reader, command, block, &path, &names, &mut needs));
+        needs.sort_unstable();
+        needs.dedup();
+        let step =
+            (reader.faults.len() == before).then_some(()).and(command).zip(config).map(|(command, config)| Step {
+                id: self.ids[at].clone(),
+                command: command.name,
+                config: config.0,
+                needs: needs.clone(),
+                timeout: keys.timeout.or(self.defaults.timeout).map_or(TIMEOUT, |Interval(t)| t),
+                retry,
+                condition,
+                path,
+                places: config.1,
+            });
+        (needs, step)
+    }
+
+    fn depends(
+        &self,
+        reader: &mut Reader<'_>,
+        at: usize,
+        path: &[Key],
+        said: Option<&OneOrMany>,
+        needs: &mut Vec<usize>,
+    ) {
+        let named: Vec<(Vec<Key>, &String)> = match said {
+            None => Vec::new(),
+            Some(OneOrMany::One(name)) => vec![(path.to_vec(), name)],
+            Some(OneOrMany::Many(names)) => {
+                names.iter().enumerate().map(|(i, n)| ([path, &[i.into()]].concat(), n)).collect()
+            }
+        };
+        for (path, name) in named {
+            if let Some(step) = self.ids.iter().position(|id| id == name) {
+                needs.push(step);
+            } else {
+                let others = (0..self.ids.len()).filter(|i| *i != at).map(|i| self.ids[i].as_str());
+                reader.fault(&path, dangling("step", name, others.collect::<Vec<_>>()));
+            }
+        }
+    }
+}
+
+/// A condition is one place.
+fn condition(reader: &mut Reader<'_>, text: &str, path: &[Key]) -> Option<Template> {
+    let template = Template::parse(text).ok()?;
+    let one = template.references().count() == 1 && template.references().all(|r| r.span == (0..text.len()));
+    if !one {
+        let problem =
+            Problem::new("a condition is one place that is true or false; others come with a later version of Bourn");
+        reader.fault(path, problem.help("for example `if: ${input.wanted}`"));
+    }
+    one.then_some(template)
+}
+
+/// What the step says, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
+fn retries(reader: &mut Reader<'_>, path: &[Key], spec: Option<&RetryKeys>, step: Option<&RetryKeys>) -> Retries {
+    let usual = Retries {
+        initial_interval: Interval(Duration::from_secs(1)),
+        max_interval: Interval(Duration::from_secs(100)),
+        ..Retries::default()
+    };
+    let Ok(Value::Object(mut all)) = serde_json::to_value(&usual) else { return usual };
+    for keys in [spec, step].into_iter().flatten() {
+        all.extend(keys.0.clone());
+    }
+    match serde_json::from_value(all.into()) {
+        Ok(retries) => retries,
+        Err(e) => {
+            let in_step = step.is_some();
+            let at = if in_step { [path, &["retry".into()]].concat() } else { vec!["defaults".into(), "retry".into()] };
+            reader.fault(&at, Problem::new(e.to_string()));
+            usual
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a step does: its command, routed to a kind of stage, and the configuration of that.
+
+use serde_json::{Map, Value};
+
+use super::chain::Common;
+use super::check::unknown;
+use super::model::Places;
+use super::node::Node;
+use super::reader::{Reader, later};
+use super::references::Names;
+use super::routing::Route;
+use crate::api::registry::BoxStageConfig;
+use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
+
+/// Keys of a step that the design has and this version has not.
+const LATER_IN_STEP: [&str; 11] = [
+    "for_each",
+    "on_failure",
+    "fallback",
+    "default",
+    "compensate",
+    "finally",
+    "output",
+    "cache",
+    "quality_gates",
+    "switch",
+    "wait",
+];
+/// What a step does, as the spec says it.
+pub(super) struct Command {
+    pub(super) name: String,
+    route: Route,
+    /// The key of the block that is the command: `command`, `uses`, or the kind itself.
+    key: String,
+}
+
+impl Common<'_> {
+    /// What the step does: a `command`, `uses`, or a kind as a key.
+    pub(super) fn command(
+        &self,
+        reader: &mut Reader<'_>,
+        block: &Node,
+        path: &[Key],
+        own: &[String],
+    ) -> Option<Command> {
+        let stages = reader.registry.stages();
+        let find = |name: &str| self.routing.find(name, |kind| stages.contains_key(kind));
+        let mut said = Vec::new();
+        for member in block.members() {
+            let here = [path, &[member.name.as_str().into()]].concat();
+            let by_name = ["command", "uses"].contains(&member.name.as_str());
+            if by_name {
+                said.extend(member.node.text().map(|name| (name.to_owned(), here)));
+            } else if own.contains(&member.name) {
+            } else if LATER_IN_STEP.contains(&member.name.as_str()) {
+                reader.fault_at_key(&here, later(&member.name));
+            } else if find(&member.name).is_some() {
+                said.push((member.name.clone(), here));
+            } else {
+                let known = own.iter().map(String::as_str);
+                reader.fault_at_key(&here, unknown("key", &member.name, known));
+            }
+        }
+        let later_kind = ["switch", "wait"].iter().any(|key| block.get(key).is_some());
+        match said.as_slice() {
+            [] if later_kind => None,
+            [] => {
+                let problem = Problem::new("this step has no `command`");
+                reader.fault(path, problem.help(format!("there are {}", self.known(reader))));
+                None
+            }
+            [(name, here)] => self.route(reader, name, here, find(name)),
+            [(first, _), (_, here), ..] => {
+                let problem = Problem::new(format!("a step does one thing, and `{first}` is said already"));
+                reader.fault(here, problem.help("write two steps"));
+                None
+            }
+        }
+    }
+
+    fn route(&self, reader: &mut Reader<'_>, name: &str, here: &[Key], route: Option<Route>) -> Option<Command> {
+        let key = match here.last() {
+            Some(Key::Name(key)) => key.clone(),
+            _ => String::new(),
+        };
+        let Some(route) = route else {
+            let problem = Problem::new(format!("unknown command `{name}`"));
+            let commands = self.routing.commands().map(|(command, _)| command);
+            let help = nearest(name, commands.clone()).map_or_else(
+                || format!("there are {}; `routing:` adds others", self.known(reader)),
+                |near| format!("did you mean `{near}`?"),
+            );
+            reader.fault(here, problem.help(help));
+            return None;
+        };
+        if !reader.registry.stages().contains_key(route.kind.as_str()) {
+            let problem = Problem::new(format!("`{name}` stands for the kind `{}`, and there is none", route.kind));
+            let kinds = reader.registry.stages().keys().copied();
+            let problem = match did_you_mean(&route.kind, kinds) {
+                Some(help) => problem.help(help),
+                None => problem.help("see `bourn list`, and `routing:` for what commands stand for"),
+            };
+            reader.fault(here, problem);
+            return None;
+        }
+        Some(Command { name: name.to_owned(), route, key })
+    }
+
+    fn known(&self, reader: &Reader<'_>) -> String {
+        let stages = reader.registry.stages();
+        let usable = self.routing.commands().filter(|(_, route)| stages.contains_key(route.kind.as_str()));
+        let names: Vec<_> = usable.map(|(command, _)| format!("`{command}`")).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+}
+
+/// Where the parts of a step's configuration come from.
+struct Assembly {
+    filled: Map<String, Value>,
+    written: Map<String, Value>,
+    /// The whole configuration, when it is no map.
+    whole: Option<(Value, Value)>,
+    places: Places,
+}
+
+impl Common<'_> {
+    /// The configuration of the stage that does the step: the defaults of the route, `with`, and `args`.
+    pub(super) fn config(
+        &self,
+        reader: &mut Reader<'_>,
+        command: &Command,
+        block: &Node,
+        path: &[Key],
+        names: &Names<'_>,
+        needs: &mut Vec<usize>,
+    ) -> Option<(BoxStageConfig, Places)> {
+        let registry = reader.registry;
+        let entry = registry.stages().get(command.route.kind.as_str())?;
+        let schema = entry.schema.as_value();
+        let defaults = self.defaults_for(&command.route, schema);
+        let mut assembly =
+            Assembly { filled: defaults.clone(), written: defaults, whole: None, places: Places::default() };
+        let document = reader.document;
+        // A kind as a key has its configuration below it, or what `args` would say.
+        let by_kind = !["command", "uses"].contains(&command.key.as_str());
+        let own = by_kind.then(|| (command.key.as_str(), block.get(&command.key).is_some_and(Node::is_map)));
+        for (key, as_map) in own.into_iter().chain([("with", true), ("args", false)]) {
+            let Some(node) = block.get(key) else { continue };
+            let below = [path, &[key.into()]].concat();
+            let filled = names.value(reader, node, &below, needs);
+            let written = document.written().at(&below).map(Node::value).unwrap_or_default();
+            if as_map {
+                assembly.merge(key, filled, written);
+            } else if let Err(problem) = assembly.args(key, filled, written, &command.route, schema) {
+                reader.fault_at_key(&below, problem);
+            }
+        }
+        let (filled, written) =
+            assembly.whole.unwrap_or((Value::Object(assembly.filled), Value::Object(assembly.written)));
+        let places = assembly.places;
+        let locate = |place: &[Key]| {
+            let mut below = path.to_vec();
+            below.extend(places.locate(place));
+            // A kind as a key has no `command` to point at.
+            if by_kind && below.last() == Some(&"command".into()) {
+                below.pop();
+                below.push(command.key.as_str().into());
+            }
+            below
+        };
+        let config = reader.configured(entry, filled, &written, locate)?;
+        Some((config, places))
+    }
+
+    fn defaults_for(&self, route: &Route, schema: &Value) -> Map<String, Value> {
+        let mut defaults = route.defaults.clone();
+        let model = self.defaults.model.clone().filter(|_| schema["properties"]["model"].is_object());
+        if let Some(model) = model {
+            defaults.entry("model").or_insert_with(|| model.into());
+        }
+        defaults
+    }
+}
+
+impl Assembly {
+    fn merge(&mut self, key: &str, filled: Value, written: Value) {
+        if let (Value::Object(filled), Value::Object(written)) = (filled, written) {
+            let place = |name: &String| (name.clone(), vec![key.into(), name.as_str().into()]);
+            self.places.known.extend(filled.keys().map(place));
+            self.filled.extend(filled);
+            self.written.extend(written);
+        }
+    }
+
+    /// Puts `args` where the route says, or the only key that the kind needs, or in place of the whole.
+    fn args(&mut self, key: &str, filled: Value, written: Value, route: &Route, schema: &Value) -> Result<(), Problem> {
+        if !schema["properties"].is_object() {
+            self.places.known.push((String::new(), vec![key.into()]));
+            self.whole = Some((filled, written));
+            return Ok(());
+        }
+        let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+        let only = if let [only] = required { only.as_str().map(str::to_owned) } else { None };
+        let Some(name) = route.args.clone().or(only) else {
+            let problem = Problem::new(format!("`{}` takes no `args`", route.kind));
+            return Err(problem.help("say `with: {…}`"));
+        };
+        if self.places.known.iter().any(|(known, _)| *known == name) {
+            return Err(Problem::new(format!("`{key}` is the `{name}` that `with` says already")));
+        }
+        self.places.known.push((name.clone(), vec![key.into()]));
+        self.filled.insert(name.clone(), filled);
+        self.written.insert(name, written);
+        Ok(())
+    }
+}

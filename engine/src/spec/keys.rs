@@ -1,0 +1,248 @@
+//! The keys of a spec outside of the configurations of stages and connectors: types and their JSON Schema.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::mode::Type;
+use super::model::{ErrorPolicy, Format, Optimization};
+use super::routing::Route;
+use crate::api::limits::Retries;
+use crate::data::units::{Interval, Size};
+
+/// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
+macro_rules! block {
+    ($name:ident, $definition:literal) => {
+        #[derive(Debug, Deserialize)]
+        pub(crate) struct $name(#[allow(dead_code, reason = "read by walking the tree")] Value);
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                $definition.into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "$ref": concat!("#/$defs/", $definition) })
+            }
+        }
+    };
+}
+block!(SourceBlock, "source");
+block!(StageBlock, "stage");
+block!(SinkBlock, "sink");
+block!(StepBlock, "step");
+/// The definitions that a schema of this file refers to.
+pub(crate) const BLOCKS: [&str; 4] = ["source", "stage", "sink", "step"];
+
+/// One or more.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum OneOrMany {
+    /// One.
+    One(String),
+    /// A list.
+    Many(Vec<String>),
+}
+
+/// A version: a text such as `1.2.0`, or a number.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "checked, not used yet")]
+pub(crate) enum Version {
+    /// `1.2.0`
+    Text(String),
+    /// `1`
+    Number(f64),
+}
+
+/// A pipeline: sources, stages, sinks.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "the blocks are read by walking the tree")]
+pub(crate) struct PipelineKeys {
+    /// The name of the job; the name of the file if it does not say.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The version of the spec.
+    pub version: Option<Version>,
+    /// How the spec is read; by what is in it if it does not say.
+    pub r#type: Option<Type>,
+    /// The only source of a linear pipeline.
+    pub source: Option<SourceBlock>,
+    /// Sources by id.
+    pub sources: Option<BTreeMap<String, SourceBlock>>,
+    /// Stages; each reads the one before it unless it says `from`.
+    pub stages: Option<Vec<StageBlock>>,
+    /// The only sink of a linear pipeline.
+    pub sink: Option<SinkBlock>,
+    /// Sinks by id.
+    pub sinks: Option<BTreeMap<String, SinkBlock>>,
+    /// What happens to a row that fails, where a stage does not say.
+    pub on_error: Option<ErrorPolicy>,
+    /// The sink of the rows that failed under `on_error: dead_letter`.
+    pub dead_letters: Option<SinkBlock>,
+    /// When progress is made safe.
+    pub checkpoint: Option<CheckpointKeys>,
+    /// What the job may use.
+    pub limits: Option<LimitKeys>,
+}
+
+/// When progress is made safe.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckpointKeys {
+    /// How often an epoch ends; by what the sources need if it does not say.
+    pub every: Option<Interval>,
+}
+
+/// What a job may use.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitKeys {
+    /// Bytes for edges and state together: `512MiB`.
+    pub memory: Option<Size>,
+}
+
+/// The keys of a stage beside its kind.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct StageKeys {
+    /// Its handle in metrics, logs, dead letters and checkpoints; its kind if it does not say.
+    pub id: Option<String>,
+    /// What it reads, instead of the stage before it: an id, `id.port`, or a list of them.
+    pub from: Option<OneOrMany>,
+    /// How many parallel copies; one if it does not say.
+    #[schemars(range(min = 1, max = 1024))]
+    pub lanes: Option<usize>,
+    /// What happens to a row that fails here.
+    pub on_error: Option<ErrorPolicy>,
+}
+
+/// The keys of a source beside its kind.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct SourceKeys {
+    /// How many parallel copies; one if it does not say.
+    #[schemars(range(min = 1, max = 1024))]
+    pub lanes: Option<usize>,
+    /// What happens to a row that can't be read.
+    pub on_error: Option<ErrorPolicy>,
+}
+
+/// The keys of a sink beside its kind.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+pub(crate) struct SinkKeys {
+    /// What it reads, instead of the last stage: an id, `id.port`, or a list of them.
+    pub from: Option<OneOrMany>,
+    /// How many parallel copies; one if it does not say.
+    #[schemars(range(min = 1, max = 1024))]
+    pub lanes: Option<usize>,
+    /// What happens to a row that can't be written.
+    pub on_error: Option<ErrorPolicy>,
+}
+
+/// A workflow: steps.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "the steps are read by walking the tree")]
+pub(crate) struct WorkflowKeys {
+    /// The name of the workflow; the name of the file if it does not say.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The version of the spec.
+    pub version: Option<Version>,
+    /// How the spec is read; by what is in it if it does not say.
+    pub r#type: Option<Type>,
+    /// What a run is given.
+    pub input: Option<InputKeys>,
+    /// What holds for steps that do not say.
+    #[serde(default)]
+    pub defaults: DefaultKeys,
+    /// Steps; each starts when those it depends on have ended.
+    #[schemars(length(min = 1))]
+    pub steps: Vec<StepBlock>,
+    /// What may be done to make it faster or cheaper.
+    #[serde(default)]
+    pub optimization: Optimization,
+    /// What the commands of steps stand for, beside those that are known.
+    pub routing: Option<BTreeMap<String, Route>>,
+    /// What `final_output` is made of.
+    #[serde(default)]
+    pub output_format: Format,
+}
+
+/// What a run is given.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InputKeys {
+    /// A JSON Schema; an input that does not fit is a failed run.
+    pub schema: Option<Value>,
+}
+
+/// What holds for steps that do not say.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DefaultKeys {
+    /// When to try again.
+    pub retry: Option<RetryKeys>,
+    /// How long one attempt may take.
+    pub timeout: Option<Interval>,
+    /// The model of steps that call one.
+    pub model: Option<String>,
+}
+
+/// When a step is tried again; what is not said is taken from the spec's defaults.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(with = "Retries")]
+pub(crate) struct RetryKeys(pub Map<String, Value>);
+
+/// The keys of a step beside a kind.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[allow(dead_code, reason = "what the step does is read by walking the tree")]
+pub(crate) struct StepKeys {
+    /// Its handle, and the name by which later steps read it: `${id.results}`.
+    pub id: Option<String>,
+    /// What it does: a name from the routing table, such as `/query`.
+    pub command: Option<String>,
+    /// The same as `command`.
+    pub uses: Option<String>,
+    /// What the command is given; `${step.results}` and `${input.field}` are filled in.
+    pub args: Option<Value>,
+    /// The configuration of the command, by name.
+    pub with: Option<Map<String, Value>>,
+    /// The steps that must have ended before.
+    pub depends_on: Option<OneOrMany>,
+    /// The same as `depends_on`.
+    pub needs: Option<OneOrMany>,
+    /// The same as `depends_on`.
+    pub dependencies: Option<OneOrMany>,
+    /// How long one attempt may take: `5m`, or a number of seconds.
+    pub timeout: Option<Interval>,
+    /// When to try again.
+    pub retry: Option<RetryKeys>,
+    /// A place such as `${input.wanted}` that is true or false; when false, the step is skipped.
+    pub r#if: Option<String>,
+}
+
+/// The JSON Schema of one of the types above, ready for a check: its blocks may be anything.
+pub(crate) fn schema_of<T: JsonSchema>() -> Value {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
+    if let Some(root) = schema.as_object_mut() {
+        let defs = root.entry("$defs").or_insert_with(|| Map::new().into());
+        if let Some(defs) = defs.as_object_mut() {
+            defs.extend(BLOCKS.map(|b| (b.to_owned(), Value::Bool(true))));
+        }
+    }
+    schema
+}
+
+/// The names of the keys of one of the types above.
+pub(crate) fn names_of<T: JsonSchema>() -> Vec<String> {
+    let schema = schema_of::<T>();
+    schema["properties"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default()
+}

@@ -1,0 +1,122 @@
+//! Text to a spec that can run: every problem of it is told at once.
+
+use crate::api::Registry;
+use crate::diagnostic::{Diagnostic, Key, Problem};
+use crate::env::Env;
+
+use super::document::{Document, Fault};
+use super::fill::Filling;
+use super::keys::names_of;
+use super::mode::{Choice, Mode, choose};
+use super::model::Spec;
+use super::node::Node;
+use super::reader::Reader;
+use super::routing::Routing;
+use super::{chain, check, parse, pipeline};
+
+/// A spec without a problem.
+#[derive(Clone)]
+pub struct Loaded {
+    /// Its text and tree.
+    pub document: Document,
+    /// How it is run, and why.
+    pub choice: Choice,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// What a spec is loaded with.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// What the commands of steps stand for, where the spec does not say.
+    pub routing: Routing,
+    /// A mode that the user asks for; a spec that can't be run so is at fault.
+    pub mode: Option<Mode>,
+}
+
+/// Loads a spec with the known commands, in the mode that it asks for; see [`Request::load`].
+///
+/// # Errors
+/// Every problem, in the order of the text.
+pub fn load(text: &str, file: &str, registry: &Registry, env: &Env) -> Result<Loaded, Vec<Diagnostic>> {
+    Request::default().load(text, file, registry, env)
+}
+
+impl Request {
+    /// Loads a spec in YAML or JSON. `file` is the name that diagnostics show. Changes nothing, opens nothing; of the
+    /// environment it reads the variables that the spec names.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the text. A text that can't be parsed has one.
+    pub fn load(&self, text: &str, file: &str, registry: &Registry, env: &Env) -> Result<Loaded, Vec<Diagnostic>> {
+        let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
+        let mut filling = Filling::default();
+        let filled = filling.fill(&written, env, &mut Vec::new());
+        let document = Document::new(file, text.to_owned(), written, filled, filling.secrets);
+        let mut reader = Reader { document: &document, registry, faults: filling.faults };
+        let read = self.read(&mut reader, stem(file));
+        let faults = reader.faults;
+        match read {
+            Some((choice, spec)) if faults.is_empty() => Ok(Loaded { document, choice, spec }),
+            _ => Err(document.diagnostics(&faults)),
+        }
+    }
+
+    fn read(&self, reader: &mut Reader<'_>, name: &str) -> Option<(Choice, Spec)> {
+        let root = reader.document.filled();
+        if !root.is_map() {
+            let problem = Problem::new(format!("a spec is a map, and this is {}", root.kind()));
+            reader.fault(&[], problem.help("a pipeline has `sources`, `stages` and `sinks`; a workflow has `steps`"));
+            return None;
+        }
+        let choice = match choose(root) {
+            Ok(choice) => choice,
+            Err(problem) => {
+                reader.fault(&[], problem);
+                unknown_keys(reader, root);
+                return None;
+            }
+        };
+        if let Some(mode) = self.mode.filter(|m| *m != choice.mode) {
+            let problem = Problem::new(format!("this spec can't be run as a {mode}: {}", choice.reason));
+            reader.fault(&[], problem);
+        }
+        let spec = match choice.mode {
+            Mode::Pipeline => Spec::Pipeline(pipeline::read(reader, name)?),
+            Mode::Chain => Spec::Chain(chain::read(reader, name, &self.routing)?),
+            Mode::Flow | Mode::Swarm | Mode::Hybrid => Spec::Later,
+        };
+        Some((choice, spec))
+    }
+}
+
+impl Loaded {
+    /// That this version can't run the mode of the spec.
+    pub(crate) fn not_yet(&self) -> Diagnostic {
+        let mode = self.choice.mode;
+        let key = ["type", "agents", "steps"].into_iter().find(|k| self.document.written().get(k).is_some());
+        let problem =
+            Problem::new(format!("{mode} comes with a later version of Bourn: this one runs chains and pipelines"));
+        let path = key.map(Key::from);
+        self.document.locate(&match key {
+            Some("type") | None => Fault::at(path, problem),
+            _ => Fault::at_key(path, problem),
+        })
+    }
+}
+
+/// A spec of no known mode: perhaps one of its keys is a slip.
+fn unknown_keys(reader: &mut Reader<'_>, root: &Node) {
+    let mut known = names_of::<super::keys::PipelineKeys>();
+    known.extend(names_of::<super::keys::WorkflowKeys>());
+    known.extend(["agents", "topology", "coordination", "task"].map(str::to_owned));
+    for member in root.members().iter().filter(|m| !known.contains(&m.name)) {
+        let problem = check::unknown("key", &member.name, known.iter().map(String::as_str));
+        reader.fault_at_key(&[member.name.as_str().into()], problem);
+    }
+}
+
+/// `orders` for `specs/orders.yaml`.
+fn stem(file: &str) -> &str {
+    std::path::Path::new(file).file_stem().and_then(|s| s.to_str()).filter(|s| !s.is_empty()).unwrap_or("bourn")
+}

@@ -1,0 +1,31 @@
+//! Text to a typed spec, with places.
+
+pub mod document;
+pub mod load;
+pub mod mode;
+pub mod model;
+pub mod node;
+pub mod parse;
+pub mod routing;
+pub mod schema;
+
+mod chain;
+mod check;
+mod command;
+mod edges;
+mod fill;
+mod keys;
+mod pipeline;
+mod reader;
+mod references;
+mod shown;
+
+#[cfg(test)]
+mod tests;
+
+pub use document::Document;
+pub use load::{Loaded, Request, load};
+pub use mode::{Choice, Mode};
+pub use model::{Chain, Pipeline, Spec};
+pub use routing::{Route, Routing};
+pub use schema::schema;

@@ -1,0 +1,220 @@
+//! A spec that was checked: what a graph is made of.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::limits::Retries;
+use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::api::template::Template;
+use crate::diagnostic::Key;
+
+/// A spec of either kind.
+#[derive(Clone)]
+pub enum Spec {
+    /// Sources, stages, sinks.
+    Pipeline(Pipeline),
+    /// Steps.
+    Chain(Chain),
+    /// A mode that this version of the engine can read and can't run.
+    Later,
+}
+
+/// A pipeline. Ids are unique, every edge leads to something that is there, and there is no cycle.
+#[derive(Clone)]
+pub struct Pipeline {
+    /// The name of the job.
+    pub name: String,
+    /// Where rows come from.
+    pub sources: Vec<Endpoint>,
+    /// What happens to them, in the order of the spec.
+    pub stages: Vec<Stage>,
+    /// Where they go.
+    pub sinks: Vec<Endpoint>,
+    /// Where rows go that failed.
+    pub dead_letters: Option<Endpoint>,
+    /// What happens to rows that fail, where a stage does not say.
+    pub on_error: ErrorPolicy,
+    /// How often an epoch ends.
+    pub epoch_every: Option<Duration>,
+    /// Bytes for edges and state together.
+    pub memory: Option<u64>,
+}
+
+/// A source or a sink.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Its handle.
+    pub id: String,
+    /// What it is.
+    pub connector: BoxConnector,
+    /// What a sink reads.
+    pub from: Vec<From>,
+    /// How many parallel copies.
+    pub lanes: Option<usize>,
+    /// What happens to rows that fail here.
+    pub on_error: Option<ErrorPolicy>,
+    /// Where its configuration stands.
+    pub path: Vec<Key>,
+}
+
+/// A stage.
+#[derive(Clone)]
+pub struct Stage {
+    /// Its handle.
+    pub id: String,
+    /// What it is.
+    pub config: BoxStageConfig,
+    /// What it reads.
+    pub from: Vec<From>,
+    /// How many parallel copies.
+    pub lanes: Option<usize>,
+    /// What happens to rows that fail here.
+    pub on_error: Option<ErrorPolicy>,
+    /// Where its configuration stands.
+    pub path: Vec<Key>,
+}
+
+/// What a stage or a sink reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct From {
+    /// The id of a source or stage.
+    pub id: String,
+    /// One of its ports; the main one if none.
+    pub port: Option<String>,
+}
+
+/// What happens to a row that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorPolicy {
+    /// The job ends.
+    #[default]
+    Fail,
+    /// It is dropped and counted.
+    Drop,
+    /// It goes to the sink of the dead letters, with its reason.
+    DeadLetter,
+}
+
+/// A workflow of steps. Ids are unique and there is no cycle.
+#[derive(Clone)]
+pub struct Chain {
+    /// The name of the workflow.
+    pub name: String,
+    /// A JSON Schema that every input must fit.
+    pub input: Option<Value>,
+    /// The steps, in the order of the spec.
+    pub steps: Vec<Step>,
+    /// What may be done to make it faster or cheaper.
+    pub optimization: Optimization,
+    /// What `final_output` is made of.
+    pub format: Format,
+}
+
+/// A step.
+#[derive(Clone)]
+pub struct Step {
+    /// Its handle, and the name of its column.
+    pub id: String,
+    /// What the spec says it does: `/query`.
+    pub command: String,
+    /// The configuration of the stage that does it.
+    pub config: BoxStageConfig,
+    /// The steps it depends on, said or read, in the order of the spec: places in [`Chain::steps`].
+    pub needs: Vec<usize>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// When to try again.
+    pub retry: Retries,
+    /// When its place is false, the step is skipped.
+    pub condition: Option<Template>,
+    /// Where the step stands.
+    pub path: Vec<Key>,
+    /// Where the parts of its configuration stand.
+    pub places: Places,
+}
+
+/// Where the parts of a configuration stand that was put together from several places of a spec.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// A key of the configuration and the way from the step to it; the empty key is the whole.
+    pub(crate) known: Vec<(String, Vec<Key>)>,
+}
+
+impl Places {
+    /// The way from the step to a place that is given by the way from its configuration; as near as it is known.
+    pub fn locate(&self, path: &[Key]) -> Vec<Key> {
+        let find = |name: &str| self.known.iter().find(|(key, _)| key == name).map(|(_, place)| place.clone());
+        match path.split_first() {
+            Some((Key::Name(name), rest)) if find(name).is_some() => {
+                let mut place = find(name).unwrap_or_default();
+                place.extend_from_slice(rest);
+                place
+            }
+            _ => find("").map_or_else(
+                || vec!["command".into()],
+                |mut place| {
+                    place.extend_from_slice(path);
+                    place
+                },
+            ),
+        }
+    }
+}
+
+/// What may be done to make a workflow faster or cheaper. Nothing here changes what comes out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of the spec, each on its own")]
+pub struct Optimization {
+    /// Steps that do not depend on each other run at the same time.
+    pub parallel_where_possible: bool,
+    /// How hard a model thinks follows how hard the task is.
+    pub adaptive_thinking: bool,
+    /// Results of steps are kept over a crash.
+    pub state_persistence: bool,
+    /// Limits follow what is measured.
+    pub auto_tune: bool,
+    /// Equal requests are answered once.
+    pub cache: bool,
+    /// Requests go to the cheaper batch interface of a provider.
+    pub batch_api: bool,
+    /// Prompts that begin alike are kept by the provider.
+    pub prompt_cache: bool,
+    /// The most requests in flight in each step.
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_concurrency: usize,
+}
+
+impl Default for Optimization {
+    fn default() -> Self {
+        Self {
+            parallel_where_possible: true,
+            adaptive_thinking: false,
+            state_persistence: false,
+            auto_tune: false,
+            cache: false,
+            batch_api: false,
+            prompt_cache: false,
+            max_concurrency: 10,
+        }
+    }
+}
+
+/// What `final_output` is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// The results of the last step of the spec.
+    #[default]
+    Last,
+    /// The results of every step by its id.
+    Map,
+    /// The results of every step, in the order of the spec.
+    List,
+    /// The results of every step as one text, in the order of the spec.
+    Text,
+}

@@ -1,0 +1,126 @@
+//! The places `${…}` in what a step is given: which steps they read, and whether these are there.
+
+use serde_json::Value;
+
+use super::model::Step;
+use super::node::{Content, Node};
+use super::reader::Reader;
+use crate::api::template::{Reference, Segment, Template};
+use crate::data::columns::INPUT;
+use crate::diagnostic::{Key, Problem, did_you_mean};
+
+/// What the record of a step has: the members that a place may name.
+pub(crate) const RECORD: [&str; 8] =
+    ["status", "results", "error", "attempts", "started_at", "duration_ms", "usage", "reason"];
+
+/// The ids of the steps of a workflow, in order.
+pub(crate) struct Names<'a> {
+    pub ids: &'a [String],
+    /// The step that is read now.
+    pub own: usize,
+}
+
+impl Names<'_> {
+    /// The value of a node with the longer form `${steps.id…}` of every place made the shorter one, `${id…}`. The steps
+    /// that it reads are added to `needs`.
+    pub(crate) fn value(&self, reader: &mut Reader<'_>, node: &Node, path: &[Key], needs: &mut Vec<usize>) -> Value {
+        let below = |key: Key| [path, &[key]].concat();
+        match &node.content {
+            Content::Text(text) => Value::String(self.text(reader, text, path, needs)),
+            Content::List(list) => list
+                .iter()
+                .enumerate()
+                .map(|(i, n)| self.value(reader, n, &below(i.into()), needs))
+                .collect::<Vec<_>>()
+                .into(),
+            Content::Map(members) => members
+                .iter()
+                .map(|m| (m.name.clone(), self.value(reader, &m.node, &below(m.name.as_str().into()), needs)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+            _ => node.value(),
+        }
+    }
+
+    /// The same for one text.
+    pub(crate) fn text(&self, reader: &mut Reader<'_>, text: &str, path: &[Key], needs: &mut Vec<usize>) -> String {
+        let template = match Template::parse(text) {
+            Ok(template) => template,
+            Err(problem) => {
+                reader.fault(path, problem);
+                return text.to_owned();
+            }
+        };
+        let mut short = text.to_owned();
+        let places: Vec<_> = template.references().cloned().collect();
+        for place in places.iter().rev() {
+            match self.check(place) {
+                Ok(step) => needs.extend(step),
+                Err(problem) => reader.fault(path, problem.part(place.span.clone())),
+            }
+            if place.root == "steps"
+                && let Some(at) = short[place.span.clone()].find("steps.")
+            {
+                let start = place.span.start + at;
+                short.replace_range(start..start + "steps.".len(), "");
+            }
+        }
+        short
+    }
+
+    /// The step that a place reads; none for the input.
+    fn check(&self, place: &Reference) -> Result<Option<usize>, Problem> {
+        let (root, rest) = match (place.root.as_str(), place.path.as_slice()) {
+            (INPUT, _) => return Ok(None),
+            ("steps", [Segment::Member(id), rest @ ..]) => (id.as_str(), rest),
+            ("steps", _) => return Err(Problem::new("`${steps…}` names no step").help("write `${steps.id.results}`")),
+            (root, rest) => (root, rest),
+        };
+        let Some(step) = self.ids.iter().position(|id| id == root) else {
+            let known = self.ids.iter().map(String::as_str).filter(|id| *id != self.ids[self.own]).chain([INPUT]);
+            let problem = Problem::new(format!("there is no step `{root}`"));
+            let help = did_you_mean(root, known.clone())
+                .unwrap_or_else(|| "a plain `${` is written `$${`; a variable is `${env.NAME}`".into());
+            return Err(problem.label(format!("there is: {}", known.collect::<Vec<_>>().join(", "))).help(help));
+        };
+        if step == self.own {
+            return Err(Problem::new(format!("`{root}` can't read itself")));
+        }
+        match rest.first() {
+            Some(Segment::Member(member)) if !RECORD.contains(&member.as_str()) => {
+                let problem = Problem::new(format!("a step has no `{member}`"));
+                let help = did_you_mean(member, RECORD)
+                    .unwrap_or_else(|| format!("what it gave is `${{{root}.results.{member}}}`"));
+                Err(problem.help(help))
+            }
+            Some(Segment::Element(_)) => {
+                Err(Problem::new(format!("step `{root}` is no list")).help("its results may be one"))
+            }
+            _ => Ok(Some(step)),
+        }
+    }
+}
+
+/// The steps that each step needs, with those left out that another one needs already.
+pub(crate) fn reduce(steps: &mut [Step]) {
+    let needs: Vec<Vec<usize>> = steps.iter().map(|s| s.needs.clone()).collect();
+    for step in steps {
+        let all = step.needs.clone();
+        step.needs.retain(|need| !all.iter().any(|other| other != need && reaches(&needs, *other, *need)));
+    }
+}
+
+/// Whether `from` needs `to`, over any number of steps. There is no cycle.
+fn reaches(needs: &[Vec<usize>], from: usize, to: usize) -> bool {
+    let mut seen = vec![false; needs.len()];
+    let mut open = vec![from];
+    while let Some(at) = open.pop() {
+        if at == to {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[at], true) {
+            open.extend(&needs[at]);
+        }
+    }
+    false
+}

@@ -1,0 +1,140 @@
+//! The JSON Schema of a whole spec, with every registered kind in it: for editors, and for other tools.
+
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use super::keys::{BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, StepKeys, WorkflowKeys, schema_of};
+use crate::api::Registry;
+
+/// The JSON Schema (2020-12) of specs whose stages and connectors are those of `registry`.
+pub fn schema(registry: &Registry) -> Value {
+    let mut defs = Map::new();
+    let stages = registry.stages().iter().map(|(name, e)| (*name, e.schema.as_value()));
+    let connectors = registry.connectors().iter().map(|(name, e)| (*name, e.schema.as_value()));
+    let stages = hoist("stage", stages, &mut defs);
+    let connectors = hoist("connector", connectors, &mut defs);
+    let mut properties = Map::new();
+    for part in [schema_of::<PipelineKeys>(), schema_of::<WorkflowKeys>()] {
+        properties.extend(take_properties(part, &mut defs));
+    }
+    properties.extend(swarm());
+    defs.insert("source".into(), block(schema_of::<SourceKeys>(), &connectors, &mut Map::new()));
+    defs.insert("sink".into(), block(schema_of::<SinkKeys>(), &connectors, &mut Map::new()));
+    let mut more = Map::new();
+    defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages, &mut more));
+    defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &mut more));
+    defs.extend(more);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Bourn spec",
+        "description": "A pipeline (sources, stages, sinks) or a workflow (steps).",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": false,
+        "$defs": defs,
+    })
+}
+
+/// The keys of a swarm, which this version reads and can't run.
+fn swarm() -> Map<String, Value> {
+    let mut keys = Map::new();
+    keys.insert("topology".into(), json!({ "type": "string", "description": "how agents are joined" }));
+    keys.insert("agents".into(), json!({ "type": "object", "description": "agents by name" }));
+    keys.insert("coordination".into(), json!({ "type": "object", "description": "how agents work together" }));
+    keys.insert("task".into(), json!({ "description": "what the agents work on" }));
+    keys
+}
+
+/// Moves the schema of each kind into the definitions of the whole; returns a property for each that refers to it.
+fn hoist<'a>(
+    role: &str,
+    kinds: impl Iterator<Item = (&'static str, &'a Value)>,
+    defs: &mut Map<String, Value>,
+) -> Map<String, Value> {
+    let mut properties = Map::new();
+    for (name, schema) in kinds {
+        let home = format!("{role}.{name}");
+        let mut schema = schema.clone();
+        rename(&mut schema, &home);
+        if let Some(root) = schema.as_object_mut() {
+            root.remove("$schema");
+            if let Some(Value::Object(inner)) = root.remove("$defs") {
+                defs.extend(inner.into_iter().map(|(key, value)| (format!("{home}.{key}"), value)));
+            }
+        }
+        properties.insert(name.to_owned(), json!({ "$ref": format!("#/$defs/{home}") }));
+        defs.insert(home, schema);
+    }
+    properties
+}
+
+/// Makes references within a schema of its own fit its new home.
+fn rename(schema: &mut Value, home: &str) {
+    match schema {
+        Value::Array(list) => list.iter_mut().for_each(|v| rename(v, home)),
+        Value::Object(map) => {
+            for (key, value) in map.iter_mut() {
+                match value.as_str().filter(|_| key == "$ref") {
+                    Some("#") => *value = format!("#/$defs/{home}").into(),
+                    Some(path) => {
+                        if let Some(name) = path.strip_prefix("#/$defs/") {
+                            *value = format!("#/$defs/{home}.{name}").into();
+                        }
+                    }
+                    None => rename(value, home),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn take_properties(mut schema: Value, defs: &mut Map<String, Value>) -> Map<String, Value> {
+    let Some(root) = schema.as_object_mut() else { return Map::new() };
+    if let Some(Value::Object(inner)) = root.remove("$defs") {
+        defs.extend(inner.into_iter().filter(|(name, _)| !BLOCKS.contains(&name.as_str())));
+    }
+    match root.remove("properties") {
+        Some(Value::Object(properties)) => properties,
+        _ => Map::new(),
+    }
+}
+
+/// A block: its own keys, and exactly one kind.
+fn block(keys: Value, kinds: &Map<String, Value>, defs: &mut Map<String, Value>) -> Value {
+    let description = keys.get("description").cloned().unwrap_or_default();
+    let mut properties = take_properties(keys, defs);
+    properties.extend(kinds.clone());
+    let one: Vec<_> = kinds.keys().map(|kind| json!({ "required": [kind] })).collect();
+    let mut block = json!({
+        "description": description, "type": "object", "properties": properties, "additionalProperties": false,
+    });
+    if !one.is_empty() {
+        block["oneOf"] = one.into();
+    }
+    block
+}
+
+/// A step: a command, or a kind as a key.
+fn step(keys: Value, kinds: &Map<String, Value>, defs: &mut Map<String, Value>) -> Value {
+    let description = keys.get("description").cloned().unwrap_or_default();
+    let mut properties = take_properties(keys, defs);
+    let as_key = json!({ "description": "what the step does: a configuration, or what `args` would say" });
+    for kind in kinds.keys() {
+        properties.entry(kind.clone()).or_insert_with(|| as_key.clone());
+    }
+    json!({
+        "description": description,
+        "type": "object",
+        "properties": properties,
+        // Commands of a routing table can be keys as well.
+        "required": ["id"],
+    })
+}
+
+/// The JSON Schema of a type, as it is published.
+pub(crate) fn published<T: JsonSchema>(title: &str) -> Value {
+    let mut schema = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
+    schema.insert("title".into(), title.into());
+    schema.to_value()
+}

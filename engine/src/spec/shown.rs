@@ -1,0 +1,83 @@
+//! A configuration that describes itself as it was written, so that no value of the environment is printed.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::api::erased::{ErasedConnector, ErasedStage};
+use crate::api::{BoxSink, BoxSource};
+use crate::api::{
+    BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Operator, SinkContext, SourceContext,
+};
+use crate::data::position::Split;
+use crate::diagnostic::Problems;
+use crate::error::Result;
+
+/// A configuration and the text of the spec that it came from.
+pub(crate) struct Shown<T: ?Sized> {
+    pub inner: Arc<T>,
+    pub written: Value,
+}
+
+impl ErasedConnector for Shown<dyn ErasedConnector> {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    fn schema<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>> {
+        self.inner.schema(context)
+    }
+    fn splits<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>> {
+        self.inner.splits(context)
+    }
+    fn source(&self, context: SourceContext) -> BoxFuture<'_, Result<BoxSource>> {
+        self.inner.source(context)
+    }
+    fn check_sink<'a>(
+        &'a self,
+        schema: &'a SchemaRef,
+        context: &'a ConnectContext,
+    ) -> BoxFuture<'a, Result<(), Problems>> {
+        self.inner.check_sink(schema, context)
+    }
+    fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
+        self.inner.sink(context)
+    }
+    fn describe(&self) -> Value {
+        self.written.clone()
+    }
+}
+
+impl ErasedStage for Shown<dyn ErasedStage> {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        self.inner.schema(inputs)
+    }
+    fn port_schema(&self, port: &str, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        self.inner.port_schema(port, inputs)
+    }
+    fn distribution(&self) -> Distribution {
+        self.inner.distribution()
+    }
+    fn ports(&self) -> Vec<String> {
+        self.inner.ports()
+    }
+    fn inputs(&self) -> Inputs {
+        self.inner.inputs()
+    }
+    fn cardinality(&self) -> Cardinality {
+        self.inner.cardinality()
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        self.inner.build(context)
+    }
+    fn describe(&self) -> Value {
+        self.written.clone()
+    }
+}

@@ -1,0 +1,95 @@
+//! Bad workflows: each fault with its place and the way out.
+
+use insta::assert_snapshot;
+
+use super::told;
+
+#[test]
+fn keys_of_steps() {
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    depend_on: b\n"), @"spec.yaml:5:5 unknown key `depend_on` (did you mean `depends_on`?)");
+    assert_snapshot!(told("steps:\n  - command: /query\n    args: x\n"), @"spec.yaml:2:5 this step has no `id` (later steps read it by its id)");
+    assert_snapshot!(told("steps:\n  - id: a\n"), @"spec.yaml:2:5 this step has no `command` (there are `/protocol`, `/query`, `/task`, `model`, `process`, `set`)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /qery\n"), @"spec.yaml:3:14 unknown command `/qery` (did you mean `/query`?)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: http\n    args: x\n"), @"spec.yaml:3:14 `http` stands for the kind `http`, and there is none (see `bourn list`, and `routing:` for what commands stand for)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    uses: model\n"), @"spec.yaml:4:11 a step does one thing, and `set` is said already (write two steps)");
+    assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: x }\n    command: set\n    args: 1\n"), @"spec.yaml:3:5 `for_each` comes with a later version of Bourn (remove it for now)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    timeout: soon\n"), @"spec.yaml:5:14 `soon` is no duration such as `200ms`, `5m` or `1d`: expected number at 0");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    retry: { attempts: 3 }\n"), @"spec.yaml:5:14 unknown key `attempts` (did you mean `max_attempts`?)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    retry: { max_attempts: 0, initial_interval: x }\n"), @r"
+    spec.yaml:5:28 this must be at least 1
+    spec.yaml:5:49 `x` is no duration such as `200ms`, `5m` or `1d`: expected number at 0
+    ");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    if: ${input.a} and ${input.b}\n"), @"spec.yaml:5:9 a condition is one place that is true or false; others come with a later version of Bourn (for example `if: ${input.wanted}`)");
+    assert_snapshot!(told("steps: []\n"), @"spec.yaml:1:8 too few here: at least 1 must be said");
+    assert_snapshot!(told("steps:\n  - a\n"), @"spec.yaml:2:5 expected a map, found a text");
+}
+
+#[test]
+fn ids_and_dependencies() {
+    let set = "command: set, args: 1";
+    assert_snapshot!(told(&format!("steps:\n  - {{ id: a, {set} }}\n  - {{ id: a, {set} }}\n")), @"spec.yaml:3:11 the id `a` is here twice (give each step an `id` of its own)");
+    assert_snapshot!(told(&format!("steps:\n  - {{ id: first, {set} }}\n  - {{ id: b, {set}, depends_on: [frist] }}\n")), @"spec.yaml:3:50 there is no step `frist` (did you mean `first`?)");
+    assert_snapshot!(told(&format!("steps:\n  - {{ id: input, {set} }}\n  - {{ id: 'b c', {set}, needs: zzz }}\n")), @r"
+    spec.yaml:2:11 `input` can't be the id of a step: `${input}` means something else
+    spec.yaml:3:11 `b c` can't be an id (an id is at most 64 letters, digits, `_` and `-`, begins with a letter, and not with `_bourn_`)
+    spec.yaml:3:48 there is no step `zzz` (there is: input)
+    ");
+    let circle = format!(
+        "steps:\n  - {{ id: a, {set}, depends_on: c }}\n  - {{ id: b, {set}, needs: a }}\n  - {{ id: c, command: set, args: '${{b.results}}' }}\n"
+    );
+    assert_snapshot!(told(&circle), @"spec.yaml:2:49 cycle: a -> b -> c -> a (each can start only after the one before it; take one away)");
+    assert_snapshot!(told(&format!("steps:\n  - {{ id: a, {set}, depends_on: a }}\n")), @"spec.yaml:2:49 cycle: a -> a (each can start only after the one before it; take one away)");
+}
+
+#[test]
+fn places_in_arguments() {
+    let spec = |args: &str| {
+        format!("steps:\n  - {{ id: one, command: set, args: 1 }}\n  - id: two\n    command: set\n    args: {args}\n")
+    };
+    assert_snapshot!(told(&spec("x ${oen.results} y")), @"spec.yaml:5:13 there is no step `oen` (a plain `${` is written `$${`; a variable is `${env.NAME}`)");
+    assert_snapshot!(told(&spec("'${one.result}'")), @"spec.yaml:5:12 a step has no `result` (did you mean `results`?)");
+    assert_snapshot!(told(&spec("'${one.text}'")), @"spec.yaml:5:12 a step has no `text` (what it gave is `${one.results.text}`)");
+    assert_snapshot!(told(&spec("${two.results}")), @"spec.yaml:5:11 `two` can't read itself");
+    assert_snapshot!(told(&spec("${steps.on.results}")), @"spec.yaml:5:11 there is no step `on` (did you mean `one`?)");
+    assert_snapshot!(told(&spec("${steps}")), @"spec.yaml:5:11 `${steps…}` names no step (write `${steps.id.results}`)");
+    assert_snapshot!(told(&spec("{ a: [1, 'b ${1 + 2}'] }")), @"spec.yaml:5:23 `1 + 2` is no path (a place is a name and a path, as in `${step.results.items[0]}`)");
+    assert_snapshot!(told(&spec("${HOME}")), @"spec.yaml:5:11 there is no step `HOME` (a plain `${` is written `$${`; a variable is `${env.NAME}`)");
+    assert_snapshot!(told(&spec("${one.results")), @"spec.yaml:5:11 `${` without its `}` (write `$${` for a plain `${`)");
+}
+
+#[test]
+fn configurations_of_steps() {
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: [1]\n"), @"spec.yaml:4:11 expected a text, found a list");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: process\n    args: ls -l\n"), @"spec.yaml:4:11 expected a list, found a text");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { modl: opus }\n"), @"spec.yaml:5:13 unknown key `modl` (did you mean `model`?)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { prompt: y }\n"), @"spec.yaml:4:5 `args` is the `prompt` that `with` says already");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { limits: { timeout: soon } }\n"), @"spec.yaml:5:32 `soon` is no duration such as `200ms`, `5m` or `1d`: expected number at 0");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n"), @"spec.yaml:3:14 the key `prompt` is missing");
+    assert_snapshot!(told("steps:\n  - id: a\n    set: { vale: 1 }\n"), @r"
+    spec.yaml:3:10 the key `value` is missing
+    spec.yaml:3:12 unknown key `vale` (did you mean `value`?)
+    ");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: zip\n    args: 1\n"), @"spec.yaml:4:11 expected a map, found a number");
+}
+
+#[test]
+fn the_whole_of_a_workflow() {
+    assert_snapshot!(told("type: chain\nstep:\n  - id: a\n"), @r"
+    spec.yaml:1:7 a chain needs `steps`, and there are none
+    spec.yaml:2:1 unknown key `step` (did you mean `steps`?)
+    ");
+    assert_snapshot!(told("steps:\n  - { id: a, command: set, args: 1 }\noptimization: { paralel_where_possible: true, max_concurrency: 0 }\n"), @r"
+    spec.yaml:3:17 unknown key `paralel_where_possible` (did you mean `parallel_where_possible`?)
+    spec.yaml:3:64 this must be at least 1
+    ");
+    assert_snapshot!(told("steps:\n  - { id: a, command: set, args: 1 }\ninput: { schema: { type: 7 } }\n"), @"spec.yaml:3:18 this is no JSON Schema: 7 is not valid under any of the schemas listed in the 'anyOf' keyword");
+    assert_snapshot!(told("steps:\n  - { id: a, command: set, args: 1 }\nrouting: { /x: { knd: model } }\n"), @r"
+    spec.yaml:3:16 the key `kind` is missing
+    spec.yaml:3:18 unknown key `knd` (did you mean `kind`?)
+    ");
+    assert_snapshot!(told("steps:\n  - { id: a, command: /x, args: 1 }\nrouting: { /x: modle }\n"), @"spec.yaml:2:23 `/x` stands for the kind `modle`, and there is none (did you mean `model`?)");
+    assert_snapshot!(told("steps:\n  - { id: a, command: set, args: 1 }\nbudget: { usd: 1 }\noutput_format: table\n"), @r"
+    spec.yaml:3:1 `budget` comes with a later version of Bourn (remove it for now)
+    spec.yaml:4:16 `table` is none of `last`, `map`, `list`, `text`
+    ");
+}

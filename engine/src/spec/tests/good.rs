@@ -1,0 +1,164 @@
+//! Good specs: what they become.
+
+use super::super::model::{ErrorPolicy, From};
+use super::super::{Mode, Request, Spec, schema};
+use super::{Variables, kinds, loaded};
+use crate::diagnostic::Problem;
+use crate::env::Env;
+
+const CHAIN: &str = include_str!("chain.json");
+const SWARM: &str = include_str!("swarm.json");
+
+const PIPELINE: &str = "
+name: delays
+sources:
+  flights: { file: { path: 'data/${env.TOKEN}/flights-*.parquet' }, lanes: 2 }
+stages:
+  - id: delayed
+    filter: delay > 15
+  - id: split
+    route: { long: distance > 1000 }
+    on_error: drop
+sinks:
+  near: { blackhole: {} }
+  far: { from: split.long, file: { path: far.jsonl, rate: 100/s } }
+on_error: dead_letter
+dead_letters: { file: { path: rejected.jsonl } }
+checkpoint: { every: 10s }
+limits: { memory: 64MiB }
+";
+
+fn problems(result: Result<super::Loaded, Vec<crate::diagnostic::Diagnostic>>) -> Vec<String> {
+    result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_pipeline_is_read_with_its_edges_and_options() {
+    let loaded = loaded(PIPELINE).unwrap();
+    let Spec::Pipeline(p) = &loaded.spec else { panic!("no pipeline") };
+    let from = |id: &str, port: Option<&str>| vec![From { id: id.into(), port: port.map(Into::into) }];
+    assert_eq!((p.name.as_str(), p.on_error), ("delays", ErrorPolicy::DeadLetter));
+    assert_eq!((p.sources[0].lanes, p.stages[0].from.clone()), (Some(2), from("flights", None)));
+    assert_eq!((p.stages[1].on_error, p.stages[1].from.clone()), (Some(ErrorPolicy::Drop), from("delayed", None)));
+    assert_eq!(p.sinks[0].from, from("split", None));
+    assert_eq!(p.sinks[1].from, from("split", Some("long")));
+    assert_eq!((p.epoch_every.map(|d| d.as_secs()), p.memory), (Some(10), Some(64 << 20)));
+    assert_eq!(p.dead_letters.as_ref().map(|d| d.id.as_str()), Some("dead_letters"));
+    assert_eq!((loaded.choice.mode, loaded.choice.reason.as_str()), (Mode::Pipeline, "the spec has `sources`"));
+}
+
+#[test]
+fn a_value_from_the_environment_is_used_and_never_shown() {
+    let loaded = loaded(PIPELINE).unwrap();
+    let Spec::Pipeline(p) = &loaded.spec else { panic!("no pipeline") };
+    assert_eq!(p.sources[0].connector.0.describe()["path"], "data/${env.TOKEN}/flights-*.parquet");
+    let filled = loaded.document.filled().at(&p.sources[0].path).unwrap().value();
+    assert_eq!(filled["path"], "data/s3cr3t-value/flights-*.parquet");
+    let problem = Problem::new("there is no file data/s3cr3t-value/x").under("file").under("flights").under("sources");
+    let told = loaded.document.diagnostic(&problem).to_string();
+    assert_eq!(told, "spec.yaml:4:20 there is no file data/${env.TOKEN}/x");
+}
+
+#[test]
+fn a_problem_of_the_planner_points_into_the_text_of_a_value() {
+    let loaded = loaded(PIPELINE).unwrap();
+    let at = |index: usize, key: &str| {
+        let problem = Problem::new("unknown column").under(key).under(index).under("stages").part(0..5);
+        let diagnostic = loaded.document.diagnostic(&problem);
+        (diagnostic.line_column(), diagnostic.source.inner()[diagnostic.span].to_owned())
+    };
+    assert_eq!(at(0, "filter"), ((7, 13), "delay".into()));
+    // The path may lead beyond what is written: the nearest value around it is marked, its first line.
+    assert_eq!(at(1, "nothing"), ((8, 5), "id: split".into()));
+    let beyond = Problem::new("x").under("deeper").under("filter").under(0).under("stages").part(0..2);
+    assert_eq!(loaded.document.diagnostic(&beyond).line_column(), (7, 13));
+}
+
+#[test]
+fn the_chain_of_the_founding_document_is_read_as_it_is() {
+    let loaded = loaded(CHAIN).unwrap();
+    let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
+    let read: Vec<_> = chain.steps.iter().map(|s| (s.id.as_str(), s.needs.clone(), s.timeout.as_secs())).collect();
+    let expected = [("analyze_codebase", vec![], 300), ("fix_issues", vec![0], 300), ("validate_fixes", vec![1], 300)];
+    assert_eq!(read, expected);
+    assert_eq!(chain.steps[1].config.0.describe()["prompt"], "fix security issues: ${analyze_codebase.results}");
+    assert!(chain.optimization.parallel_where_possible && chain.optimization.state_persistence);
+    assert_eq!((chain.name.as_str(), chain.steps[0].retry.max_attempts), ("spec", 3));
+}
+
+#[test]
+fn the_swarm_of_the_founding_document_is_read_and_can_not_run_yet() {
+    let loaded = loaded(SWARM).unwrap();
+    assert_eq!(loaded.choice.mode, Mode::Swarm);
+    let told = loaded.not_yet().to_string();
+    assert_eq!(told, "spec.yaml:2:11 swarm comes with a later version of Bourn: this one runs chains and pipelines");
+}
+
+#[test]
+fn places_are_dependencies_and_those_that_another_one_needs_are_left_out() {
+    let spec = "steps:
+  - { id: a, command: set, args: 1, timeout: 2m }
+  - { id: b, uses: /set, with: { value: { x: ['${steps.a.results} ${ steps.a.status } $${c}'] } } }
+  - { id: c, set: '${b.results}', needs: [a, b], if: '${steps.a.results}', retry: { max_attempts: 5 } }
+  - { id: d, model: { prompt: '${c.results} ${input.x}' } }
+defaults: { model: opus, retry: { jitter: false } }
+";
+    let loaded = loaded(spec).unwrap();
+    let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
+    let needs: Vec<_> = chain.steps.iter().map(|s| s.needs.clone()).collect();
+    // What `b` needs already, `c` need not name.
+    assert_eq!(needs, [vec![], vec![0], vec![1], vec![2]]);
+    // The shorter form is for the engine alone: a person sees what was written.
+    let shown = chain.steps[1].config.0.describe();
+    assert_eq!(shown["value"]["x"][0], "${steps.a.results} ${ steps.a.status } $${c}");
+    assert_eq!(chain.steps[3].config.0.describe()["model"], "opus");
+    assert_eq!((chain.steps[0].timeout.as_secs(), chain.steps[2].retry.max_attempts), (120, 5));
+    assert_eq!((chain.steps[2].retry.jitter, chain.steps[2].retry.initial_interval.0.as_secs()), (false, 1));
+    assert_eq!(chain.steps[2].places.locate(&["value".into()]), ["set".into()]);
+    assert_eq!(
+        chain.steps[1].places.locate(&["value".into(), "x".into()]),
+        ["with".into(), "value".into(), "x".into()]
+    );
+}
+
+#[test]
+fn the_mode_is_chosen_by_what_is_there_and_an_order_that_can_not_be_followed_is_refused() {
+    let chosen = |text: &str| loaded(text).map(|l| (l.choice.mode, l.choice.reason)).map_err(|p| p[0].to_string());
+    let step = "steps: [{ id: a, command: set, args: 1 }]";
+    assert_eq!(chosen(step), Ok((Mode::Chain, "the spec has `steps`".into())));
+    assert_eq!(chosen(&format!("{step}\ntype: auto")), Ok((Mode::Chain, "the spec has `steps`".into())));
+    assert_eq!(chosen(&format!("{step}\ntype: chain")), Ok((Mode::Chain, "the spec says `type: chain`".into())));
+    assert_eq!(chosen(&format!("{step}\ntype: flow")), Ok((Mode::Flow, "the spec says `type: flow`".into())));
+    assert_eq!(chosen(&format!("{step}\nagents: {{}}")).unwrap().0, Mode::Hybrid);
+    assert_eq!(chosen(&format!("{step}\nsource: {{}}")).unwrap().0, Mode::Hybrid);
+    assert_eq!(chosen("agents: {}"), Ok((Mode::Swarm, "the spec has `agents`".into())));
+    let refused = chosen(&format!("{step}\ntype: pipeline")).unwrap_err();
+    assert_eq!(refused, "spec.yaml:2:7 a pipeline needs `sources`, and there are none");
+    let request = Request { mode: Some(Mode::Pipeline), ..Request::default() };
+    let told = problems(request.load(step, "a.yaml", &kinds::registry(), &Env::new(Variables)));
+    assert_eq!(told, ["a.yaml:1:1 this spec can't be run as a pipeline: the spec has `steps`"]);
+}
+
+#[test]
+fn the_schema_of_the_whole_accepts_what_is_accepted_and_refuses_slips() {
+    let schema = schema(&kinds::registry());
+    jsonschema::draft202012::meta::validate(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let value = |text: &str| super::super::parse::parse(text).unwrap().value();
+    for good in [CHAIN, SWARM, PIPELINE, "steps: [{ id: a, set: 1 }]"] {
+        let faults: Vec<_> = validator.iter_errors(&value(good)).map(|e| e.to_string()).collect();
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+    for bad in [
+        "stagse: []",
+        "stages: [{ fliter: x }]",
+        "stages: [{ filter: x, map: { a: b } }]",
+        "source: { file: { path: 1 } }",
+        "source: { file: { path: a, formt: b } }",
+        "steps: [{ command: /query }]",
+        "steps: [{ id: a, command: model, with: 1 }]",
+        "optimization: { x: 1 }",
+    ] {
+        assert!(!validator.is_valid(&value(bad)), "{bad}");
+    }
+}

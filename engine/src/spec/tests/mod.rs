@@ -1,0 +1,64 @@
+//! Tests of whole specs: what is told of bad ones, and what good ones become.
+
+pub(crate) mod kinds;
+
+mod bad_pipelines;
+mod bad_workflows;
+mod good;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::{Loaded, load};
+use crate::Result;
+use crate::diagnostic::Diagnostic;
+use crate::env::{Env, Files, Finished, Program, World};
+use crate::time::Timestamp;
+
+/// A world that has two variables and nothing else.
+struct Variables;
+
+impl World for Variables {
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        unreachable!()
+    }
+    fn random(&self) -> u64 {
+        0
+    }
+    fn spawn(&self, _: &str, _: BoxFuture<'static, ()>) {
+        unreachable!()
+    }
+    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        unreachable!()
+    }
+    fn files(&self) -> &dyn Files {
+        unreachable!()
+    }
+    fn variable(&self, name: &str) -> Option<String> {
+        match name {
+            "TOKEN" => Some("s3cr3t-value".into()),
+            "TEMPLATE" => Some("a ${b}".into()),
+            _ => None,
+        }
+    }
+    fn run(&self, _: Program) -> BoxFuture<'static, Result<Finished>> {
+        unreachable!()
+    }
+}
+
+fn loaded(text: &str) -> Result<Loaded, Vec<Diagnostic>> {
+    load(text, "spec.yaml", &kinds::registry(), &Env::new(Variables))
+}
+
+/// Every problem of a bad spec, one a line.
+fn told(text: &str) -> String {
+    let problems = loaded(text).err().unwrap_or_default();
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,1 @@
+//! Specs of workflows and pipelines to graphs.
