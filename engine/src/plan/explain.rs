@@ -22,6 +22,7 @@ impl Plan {
         writeln!(out, "\nnodes")?;
         for (n, node) in self.nodes.iter().enumerate() {
             writeln!(out, "  {} {}{}", node.id, node.describe(), self.reads(n))?;
+            writeln!(out, "    {}", node.config())?;
             for (port, schema) in node.outputs.iter().enumerate() {
                 let name = if port == 0 { String::new() } else { format!(".{}", node.ports[port - 1]) };
                 let columns: Vec<String> = schema
@@ -94,6 +95,14 @@ impl PlannedNode {
         match &self.role {
             Role::Source(c) | Role::Sink(c) => c.0.kind(),
             Role::Stage(c) => c.0.kind(),
+        }
+    }
+
+    /// The configuration as it was written: what came from the environment is shown by its name.
+    fn config(&self) -> String {
+        match &self.role {
+            Role::Source(c) | Role::Sink(c) => c.0.describe().to_string(),
+            Role::Stage(c) => c.0.describe().to_string(),
         }
     }
 

@@ -45,8 +45,8 @@ pub struct CallTask {
     pub cardinality: Cardinality,
     /// What a request is made with; key and attempt are filled in for each.
     pub context: CallContext,
-    /// What the keys of requests without an origin start with; different for each job.
-    pub key: u64,
+    /// What the keys of its requests are made from.
+    pub key: RequestKey,
     /// What it reads.
     pub inputs: Inputs,
     /// What it writes to.
@@ -61,6 +61,14 @@ pub struct CallTask {
     pub stats: Arc<StageStats>,
     /// The world.
     pub env: Env,
+}
+
+/// What the idempotency keys of a stage's requests are made from, beside the row itself.
+pub struct RequestKey {
+    /// Its id, kind and configuration.
+    pub stage: String,
+    /// Different for each job and lane: for rows that can't be told apart by where they were read.
+    pub unique: u64,
 }
 
 /// A request that has come back.
@@ -154,12 +162,12 @@ impl CallTask {
                 let rows =
                     crate::data::json::row_value(&records.batch, 0).map(|v| serde_json::Value::Object(v).to_string());
                 let mut hash = blake3::Hasher::new();
-                hash.update(self.id.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
+                hash.update(self.key.stage.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
                 hash.update(origin.position.to_string().as_bytes()).update(b"\0");
                 hash.update(rows.unwrap_or_default().as_bytes());
                 hash.finalize().to_hex()[..32].into()
             }
-            None => format!("{}-{:x}-{number}", self.id, self.key).into(),
+            None => format!("{}-{:x}-{number}", self.id, self.key.unique).into(),
         }
     }
 

@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 use tokio::sync::Semaphore;
 
 use super::align::Inputs;
-use super::call_task::CallTask;
+use super::call_task::{CallTask, RequestKey};
 use super::chain::{Chain, Slot, Worker};
 use super::chain_task::ChainTask;
 use super::channel::{Mailbox, Post, Receiver, Sender, channel, mailbox};
@@ -241,7 +241,7 @@ impl Builder<'_> {
                         deadline: std::time::Duration::MAX,
                         journal,
                     },
-                    key: self.job_key ^ (id as u64),
+                    key: request_key(node, self.job_key ^ (id as u64)),
                     inputs,
                     outlets,
                     notes: self.notes.clone(),
@@ -312,6 +312,12 @@ impl Builder<'_> {
         let mut take = |id: usize| self.receivers.remove(&id).expect("a channel has one reader");
         Inputs::new(task.inlets.iter().map(|c| (c.input, take(c.id))).collect())
     }
+}
+
+/// What the keys of a stage's requests are made from: its kind and configuration, so that a changed stage asks anew.
+fn request_key(node: &PlannedNode, unique: u64) -> RequestKey {
+    let Role::Stage(config) = &node.role else { return RequestKey { stage: String::new(), unique } };
+    RequestKey { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
 }
 
 fn stage_stats(plan: &Plan) -> Vec<Vec<StageEntry>> {
