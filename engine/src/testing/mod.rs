@@ -2,5 +2,5 @@
 
 pub mod conformance;
 pub mod harness;
+pub mod random_graph;
 pub mod simulation;
-// random

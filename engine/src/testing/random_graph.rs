@@ -1,0 +1,198 @@
+//! Graphs drawn from a seed, the rows that each of their sinks must get, and a run of one in a simulated world.
+
+mod build;
+mod connectors;
+mod draw;
+mod oracle;
+mod shape;
+mod stages;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::api::Registry;
+use crate::engine::Engine;
+use crate::graph::Graph;
+use crate::testing::simulation::{Outcome, Simulation};
+pub use oracle::Expected;
+pub use shape::{Does, Shape};
+
+/// How often each row is somewhere.
+pub type Rows = BTreeMap<i64, u64>;
+
+/// A graph of sources, 2 to 12 stages and sinks with everything that bends a stream: fan-outs, merges and diamonds,
+/// lanes and exchanges by key, joins, slow and flaky calls in order and free, rows rejected one by one and found by
+/// bisection, splits that end early, sinks that are slow and that stage their rows. Half of the seeds have a diamond.
+///
+/// ```
+/// use bourn_engine::testing::random_graph::RandomGraph;
+///
+/// let run = RandomGraph::new(7).run();
+/// assert_eq!(run.result, Ok(()), "{}", run.story);
+/// ```
+pub struct RandomGraph {
+    seed: u64,
+    shape: Shape,
+    seen: Seen,
+}
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Run {
+    /// Whether the job ended well, and every row is where it must be.
+    pub result: Result<(), String>,
+    /// Equal for two runs of one seed.
+    pub trace: u64,
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// The graph in words and the last steps, for the message of a test that failed.
+    pub story: String,
+}
+
+/// What the sinks and sources of a graph have noted.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    notes: Arc<Mutex<Notes>>,
+    /// What must be visible of a row when it is acknowledged; none if a stage may hold rows over an epoch.
+    when_acknowledged: Option<Arc<Expected>>,
+}
+
+/// See [`Seen`].
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Visible rows by sink.
+    pub sinks: BTreeMap<String, Rows>,
+    /// Visible dead letters by the stage that rejected the row.
+    pub dead_letters: BTreeMap<String, Rows>,
+    /// Chunks that sources have read.
+    pub chunks: u64,
+    /// Chunks that were acknowledged.
+    pub acks: u64,
+    /// Promises that the engine broke to a sink or source.
+    pub faults: Vec<String>,
+}
+
+impl Seen {
+    fn note<T>(&self, note: impl FnOnce(&mut Notes) -> T) -> T {
+        note(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that these rows are acknowledged: now every sink must show them, since their epoch is committed.
+    fn acknowledge(&self, ids: std::ops::Range<i64>) {
+        self.note(|notes| {
+            notes.acks += 1;
+            let Some(expected) = &self.when_acknowledged else { return };
+            let early = ids.clone().find_map(|id| expected.missing(id, notes).map(|place| (id, place)));
+            if let Some((id, place)) = early {
+                notes.faults.push(format!("row {id} was acknowledged before {place} showed it"));
+            }
+        });
+    }
+
+    /// A copy of the notes.
+    pub fn notes(&self) -> Notes {
+        self.note(|notes| notes.clone())
+    }
+}
+
+impl RandomGraph {
+    /// The graph of this seed.
+    pub fn new(seed: u64) -> Self {
+        let shape = draw::shape(seed);
+        let holds = shape.nodes.iter().any(|n| matches!(n.does, Does::Hold { .. }));
+        let when_acknowledged = (!holds).then(|| Arc::new(oracle::expected(&shape)));
+        Self { seed, shape, seen: Seen { when_acknowledged, ..Seen::default() } }
+    }
+
+    /// What it is made of.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The graph, with channels that hold one row. Its sinks write into [`RandomGraph::seen`].
+    pub fn graph(&self) -> Graph {
+        build::graph(&self.shape, &self.seen)
+    }
+
+    /// What its sinks and sources have noted so far.
+    pub fn seen(&self) -> Notes {
+        self.seen.notes()
+    }
+
+    /// What must be seen when it has run, computed without the engine.
+    pub fn expected(&self) -> Expected {
+        oracle::expected(&self.shape)
+    }
+
+    /// Compares what was seen with what must be.
+    ///
+    /// # Errors
+    /// Every sink that differs, with a row.
+    pub fn check(&self) -> Result<(), String> {
+        self.expected().compare(&self.seen())
+    }
+
+    /// Runs it in a simulated world with a schedule drawn from the seed.
+    pub fn run(&self) -> Run {
+        let simulation = Simulation::new(self.seed).steps_max(2_000_000);
+        let engine = Engine::new(Registry::new()).with_env(simulation.env());
+        let outcome = simulation.run(engine.run(self.graph()));
+        let result = match outcome {
+            Outcome::Done(Ok(())) => self.check(),
+            Outcome::Done(Err(e)) => Err(format!("the job failed: {e:?}")),
+            Outcome::Deadlock(waiting) => Err(format!("deadlock: {}", listed(&waiting))),
+            Outcome::Livelock(waiting) => Err(format!("it does not end: {}", listed(&waiting))),
+        };
+        let left = simulation.alive();
+        let result = result.and_then(|()| {
+            if left.is_empty() { Ok(()) } else { Err(format!("tasks outlive the job: {}", listed(&left))) }
+        });
+        let trace = simulation.trace();
+        let story = format!("seed {}\n{}{}", self.seed, self.shape, trace.tail(40));
+        Run { result, trace: trace.hash(), steps: trace.steps(), story }
+    }
+}
+
+fn listed(items: &[impl fmt::Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_graph_and_half_have_a_diamond() {
+        let shapes: Vec<String> = (0..200).map(|seed| RandomGraph::new(seed).shape.to_string()).collect();
+        let again: Vec<String> = (0..200).map(|seed| RandomGraph::new(seed).shape.to_string()).collect();
+        assert_eq!(shapes, again);
+        let diamonds = (0..200).filter(|seed| RandomGraph::new(*seed).shape.has_diamond()).count();
+        assert!((100..190).contains(&diamonds), "{diamonds}");
+        let stages: Vec<usize> = (0..200).map(|seed| RandomGraph::new(seed).shape.stages()).collect();
+        assert!(stages.iter().all(|n| (2..=12).contains(n)), "{stages:?}");
+        assert!(stages.contains(&2) && stages.contains(&12));
+    }
+
+    #[test]
+    fn a_lost_a_repeated_and_a_foreign_row_are_noticed() {
+        let random = (0..50).map(RandomGraph::new).find(|g| g.expected().sinks.values().any(|rows| rows.len() > 2));
+        let random = random.expect("some graph has a sink with rows");
+        let expected = random.expected();
+        let good =
+            || Notes { sinks: expected.sinks.clone(), dead_letters: expected.dead_letters.clone(), ..Notes::default() };
+        assert_eq!(expected.compare(&good()), Ok(()));
+        let sink = expected.sinks.iter().find(|(_, rows)| rows.len() > 2).map(|(id, _)| id.clone()).unwrap();
+        let row = *expected.sinks[&sink].keys().next().unwrap();
+        let changed = |change: &dyn Fn(&mut Rows)| {
+            let mut notes = good();
+            change(notes.sinks.get_mut(&sink).unwrap());
+            expected.compare(&notes).unwrap_err()
+        };
+        assert!(changed(&|rows| *rows.get_mut(&row).unwrap() = 0).contains("is there 0 times"));
+        assert!(changed(&|rows| *rows.get_mut(&row).unwrap() += 1).contains(&format!("row {row}")));
+        assert!(changed(&|rows| rows.extend([(-1, 1)])).contains("row -1"));
+        let unacknowledged = Notes { chunks: 2, acks: 1, ..good() };
+        assert!(expected.compare(&unacknowledged).unwrap_err().contains("2 chunks were read and 1 acknowledged"));
+    }
+}
