@@ -105,6 +105,7 @@ impl CallTask {
                 match control.take() {
                     Some(Event::End) => break,
                     Some(event) => {
+                        self.outlets.flush(&mut shares).await?;
                         self.pass(event, &mut tally).await?;
                         continue;
                     }
@@ -122,6 +123,7 @@ impl CallTask {
                 Next::Answer(answered) => self.answer(answered, &mut tally, &mut shares).await?,
             }
         }
+        self.outlets.flush(&mut shares).await?;
         shares.flush(std::iter::once((&mut tally, &self.stats)));
         self.audit()?;
         self.outlets.control(&Message::End)?;
@@ -181,6 +183,7 @@ impl CallTask {
         if reads && let Some(event) = self.inputs.try_next()? {
             return Ok(Next::Event(event));
         }
+        self.outlets.flush(shares).await?;
         let waits_for_answers = !in_flight.is_empty();
         let start = self.env.monotonic();
         shares.flush(std::iter::once((&mut *tally, &self.stats)));

@@ -100,10 +100,12 @@ impl ChainTask {
                 Event::Watermark(to) => {
                     self.chain.advance(to);
                     self.drive(&last, &mut retained, &mut shares).await?;
+                    self.outlets.flush(&mut shares).await?;
                     self.outlets.watermark(&Message::Watermark(to)).await?;
                 }
                 Event::Barrier(epoch) => {
                     self.chain.audit()?;
+                    self.outlets.flush(&mut shares).await?;
                     self.outlets.control(&Message::Barrier(epoch))?;
                     self.report(Report::Aligned(self.task, epoch, None)).await;
                 }
@@ -113,6 +115,7 @@ impl ChainTask {
         self.chain.finish();
         self.drive(&last, &mut retained, &mut shares).await?;
         self.chain.audit()?;
+        self.outlets.flush(&mut shares).await?;
         self.flush(&mut shares);
         self.outlets.control(&Message::End)?;
         self.report(Report::Finished(self.task)).await;
@@ -128,6 +131,7 @@ impl ChainTask {
         if let Some(event) = self.inputs.try_next()? {
             return Ok(Some(event));
         }
+        self.outlets.flush(shares).await?;
         self.flush(shares);
         let Some(at) = wake_at else { return self.inputs.next().await.map(Some) };
         let wait = at.saturating_sub(self.env.monotonic()).min(Duration::from_mins(1));

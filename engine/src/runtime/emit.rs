@@ -41,6 +41,14 @@ impl Outlets {
         last.send(records, shares).await
     }
 
+    /// Sends what exchanges hold back for company. Before a barrier, a watermark, the end, and every wait of the task.
+    pub async fn flush(&mut self, shares: &mut Shares) -> Result<()> {
+        for reader in self.0.iter_mut().flat_map(|p| &mut p.readers) {
+            reader.flush(shares).await?;
+        }
+        Ok(())
+    }
+
     /// Puts a barrier or the end on every edge, before any later rows on any of them.
     pub fn control(&self, message: &Message) -> Result<()> {
         self.0.iter().flat_map(|p| &p.readers).try_for_each(|r| r.control(message))

@@ -1,13 +1,15 @@
 //! One reader of one port: how its rows are spread over the lanes.
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 
 use super::channel::Sender;
 use crate::data::message::Message;
-use crate::data::records::{BYTES_MAX, ROWS_MAX, Records, bytes_held, bytes_needed, compact};
+use crate::data::records::{BYTES_MAX, Credit, Header, ROWS_MAX, Records, bytes_held, bytes_needed, compact};
 use crate::error::{Error, Result};
 use crate::plan::Exchange;
 use crate::runtime::shares::Shares;
@@ -24,12 +26,48 @@ pub struct Router {
     next: usize,
     /// For hash: from key columns to comparable bytes; made at the first batch.
     converter: Option<RowConverter>,
+    /// For hash: small parts that wait for company, by lane.
+    waiting: Vec<Parts>,
+}
+
+/// Parts of several batches for one lane. They are joined when there is a batch's worth, or when the task has nothing
+/// else to do: a barrier, a watermark or a wait never finds any left.
+#[derive(Default)]
+struct Parts {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    header: Header,
+    credits: Vec<Arc<Credit>>,
+}
+
+/// A part of so many rows goes at once, and parts are joined up to it.
+const PART_ROWS: usize = ROWS_MAX / 4;
+
+impl Parts {
+    fn push(&mut self, batch: RecordBatch, header: &Header) {
+        if self.batches.is_empty() {
+            // Rows of several batches are mixed, so where they came from is known no more; the oldest was read first.
+            self.header = Header { ingested: header.ingested, ..Header::default() };
+        }
+        self.credits.extend(header.credit.clone());
+        self.rows += batch.num_rows();
+        self.batches.push(batch);
+    }
+
+    fn take(&mut self) -> Result<Option<Records>> {
+        let Self { batches, header, credits, .. } = std::mem::take(self);
+        let Some(first) = batches.first() else { return Ok(None) };
+        let batch = if batches.len() == 1 { first.clone() } else { concat_batches(first.schema_ref(), &batches)? };
+        let credit = (!credits.is_empty()).then(|| Arc::new(Credit::new(credits)));
+        Ok(Some(Records { batch, header: Header { credit, ..header } }))
+    }
 }
 
 impl Router {
     /// Spreads rows so over these channels, one per lane.
     pub fn new(exchange: Exchange, senders: Vec<Sender>) -> Self {
-        Self { exchange, senders, next: 0, converter: None }
+        let waiting = senders.iter().map(|_| Parts::default()).collect();
+        Self { exchange, senders, next: 0, converter: None, waiting }
     }
 
     /// Sends rows on; waits where a channel is full.
@@ -50,12 +88,26 @@ impl Router {
             Exchange::Hash(columns) => {
                 let parts = partition(&records.batch, columns, self.senders.len(), &mut self.converter)?;
                 for (lane, batch) in parts {
-                    let part = Records { batch, header: records.header.clone() };
-                    deliver(&self.senders[lane], part, shares).await?;
+                    self.waiting[lane].push(batch, &records.header);
+                    if self.waiting[lane].rows >= PART_ROWS
+                        && let Some(part) = self.waiting[lane].take()?
+                    {
+                        deliver(&self.senders[lane], part, shares).await?;
+                    }
                 }
                 Ok(())
             }
         }
+    }
+
+    /// Sends the parts that wait for company: before a barrier, a watermark, the end and every wait of the task.
+    pub async fn flush(&mut self, shares: &mut Shares) -> Result<()> {
+        for (parts, sender) in self.waiting.iter_mut().zip(&self.senders) {
+            if let Some(part) = parts.take()? {
+                deliver(sender, part, shares).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a barrier or the end to every lane; there is always room.
@@ -153,7 +205,6 @@ mod tests {
     use super::*;
     use arrow::array::{AsArray, Int64Array, StringArray};
     use arrow::datatypes::Int64Type;
-    use std::sync::Arc;
 
     fn batch(rows: i64) -> RecordBatch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));

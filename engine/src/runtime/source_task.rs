@@ -96,6 +96,7 @@ impl SourceTask {
                 }
             }
         }
+        self.outlets.flush(&mut counts.shares).await?;
         self.flush(&mut counts);
         self.outlets.control(&Message::End)?;
         self.report(Report::Finished(self.task)).await;
@@ -118,7 +119,10 @@ impl SourceTask {
         while acks.len() >= UNACKNOWLEDGED_MAX {
             match self.commands.recv().await {
                 Ok(Command::Drain) | Err(_) => return Ok(Read::Drain),
-                Ok(command) => self.obey(command, acks, epoch, false).await?,
+                Ok(command) => {
+                    self.outlets.flush(&mut counts.shares).await?;
+                    self.obey(command, acks, epoch, false).await?;
+                }
             }
         }
         let Self { source, commands, outlets, notes, task, id, stats, env, .. } = self;
@@ -142,7 +146,8 @@ impl SourceTask {
                         counts.tally.batch(timed.busy);
                         return Ok(Read::Chunk(timed.output));
                     }
-                    // Nothing is there: what was counted so far is shown before the wait.
+                    // Nothing is there: what was read and counted so far goes on before the wait.
+                    outlets.flush(&mut counts.shares).await?;
                     counts.shares.flush(std::iter::once((&mut counts.tally, &*stats)));
                     flushed = true;
                     continue;
@@ -150,7 +155,10 @@ impl SourceTask {
             };
             match heard {
                 Some(Command::Drain) | None => return Ok(Read::Drain),
-                Some(command) => obey(command, acks, epoch, outlets, notes, *task, id, false).await?,
+                Some(command) => {
+                    outlets.flush(&mut counts.shares).await?;
+                    obey(command, acks, epoch, outlets, notes, *task, id, false).await?;
+                }
             }
         }
     }

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{
     Ack, BoxSink, BoxSource, BuildContext, Capabilities, Cardinality, Chunk, ConnectContext, Connector, Delivery,
-    Operator, Outcome, Output, Progress, Receipt, Registry, Replay, Sink, SinkContext, Source, SourceContext, Stage,
-    StageConfig, Written,
+    Distribution, Operator, Outcome, Output, Progress, Receipt, Registry, Replay, Sink, SinkContext, Source,
+    SourceContext, Stage, StageConfig, Written,
 };
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::diagnostic::Problems;
@@ -251,4 +251,24 @@ pub fn simulate<T>(seed: u64, work: impl AsyncFnOnce(Engine) -> T) -> T {
     let simulation = Simulation::new(seed);
     let engine = Engine::new(Registry::new()).with_env(simulation.env());
     simulation.run(work(engine)).done()
+}
+
+/// A stage that wants its rows by key.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct KeyedPass {}
+
+impl StageConfig for KeyedPass {
+    const NAME: &'static str = "keyed_pass";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(inputs[0].clone())
+    }
+    fn distribution(&self) -> Distribution {
+        Distribution::Keyed(vec!["n".into()])
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        Func::pass().build(context)
+    }
 }
