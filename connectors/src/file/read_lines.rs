@@ -151,5 +151,5 @@ fn plain(text: &[u8], wanted: &SchemaRef, file: &Split, place: Place) -> Result<
     let columns: Vec<ArrayRef> = vec![Arc::new(texts.finish()), Arc::new(files), Arc::new(UInt64Array::from(numbers))];
     let all = RecordBatch::try_new(schema(), columns)?;
     let indices: Result<Vec<_>, _> = wanted.fields().iter().map(|f| all.schema_ref().index_of(f.name())).collect();
-    Ok(Decoded { batch: all.project(&indices?)?, faults, bytes, lines })
+    Ok(Decoded { batch: all.project(&indices?)?, faults, bytes, lines, unknown: 0 })
 }

@@ -4,6 +4,7 @@ pub mod decode;
 pub mod encode;
 pub mod infer;
 mod row;
+mod scan;
 
 pub use decode::{Columns, Decoded, Decoder, Fault};
 pub use encode::Encoder;
