@@ -7,11 +7,13 @@ mod oracle;
 mod shape;
 mod stages;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::api::Registry;
+use crate::data::message::Epoch;
 use crate::engine::Engine;
 use crate::graph::Graph;
 use crate::testing::simulation::{Outcome, Simulation};
@@ -71,6 +73,9 @@ pub struct Notes {
     pub acks: u64,
     /// Promises that the engine broke to a sink or source.
     pub faults: Vec<String>,
+    acknowledged: BTreeSet<i64>,
+    /// Rows with the epoch whose commit showed them, until they are acknowledged.
+    shown: Vec<(Epoch, i64)>,
 }
 
 impl Seen {
@@ -82,11 +87,25 @@ impl Seen {
     fn acknowledge(&self, ids: std::ops::Range<i64>) {
         self.note(|notes| {
             notes.acks += 1;
+            notes.acknowledged.extend(ids.clone());
             let Some(expected) = &self.when_acknowledged else { return };
             let early = ids.clone().find_map(|id| expected.missing(id, notes).map(|place| (id, place)));
             if let Some((id, place)) = early {
                 notes.faults.push(format!("row {id} was acknowledged before {place} showed it"));
             }
+        });
+    }
+
+    /// Notes that the commit of `epoch` shows these rows. Those that earlier epochs have shown are acknowledged by now:
+    /// one that is not has overtaken the barrier before it.
+    fn commit(&self, epoch: Epoch, ids: impl Iterator<Item = i64>) {
+        self.note(|notes| {
+            let Notes { shown, acknowledged, faults, .. } = notes;
+            shown.retain(|(_, id)| !acknowledged.contains(id));
+            if let Some((before, id)) = shown.iter().find(|(before, _)| *before < epoch) {
+                faults.push(format!("row {id} belongs behind epoch {before}, and was committed with it"));
+            }
+            shown.extend(ids.map(|id| (epoch, id)));
         });
     }
 
@@ -135,7 +154,7 @@ impl RandomGraph {
 
     /// Runs it in a simulated world with a schedule drawn from the seed.
     pub fn run(&self) -> Run {
-        let simulation = Simulation::new(self.seed).steps_max(2_000_000);
+        let simulation = Simulation::new(self.seed).time_max(Duration::from_mins(10));
         let engine = Engine::new(Registry::new()).with_env(simulation.env());
         let outcome = simulation.run(engine.run(self.graph()));
         let result = match outcome {

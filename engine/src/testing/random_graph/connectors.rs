@@ -84,6 +84,9 @@ fn as_id(n: usize) -> i64 {
     i64::try_from(n).expect("some hundreds")
 }
 
+/// Rows with the node that they stand under.
+type Placed = Vec<(String, i64)>;
+
 /// What is left of a split.
 struct Part {
     split: Split,
@@ -134,19 +137,19 @@ struct Notebook {
     transactional: bool,
     refused_of: i64,
     dead_letters: bool,
-    open: Vec<(String, i64)>,
+    open: Placed,
 }
 
 /// Stages rows by epoch if it is transactional, and watches over the order of the engine's calls.
 struct Staged {
     notes: Notebook,
     epoch: Epoch,
-    prepared: Vec<(Epoch, Vec<(String, i64)>)>,
+    prepared: Vec<(Epoch, Placed)>,
 }
 
 impl Notebook {
     /// The rows that are taken, by the node that they stand under.
-    fn take(&self, rows: &RecordBatch) -> Result<(Vec<(String, i64)>, Vec<Rejected>)> {
+    fn take(&self, rows: &RecordBatch) -> Result<(Placed, Vec<Rejected>)> {
         if !self.dead_letters {
             let (refused, good) = part(rows, self.refused_of)?;
             let taken = ids(&good).iter().map(|id| (self.id.clone(), *id)).collect();
@@ -164,7 +167,7 @@ impl Notebook {
         Ok(((0..rows.num_rows()).map(letter).collect::<Result<_>>()?, Vec::new()))
     }
 
-    fn show(&self, rows: Vec<(String, i64)>) {
+    fn show(&self, rows: Placed) {
         self.seen.note(|notes| {
             let shown = if self.dead_letters { &mut notes.dead_letters } else { &mut notes.sinks };
             for (node, id) in rows {
@@ -187,9 +190,9 @@ impl Sink for Staged {
         }
         let (mut taken, rejected) = notes.take(rows)?;
         if notes.transactional {
-            notes.open.append(&mut taken)
+            notes.open.append(&mut taken);
         } else {
-            notes.show(taken)
+            notes.show(taken);
         }
         Ok(Written { rejected })
     }
@@ -209,7 +212,11 @@ impl Sink for Staged {
     async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
         let epoch: Epoch = receipt.read()?;
         match self.prepared.iter().position(|(prepared, _)| *prepared == epoch) {
-            Some(at) => self.notes.show(self.prepared.remove(at).1),
+            Some(at) => {
+                let rows = self.prepared.remove(at).1;
+                self.notes.seen.commit(epoch, rows.iter().map(|(_, id)| *id));
+                self.notes.show(rows);
+            }
             None => self.notes.fault(&format!("epoch {epoch} was committed twice, or never prepared")),
         }
         Ok(Outcome::Committed)
