@@ -11,5 +11,6 @@ mod failures;
 mod no_global;
 mod plan_text;
 mod problems;
+mod random_graphs;
 mod rows_accounted;
 mod rows_arrive;
