@@ -81,7 +81,7 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days from 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms": years begin in March).
+/// Days from 1970-01-01 (Hinnant, "`chrono`-compatible low-level date algorithms": years begin in March).
 fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let era = year.div_euclid(400);
