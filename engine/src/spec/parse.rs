@@ -349,12 +349,12 @@ mod tests {
 
     #[test]
     fn a_spec_is_bounded_whatever_its_aliases_say() {
-        let mut wide = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
-        let mut deep = "a0: &a0 [[[[[[x]]]]]]\n".to_owned();
-        for i in 1..9 {
-            wide.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(",")));
-            deep.push_str(&format!("a{i}: &a{i} [[[[[[*a{}]]]]]]\n", i - 1));
-        }
+        let grown = |first: &str, next: &dyn Fn(usize) -> String| {
+            let lines = (1..9).map(|i| format!("a{i}: &a{i} {}\n", next(i - 1)));
+            format!("a0: &a0 {first}\n{}", lines.collect::<String>())
+        };
+        let wide = grown("[x,x,x,x,x,x,x,x,x]", &|i| format!("[{}]", vec![format!("*a{i}"); 9].join(",")));
+        let deep = grown("[[[[[[x]]]]]]", &|i| format!("[[[[[[*a{i}]]]]]]"));
         let heavy = format!("a: &a \"{}\\n\"\nb: [{}]", "x".repeat(500_000), "*a,".repeat(99));
         let flow = "[".repeat(100_000);
         let block = "- ".repeat(100_000);

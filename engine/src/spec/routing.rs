@@ -145,3 +145,34 @@ impl Routing {
         self.0.iter().map(|(command, route)| (command.as_str(), route))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_routing_file_adds_commands_and_takes_the_place_of_known_ones() {
+        let text = "/query: { kind: http, args: url, defaults: { method: POST } }\n/ask: model\n";
+        let routing = Routing::parse(text, "routing.yaml").unwrap();
+        let find = |command: &str| routing.find(command, |kind| kind == "filter");
+        assert_eq!(find("/query").map(|r| (r.kind, r.defaults.len())), Some(("http".into(), 1)));
+        // What `args` fill is known of the kind.
+        assert_eq!(find("/ask"), Some(Route::to("model").with_args("prompt")));
+        assert_eq!((find("/set"), find("/task").map(|r| r.kind)), (find("set"), Some("model".into())));
+        assert_eq!((find("filter"), find("/nothing")), (Some(Route::to("filter")), None));
+    }
+
+    #[test]
+    fn a_bad_routing_file_is_told_with_places() {
+        let told = |text: &str| {
+            let problems = Routing::parse(text, "routing.yaml").err().unwrap_or_default();
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(told("/query: { knd: model }\n/x: 7\n"), @r"
+    routing.yaml:1:9 the key `kind` is missing
+    routing.yaml:1:11 unknown key `knd` (did you mean `kind`?)
+    routing.yaml:2:5 expected a text or a map, found a number
+    ");
+        insta::assert_snapshot!(told("a: [1"), @"routing.yaml:1:4 unclosed bracket '['");
+    }
+}

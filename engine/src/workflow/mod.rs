@@ -1,1 +1,33 @@
-//! Specs of workflows and pipelines to graphs.
+//! Specs of workflows and pipelines to graphs: a run is a row, a step adds a column.
+
+pub mod chain;
+pub mod mode;
+pub mod pipeline;
+pub mod record;
+pub mod result;
+
+mod admit;
+mod columns;
+mod document;
+mod gather;
+mod step;
+
+pub use chain::{Runs, run_id};
+pub use mode::{Analysis, analyze};
+
+use crate::diagnostic::Diagnostic;
+use crate::graph::Graph;
+use crate::spec::{Loaded, Spec};
+
+/// The graph of a spec. `runs` says where the inputs of a workflow come from; a pipeline has its own sources. The last
+/// node of a workflow's graph is `@result`, with one document for each run; the caller adds the sink that reads it.
+///
+/// # Errors
+/// When the mode of the spec comes with a later version.
+pub fn compile(loaded: &Loaded, runs: &Runs) -> Result<Graph, Diagnostic> {
+    match &loaded.spec {
+        Spec::Pipeline(spec) => Ok(pipeline::graph(spec)),
+        Spec::Chain(spec) => Ok(chain::graph(spec, loaded.document.name(), runs)),
+        Spec::Later => Err(loaded.not_yet()),
+    }
+}

@@ -65,7 +65,7 @@ stage!(
 /// Asks a model.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Model {
+pub(crate) struct Ask {
     /// What to ask.
     prompt: String,
     /// Whom.
@@ -73,7 +73,7 @@ pub(crate) struct Model {
     #[serde(default)]
     limits: Limits,
 }
-stage!(Model, "model");
+stage!(Ask, "model");
 
 /// Gives a value.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -136,6 +136,6 @@ impl Connector for Blackhole {
 /// All of them.
 pub(crate) fn registry() -> Registry {
     let registry = Registry::new().stage::<Filter>().stage::<Shape>().stage::<Route>().stage::<Zip>();
-    let registry = registry.stage::<Model>().stage::<Set>().stage::<Process>();
+    let registry = registry.stage::<Ask>().stage::<Set>().stage::<Process>();
     registry.connector::<File>().connector::<Blackhole>()
 }

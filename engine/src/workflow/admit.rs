@@ -1,0 +1,146 @@
+//! Admission: lines of JSON become runs.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use schemars::JsonSchema;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::columns::start;
+use super::record::Record;
+use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
+use crate::diagnostic::{Problem, Problems};
+use crate::error::{Error, Result};
+use crate::state::{StateVisitor, Value};
+
+/// Makes a run of each line. A line that is no JSON, or does not fit the schema of the input, is a run that failed at its
+/// input: no line is lost.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdmitConfig {
+    /// The name of the workflow.
+    pub workflow: String,
+    /// The id of the source.
+    pub source: String,
+    /// The id of the run, when there is one by hand.
+    pub run_id: Option<String>,
+    /// A JSON Schema that every input must fit.
+    pub input: Option<Json>,
+}
+
+impl StageConfig for AdmitConfig {
+    const NAME: &'static str = "admit";
+
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        let text = inputs[0].field_with_name("text").map(|f| f.data_type() == &DataType::Utf8);
+        if text.unwrap_or_default() {
+            Ok(start())
+        } else {
+            Err(Problem::new("the source of a workflow gives lines: a column `text`").into())
+        }
+    }
+
+    fn distribution(&self) -> Distribution {
+        Distribution::Single
+    }
+
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::AtMostOne
+    }
+
+    fn build(&self, _: &BuildContext) -> Result<Operator> {
+        let schema = self.input.as_ref().map(jsonschema::validator_for).transpose();
+        let schema = schema.map_err(|e| Error::validation(format!("the schema of the input: {e}")))?;
+        Ok(Operator::stage(Admit { config: self.clone(), schema, next: Value::new(0) }))
+    }
+}
+
+struct Admit {
+    config: AdmitConfig,
+    schema: Option<jsonschema::Validator>,
+    /// The number of the next run.
+    next: Value<u64>,
+}
+
+impl Stage for Admit {
+    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let text = super::columns::texts(rows, "text")?;
+        let file = rows.column_by_name("file").and_then(|c| c.as_string_opt::<i32>());
+        let line = rows.column_by_name("number").map(|c| cast(c, &DataType::UInt64)).transpose()?;
+        let line = line.as_ref().and_then(|c| c.as_primitive_opt::<UInt64Type>());
+        let (mut ids, mut numbers, mut inputs, mut failures) = (vec![], vec![], vec![], vec![]);
+        for row in 0..rows.num_rows() {
+            let given = if text.is_valid(row) { text.value(row).trim() } else { "" };
+            if given.is_empty() {
+                out.filtered(1);
+                continue;
+            }
+            let number = *self.next.get();
+            self.next.set(number + 1);
+            let place = (
+                file.filter(|f| f.is_valid(row)).map_or("", |f| f.value(row)),
+                line.filter(|l| l.is_valid(row)).map_or(number, |l| l.value(row)),
+            );
+            let failure = self.check(given).err().map(|e| e.at_input(format!("{}:{}", place.0, place.1)));
+            ids.push(self.id(number, place));
+            numbers.push(number);
+            inputs.push(failure.is_none().then(|| given.to_owned()));
+            failures.push(failure.map(|e| serde_json::to_string(&Record::failed(&e, 1))).transpose()?);
+        }
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(ids)),
+            Arc::new(UInt64Array::from(numbers)),
+            Arc::new(StringArray::from(inputs)),
+            Arc::new(StringArray::from(failures)),
+        ];
+        out.emit(RecordBatch::try_new(start(), columns)?);
+        Ok(Progress::Done)
+    }
+
+    fn visit_state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        visitor.piece("next", &mut self.next)
+    }
+}
+
+impl Admit {
+    /// The id given by hand, or a hash of the place, so that a line that is read again is the same run.
+    fn id(&self, number: u64, (file, line): (&str, u64)) -> String {
+        match &self.config.run_id {
+            Some(id) if number == 0 => id.clone(),
+            Some(id) => format!("{id}-{number}"),
+            None => {
+                let mut hash = blake3::Hasher::new();
+                for part in [self.config.workflow.as_str(), self.config.source.as_str(), file] {
+                    // The length keeps `a`, `bc` and `ab`, `c` apart.
+                    hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+                }
+                hash.update(&line.to_le_bytes()).finalize().to_hex()[..32].to_owned()
+            }
+        }
+    }
+
+    fn check(&self, given: &str) -> Result<()> {
+        let no_json = |e: serde_json::Error| Error::validation(format!("the input is not JSON: {e}"));
+        let Some(schema) = &self.schema else {
+            return serde_json::from_str::<IgnoredAny>(given).map(drop).map_err(no_json);
+        };
+        let value: Json = serde_json::from_str(given).map_err(no_json)?;
+        let faults: Vec<_> = schema
+            .iter_errors(&value)
+            .map(|e| match e.instance_path().as_str() {
+                "" => e.to_string(),
+                path => format!("{path}: {e}"),
+            })
+            .collect();
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::validation(format!("the input does not fit: {}", faults.join("; "))))
+        }
+    }
+}

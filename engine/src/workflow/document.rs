@@ -1,0 +1,193 @@
+//! The document of a run: what the records of its steps add up to.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use chrono::DateTime;
+use serde_json::{Map, Value};
+
+use super::record::{Cost, Failure, Record, Status};
+use super::result::{
+    Action, ErrorAnalysis, Metrics, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, RunStatus,
+    StepMetrics,
+};
+use crate::spec::model::Format;
+
+/// The records of the steps of one run, in the order of the spec, and the failed record of a bad input.
+pub(super) struct Run {
+    pub id: String,
+    pub admission: Option<Record>,
+    pub steps: Vec<Record>,
+}
+
+/// The document of a run.
+pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
+    let failed = |r: &&Record| matches!(r.status, Status::Failed | Status::TimedOut | Status::Canceled);
+    let is_good = run.admission.is_none() && !run.steps.iter().any(|r| failed(&r));
+    let results = results(config, run);
+    let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
+    ResultDocument {
+        schema: "bourn.result/v1".to_owned(),
+        run_id: run.id.clone(),
+        workflow: config.workflow.clone(),
+        status: status(run, is_good),
+        final_output: if is_good { final_output(config, &results) } else { Value::Null },
+        workflow_results: results,
+        partial_results: partial,
+        error_analysis: analysis(config, run),
+        recovery_plan: plan(config, run, is_good),
+        execution_metrics: metrics(config, run),
+        state_artifacts: Vec::new(),
+        performance_report: report(config, run),
+    }
+}
+
+fn status(run: &Run, is_good: bool) -> RunStatus {
+    let has = |status| run.steps.iter().any(|r| r.status == status);
+    match () {
+        () if is_good => RunStatus::Completed,
+        () if has(Status::Canceled) => RunStatus::Canceled,
+        () => RunStatus::Failed,
+    }
+}
+
+/// What the steps gave that completed.
+fn results(config: &ResultConfig, run: &Run) -> Map<String, Value> {
+    let steps = config.steps.iter().zip(&run.steps);
+    let completed = steps.filter(|(_, record)| record.status == Status::Completed);
+    completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
+}
+
+fn final_output(config: &ResultConfig, results: &Map<String, Value>) -> Value {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match config.format {
+        Format::Last => results.values().next_back().cloned().unwrap_or_default(),
+        Format::Map => Value::Object(results.clone()),
+        Format::List => results.values().cloned().collect(),
+        Format::Text => results.values().map(text).collect::<Vec<_>>().join("\n\n").into(),
+    }
+}
+
+/// The failure that came first, and what it kept from running.
+fn analysis(config: &ResultConfig, run: &Run) -> Option<ErrorAnalysis> {
+    let of = |failure: &Failure, instance: String, affected: Vec<String>| ErrorAnalysis {
+        r#type: format!("urn:bourn:error:{}", failure.class),
+        title: title(&failure.class).to_owned(),
+        class: failure.class.clone(),
+        detail: failure.message.clone(),
+        instance,
+        attempts: failure.attempts,
+        affected_steps: affected,
+    };
+    if let Some(failure) = run.admission.as_ref().and_then(|r| r.error.as_ref()) {
+        return Some(of(failure, "/input".to_owned(), config.steps.iter().map(|s| s.id.clone()).collect()));
+    }
+    let failures = config.steps.iter().zip(&run.steps).filter_map(|(s, r)| Some((s, r, r.error.as_ref()?)));
+    let first = failures.min_by(|a, b| ended(a.1).cmp(&ended(b.1)))?;
+    let affected = downstream(config, &first.0.id);
+    Some(of(first.2, format!("/steps/{}", first.0.id), affected))
+}
+
+fn title(class: &str) -> &'static str {
+    match class {
+        "transient" => "a passing failure that did not pass",
+        "rate_limit" => "too many requests",
+        "timeout" => "it took longer than allowed",
+        "validation" => "the data does not fit",
+        "budget" => "a limit was reached",
+        "canceled" => "stopped",
+        "engine" => "a fault of the engine",
+        _ => "a lasting failure",
+    }
+}
+
+/// The steps that need this one, over any number of others, in the order of the spec.
+fn downstream(config: &ResultConfig, id: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    // Steps may stand before those that they need.
+    for _ in &config.steps {
+        for step in config.steps.iter().filter(|s| !found.contains(&s.id)).collect::<Vec<_>>() {
+            if step.needs.iter().any(|need| need == id || found.contains(need)) {
+                found.push(step.id.clone());
+            }
+        }
+    }
+    config.steps.iter().map(|s| s.id.clone()).filter(|s| found.contains(s)).collect()
+}
+
+/// What can be done about it. Nothing of a run is kept in this version, so it can only run again.
+fn plan(config: &ResultConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan> {
+    if is_good {
+        return None;
+    }
+    let kind = if run.admission.is_some() { "fix_input" } else { "rerun" };
+    let action = Action {
+        kind: kind.to_owned(),
+        command: format!("bourn run {} --input @input.json", config.file),
+        reuses: Vec::new(),
+        reruns: config.steps.iter().map(|s| s.id.clone()).collect(),
+    };
+    Some(RecoveryPlan { strategy: kind.to_owned(), actions: vec![action] })
+}
+
+fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
+    let mut usage = Cost::default();
+    run.steps.iter().filter_map(|r| r.usage).for_each(|u| usage.add(u));
+    let begin = run.steps.iter().filter_map(begun).min();
+    let end = run.steps.iter().filter_map(ended).max();
+    let count = |wanted: &[Status]| run.steps.iter().filter(|r| wanted.contains(&r.status)).count();
+    let step = |record: &Record| StepMetrics {
+        status: record.status,
+        attempts: record.attempts,
+        started_at: record.started_at.clone(),
+        duration_ms: record.duration_ms,
+        usage: record.usage,
+        reason: record.reason.clone(),
+    };
+    Metrics {
+        // RFC 3339 in UTC with a fixed number of digits sorts as text.
+        started_at: run.steps.iter().filter_map(|r| r.started_at.clone()).min(),
+        duration_ms: begin.zip(end).map_or(0, |(b, e)| u64::try_from(e - b).unwrap_or(0) / 1_000),
+        attempts: run.steps.iter().map(|r| r.attempts).sum(),
+        completed: count(&[Status::Completed]),
+        failed: count(&[Status::Failed, Status::TimedOut, Status::Canceled]),
+        skipped: count(&[Status::Skipped]),
+        usage,
+        steps: config.steps.iter().zip(&run.steps).map(|(s, r)| (s.id.clone(), step(r))).collect(),
+    }
+}
+
+/// Microseconds since 1970.
+fn begun(record: &Record) -> Option<i64> {
+    DateTime::parse_from_rfc3339(record.started_at.as_deref()?).ok().map(|t| t.timestamp_micros())
+}
+
+fn ended(record: &Record) -> Option<i64> {
+    let took = i64::try_from(record.duration_ms?).ok()?;
+    begun(record).map(|b| b.saturating_add(took.saturating_mul(1_000)))
+}
+
+fn report(config: &ResultConfig, run: &Run) -> PerformanceReport {
+    let took: HashMap<&str, u64> =
+        config.steps.iter().zip(&run.steps).map(|(s, r)| (s.id.as_str(), r.duration_ms.unwrap_or(0))).collect();
+    let mut longest: HashMap<&str, (u64, Vec<String>)> = HashMap::new();
+    // Every round settles the steps whose needs are settled.
+    for _ in &config.steps {
+        for step in config.steps.iter().filter(|s| !longest.contains_key(s.id.as_str())).collect::<Vec<_>>() {
+            let Some(before) = step.needs.iter().map(|n| longest.get(n.as_str())).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            let (time, mut way) = before.into_iter().max_by_key(|(time, _)| *time).cloned().unwrap_or_default();
+            way.push(step.id.clone());
+            longest.insert(&step.id, (time + took[step.id.as_str()], way));
+        }
+    }
+    // Of equal ways the longer one, and of these the first by name, so that equal runs have equal reports.
+    let rank = |way: &(u64, Vec<String>)| (way.0, way.1.len(), Reverse(way.1.clone()));
+    let (time, path) = longest.into_values().max_by_key(rank).unwrap_or_default();
+    let steps_ms = took.values().sum();
+    // Only steps that overlapped can have taken longer together than the run did.
+    let side_by_side = steps_ms > metrics(config, run).duration_ms;
+    let optimization_applied = side_by_side.then(|| "parallel_where_possible".to_owned()).into_iter().collect();
+    PerformanceReport { critical_path: path, critical_path_ms: time, steps_ms, optimization_applied }
+}

@@ -1,0 +1,114 @@
+//! The record of a step: what its column holds for each run.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::Usage;
+use crate::error::{Error, Kind};
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// It has results.
+    Completed,
+    /// It has an error.
+    Failed,
+    /// It took longer than allowed.
+    TimedOut,
+    /// It was stopped with the job.
+    Canceled,
+    /// It was not started, for a reason.
+    Skipped,
+}
+
+/// What a step did in one run. `${step.results}` and the like read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    /// How it ended.
+    pub status: Status,
+    /// What it gave, when it completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Value>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Why it was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How often it was tried; 0 when it was not started.
+    pub attempts: u32,
+    /// When the first attempt began: RFC 3339 in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// From the beginning of the first attempt to the end of the last, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// What it cost, when it cost anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Cost>,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Failure {
+    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `canceled` or `engine`.
+    pub class: String,
+    /// What went wrong.
+    pub message: String,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What steps cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cost {
+    /// Tokens read by a model.
+    pub input_tokens: u64,
+    /// Tokens written by a model.
+    pub output_tokens: u64,
+    /// US dollars.
+    pub usd: f64,
+}
+
+impl Cost {
+    /// None when it cost nothing.
+    pub(super) fn of(usage: Usage) -> Option<Self> {
+        let Usage { input_tokens, output_tokens, usd } = usage;
+        (usage != Usage::default()).then_some(Self { input_tokens, output_tokens, usd })
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.usd += other.usd;
+    }
+}
+
+impl Record {
+    /// A step that was not started.
+    pub(super) fn skipped(reason: String) -> Self {
+        Self {
+            status: Status::Skipped,
+            results: None,
+            error: None,
+            reason: Some(reason),
+            attempts: 0,
+            started_at: None,
+            duration_ms: None,
+            usage: None,
+        }
+    }
+
+    /// A step that ended with an error.
+    pub(super) fn failed(error: &Error, attempts: u32) -> Self {
+        let status = match error.kind() {
+            Kind::Timeout => Status::TimedOut,
+            Kind::Canceled => Status::Canceled,
+            _ => Status::Failed,
+        };
+        let error = Failure { class: error.class().to_owned(), message: error.to_string(), attempts };
+        Self { status, error: Some(error), reason: None, attempts, ..Self::skipped(String::new()) }
+    }
+}

@@ -1,0 +1,283 @@
+//! Small kinds of stages, a source of lines, a sink that keeps documents, and how a workflow is run with them.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, AsArray, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::api::template::Template;
+use bourn_engine::api::{
+    BoxSink, BoxSource, BuildContext, Call, CallContext, Capabilities, Cardinality, Chunk, ConnectContext, Connector,
+    Delivery, Limits, Operator, Output, Progress, Receipt, Registry, Replay, Reply, Sink, SinkContext, Source,
+    SourceContext, Stage, StageConfig, Usage, Written,
+};
+use bourn_engine::data::message::Epoch;
+use bourn_engine::data::position::{Position, Split};
+use bourn_engine::diagnostic::{Problem, Problems};
+use bourn_engine::spec::load;
+use bourn_engine::testing::simulation::Simulation;
+use bourn_engine::workflow::{Runs, compile};
+use bourn_engine::{Engine, Error, Kind, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Says what it is told, after a while; fails when it is told to.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Say {
+    /// What it says.
+    text: String,
+    /// How long it takes, in milliseconds: a text with places.
+    #[serde(default)]
+    after: String,
+    /// What goes wrong: `permanent`, `transient`, `twice` (and then no more).
+    #[serde(default)]
+    fail: String,
+}
+
+/// The most calls of `Say` at once, and how many there were.
+#[derive(Default)]
+pub struct Seen {
+    now: AtomicUsize,
+    pub most: AtomicUsize,
+    pub calls: AtomicUsize,
+}
+
+struct Saying {
+    config: Say,
+    schema: SchemaRef,
+}
+
+fn with_column(input: &SchemaRef, name: &str) -> SchemaRef {
+    let fields = input.fields().iter().cloned().chain([Arc::new(Field::new(name, DataType::Utf8, true))]);
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+impl StageConfig for Say {
+    const NAME: &'static str = "say";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        let template = Template::parse(&self.text).map_err(|p| p.under("text"))?;
+        let names: Vec<_> = inputs[0].fields().iter().map(|f| f.name().as_str()).collect();
+        Problems::check(template.check(names.iter().copied()).into_iter().map(|p| p.under("text")).collect())?;
+        if self.text == "unplannable" {
+            return Err(Problem::new("that can't be said").under("text").part(0..2).into());
+        }
+        Ok(with_column(&inputs[0], "said"))
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        let call = Saying { config: self.clone(), schema: with_column(&context.inputs[0], "said") };
+        Ok(Operator::call(call, Limits::default()))
+    }
+}
+
+thread_local! {
+    /// A simulation runs on one thread, so what it sees is its own.
+    pub static SEEN: Arc<Seen> = Arc::default();
+}
+
+struct Counted(Arc<Seen>);
+
+impl Counted {
+    fn new() -> Self {
+        let seen = SEEN.with(Arc::clone);
+        seen.calls.fetch_add(1, SeqCst);
+        let now = seen.now.fetch_add(1, SeqCst) + 1;
+        seen.most.fetch_max(now, SeqCst);
+        Self(seen)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Call for Saying {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        let _counted = Counted::new();
+        let fill = |text: &str| Template::parse(text).map_err(|p| Error::validation(p.message))?.render(&rows, 0);
+        let after = fill(&self.config.after)?.parse().unwrap_or(0);
+        context.env.sleep(Duration::from_millis(after)).await;
+        match fill(&self.config.fail)?.as_str() {
+            "permanent" => return Err(Error::new(Kind::Other, "no such luck")),
+            "transient" => return Err(Error::new(Kind::Io, "busy").transient()),
+            "twice" if context.attempt < 3 => return Err(Error::new(Kind::Io, "busy").transient()),
+            _ => {}
+        }
+        let said: ArrayRef = Arc::new(StringArray::from(vec![fill(&self.config.text)?]));
+        let columns = rows.columns().iter().cloned().chain([said]).collect();
+        let usage = Usage { input_tokens: 3, output_tokens: 2, usd: 0.5 };
+        Ok(Reply { usage, ..Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?) })
+    }
+}
+
+/// Counts letters: a synchronous stage. Refuses the empty text.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Letters {
+    /// Of what.
+    of: String,
+}
+
+impl StageConfig for Letters {
+    const NAME: &'static str = "letters";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(with_column(&inputs[0], "letters"))
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        Ok(Operator::stage(Counting(self.clone(), with_column(&context.inputs[0], "letters"))))
+    }
+}
+
+struct Counting(Letters, SchemaRef);
+
+impl Stage for Counting {
+    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let text = Template::parse(&self.0.of).map_err(|p| Error::validation(p.message))?.render(rows, 0)?;
+        if text.is_empty() {
+            out.reject(rows.clone(), Error::validation("nothing to count"));
+            return Ok(Progress::Done);
+        }
+        let count: ArrayRef = Arc::new(StringArray::from(vec![text.len().to_string()]));
+        let columns = rows.columns().iter().cloned().chain([count]).collect();
+        out.emit(RecordBatch::try_new(self.1.clone(), columns)?);
+        Ok(Progress::Done)
+    }
+}
+
+/// Keeps some rows: no step.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Keep(String);
+
+impl StageConfig for Keep {
+    const NAME: &'static str = "keep";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(inputs[0].clone())
+    }
+    fn build(&self, _: &BuildContext) -> Result<Operator> {
+        Err(Error::engine("never built"))
+    }
+}
+
+/// Lines with their file and number, in one chunk.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct Lines(pub Vec<String>);
+
+fn line_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("text", DataType::Utf8, false),
+        Field::new("file", DataType::Utf8, false),
+        Field::new("number", DataType::UInt64, false),
+    ]))
+}
+
+impl Connector for Lines {
+    const NAME: &'static str = "lines";
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::source(Replay::FromPosition, true)
+    }
+    async fn schema(&self, _: &ConnectContext) -> Result<SchemaRef, Problems> {
+        Ok(line_schema())
+    }
+    async fn source(&self, _: SourceContext) -> Result<BoxSource> {
+        Ok(BoxSource::new(Reading(Some(self.0.clone()))))
+    }
+}
+
+struct Reading(Option<Vec<String>>);
+
+impl Source for Reading {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        let Some(lines) = self.0.take() else { return Ok(None) };
+        let count = lines.len() as u64;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(lines.iter())),
+            Arc::new(StringArray::from_iter_values(lines.iter().map(|_| "in.jsonl"))),
+            Arc::new(UInt64Array::from_iter_values(1..=count)),
+        ];
+        let rows = RecordBatch::try_new(line_schema(), columns)?;
+        Ok(Some(Chunk::new(rows, Split::new("in.jsonl"), Position::of(&count)?)))
+    }
+}
+
+/// Keeps documents.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Shelf {
+    #[serde(skip)]
+    pub documents: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Connector for Shelf {
+    const NAME: &'static str = "shelf";
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::sink(Delivery::Plain)
+    }
+    async fn sink(&self, _: SinkContext) -> Result<BoxSink> {
+        Ok(BoxSink::new(self.clone()))
+    }
+}
+
+impl Sink for Shelf {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        let column = rows.column_by_name("document").ok_or_else(|| Error::engine("no documents"))?;
+        for text in column.as_string::<i32>().iter().flatten() {
+            self.documents.lock().unwrap().push(serde_json::from_str(text)?);
+        }
+        Ok(Written::all())
+    }
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        Ok(None)
+    }
+}
+
+pub fn registry() -> Registry {
+    let registry = Registry::new().stage::<Say>().stage::<Letters>().stage::<Keep>();
+    registry.connector::<Lines>().connector::<Shelf>()
+}
+
+/// What came of a workflow.
+pub struct Worked {
+    /// In the order in which they left.
+    pub documents: Vec<Value>,
+    /// How long it took, in virtual time.
+    pub took: Duration,
+}
+
+impl Worked {
+    pub fn of(&self, row: usize, path: &str) -> Value {
+        self.documents[row].pointer(path).cloned().unwrap_or_default()
+    }
+}
+
+/// Runs a workflow once for each line, in a world whose every choice follows from `seed`.
+pub fn work(spec: &str, lines: &[&str], seed: u64) -> Worked {
+    run(spec, Runs::of("lines", BoxConnector::new(lines_of(lines))), seed)
+}
+
+pub fn lines_of(lines: &[&str]) -> Lines {
+    Lines(lines.iter().map(ToString::to_string).collect())
+}
+
+pub fn run(spec: &str, runs: Runs, seed: u64) -> Worked {
+    let simulation = Simulation::new(seed);
+    let env = simulation.env();
+    let loaded = load(spec, "work.yaml", &registry(), &env).unwrap_or_else(|p| panic!("{p:?}"));
+    let mut graph = compile(&loaded, &runs).unwrap();
+    let shelf = Shelf::default();
+    graph.sink("shelf", shelf.clone());
+    let engine = Engine::new(registry()).with_env(env);
+    simulation.run(async move { engine.run(graph).await }).done().unwrap();
+    let documents = std::mem::take(&mut *shelf.documents.lock().unwrap());
+    Worked { documents, took: simulation.elapsed() }
+}

@@ -1,0 +1,8 @@
+//! What a workflow promises: each run a row, each step a column, failures as data, documents in order.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod documents;
+mod failures;
+mod kinds;
+mod order;
+mod plans;

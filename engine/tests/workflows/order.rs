@@ -1,0 +1,84 @@
+//! When steps start and in what order runs end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::kinds::{SEEN, work};
+
+/// Two branches of different length: 10 + 10 beside 40, and 5 at the end.
+const UNEVEN: &str = "
+steps:
+  - { id: a, command: say, args: x, with: { after: '10' } }
+  - { id: b, command: say, args: x, with: { after: '10' }, needs: a }
+  - { id: c, command: say, args: x, with: { after: '40' } }
+  - { id: d, command: say, args: '${b.results}${c.results}', with: { after: '5' } }
+";
+
+#[test]
+fn a_step_starts_the_moment_its_inputs_exist() {
+    assert_eq!(work(UNEVEN, &["1"], 1).took, Duration::from_millis(45));
+}
+
+#[test]
+fn without_parallel_steps_they_run_one_after_the_other_and_give_the_same() {
+    let spec = format!("{UNEVEN}optimization: {{ parallel_where_possible: false }}\n");
+    let (serial, parallel) = (work(&spec, &["1"], 1), work(UNEVEN, &["1"], 1));
+    assert_eq!(serial.took, Duration::from_millis(65));
+    assert_eq!(serial.of(0, "/workflow_results"), parallel.of(0, "/workflow_results"));
+    assert_eq!(serial.of(0, "/performance_report/optimization_applied"), json!([]));
+}
+
+#[test]
+fn a_slow_run_holds_up_no_other_and_documents_leave_in_the_order_of_the_lines() {
+    let inputs: Vec<String> =
+        (0..30).map(|n| json!({ "n": n, "after": if n == 3 { 900 } else { 10 } }).to_string()).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let spec = "steps: [{ id: a, command: say, args: '${input.n}', with: { after: '${input.after}' } }]";
+    let worked = work(spec, &inputs, 7);
+    let order: Vec<Value> = (0..30).map(|row| worked.of(row, "/workflow_results/a")).collect();
+    assert_eq!(order, (0..30).map(|n| Value::String(n.to_string())).collect::<Vec<_>>());
+    assert_eq!(worked.took, Duration::from_millis(900));
+}
+
+#[test]
+fn no_more_requests_are_in_flight_than_the_spec_allows() {
+    let inputs: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let spec = "steps: [{ id: a, command: say, args: x, with: { after: '10' } }]\noptimization: { max_concurrency: 4 }";
+    let seen = SEEN.with(Arc::clone);
+    // Another test may have run on this thread.
+    seen.most.store(0, SeqCst);
+    let before = seen.calls.load(SeqCst);
+    let worked = work(spec, &inputs, 7);
+    assert_eq!((seen.most.load(SeqCst), seen.calls.load(SeqCst) - before), (4, 40));
+    assert_eq!(worked.took, Duration::from_millis(100));
+}
+
+#[test]
+fn many_lines_give_what_single_runs_give() {
+    let spec = "
+steps:
+  - { id: a, command: say, args: 'n ${input.n}', with: { after: '${input.n}', fail: '${input.fail}' } }
+  - { id: b, command: say, args: '${input.n}' }
+  - { id: c, command: say, args: '${a.results}/${b.results}' }
+";
+    let fail = |n: u32| if n.is_multiple_of(7) { "permanent" } else { "" };
+    let inputs: Vec<String> = (0..30).map(|n| json!({ "n": n, "fail": fail(n) }).to_string()).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let together = work(spec, &inputs, 3);
+    // Times differ, and a single run is always the first line of its input.
+    let plain = |document: &Value| {
+        let mut document = document.clone();
+        for key in ["run_id", "execution_metrics", "performance_report"] {
+            document.as_object_mut().unwrap().remove(key);
+        }
+        document
+    };
+    for (row, input) in inputs.iter().enumerate() {
+        let alone = work(spec, &[input], 3);
+        assert_eq!(plain(&together.documents[row]), plain(&alone.documents[0]));
+    }
+}
