@@ -1,6 +1,7 @@
 //! A stage driven by hand, without a runtime: batches in, and what it says by port.
 
 pub mod rows;
+mod snapshot;
 
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use crate::api::{
     BoxCall, BoxJoin, BoxStage, BuildContext, Join, Limits, Operator, Output, Progress, Rejected, Stage, StageConfig,
 };
 use crate::error::{Error, Result};
+use crate::state::StateVisitor;
 use crate::state::visitor::Held;
-use crate::state::{Piece, StateVisitor};
 use crate::testing::simulation::Simulation;
 use crate::time::Timestamp;
 pub use rows::{batch, batch_of, rows_of};
+pub use snapshot::Snapshot;
+use snapshot::{Load, Save};
 
 /// How often a stage may ask to go on in one call before it counts as endless.
 const RESUMES_MAX: usize = 100_000;
@@ -108,9 +111,6 @@ impl Said {
         self.late += out.late;
     }
 }
-
-/// A saved state: its pieces by name, in the order of the visit.
-pub type Snapshot = Vec<(String, Vec<RecordBatch>)>;
 
 impl Harness {
     /// The stage or join that a configuration builds for these inputs, in a simulated world.
@@ -301,25 +301,6 @@ fn build(config: &impl StageConfig, inputs: &[SchemaRef]) -> Result<Operator> {
     })?;
     let env = Simulation::new(0).env();
     config.build(&BuildContext { env, id: "stage".into(), lane: 0, lanes: 1, inputs: inputs.to_vec(), mock: true })
-}
-
-struct Save(Snapshot);
-
-impl StateVisitor for Save {
-    fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
-        self.0.push((name.to_owned(), piece.snapshot()?));
-        Ok(())
-    }
-}
-
-struct Load(Snapshot);
-
-impl StateVisitor for Load {
-    fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
-        let saved = self.0.iter().position(|(saved, _)| saved == name);
-        let saved = saved.ok_or_else(|| Error::validation(format!("no piece of state `{name}` was saved")))?;
-        piece.restore(self.0.swap_remove(saved).1)
-    }
 }
 
 #[cfg(test)]
