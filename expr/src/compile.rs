@@ -117,6 +117,7 @@ fn lower(logical: datafusion_expr::Expr, columns: DFSchema, schema: &SchemaRef) 
 }
 
 /// Arithmetic that fails instead of wrapping around.
+#[expect(clippy::unnecessary_wraps, reason = "what a walk over the tree asks for")]
 fn check_overflow(node: Arc<dyn PhysicalExpr>) -> DfResult<Transformed<Arc<dyn PhysicalExpr>>> {
     Ok(match node.downcast_ref::<BinaryExpr>() {
         Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))),

@@ -14,7 +14,7 @@ impl Dialect for Sql {
         TypeId::of::<GenericDialect>()
     }
 
-    /// `"Cost Total $"`, and `` `Cost Total $` `` for those who come from MySQL.
+    /// `"Cost Total $"`, and `` `Cost Total $` `` for those who are used to that.
     fn is_delimited_identifier_start(&self, ch: char) -> bool {
         matches!(ch, '"' | '`')
     }

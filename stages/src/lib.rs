@@ -1,1 +1,34 @@
-//! placeholder
+//! The stages that Bourn comes with; [`register`] is the list.
+//!
+//! `shape` makes rows into other rows, `route` sends them different ways, and the rest are calls: `set`, `http`,
+//! `process` and `model` ask once for each row and add one column with the answer.
+#![forbid(unsafe_code)]
+
+pub mod http;
+pub mod model;
+pub mod process;
+pub mod route;
+pub mod set;
+pub mod shape;
+
+mod answer;
+mod named;
+mod places;
+
+use bourn_engine::api::Registry;
+
+/// Adds every stage of this crate.
+#[must_use]
+pub fn register(registry: Registry) -> Registry {
+    registry
+        .stage::<shape::Filter>()
+        .stage::<shape::Map>()
+        .stage::<shape::Union>()
+        .stage::<shape::Batch>()
+        .stage::<shape::Throttle>()
+        .stage::<route::Route>()
+        .stage::<set::Set>()
+        .stage::<http::Http>()
+        .stage::<process::Process>()
+        .stage::<model::Model>()
+}

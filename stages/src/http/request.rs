@@ -1,0 +1,118 @@
+//! One request and its answer.
+
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::CallContext;
+use bourn_engine::api::template::Template;
+use bourn_engine::{Error, Result};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Request, Url};
+use serde_json::{Value, json};
+
+use super::{Http, Method, Response, body, errors};
+use crate::answer::{Answer, Ask};
+use crate::places::{Document, template};
+
+/// What a service tells repeated requests by.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A request with places.
+pub struct Send {
+    client: Client,
+    url: Template,
+    method: reqwest::Method,
+    query: Vec<(String, Template)>,
+    headers: Vec<(HeaderName, Template)>,
+    body: Option<Document>,
+    response: Response,
+    response_max: usize,
+}
+
+impl Send {
+    /// Reads the templates.
+    pub fn new(config: &Http, client: Client) -> Result<Self> {
+        let method = config.method.unwrap_or(if config.body.is_some() { Method::Post } else { Method::Get });
+        let parameter = |(name, text): (&String, &String)| Ok((name.clone(), template(text)?));
+        let header = |(name, text): (&String, &String)| Ok((HeaderName::try_from(name)?, template(text)?));
+        Ok(Self {
+            client,
+            url: template(&config.url)?,
+            method: match method {
+                Method::Get => reqwest::Method::GET,
+                Method::Head => reqwest::Method::HEAD,
+                Method::Post => reqwest::Method::POST,
+                Method::Put => reqwest::Method::PUT,
+                Method::Patch => reqwest::Method::PATCH,
+                Method::Delete => reqwest::Method::DELETE,
+            },
+            query: config.query.iter().map(parameter).collect::<Result<_>>()?,
+            headers: config.headers.iter().map(header).collect::<Result<_>>()?,
+            body: config.body.as_ref().map(Document::read).transpose()?,
+            response: config.response,
+            response_max: usize::try_from(config.response_max.0).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn request(&self, rows: &RecordBatch, row: usize, key: &str) -> Result<Request> {
+        let text = self.url.render(rows, row)?;
+        let mut url = Url::parse(&text).map_err(|e| Error::validation(format!("`{text}` is no URL: {e}")))?;
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err(Error::validation(format!("`{}` is not a scheme that is requested", url.scheme())));
+        }
+        for (name, value) in &self.query {
+            url.query_pairs_mut().append_pair(name, &value.render(rows, row)?);
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let value = HeaderValue::try_from(value.render(rows, row)?)
+                .map_err(|_| Error::validation(format!("the header `{name}` would have a line break or the like")))?;
+            headers.append(name, value);
+        }
+        if !self.method.is_safe() && !headers.contains_key(IDEMPOTENCY_KEY) {
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
+        }
+        let mut request = Request::new(self.method.clone(), url);
+        if let Some(body) = &self.body {
+            if !matches!(body, Document::Text(_)) && !headers.contains_key(CONTENT_TYPE) {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            *request.body_mut() = Some(body.text(rows, row)?.into());
+        }
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+impl Ask for Send {
+    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
+        let request = self.request(rows, row, &context.idempotency_key)?;
+        let asked = format!("{} {}", request.method(), errors::shown(request.url()));
+        let response = self.client.execute(request).await.map_err(|e| errors::transport(&asked, e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = body::read(response, self.response_max).await;
+        if !status.is_success() {
+            // What it says is part of the reason, as far as it could be read.
+            return Err(errors::status(&asked, status, &headers, &bytes.unwrap_or_default(), context.env.wall()));
+        }
+        let bytes = bytes.map_err(|e| e.context(&asked))?;
+        let refuse = |e: Error| e.context(&asked);
+        let value = match self.response {
+            Response::Auto => body::auto(&headers, bytes).map_err(refuse)?,
+            Response::Body => body::text(bytes).map_err(refuse)?,
+            Response::Json => body::json(&bytes).map_err(refuse)?,
+            Response::Full => {
+                let body = body::auto(&headers, bytes).map_err(refuse)?;
+                json!({ "status": status.as_u16(), "headers": shown_headers(&headers), "body": body })
+            }
+        };
+        Ok(value.into())
+    }
+}
+
+/// Headers by name in lower case; several values of one are joined as HTTP allows.
+fn shown_headers(headers: &HeaderMap) -> Value {
+    let one = |name: &HeaderName| {
+        let values: Vec<_> = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+        (name.to_string(), Value::String(values.join(", ")))
+    };
+    Value::Object(headers.keys().map(one).collect())
+}

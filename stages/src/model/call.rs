@@ -1,0 +1,65 @@
+//! One question to a model and its answer.
+
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::CallContext;
+use bourn_engine::api::template::Template;
+use bourn_engine::{Error, Result};
+use serde_json::Value;
+
+use super::provider::{Prompt, Provider};
+use super::{Model, Parse};
+use crate::answer::{Answer, Ask};
+use crate::places::template;
+
+/// A prompt with places, and who answers it.
+pub struct Chat<P> {
+    provider: P,
+    prompt: Template,
+    system: Option<Template>,
+    model: Option<String>,
+    max_tokens: Option<u32>,
+    parse: Parse,
+}
+
+impl<P> Chat<P> {
+    /// Reads the templates.
+    pub fn new(config: &Model, provider: P) -> Result<Self> {
+        Ok(Self {
+            provider,
+            prompt: template(&config.prompt)?,
+            system: config.system.as_deref().map(template).transpose()?,
+            model: config.model.clone(),
+            max_tokens: config.max_tokens,
+            parse: config.parse,
+        })
+    }
+}
+
+impl<P: Provider> Ask for Chat<P> {
+    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
+        let prompt = Prompt {
+            model: self.model.clone(),
+            system: self.system.as_ref().map(|t| t.render(rows, row)).transpose()?,
+            text: self.prompt.render(rows, row)?,
+            max_tokens: self.max_tokens,
+            json: self.parse == Parse::Json,
+        };
+        let said = self.provider.answer(&prompt, context).await?;
+        let value = match self.parse {
+            Parse::Text => Value::String(said.text),
+            Parse::Json => document(&said.text)?,
+        };
+        Ok(Answer { value, usage: said.usage })
+    }
+}
+
+/// The document in an answer; models like to put it into a fence.
+fn document(text: &str) -> Result<Value> {
+    let text = text.trim();
+    let inner = text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).and_then(|t| t.strip_suffix("```"));
+    serde_json::from_str(inner.unwrap_or(text)).map_err(|e| {
+        let start: String = text.chars().take(80).collect();
+        // Asked again, a model may well say something better.
+        Error::validation(format!("the model's answer is no JSON document: {e}; it begins with `{start}`")).transient()
+    })
+}

@@ -1,0 +1,112 @@
+//! A model in the process that costs nothing: what `--mock` asks instead of a provider.
+
+use std::time::Duration;
+
+use bourn_engine::api::{CallContext, Usage};
+use bourn_engine::{Error, Kind, Result};
+use serde_json::json;
+
+use super::provider::{Prompt, Provider, Said};
+
+/// The most of a prompt that an answer repeats, in characters.
+const REPEATED: usize = 120;
+
+/// A mock model. The same question gets the same answer, in every process; tests make it slow or faulty.
+#[derive(Clone, Debug, Default)]
+pub struct Mock {
+    /// How long an answer takes.
+    pub latency: Duration,
+    /// What goes wrong, if anything.
+    pub fault: Option<(Fault, When)>,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It never answers.
+    Hang,
+    /// It fails as an overloaded service does.
+    Overloaded,
+    /// It asks to wait, as a service does whose rate limit was reached.
+    RateLimited(Duration),
+    /// It refuses for good.
+    Refused,
+    /// It answers something that is no document and hardly a text.
+    Rubbish,
+}
+
+/// When it goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// For one question in so many, chosen by the question; 1 for every one.
+    pub one_in: u64,
+    /// At each of its first attempts, up to this one; [`u32::MAX`] for all.
+    pub attempts: u32,
+}
+
+impl Mock {
+    /// One that answers after `latency`.
+    pub fn slow(latency: Duration) -> Self {
+        Self { latency, fault: None }
+    }
+
+    /// One with a fault.
+    pub fn faulty(fault: Fault, when: When) -> Self {
+        Self { latency: Duration::ZERO, fault: Some((fault, when)) }
+    }
+}
+
+impl Provider for Mock {
+    async fn answer(&self, prompt: &Prompt, context: &CallContext) -> Result<Said> {
+        if !self.latency.is_zero() {
+            context.env.sleep(self.latency).await;
+        }
+        let hash = hash(prompt);
+        let due = |when: &When| hash.is_multiple_of(when.one_in.max(1)) && context.attempt <= when.attempts;
+        let fault = self.fault.filter(|(_, when)| due(when));
+        let text = match fault.map(|(fault, _)| fault) {
+            Some(Fault::Hang) => return std::future::pending().await,
+            Some(Fault::Overloaded) => return Err(Error::new(Kind::Io, "the mock model is overloaded").transient()),
+            Some(Fault::RateLimited(wait)) => {
+                return Err(Error::new(Kind::RateLimit, "the mock model asks to wait").retry_after(wait));
+            }
+            Some(Fault::Refused) => return Err(Error::validation("the mock model refuses this prompt")),
+            Some(Fault::Rubbish) => "\u{fffd}\u{0}<|end|>{{{".to_owned(),
+            None => text(prompt, hash),
+        };
+        let text = cut(text, prompt.max_tokens);
+        let read = prompt.system.as_deref().map_or(0, tokens) + tokens(&prompt.text);
+        Ok(Said { usage: Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 }, text })
+    }
+}
+
+fn text(prompt: &Prompt, hash: u64) -> String {
+    let mut asked: String = prompt.text.chars().take(REPEATED).collect();
+    if asked.len() < prompt.text.len() {
+        asked.push('…');
+    }
+    let name = prompt.model.as_deref().unwrap_or("mock");
+    if prompt.json {
+        return json!({ "model": name, "id": format!("{hash:016x}"), "asked": asked }).to_string();
+    }
+    format!("mock answer {hash:016x} of {name} to: {asked}")
+}
+
+/// About four characters a token, as in English.
+fn tokens(text: &str) -> u64 {
+    text.chars().count().div_ceil(4) as u64
+}
+
+fn cut(text: String, max_tokens: Option<u32>) -> String {
+    match max_tokens {
+        Some(max) if tokens(&text) > u64::from(max) => text.chars().take(max as usize * 4).collect(),
+        _ => text,
+    }
+}
+
+/// FNV-1a (draft-eastlake-fnv): four lines, and the same in every version of everything.
+fn hash(prompt: &Prompt) -> u64 {
+    let parts = [prompt.model.as_deref(), prompt.system.as_deref(), Some(&prompt.text)];
+    let bytes = parts.into_iter().flat_map(|p| p.unwrap_or_default().bytes().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

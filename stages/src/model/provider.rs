@@ -1,0 +1,40 @@
+//! What stands behind `model`: something that answers prompts.
+
+use std::future::Future;
+
+use bourn_engine::Result;
+use bourn_engine::api::{CallContext, Usage};
+
+/// A service or library that answers prompts. One instance serves all requests of a lane, many at a time; timeout, retry
+/// and rate are the engine's.
+pub trait Provider: Send + Sync + 'static {
+    /// Answers one prompt. The future may be dropped at any await.
+    ///
+    /// # Errors
+    /// With the hint whether trying again can help, as for [`Call::call`](bourn_engine::api::Call::call).
+    fn answer(&self, prompt: &Prompt, context: &CallContext) -> impl Future<Output = Result<Said>> + Send;
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Which model, or none for the provider's own choice.
+    pub model: Option<String>,
+    /// What the model is told before.
+    pub system: Option<String>,
+    /// The question.
+    pub text: String,
+    /// The most tokens that it may write.
+    pub max_tokens: Option<u32>,
+    /// Whether the answer must be a JSON document.
+    pub json: bool,
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// The text.
+    pub text: String,
+    /// What it cost.
+    pub usage: Usage,
+}

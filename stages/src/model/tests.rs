@@ -1,0 +1,139 @@
+//! Tests of `model` with the mock model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bourn_engine::api::{Call, CallContext, Reply};
+use bourn_engine::error::Retry;
+use bourn_engine::rows;
+use bourn_engine::testing::conformance;
+use bourn_engine::testing::harness::rows_of;
+use bourn_engine::testing::simulation::Simulation;
+use mock::When;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn model(config: Value) -> Model {
+    serde_json::from_value(config).unwrap()
+}
+
+/// What is answered for `{"topic": "rust ${topic}"}`, at the attempt number `attempt`.
+fn ask(config: Value, mock: Mock, attempt: u32) -> Result<Reply> {
+    let rows = rows![{"topic": "rust ${topic}"}];
+    let config = model(config);
+    config.schema(&[rows.schema()]).unwrap();
+    let Operator::Call(call, _) = config.over(mock, &rows.schema())? else { panic!("a call") };
+    let simulation = Simulation::new(1);
+    let context = CallContext {
+        env: simulation.env(),
+        stage: "m".into(),
+        idempotency_key: Arc::from("k"),
+        attempt,
+        deadline: Duration::from_mins(1),
+        journal: None,
+    };
+    simulation.run(async move { call.call(rows, &context).await }).done()
+}
+
+fn answer(reply: &Reply) -> Value {
+    rows_of(&reply.rows).remove(0)["result"].take()
+}
+
+#[test]
+fn it_keeps_the_promises_of_a_call() {
+    let config = model(json!({"prompt": "about ${id}", "limits": {"rows": 2}}));
+    let simulation = Simulation::new(1);
+    let rows = rows![{"id": 1}, {"id": 2}, {"id": 3}];
+    simulation.run(conformance::call(config, rows).passing("id").check(&simulation.env())).done();
+}
+
+#[test]
+fn the_mock_names_what_was_asked_and_says_the_same_each_time() {
+    let config = json!({"prompt": "analyze ${topic}", "system": "be short"});
+    let reply = ask(config.clone(), Mock::default(), 1).unwrap();
+    // Fixed for good: other processes and later versions answer the same.
+    assert_eq!(answer(&reply), "mock answer bd56a33d3fd0be00 of mock to: analyze rust ${topic}");
+    assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (8, 16));
+    assert_eq!(answer(&ask(config, Mock::slow(Duration::from_secs(9)), 7).unwrap()), answer(&reply));
+    let other = ask(json!({"prompt": "analyze ${topic}", "model": "opus"}), Mock::default(), 1).unwrap();
+    assert!(answer(&other).as_str().unwrap().contains(" of opus to: "));
+    let cut = ask(json!({"prompt": "analyze ${topic}", "max_tokens": 3}), Mock::default(), 1).unwrap();
+    assert_eq!((answer(&cut), cut.usage.output_tokens), (json!("mock answer "), 3));
+}
+
+#[test]
+fn a_document_that_was_asked_for_is_read_and_rubbish_is_refused() {
+    let config = json!({"prompt": "x", "parse": "json"});
+    let document = answer(&ask(config.clone(), Mock::default(), 1).unwrap());
+    assert_eq!((&document["model"], &document["asked"]), (&json!("mock"), &json!("x")));
+    let always = When { one_in: 1, attempts: u32::MAX };
+    let e = ask(config, Mock::faulty(Fault::Rubbish, always), 1).unwrap_err();
+    assert_eq!((e.class(), e.retry()), ("validation", Retry::Soon));
+    assert!(e.message().starts_with("the model's answer is no JSON document"), "{e}");
+    // As text it is an answer like any other.
+    assert!(ask(json!({"prompt": "x"}), Mock::faulty(Fault::Rubbish, always), 1).is_ok());
+}
+
+#[test]
+fn a_faulty_mock_fails_as_a_service_would() {
+    let twice = When { one_in: 1, attempts: 2 };
+    let told = |fault, attempt| {
+        let reply = ask(json!({"prompt": "x"}), Mock::faulty(fault, twice), attempt);
+        reply.map(|r| r.rows.num_rows()).map_err(|e| (e.class(), e.retry()))
+    };
+    assert_eq!(told(Fault::Overloaded, 2), Err(("transient", Retry::Soon)));
+    assert_eq!(told(Fault::Overloaded, 3), Ok(1));
+    let wait = Duration::from_secs(3);
+    assert_eq!(told(Fault::RateLimited(wait), 1), Err(("rate_limit", Retry::After(wait))));
+    assert_eq!(told(Fault::Refused, 1), Err(("validation", Retry::Never)));
+}
+
+#[test]
+fn a_model_that_hangs_says_nothing_and_can_be_given_up() {
+    let rows = rows![{"topic": "x"}];
+    let always = When { one_in: 1, attempts: u32::MAX };
+    let hanging = model(json!({"prompt": "x"})).over(Mock::faulty(Fault::Hang, always), &rows.schema()).unwrap();
+    let Operator::Call(call, _) = hanging else { panic!("a call") };
+    let simulation = Simulation::new(1);
+    let env = simulation.env();
+    let context = CallContext {
+        env: env.clone(),
+        stage: "m".into(),
+        idempotency_key: Arc::from("k"),
+        attempt: 1,
+        deadline: Duration::from_mins(1),
+        journal: None,
+    };
+    let given_up = simulation.run(async move {
+        let asked = std::pin::pin!(call.call(rows, &context));
+        matches!(
+            futures::future::select(asked, env.sleep(Duration::from_hours(1))).await,
+            futures::future::Either::Right(_)
+        )
+    });
+    assert!(given_up.done());
+}
+
+#[test]
+fn without_a_provider_the_way_out_is_named() {
+    let rows = rows![{"topic": "x"}];
+    let env = Simulation::new(1).env();
+    let context =
+        |mock| BuildContext { env: env.clone(), id: "m".into(), lane: 0, lanes: 1, inputs: vec![rows.schema()], mock };
+    let config = model(json!({"prompt": "x"}));
+    let Err(e) = config.build(&context(false)) else { panic!("there is a provider") };
+    assert!(e.message().contains("`--mock`"), "{e}");
+    assert!(config.build(&context(true)).is_ok());
+}
+
+#[test]
+fn problems_stand_at_their_place() {
+    let config = model(json!({"prompt": "${topc}", "system": "${"}));
+    let problems = config.schema(&[rows![{"topic": "x"}].schema()]).unwrap_err().0;
+    assert_eq!(
+        (&problems[0].path, problems[0].help.as_deref()),
+        (&vec!["prompt".into()], Some("did you mean `topic`?"))
+    );
+    assert_eq!(problems[1].path, ["system".into()]);
+}

@@ -1,0 +1,99 @@
+//! One run of a program, and what its end means.
+
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::CallContext;
+use bourn_engine::api::template::Template;
+use bourn_engine::env::{Finished, Program};
+use bourn_engine::{Error, Kind, Result};
+use serde_json::Value;
+
+use super::{Parse, Process};
+use crate::answer::{Answer, Ask};
+use crate::places::{Document, template};
+
+/// A program with places in its arguments.
+pub struct Run {
+    command: Vec<Template>,
+    variables: Vec<(String, Template)>,
+    input: Option<Document>,
+    parse: Parse,
+    output_max: usize,
+}
+
+impl Run {
+    /// Reads the templates.
+    pub fn new(config: &Process) -> Result<Self> {
+        let variable = |(name, text): (&String, &String)| Ok((name.clone(), template(text)?));
+        Ok(Self {
+            command: config.command.iter().map(|a| template(a)).collect::<Result<_>>()?,
+            variables: config.env.iter().map(variable).collect::<Result<_>>()?,
+            input: config.input.as_ref().map(Document::read).transpose()?,
+            parse: config.parse,
+            output_max: usize::try_from(config.output_max.0).unwrap_or(usize::MAX),
+        })
+    }
+}
+
+impl Ask for Run {
+    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
+        let fill = |t: &Template| t.render(rows, row);
+        let argv: Vec<String> = self.command.iter().map(fill).collect::<Result<_>>()?;
+        let name = argv.first().cloned().unwrap_or_default();
+        let program = Program {
+            argv,
+            input: self.input.as_ref().map(|d| d.text(rows, row)).transpose()?.unwrap_or_default().into_bytes(),
+            variables: self.variables.iter().map(|(n, t)| Ok((n.clone(), fill(t)?))).collect::<Result<_>>()?,
+            output_max: self.output_max,
+            timeout: context.deadline.saturating_sub(context.env.monotonic()),
+        };
+        let finished = context.env.run(program).await?;
+        ended_well(&name, &finished)?;
+        read(&name, finished.output, self.parse).map(Answer::from)
+    }
+}
+
+fn ended_well(name: &str, finished: &Finished) -> Result<()> {
+    let how = match (finished.status, finished.signal) {
+        (Some(0), _) => return Ok(()),
+        (Some(status), _) => format!("ended with status {status}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
+        (None, None) => "ended in an unknown way".to_owned(),
+    };
+    let said = String::from_utf8_lossy(&finished.errors);
+    let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let reason = last.map_or_else(String::new, |line| format!(": {}", line.chars().take(300).collect::<String>()));
+    let message = format!("`{name}` {how}{reason}");
+    // A status is the program's own verdict; a signal came from elsewhere (no memory, an operator) and may not come again.
+    Err(match finished.status {
+        Some(_) => Error::validation(message),
+        None => Error::new(Kind::Other, message).transient(),
+    })
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+fn read(name: &str, output: Vec<u8>, parse: Parse) -> Result<Value> {
+    match parse {
+        Parse::Text => match String::from_utf8(output) {
+            Ok(mut text) => {
+                text.truncate(text.trim_end_matches(['\n', '\r']).len());
+                Ok(Value::String(text))
+            }
+            Err(e) => Err(Error::validation(format!("`{name}` wrote no UTF-8: {}", e.utf8_error())).with_source(e)),
+        },
+        Parse::Json => serde_json::from_slice(&output)
+            .map_err(|e| Error::validation(format!("`{name}` wrote no JSON document: {e}")).with_source(e)),
+    }
+}
