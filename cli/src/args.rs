@@ -1,0 +1,158 @@
+//! What the command line takes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bourn_engine::data::units::Interval;
+use bourn_engine::spec::Mode;
+use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+/// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
+#[derive(Debug, Parser)]
+#[command(name = "bourn", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// How answers and errors are written.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Form,
+    /// When to use colours and drawn reports: `auto` is on a terminal, unless `NO_COLOR` is set.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: When,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 failed, 2 invalid input or spec, 130 interrupted.
+Logs go to stderr, at the level that BOURN_LOG says: error, warn (default), info, debug, trace.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a pipeline, a workflow once, or a workflow for every row.
+    Run(Box<Run>),
+    /// Check a spec: every problem in one go, with line, column and the way out.
+    Validate(Spec),
+    /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
+    Plan(Plan),
+    /// List the kinds of stages, sources and sinks, or show one with its fields and an example.
+    List {
+        /// One of them.
+        kind: Option<String>,
+    },
+    /// Print the JSON Schema of specs, for editors and other tools.
+    Schema,
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which.
+        shell: Shell,
+    },
+}
+
+/// How a spec is found and read.
+#[derive(Debug, Group)]
+pub struct Spec {
+    /// The spec, in YAML or JSON; `-` is stdin.
+    #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath)]
+    pub path: String,
+    /// Read the spec in this mode; one that can't be read so is refused.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<Mode>,
+    /// What the commands of steps stand for, in YAML: `{ /query: {kind: model, args: prompt} }`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub routing: Option<String>,
+    /// Send every model call to a mock model in the process: no keys, no money.
+    #[arg(long)]
+    pub mock: bool,
+}
+
+/// `run`.
+#[derive(Debug, Group)]
+pub struct Run {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// Run the workflow once with this input: JSON, or `@FILE`.
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with = "inputs")]
+    pub input: Option<String>,
+    /// Run the workflow for every line of a file of JSON lines; `-` is stdin. Results are JSON lines in the same order.
+    #[arg(long, value_name = "FILE|-", value_hint = ValueHint::FilePath)]
+    pub inputs: Option<String>,
+    /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<SocketAddr>,
+    /// Say nothing but errors: no progress, no table, no warnings.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print the table of stages at the end, on stderr, also when it is not a terminal.
+    #[arg(long, conflicts_with = "quiet")]
+    pub stats: bool,
+    /// How long a job may drain after the first Ctrl-C or SIGTERM before it is ended.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
+    pub drain_timeout: Duration,
+}
+
+/// `plan`.
+#[derive(Debug, Group)]
+pub struct Plan {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// Draw the graph instead.
+    #[arg(long, value_enum, value_name = "LANGUAGE")]
+    pub graph: Option<Drawing>,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A language to draw graphs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// For Markdown.
+    Mermaid,
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    text.parse().map_err(|e: bourn_engine::Error| e.message().to_owned())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    text.parse::<Interval>().map(|Interval(time)| time)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn one_input_and_many_exclude_each_other() {
+        let args = ["bourn", "run", "a.yaml", "--input", "{}", "--inputs", "-"];
+        assert!(Args::try_parse_from(args).is_err());
+    }
+}

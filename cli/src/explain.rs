@@ -1,0 +1,116 @@
+//! `bourn validate` and `bourn plan`: whether a spec can run, and what it becomes. Nothing is changed outside.
+
+use bourn_engine::Engine;
+use bourn_engine::plan::{DEAD_LETTERS, Plan, PlannedEdge};
+use bourn_engine::spec::Loaded;
+use bourn_engine::workflow::{Analysis, analyze};
+use serde_json::{Value, json};
+
+use crate::answer;
+use crate::args::{self, Drawing, Form};
+use crate::failure::{Exit, Failure};
+use crate::prepare;
+use crate::report::diagnostics;
+use crate::run::documents::Documents;
+
+/// Says that a spec can run, or why it can't.
+///
+/// # Errors
+/// Every problem of it.
+pub fn validate(spec: &args::Spec, form: Form) -> Result<(), Failure> {
+    let checked = planned(spec);
+    if form == Form::Json {
+        // The verdict is the answer here, also when it is a bad one.
+        answer::print(&match &checked {
+            Ok((loaded, _)) => {
+                json!({ "valid": true, "mode": loaded.choice.mode.to_string(), "problems": [] }).to_string()
+            }
+            Err(Failure::Problems(problems)) => {
+                let mut verdict = diagnostics::problems_as_json(problems);
+                verdict["valid"] = false.into();
+                verdict.to_string()
+            }
+            Err(_) => return checked.map(drop),
+        })?;
+        return checked.map(drop).map_err(|_| Failure::Told(Exit::Invalid));
+    }
+    let (loaded, _) = checked?;
+    answer::print(&format!("{}: valid ({}: {})", loaded.document.name(), loaded.choice.mode, loaded.choice.reason))
+}
+
+/// What a spec becomes, as text.
+///
+/// # Errors
+/// Every problem of it.
+pub fn plan(args: &args::Plan, form: Form) -> Result<String, Failure> {
+    let (loaded, plan) = planned(&args.spec)?;
+    Ok(match (args.graph, form) {
+        (Some(Drawing::Mermaid), _) => plan.mermaid(),
+        (None, Form::Text) => text(&plan, &analyze(&loaded)),
+        (None, Form::Json) => format!("{:#}", json(&plan, &analyze(&loaded))),
+    })
+}
+
+fn planned(spec: &args::Spec) -> Result<(Loaded, Plan), Failure> {
+    let runtime = prepare::runtime()?;
+    let result = runtime.block_on(async {
+        let engine = Engine::new(prepare::registry());
+        let loaded = prepare::load(spec, &engine)?;
+        let plan =
+            prepare::plan(&engine, prepare::graph(&loaded, spec, &prepare::no_runs(), Documents::lines())?, &loaded)
+                .await?;
+        Ok((loaded, plan))
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// The plan for people.
+fn text(plan: &Plan, analysis: &Analysis) -> String {
+    let wishes = analysis.optimizations.iter().map(|wish| {
+        format!("  {}: {} ({})\n", wish.name, if wish.applied { "applied" } else { "no effect" }, wish.reason)
+    });
+    let (mode, total) = (&analysis.mode, analysis.complexity.total);
+    let head = format!("{mode} ({}), complexity {total:.1} of 10\n", analysis.mode_reason);
+    wishes.fold(head, |text, wish| text + &wish) + &plan.explain()
+}
+
+/// The plan for programs.
+fn json(plan: &Plan, analysis: &Analysis) -> Value {
+    let port = |edge: &PlannedEdge| match edge.port {
+        0 => None,
+        DEAD_LETTERS => Some("dead_letters".to_owned()),
+        port => Some(plan.nodes[edge.from].ports[port - 1].clone()),
+    };
+    let nodes = plan.nodes.iter().map(|node| {
+        let columns = node.outputs.first().map(|schema| {
+            let column = |f: &arrow::datatypes::FieldRef| {
+                json!({
+                    "name": f.name(), "type": f.data_type().to_string(), "nullable": f.is_nullable(),
+                })
+            };
+            schema.fields().iter().map(column).collect::<Vec<_>>()
+        });
+        json!({ "id": &*node.id, "kind": node.kind(), "lanes": node.lanes, "columns": columns })
+    });
+    let edges = plan.edges.iter().map(|edge| {
+        json!({
+            "from": &*plan.nodes[edge.from].id, "port": port(edge), "to": &*plan.nodes[edge.to].id,
+            "exchange": edge.exchange.to_string(), "rows": edge.rows, "bytes": edge.bytes, "fused": edge.fused,
+        })
+    });
+    let guarantees = plan
+        .guarantees
+        .iter()
+        .map(|g| json!({ "source": &*g.source, "sink": &*g.sink, "level": g.level.to_string(), "reason": g.reason }));
+    let chains =
+        plan.chains.iter().map(|chain| chain.iter().map(|n| plan.nodes[*n].id.to_string()).collect::<Vec<_>>());
+    json!({
+        "mode": analysis.mode, "mode_reason": analysis.mode_reason, "complexity": analysis.complexity,
+        "is_sequential": analysis.is_sequential, "parallel_opportunities": analysis.parallel_opportunities,
+        "optimizations": analysis.optimizations, "name": plan.name,
+        "memory": plan.options.memory, "epoch_seconds": plan.epoch_every.map(|d| d.as_secs_f64()),
+        "nodes": nodes.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>(),
+        "tasks": chains.collect::<Vec<_>>(), "delivery": guarantees.collect::<Vec<_>>(),
+    })
+}

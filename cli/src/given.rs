@@ -1,0 +1,83 @@
+//! Texts that the command line names: files, stdin, or the text itself.
+#![expect(clippy::disallowed_methods, reason = "what a user names on the command line is read here, before any job")]
+
+use std::io::{self, Read as _};
+
+use bourn_engine::{Error, Kind};
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::run::inputs::Inputs;
+
+/// A longer spec is a slip: a data file in its place.
+const SPEC_MAX: u64 = 64 << 20;
+
+/// A text and the name under which messages show it.
+pub struct Text {
+    /// The path, or `stdin`.
+    pub name: String,
+    /// The text.
+    pub text: String,
+}
+
+impl Text {
+    /// Of the file at this path; `-` is stdin.
+    ///
+    /// # Errors
+    /// When it can't be read, is no UTF-8, or is far too long.
+    pub fn read(path: &str) -> Result<Self, Failure> {
+        let mut bytes = Vec::new();
+        let name = if path == "-" { "stdin" } else { path };
+        let read = if path == "-" {
+            io::stdin().lock().take(SPEC_MAX + 1).read_to_end(&mut bytes)
+        } else {
+            std::fs::File::open(path).and_then(|file| file.take(SPEC_MAX + 1).read_to_end(&mut bytes))
+        };
+        read.map_err(|e| Failure::Invalid(Error::from(e).context(name)))?;
+        if bytes.len() as u64 > SPEC_MAX {
+            let message = format!("{name}: longer than {} MiB; this can't be meant", SPEC_MAX >> 20);
+            return Err(Failure::Invalid(Error::new(Kind::Budget, message)));
+        }
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let place = e.utf8_error().valid_up_to();
+            let line = String::from_utf8_lossy(&e.as_bytes()[..place]).matches('\n').count() + 1;
+            Failure::invalid(format!("{name}:{line}: not UTF-8"))
+        })?;
+        Ok(Self { name: name.to_owned(), text })
+    }
+}
+
+/// The value of `--input`: JSON, or `@FILE` with JSON in it.
+///
+/// # Errors
+/// When the file can't be read, or it is not JSON.
+pub fn input(given: &str) -> Result<Value, Failure> {
+    let Text { name, text } = match given.strip_prefix('@') {
+        Some(path) => Text::read(path)?,
+        None => Text { name: "--input".into(), text: given.to_owned() },
+    };
+    serde_json::from_str(&text).map_err(|e| {
+        let hint = if name == "--input" { "; a file is `--input @FILE`" } else { "" };
+        Failure::invalid(format!("{name}: not JSON: {e}{hint}"))
+    })
+}
+
+/// What `--inputs` names: a file of lines, or stdin.
+///
+/// # Errors
+/// When the file can't be opened.
+pub fn lines(path: &str) -> Result<Inputs, Failure> {
+    if path == "-" {
+        return Ok(Inputs::of("stdin", io::stdin(), None));
+    }
+    let open = || {
+        let file = std::fs::File::open(path)?;
+        let about = file.metadata()?;
+        if about.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder"));
+        }
+        // A pipe has no length.
+        Ok(Inputs::of(path, file, about.is_file().then_some(about.len())))
+    };
+    open().map_err(|e| Failure::Invalid(Error::from(e).context(path)))
+}

@@ -1,0 +1,155 @@
+//! The fields of a configuration, read from its JSON Schema.
+
+use serde_json::Value;
+
+/// A field as it is shown.
+#[derive(Debug, PartialEq)]
+pub struct Field {
+    /// Its key.
+    pub name: String,
+    /// What it takes.
+    pub kind: String,
+    /// What holds when it is not said; `required` if it must be.
+    pub default: String,
+    /// What it is for.
+    pub about: String,
+}
+
+/// The fields of a configuration; none when it is no map.
+pub fn of(schema: &Value) -> Vec<Field> {
+    let Some(properties) = properties(schema, schema) else { return Vec::new() };
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    let field = |(name, field): (&String, &Value)| Field {
+        name: name.clone(),
+        kind: kind(field, schema),
+        default: match &field["default"] {
+            _ if required.iter().any(|r| r == name) => "required".into(),
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        },
+        about: description(field).to_owned(),
+    };
+    properties.iter().map(field).collect()
+}
+
+/// What a schema says it describes.
+pub fn description(schema: &Value) -> &str {
+    schema["description"].as_str().unwrap_or_default()
+}
+
+/// The properties of a map, also of one that may be written shorter (`filter: a > 1`).
+fn properties<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a serde_json::Map<String, Value>> {
+    let here = schema["properties"].as_object();
+    here.or_else(|| choices(schema).iter().find_map(|choice| resolve(choice, root)["properties"].as_object()))
+}
+
+fn choices(schema: &Value) -> &[Value] {
+    let choices = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array());
+    choices.map_or(&[], Vec::as_slice)
+}
+
+/// What a reference leads to. One that leads nowhere stays.
+fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
+    match schema["$ref"].as_str().and_then(|path| path.strip_prefix('#')) {
+        Some(path) => root.pointer(path).unwrap_or(schema),
+        None => schema,
+    }
+}
+
+/// What a value may be, in a few words: `text`, `number or text`, `list of text`, `"kept" or "free"`.
+fn kind(schema: &Value, root: &Value) -> String {
+    let schema = resolve(schema, root);
+    let mut kinds: Vec<String> = Vec::new();
+    if let Some(value) = schema.get("const") {
+        kinds.push(plain(value));
+    } else if let Some(values) = schema["enum"].as_array() {
+        kinds.extend(values.iter().filter(|v| !v.is_null()).map(plain));
+    } else if !choices(schema).is_empty() {
+        kinds.extend(choices(schema).iter().map(|choice| kind(choice, root)));
+    } else {
+        let types = match &schema["type"] {
+            Value::String(one) => vec![one.as_str()],
+            Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
+            _ => vec!["any"],
+        };
+        kinds.extend(types.into_iter().map(|t| type_name(t, schema, root)));
+    }
+    kinds.retain(|k| !k.is_empty());
+    let mut seen = Vec::new();
+    for kind in kinds {
+        if !seen.contains(&kind) {
+            seen.push(kind);
+        }
+    }
+    seen.join(" or ")
+}
+
+fn type_name(name: &str, schema: &Value, root: &Value) -> String {
+    match name {
+        "string" => "text".into(),
+        "integer" | "number" => "number".into(),
+        "boolean" => "true or false".into(),
+        // Every optional field may be null, which is the same as leaving it out.
+        "null" => String::new(),
+        "array" => match schema.get("items") {
+            Some(items) => format!("list of {}", kind(items, root)),
+            None => "list".into(),
+        },
+        "object" => match schema.get("additionalProperties").filter(|a| a.is_object()) {
+            Some(values) => format!("map of {}", kind(values, root)),
+            None => "map".into(),
+        },
+        _ => name.into(),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::{JsonSchema, SchemaGenerator};
+    use serde::{Deserialize, Serialize};
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// How.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    enum Way {
+        /// One way.
+        Kept,
+        /// The other.
+        Free,
+    }
+
+    /// A stage.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Config {
+        /// Which columns.
+        columns: Vec<String>,
+        /// How.
+        #[serde(default = "kept")]
+        way: Way,
+        names: Option<BTreeMap<String, u32>>,
+    }
+
+    fn kept() -> Way {
+        Way::Kept
+    }
+
+    #[test]
+    fn fields_have_types_and_defaults() {
+        let fields = of(SchemaGenerator::default().into_root_schema_for::<Config>().as_value());
+        let shown: Vec<_> =
+            fields.iter().map(|f| format!("{} | {} | {} | {}", f.name, f.kind, f.default, f.about)).collect();
+        insta::assert_snapshot!(shown.join("\n"), @"
+        columns | list of text | required | Which columns.
+        way | kept or free | kept | How.
+        names | map of number |  |
+        ");
+    }
+}

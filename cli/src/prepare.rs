@@ -1,0 +1,84 @@
+//! From a spec on the command line to a graph that can be planned.
+
+use std::io;
+
+use bourn_engine::Engine;
+use bourn_engine::api::Registry;
+use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::diagnostic::Problems;
+use bourn_engine::graph::Graph;
+use bourn_engine::plan::Plan;
+use bourn_engine::spec::{Loaded, Request, Routing, Spec};
+use bourn_engine::workflow::{self, Runs};
+
+use crate::args;
+use crate::failure::Failure;
+use crate::given::Text;
+use crate::run::documents::Documents;
+use crate::run::inputs::Inputs;
+
+/// Every stage and connector of this binary.
+pub fn registry() -> Registry {
+    bourn_connectors::register(Registry::new())
+}
+
+/// The runtime of the data: a worker for every core.
+///
+/// # Errors
+/// When the system has no threads left.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let build = || -> io::Result<_> {
+        let workers = std::thread::available_parallelism()?.get();
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .thread_name("bourn-worker")
+            .enable_all()
+            .build()
+    };
+    build().map_err(|e| Failure::Failed(e.into()))
+}
+
+/// Reads and checks a spec.
+///
+/// # Errors
+/// Every problem of it.
+pub fn load(spec: &args::Spec, engine: &Engine) -> Result<Loaded, Failure> {
+    let routing = match &spec.routing {
+        Some(path) => {
+            let Text { name, text } = Text::read(path)?;
+            Routing::parse(&text, &name).map_err(Failure::Problems)?
+        }
+        None => Routing::default(),
+    };
+    let Text { name, text } = Text::read(&spec.path)?;
+    let request = Request { routing, mode: spec.mode };
+    request.load(&text, &name, engine.registry(), engine.env()).map_err(Failure::Problems)
+}
+
+/// The graph of a spec. What the runs of a workflow leave goes to `documents`.
+///
+/// # Errors
+/// When this version can't run its mode.
+pub fn graph(loaded: &Loaded, spec: &args::Spec, runs: &Runs, documents: Documents) -> Result<Graph, Failure> {
+    let mut graph = workflow::compile(loaded, runs).map_err(|problem| Failure::Problems(vec![problem]))?;
+    graph.options.mock = spec.mock;
+    if !matches!(loaded.spec, Spec::Pipeline(_)) {
+        graph.sink("@documents", documents);
+    }
+    Ok(graph)
+}
+
+/// Runs of no input, for a spec that is only looked at.
+pub fn no_runs() -> Runs {
+    Runs::of("inputs", BoxConnector::new(Inputs::one("--input", String::new())))
+}
+
+/// Plans a graph that was made of a spec.
+///
+/// # Errors
+/// Every problem, with its place in the spec.
+pub async fn plan(engine: &Engine, graph: Graph, loaded: &Loaded) -> Result<Plan, Failure> {
+    engine.plan(graph).await.map_err(|Problems(all)| {
+        Failure::Problems(all.iter().map(|problem| loaded.document.diagnostic(problem)).collect())
+    })
+}

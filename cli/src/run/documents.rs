@@ -1,0 +1,125 @@
+//! The documents of runs: written to stdout as they come, or kept for one that asks.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{AsArray, StringArray};
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::{BoxSink, Capabilities, Connector, Delivery, Receipt, Sink, SinkContext, Written};
+use bourn_engine::data::message::Epoch;
+use bourn_engine::env::Env;
+use bourn_engine::workflow::result::ResultDocument;
+use bourn_engine::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::stdout_error;
+
+/// How many failed runs are told one by one.
+const TOLD_MAX: usize = 10;
+
+/// A sink for what the node `@result` gives. A clone is the same one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Documents {
+    #[serde(skip)]
+    #[schemars(skip)]
+    keep: bool,
+    #[serde(skip)]
+    #[schemars(skip)]
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What went by.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Runs that ended.
+    pub runs: u64,
+    /// Runs that did not complete.
+    pub failed: u64,
+    /// The first of those, a line for each.
+    pub told: Vec<String>,
+    /// The last document, when it is kept.
+    pub last: Option<String>,
+}
+
+impl Documents {
+    /// Writes each document as a line on stdout.
+    pub fn lines() -> Self {
+        Self::default()
+    }
+
+    /// Keeps the last one.
+    pub fn kept() -> Self {
+        Self { keep: true, ..Self::default() }
+    }
+
+    /// What went by so far.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connector for Documents {
+    const NAME: &'static str = "documents";
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::sink(Delivery::Plain)
+    }
+
+    async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
+        Ok(BoxSink::new(DocumentsSink { env: context.env, documents: self.clone() }))
+    }
+}
+
+struct DocumentsSink {
+    env: Env,
+    documents: Documents,
+}
+
+fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+    let column = rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+    column.ok_or_else(|| Error::engine(format!("the results have no column `{name}`")))
+}
+
+impl Sink for DocumentsSink {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        let (documents, states) = (texts(rows, "document")?, texts(rows, "status")?);
+        let mut lines = Vec::new();
+        for row in 0..rows.num_rows() {
+            let document = documents.value(row);
+            let mut seen = self.documents.seen();
+            seen.runs += 1;
+            if states.value(row) != "COMPLETED" {
+                seen.failed += 1;
+                if seen.told.len() < TOLD_MAX {
+                    seen.told.push(failure(document)?);
+                }
+            }
+            if self.documents.keep {
+                seen.last = Some(document.to_owned());
+            } else {
+                lines.extend_from_slice(document.as_bytes());
+                lines.push(b'\n');
+            }
+        }
+        if !lines.is_empty() {
+            let write = move || {
+                let mut out = io::stdout().lock();
+                out.write_all(&lines).and_then(|()| out.flush())
+            };
+            self.env.blocking(write).await?.map_err(stdout_error)?;
+        }
+        Ok(Written::all())
+    }
+
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        Ok(None)
+    }
+}
+
+/// `0198f…: /steps/fix: the model answered 400`
+fn failure(document: &str) -> Result<String> {
+    let document: ResultDocument = serde_json::from_str(document)?;
+    let reason = document.error_analysis.map(|e| format!("{}: {}", e.instance, e.detail));
+    Ok(format!("{}: {}", document.run_id, reason.unwrap_or_else(|| "canceled".into())))
+}

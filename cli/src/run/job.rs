@@ -1,0 +1,80 @@
+//! A job from its start to its end, with all that watches it: signals, metrics, progress, the table at the end.
+
+use std::time::Duration;
+
+use bourn_engine::metrics::JobStats;
+use bourn_engine::plan::Plan;
+use bourn_engine::{Engine, Error};
+
+use crate::args::{Form, Run};
+use crate::failure::{Exit, Failure};
+use crate::metrics_server::Server;
+use crate::report::bottleneck::Shape;
+use crate::report::progress::Progress;
+use crate::report::table;
+use crate::screen::Screen;
+use crate::signals;
+
+/// Starts a job and waits for its end.
+///
+/// # Errors
+/// When something could not be opened, or the job failed.
+pub async fn run(engine: &Engine, plan: Plan, args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+    let server = args.metrics.map(|address| bind(address, screen)).transpose()?;
+    let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
+    let start = engine.env().monotonic();
+    let job = engine.start(plan).await.map_err(Failure::Failed)?;
+    signals::watch(job.stopper(), args.drain_timeout, screen.clone()).map_err(failed)?;
+    let stats = job.stats().clone();
+    if let Some(server) = server {
+        server.serve(stats.clone()).map_err(failed)?;
+    }
+    let shows = screen.shows_progress() && !writes_on_terminal;
+    let progress = shows.then(|| Progress::start(screen.bar(), stats.clone(), shape, engine.env())).transpose();
+    let progress = progress.map_err(failed)?;
+    let ended = job.wait().await;
+    drop(progress);
+    tell(&stats, engine.env().monotonic().saturating_sub(start), args, screen);
+    ended.map_err(Failure::ended)?;
+    Ok(Exit::Ok)
+}
+
+fn failed(e: std::io::Error) -> Failure {
+    Failure::Failed(e.into())
+}
+
+fn bind(address: std::net::SocketAddr, screen: &Screen) -> Result<Server, Failure> {
+    let at = |e: std::io::Error| Failure::Failed(Error::from(e).context(format!("--metrics {address}")));
+    let server = Server::bind(address).map_err(at)?;
+    let bound = server.address().map_err(at)?;
+    if !bound.ip().is_loopback() {
+        screen.warn(&format!(
+            "--metrics {bound}: whoever can reach this address can read the metrics, which nothing protects"
+        ));
+    }
+    let where_to = format!("metrics: http://{bound}/metrics");
+    // Nobody else knows which port the system chose.
+    if address.port() == 0 {
+        screen.say(&where_to);
+    } else {
+        screen.notice(&where_to);
+    }
+    Ok(server)
+}
+
+/// Whether a sink prints rows where the progress would be.
+fn prints(plan: &Plan) -> bool {
+    plan.nodes.iter().any(|node| node.outputs.is_empty() && ["stdout", "console"].contains(&node.kind()))
+}
+
+fn tell(stats: &JobStats, time: Duration, args: &Run, screen: &Screen) {
+    if args.stats || screen.shows_progress() {
+        screen.say(&match screen.form {
+            Form::Text => table::text(stats, time),
+            Form::Json => table::json(stats, time).to_string(),
+        });
+    }
+    if let Some(rejected) = table::rejected(stats) {
+        screen.warn(&rejected);
+    }
+}

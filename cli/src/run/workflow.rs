@@ -1,0 +1,71 @@
+//! A workflow: once for one input, or for every line of many.
+
+use bourn_engine::Engine;
+use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::spec::Loaded;
+use bourn_engine::workflow::{Runs, run_id};
+use serde_json::Value;
+
+use super::documents::{Documents, Seen};
+use super::inputs::Inputs;
+use super::job;
+use crate::answer;
+use crate::args::Run;
+use crate::failure::{Exit, Failure};
+use crate::given;
+use crate::prepare;
+use crate::report::document;
+use crate::screen::Screen;
+
+/// The id of the source of inputs, which is part of what a run's id is made of.
+const SOURCE: &str = "inputs";
+
+/// Runs it.
+///
+/// # Errors
+/// When an input can't be read, a step can't be planned, or the job failed. A run that failed is no error of the job:
+/// its document says so, and the exit code.
+pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+    let many = args.inputs.as_deref();
+    let (inputs, documents) = match many {
+        Some(path) => (given::lines(path)?, Documents::lines()),
+        None => (Inputs::one("--input", one(args.input.as_deref())?), Documents::kept()),
+    };
+    let mut runs = Runs::of(SOURCE, BoxConnector::new(inputs));
+    if many.is_none() {
+        runs = runs.with_id(run_id(engine.env()));
+    }
+    let graph = prepare::graph(loaded, &args.spec, &runs, documents.clone())?;
+    let plan = prepare::plan(engine, graph, loaded).await?;
+    job::run(engine, plan, args, screen).await?;
+    let seen = documents.seen();
+    if many.is_some() {
+        return Ok(tell(&seen, screen));
+    }
+    let Some(last) = &seen.last else {
+        return Err(Failure::Failed(bourn_engine::Error::engine("the run ended without a document")));
+    };
+    answer::print(&document::show(last, loaded, screen.form)?)?;
+    Ok(if seen.failed > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+/// The one input as a line; an empty object when none was given.
+fn one(input: Option<&str>) -> Result<String, Failure> {
+    let value = input.map_or_else(|| Ok(Value::Object(serde_json::Map::new())), given::input)?;
+    Ok(value.to_string())
+}
+
+fn tell(seen: &Seen, screen: &Screen) -> Exit {
+    if seen.failed == 0 {
+        screen.notice(&format!("{} runs completed", seen.runs));
+        return Exit::Ok;
+    }
+    let mut lines = vec![format!("error: {} of {} runs failed", seen.failed, seen.runs)];
+    lines.extend(seen.told.iter().map(|line| format!("  {line}")));
+    let more = seen.failed - seen.told.len() as u64;
+    if more > 0 {
+        lines.push(format!("  and {more} more"));
+    }
+    screen.say(&lines.join("\n"));
+    Exit::Failed
+}

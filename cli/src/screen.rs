@@ -1,0 +1,97 @@
+//! What stderr is, and who may write on it when: errors, warnings, notices, progress.
+
+use std::io::{self, IsTerminal, Write};
+
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::args::{Args, Form, Verb, When};
+
+/// Width of a report where nobody knows how wide the reader's window is.
+const WIDTH: usize = 120;
+
+/// Stderr. A clone is the same one.
+#[derive(Clone)]
+pub struct Screen {
+    /// Whether a person may be looking.
+    pub is_terminal: bool,
+    /// Whether reports are drawn, with colours.
+    pub is_drawn: bool,
+    /// How answers and errors are written.
+    pub form: Form,
+    /// Its width, in columns.
+    pub width: usize,
+    is_quiet: bool,
+    bar: ProgressBar,
+}
+
+impl Screen {
+    /// As the command line, the terminal and `NO_COLOR` say.
+    pub fn new(args: &Args) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        // The convention of no-color.org: any text in it counts.
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Self {
+            is_terminal,
+            is_drawn: match args.color {
+                When::Always => true,
+                When::Never => false,
+                When::Auto => is_terminal && !no_color,
+            },
+            form: args.output,
+            width: Term::stderr().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)),
+            is_quiet: matches!(&args.verb, Verb::Run(run) if run.quiet),
+            bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+        }
+    }
+
+    /// Whether progress is shown: to a person, who did not ask for silence.
+    pub fn shows_progress(&self) -> bool {
+        self.is_terminal && !self.is_quiet
+    }
+
+    /// Whether what is printed on stdout shows up on the same terminal.
+    pub fn shares_terminal(&self) -> bool {
+        self.is_terminal && io::stdout().is_terminal()
+    }
+
+    /// The bar of the progress, hidden until somebody shows it.
+    pub fn bar(&self) -> &ProgressBar {
+        &self.bar
+    }
+
+    /// Writes what must be read, whatever was asked for.
+    pub fn say(&self, text: &str) {
+        // When stderr is closed there is nobody left to tell.
+        let _unheard = self.write(format!("{}\n", text.trim_end_matches('\n')).as_bytes());
+    }
+
+    /// Writes what should be read, unless silence was asked for.
+    pub fn warn(&self, text: &str) {
+        if !self.is_quiet {
+            self.say(&format!("warning: {text}"));
+        }
+    }
+
+    /// Writes what helps a person who looks.
+    pub fn notice(&self, text: &str) {
+        if self.shows_progress() {
+            self.say(text);
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.bar.suspend(|| io::stderr().lock().write_all(bytes))
+    }
+}
+
+/// For logs, which must not be torn apart by the bar.
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Screen::write(self, bytes)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
