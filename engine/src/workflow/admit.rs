@@ -16,6 +16,7 @@ use super::record::Record;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
+use crate::spec::Chain;
 use crate::state::{StateVisitor, Value};
 
 /// Makes a run of each line. A line that is no JSON, or does not fit the schema of the input, is a run that failed at its
@@ -129,18 +130,28 @@ impl Admit {
         let Some(schema) = &self.schema else {
             return serde_json::from_str::<IgnoredAny>(given).map(drop).map_err(no_json);
         };
-        let value: Json = serde_json::from_str(given).map_err(no_json)?;
-        let faults: Vec<_> = schema
-            .iter_errors(&value)
-            .map(|e| match e.instance_path().as_str() {
-                "" => e.to_string(),
-                path => format!("{path}: {e}"),
-            })
-            .collect();
+        let faults = faults(schema, &serde_json::from_str(given).map_err(no_json)?);
         if faults.is_empty() {
             Ok(())
         } else {
             Err(Error::validation(format!("the input does not fit: {}", faults.join("; "))))
         }
     }
+}
+
+/// What of an input does not fit, each with its place.
+fn faults(schema: &jsonschema::Validator, input: &Json) -> Vec<String> {
+    let told = |e: jsonschema::ValidationError<'_>| match e.instance_path().as_str() {
+        "" => e.to_string(),
+        path => format!("{path}: {e}"),
+    };
+    schema.iter_errors(input).map(told).collect()
+}
+
+/// What of an input does not fit the schema that the workflow declares; nothing when it declares none. For telling it
+/// before a run is started by hand.
+pub fn check_input(spec: &Chain, input: &Json) -> Vec<String> {
+    // The schema was checked when the spec was loaded.
+    let schema = spec.input.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
+    schema.map(|schema| faults(&schema, input)).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ mod document;
 mod gather;
 mod step;
 
+pub use admit::check_input;
 pub use chain::{Runs, run_id};
 pub use mode::{Analysis, analyze};
 

@@ -20,7 +20,7 @@ use crate::api::{
     Output, Progress, Reply,
 };
 use crate::data::columns::{RESERVED_PREFIX, json_field};
-use crate::data::json::{cell_value, row_value};
+use crate::data::json::cell_value;
 use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
@@ -242,25 +242,27 @@ impl StepCall {
     }
 }
 
-/// What a stage gave: the value of the column that it added, an object of several, or the row if it only changed some.
+/// What a stage gave: the value of the column that it added, or changed when it added none; an object of several.
 fn results(before: &RecordBatch, after: &RecordBatch) -> Result<Value> {
     if after.num_rows() != 1 {
         return Err(Error::engine(format!("a step's stage gave {} rows for one", after.num_rows())));
     }
     let schema = after.schema_ref();
-    let is_new = |name: &str| before.schema_ref().index_of(name).is_err();
-    let new: Vec<usize> = (0..after.num_columns()).filter(|i| is_new(schema.field(*i).name())).collect();
-    match new.as_slice() {
-        [one] => cell_value(after.column(*one), schema.field(*one), 0),
-        [] => {
-            let row = row_value(after, 0)?;
-            Ok(Value::Object(row.into_iter().filter(|(name, _)| !name.starts_with(RESERVED_PREFIX)).collect()))
-        }
-        several => {
-            let cell =
-                |i: &usize| Ok((schema.field(*i).name().clone(), cell_value(after.column(*i), schema.field(*i), 0)?));
-            Ok(Value::Object(several.iter().map(cell).collect::<Result<Map<_, _>>>()?))
-        }
+    let name = |i: usize| schema.field(i).name();
+    let all: Vec<usize> = (0..after.num_columns()).filter(|i| !name(*i).starts_with(RESERVED_PREFIX)).collect();
+    let keep = |test: &dyn Fn(usize) -> bool| all.iter().copied().filter(|i| test(*i)).collect::<Vec<_>>();
+    let new = keep(&|i| before.column_by_name(name(i)).is_none());
+    // A step may have the name of the column that a stage makes, and so may a column of the stage's own.
+    let changed = keep(&|i| before.column_by_name(name(i)) != Some(after.column(i)));
+    let cell = |i: usize| cell_value(after.column(i), schema.field(i), 0);
+    let object = |columns: &[usize]| {
+        let members = columns.iter().map(|i| Ok((name(*i).clone(), cell(*i)?)));
+        Ok(Value::Object(members.collect::<Result<Map<_, _>>>()?))
+    };
+    match (new.as_slice(), changed.as_slice()) {
+        ([one], _) | ([], [one]) => cell(*one),
+        ([], []) => object(&all),
+        ([], several) | (several, _) => object(several),
     }
 }
 

@@ -128,3 +128,11 @@ fn what_a_step_gave_is_data_and_never_a_template() {
     let worked = work(spec, &[r#"{"text": "${b.results} ${input}"}"#], 1);
     assert_eq!(worked.of(0, "/workflow_results/b"), "it said ${b.results} ${input}");
 }
+
+#[test]
+fn a_step_may_have_the_name_of_the_column_that_a_stage_makes() {
+    let spec =
+        "steps:\n  - { id: said, command: say, args: one }\n  - { id: b, command: say, args: '${said.results} two' }\n";
+    let worked = work(spec, &["1"], 1);
+    assert_eq!(worked.of(0, "/workflow_results"), json!({ "said": "one", "b": "one two" }));
+}

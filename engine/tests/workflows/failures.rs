@@ -1,8 +1,11 @@
 //! Failures are data: no run is lost, and what does not depend on a failed step goes on.
 
+use bourn_engine::spec::{Spec, load};
+use bourn_engine::testing::simulation::Simulation;
+use bourn_engine::workflow::check_input;
 use serde_json::json;
 
-use crate::kinds::work;
+use crate::kinds::{registry, work};
 
 #[test]
 fn a_bad_line_is_a_run_that_failed_at_its_input() {
@@ -101,4 +104,13 @@ fn a_row_that_a_stage_refuses_is_a_failed_step() {
     let worked = work(spec, &[r#"{"text": ""}"#, r#"{"text": "abc"}"#], 1);
     assert_eq!(worked.of(0, "/error_analysis/detail"), "nothing to count");
     assert_eq!(worked.of(1, "/workflow_results/a"), "3");
+}
+
+#[test]
+fn an_input_by_hand_can_be_checked_before_a_run_is_started() {
+    let spec = "input: { schema: { required: [n] } }\nsteps: [{ id: a, command: say, args: x }]";
+    let loaded = load(spec, "work.yaml", &registry(), &Simulation::new(1).env()).unwrap();
+    let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
+    assert_eq!(check_input(chain, &json!({ "n": 1 })), Vec::<String>::new());
+    assert_eq!(check_input(chain, &json!({})), ["\"n\" is a required property"]);
 }

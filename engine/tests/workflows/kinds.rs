@@ -52,9 +52,17 @@ struct Saying {
     schema: SchemaRef,
 }
 
+/// The columns without one of this name, and it at the end.
 fn with_column(input: &SchemaRef, name: &str) -> SchemaRef {
-    let fields = input.fields().iter().cloned().chain([Arc::new(Field::new(name, DataType::Utf8, true))]);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    let others = input.fields().iter().filter(|f| f.name() != name).cloned();
+    Arc::new(Schema::new(others.chain([Arc::new(Field::new(name, DataType::Utf8, true))]).collect::<Vec<_>>()))
+}
+
+fn with_text(rows: &RecordBatch, schema: &SchemaRef, text: String) -> Result<RecordBatch> {
+    let (_, others) = schema.fields().split_last().ok_or_else(|| Error::engine("no columns"))?;
+    let others = others.iter().filter_map(|f| rows.column_by_name(f.name()).cloned());
+    let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    Ok(RecordBatch::try_new(schema.clone(), others.chain([text]).collect())?)
 }
 
 impl StageConfig for Say {
@@ -112,10 +120,8 @@ impl Call for Saying {
             "twice" if context.attempt < 3 => return Err(Error::new(Kind::Io, "busy").transient()),
             _ => {}
         }
-        let said: ArrayRef = Arc::new(StringArray::from(vec![fill(&self.config.text)?]));
-        let columns = rows.columns().iter().cloned().chain([said]).collect();
         let usage = Usage { input_tokens: 3, output_tokens: 2, usd: 0.5 };
-        Ok(Reply { usage, ..Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?) })
+        Ok(Reply { usage, ..Reply::rows(with_text(&rows, &self.schema, fill(&self.config.text)?)?) })
     }
 }
 
@@ -149,9 +155,7 @@ impl Stage for Counting {
             out.reject(rows.clone(), Error::validation("nothing to count"));
             return Ok(Progress::Done);
         }
-        let count: ArrayRef = Arc::new(StringArray::from(vec![text.len().to_string()]));
-        let columns = rows.columns().iter().cloned().chain([count]).collect();
-        out.emit(RecordBatch::try_new(self.1.clone(), columns)?);
+        out.emit(with_text(rows, &self.1, text.len().to_string())?);
         Ok(Progress::Done)
     }
 }
