@@ -173,9 +173,17 @@ async fn run(program: Program) -> Result<Finished> {
     };
     let name = name.clone();
     let work = async {
-        let ((), output, errors) =
-            tokio::join!(feed, collect(stdout, program.output_max), collect(stderr, program.output_max));
-        let (output, errors) = (output?, errors?);
+        // The first output that is too long ends the program, whatever the other one does.
+        let feed = async {
+            feed.await;
+            Ok(())
+        };
+        let outputs = tokio::try_join!(
+            feed,
+            collect(stdout, program.output_max),
+            collect(stderr, program.output_max)
+        );
+        let ((), output, errors) = outputs?;
         let status = child.wait().await?;
         Ok(Finished { status: status.code(), signal: status.signal(), output, errors })
     };
