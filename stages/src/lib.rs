@@ -17,18 +17,25 @@ mod places;
 
 use bourn_engine::api::Registry;
 
+pub use http::Http;
+pub use model::Model;
+pub use process::Process;
+pub use route::Route;
+pub use set::Set;
+pub use shape::{Batch, Filter, Map, Throttle, Union};
+
 /// Adds every stage of this crate.
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
     registry
-        .stage::<shape::Filter>()
-        .stage::<shape::Map>()
-        .stage::<shape::Union>()
-        .stage::<shape::Batch>()
-        .stage::<shape::Throttle>()
-        .stage::<route::Route>()
-        .stage::<set::Set>()
-        .stage::<http::Http>()
-        .stage::<process::Process>()
-        .stage::<model::Model>()
+        .stage::<Filter>()
+        .stage::<Map>()
+        .stage::<Union>()
+        .stage::<Batch>()
+        .stage::<Throttle>()
+        .stage::<Route>()
+        .stage::<Set>()
+        .stage::<Http>()
+        .stage::<Process>()
+        .stage::<Model>()
 }
