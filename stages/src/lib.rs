@@ -14,6 +14,8 @@ pub mod shape;
 mod answer;
 mod named;
 mod places;
+#[cfg(test)]
+mod testing;
 
 use bourn_engine::api::Registry;
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 use bourn_engine::time::Timestamp;
 use bourn_engine::{Error, Kind};
 use chrono::DateTime;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
 /// The most of a body that is shown in an error, in characters.
 const SHOWN: usize = 200;
+
+/// A longer wait is taken for this one: one header must not stop a job for good.
+const WAIT_MAX: Duration = Duration::from_hours(24);
 
 /// A URL without what may be secret in it: user, password, query.
 pub fn shown(url: &Url) -> String {
@@ -25,17 +28,18 @@ pub fn shown(url: &Url) -> String {
 pub fn status(asked: &str, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Error {
     let kind = match status.as_u16() {
         429 => Kind::RateLimit,
-        408 | 504 => Kind::Timeout,
-        401 | 403 => Kind::Permission,
-        404 | 410 => Kind::NotFound,
-        400..=499 => Kind::Validation,
-        500..=599 => Kind::Io,
-        _ => Kind::Other,
+        408 | 500..=599 => Kind::Io,
+        _ => Kind::Validation,
     };
     let body = String::from_utf8_lossy(body);
     let said: String = body.trim().chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let said = if said.is_empty() { said } else { format!(": {said}") };
-    let error = Error::new(kind, format!("{asked}: {status}{said}"));
+    let redirect = if status.is_redirection() && headers.contains_key(LOCATION) {
+        ", a redirect that `redirects` does not allow"
+    } else {
+        ""
+    };
+    let error = Error::new(kind, format!("{asked}: {status}{redirect}{said}"));
     match (status.as_u16(), retry_after(headers, now)) {
         // Not built, or not spoken: that does not change by asking again.
         (501 | 505, _) => error,
@@ -48,11 +52,20 @@ pub fn status(asked: &str, status: StatusCode, headers: &HeaderMap, body: &[u8],
 /// How long the other side asks to wait: seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => Timestamp(DateTime::parse_from_rfc2822(text).ok()?.timestamp_micros()).since(now),
+    };
+    Some(wait.min(WAIT_MAX))
+}
+
+/// What the error at the bottom of the chain says.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
     }
-    let date = DateTime::parse_from_rfc2822(text).ok()?;
-    Some(Timestamp(date.timestamp_micros()).since(now))
+    error.to_string()
 }
 
 /// A request that got no answer, or only a part of one.
@@ -97,18 +110,19 @@ mod tests {
 
     #[test]
     fn the_status_says_whether_to_try_again() {
-        use Kind::{Io, NotFound, Permission, RateLimit, Timeout, Validation};
+        use Kind::{Io, RateLimit, Validation};
         assert_eq!(told(429, None), (RateLimit, Retry::Soon));
         assert_eq!(told(429, Some("7")), (RateLimit, Retry::After(Duration::from_secs(7))));
+        assert_eq!(told(429, Some("18446744073709551615")), (RateLimit, Retry::After(WAIT_MAX)));
         assert_eq!(told(503, Some("Mon, 01 Jan 2001 00:01:30 GMT")), (Io, Retry::After(Duration::from_secs(90))));
         assert_eq!(told(503, Some("Sun, 31 Dec 2000 00:00:00 GMT")), (Io, Retry::After(Duration::ZERO)));
         assert_eq!(told(500, Some("soon")), (Io, Retry::Soon));
-        assert_eq!(told(408, None), (Timeout, Retry::Soon));
+        assert_eq!(told(408, None), (Io, Retry::Soon));
         assert_eq!(told(501, None), (Io, Retry::Never));
         assert_eq!(told(400, Some("7")), (Validation, Retry::Never));
-        assert_eq!(told(403, None), (Permission, Retry::Never));
-        assert_eq!(told(404, None), (NotFound, Retry::Never));
-        assert_eq!(told(302, None), (Kind::Other, Retry::Never));
+        assert_eq!(told(403, None), (Validation, Retry::Never));
+        assert_eq!(told(404, None), (Validation, Retry::Never));
+        assert_eq!(told(302, None), (Validation, Retry::Never));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::answer::{self, PerRow};
 use crate::places::Check;
+use client::SharedClient;
 use request::Send;
 
 /// Sends one HTTP request for each row, and adds a column with the answer.
@@ -28,7 +29,7 @@ use request::Send;
 /// they are; those in `query` are encoded, so data that may hold anything belongs there. 429, 408, 5xx and failing
 /// connections are tried again as `limits.retry` says, not before an asked `Retry-After`; other answers than 2xx reject
 /// the row. Requests that may change something carry the header `Idempotency-Key`, the same at each attempt.
-/// Redirects are followed within one scheme.
+/// Proxies are not taken from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
@@ -52,12 +53,19 @@ pub struct Http {
     /// The most that an answer may have.
     #[serde(default = "response_max")]
     pub response_max: Size,
+    /// The most redirects that are followed for one request; none if it is not said. Never to another scheme, and with
+    /// `headers` never to another host, which is not to see them.
+    #[serde(default)]
+    pub redirects: usize,
     /// The column that gets the answer.
     #[serde(default = "answer::default_output")]
     pub output: String,
     /// What bounds the calls.
     #[serde(default)]
     pub limits: Limits,
+    #[serde(skip)]
+    #[schemars(skip)]
+    client: SharedClient,
 }
 
 /// A method of HTTP.
@@ -81,7 +89,8 @@ pub enum Response {
     #[default]
     Auto,
     /// The body as text.
-    Body,
+    #[serde(alias = "body")]
+    Text,
     /// The body, which must be a JSON document.
     Json,
     /// `{status, headers, body}`, with the body as for `auto`.
@@ -125,7 +134,7 @@ impl StageConfig for Http {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
-        let call = PerRow::new(Send::new(self, client::client()?)?, &context.inputs[0], &self.output)?;
+        let call = PerRow::new(Send::new(self, self.client.get(self)?)?, &context.inputs[0], &self.output)?;
         Ok(Operator::call(call, self.limits.clone()))
     }
 }

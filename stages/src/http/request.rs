@@ -54,7 +54,8 @@ impl Send {
 
     fn request(&self, rows: &RecordBatch, row: usize, key: &str) -> Result<Request> {
         let text = self.url.render(rows, row)?;
-        let mut url = Url::parse(&text).map_err(|e| Error::validation(format!("`{text}` is no URL: {e}")))?;
+        // The text is not shown: it may hold a secret, and what is no URL can't be stripped of it.
+        let mut url = Url::parse(&text).map_err(|e| Error::validation(format!("what `url` gives is no URL: {e}")))?;
         if !["http", "https"].contains(&url.scheme()) {
             return Err(Error::validation(format!("`{}` is not a scheme that is requested", url.scheme())));
         }
@@ -97,7 +98,7 @@ impl Ask for Send {
         let refuse = |e: Error| e.context(&asked);
         let value = match self.response {
             Response::Auto => body::auto(&headers, bytes).map_err(refuse)?,
-            Response::Body => body::text(bytes).map_err(refuse)?,
+            Response::Text => body::text(bytes).map_err(refuse)?,
             Response::Json => body::json(&bytes).map_err(refuse)?,
             Response::Full => {
                 let body = body::auto(&headers, bytes).map_err(refuse)?;

@@ -6,7 +6,7 @@ use bourn_engine::api::template::Template;
 use bourn_engine::{Error, Result};
 use serde_json::Value;
 
-use super::provider::{Prompt, Provider};
+use super::provider::{Prompt, Provider, Said};
 use super::{Model, Parse};
 use crate::answer::{Answer, Ask};
 use crate::places::template;
@@ -45,11 +45,31 @@ impl<P: Provider> Ask for Chat<P> {
             json: self.parse == Parse::Json,
         };
         let said = self.provider.answer(&prompt, context).await?;
+        check(&said, &prompt)?;
         let value = match self.parse {
             Parse::Text => Value::String(said.text),
             Parse::Json => document(&said.text)?,
         };
         Ok(Answer { value, usage: said.usage })
+    }
+}
+
+/// Refuses rubbish, so that it is seen here and not three stages further on.
+fn check(said: &Said, prompt: &Prompt) -> Result<()> {
+    let model = prompt.model.as_deref().unwrap_or("default");
+    // Asked again, a model may well say something better.
+    let wrong = |what: String| Err(Error::validation(format!("model `{model}` {what}")).transient());
+    if said.text.trim().is_empty() {
+        return wrong("gave an empty answer".into());
+    }
+    if said.text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return wrong("gave an answer with control characters: that is no text".into());
+    }
+    match prompt.max_tokens {
+        Some(max) if said.usage.output_tokens > u64::from(max) => {
+            wrong(format!("wrote {} tokens where `max_tokens` allows {max}", said.usage.output_tokens))
+        }
+        _ => Ok(()),
     }
 }
 

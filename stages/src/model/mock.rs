@@ -33,6 +33,10 @@ pub enum Fault {
     Refused,
     /// It answers something that is no document and hardly a text.
     Rubbish,
+    /// It answers nothing.
+    Empty,
+    /// It answers twice as much as `max_tokens` allows.
+    TooLong,
 }
 
 /// When it goes wrong.
@@ -71,10 +75,13 @@ impl Provider for Mock {
                 return Err(Error::new(Kind::RateLimit, "the mock model asks to wait").retry_after(wait));
             }
             Some(Fault::Refused) => return Err(Error::validation("the mock model refuses this prompt")),
+            Some(Fault::Empty) => String::new(),
+            Some(Fault::TooLong) => "word ".repeat(2 * prompt.max_tokens.unwrap_or(1_024) as usize),
             Some(Fault::Rubbish) => "\u{fffd}\u{0}<|end|>{{{".to_owned(),
             None => text(prompt, hash),
         };
-        let text = cut(text, prompt.max_tokens);
+        let overlong = matches!(fault, Some((Fault::TooLong, _)));
+        let text = if overlong { text } else { cut(text, prompt.max_tokens) };
         let read = prompt.system.as_deref().map_or(0, tokens) + tokens(&prompt.text);
         Ok(Said { usage: Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 }, text })
     }

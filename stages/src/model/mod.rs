@@ -80,9 +80,10 @@ impl StageConfig for Model {
         if context.mock {
             return self.over(Mock::default(), &context.inputs[0]);
         }
-        Err(Error::unsupported(
-            "there is no model provider yet: `--mock` tries the spec with a mock model, without keys",
-        ))
+        let model = self.model.as_deref().unwrap_or("default");
+        Err(Error::unsupported(format!(
+            "no provider is configured for model `{model}`; `--mock` tries the spec without keys or money"
+        )))
     }
 }
 

@@ -70,9 +70,52 @@ fn a_document_that_was_asked_for_is_read_and_rubbish_is_refused() {
     let always = When { one_in: 1, attempts: u32::MAX };
     let e = ask(config, Mock::faulty(Fault::Rubbish, always), 1).unwrap_err();
     assert_eq!((e.class(), e.retry()), ("validation", Retry::Soon));
-    assert!(e.message().starts_with("the model's answer is no JSON document"), "{e}");
-    // As text it is an answer like any other.
-    assert!(ask(json!({"prompt": "x"}), Mock::faulty(Fault::Rubbish, always), 1).is_ok());
+    assert!(e.message().contains("control characters"), "{e}");
+}
+
+#[test]
+fn an_answer_that_is_none_is_refused_whatever_was_asked() {
+    let always = When { one_in: 1, attempts: u32::MAX };
+    let told = |fault| {
+        let config = json!({"prompt": "x", "model": "m", "max_tokens": 9});
+        let e = ask(config, Mock::faulty(fault, always), 1).unwrap_err();
+        (e.class(), e.message().to_owned())
+    };
+    let refused = |what: &str| ("validation", format!("model `m` {what}"));
+    assert_eq!(told(Fault::Empty), refused("gave an empty answer"));
+    assert_eq!(told(Fault::Rubbish), refused("gave an answer with control characters: that is no text"));
+    assert_eq!(told(Fault::TooLong), refused("wrote 23 tokens where `max_tokens` allows 9"));
+}
+
+/// A model that never answers, in a graph.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Hanging(Model);
+
+impl StageConfig for Hanging {
+    const NAME: &'static str = "hanging";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        self.0.schema(inputs)
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        let always = When { one_in: 1, attempts: u32::MAX };
+        self.0.over(Mock::faulty(Fault::Hang, always), &context.inputs[0])
+    }
+}
+
+#[test]
+fn the_engine_gives_up_a_model_that_hangs() {
+    let limits = json!({"timeout": "30s", "retry": {"max_attempts": 2, "initial_interval": "1s", "jitter": false}});
+    let config = Hanging(model(json!({"prompt": "${topic}", "limits": limits})));
+    let simulation = Simulation::new(1);
+    let env = simulation.env();
+    let (ended, rows) = simulation.run(crate::testing::run(env, config, rows![{"topic": "x"}])).done();
+    let e = ended.unwrap_err();
+    assert_eq!((e.kind(), rows.len()), (bourn_engine::Kind::Timeout, 0), "{e}");
+    // Two attempts of 30 s each, with the wait between them.
+    assert_eq!(simulation.elapsed().as_secs(), 61);
 }
 
 #[test]
@@ -123,7 +166,7 @@ fn without_a_provider_the_way_out_is_named() {
         |mock| BuildContext { env: env.clone(), id: "m".into(), lane: 0, lanes: 1, inputs: vec![rows.schema()], mock };
     let config = model(json!({"prompt": "x"}));
     let Err(e) = config.build(&context(false)) else { panic!("there is a provider") };
-    assert!(e.message().contains("`--mock`"), "{e}");
+    assert!(e.message().contains("model `default`") && e.message().contains("`--mock`"), "{e}");
     assert!(config.build(&context(true)).is_ok());
 }
 
