@@ -17,7 +17,7 @@ use crate::state::StateVisitor;
 use crate::state::visitor::Held;
 use crate::testing::simulation::Simulation;
 use crate::time::Timestamp;
-pub use rows::{batch, batch_of, rows_of};
+pub use rows::{batch, batch_of, json, rows_of};
 pub use snapshot::Snapshot;
 use snapshot::{Load, Save};
 
@@ -28,7 +28,7 @@ const RESUMES_MAX: usize = 100_000;
 ///
 /// ```
 /// use bourn_engine::api::{Output, Progress, Stage};
-/// use bourn_engine::testing::harness::Harness;
+/// use bourn_engine::testing::harness::{Harness, json};
 /// use bourn_engine::rows;
 ///
 /// struct Twice;
@@ -46,7 +46,7 @@ const RESUMES_MAX: usize = 100_000;
 ///
 /// let mut stage = Harness::of(Twice);
 /// stage.process(&rows![{"id": 1}])?;
-/// assert_eq!(stage.said.rows(0), [serde_json::json!({"id": 1}), serde_json::json!({"id": 1})]);
+/// assert_eq!(stage.said.rows(0), [json!({"id": 1}), json!({"id": 1})]);
 /// # Ok::<(), bourn_engine::Error>(())
 /// ```
 pub struct Harness {

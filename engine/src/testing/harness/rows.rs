@@ -17,7 +17,7 @@ use crate::data::json::row_value;
 #[macro_export]
 macro_rules! rows {
     ($($row:tt),* $(,)?) => {
-        $crate::testing::harness::batch(&[$($crate::testing::harness::rows::json!($row)),*])
+        $crate::testing::harness::batch(&[$($crate::testing::harness::json!($row)),*])
     };
 }
 
