@@ -52,6 +52,13 @@ pub enum ConsoleFormat {
     Json,
 }
 
+impl Console {
+    /// Prints to `output`.
+    pub fn to(output: Output) -> Self {
+        Self { output, ..Self::default() }
+    }
+}
+
 /// What the lanes of a console share.
 #[derive(Debug, Default)]
 struct Table {

@@ -1,9 +1,10 @@
 //! Parquet files: row groups to batches, batches to row groups.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow::array::new_null_array;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::data::records::{BYTES_MAX, ROWS_MAX};
@@ -264,6 +265,56 @@ impl Writer {
     pub fn finish(mut self) -> Result<()> {
         self.inner.finish().map_err(from_writer)?;
         Ok(self.inner.inner_mut().sync()?)
+    }
+}
+
+/// Whether columns can be written: some types are refused only by what writes their values.
+///
+/// # Errors
+/// Which type can't.
+pub fn check(schema: &SchemaRef) -> Result<()> {
+    if let Some(field) = schema.fields().iter().find(|f| has_union(f.data_type())) {
+        // The parquet crate panics over them.
+        return Err(Error::unsupported(format!("Parquet can't hold the union in column `{}`", field.name())));
+    }
+    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let columns = schema.fields().iter().map(|f| new_null_array(f.data_type(), 1)).collect();
+    let mut writer = Writer::new(Box::new(Nowhere), schema.clone())?;
+    writer.write(&RecordBatch::try_new(schema, columns)?)?;
+    writer.finish()
+}
+
+fn has_union(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Union(..) => true,
+        DataType::Struct(members) => members.iter().any(|f| has_union(f.data_type())),
+        DataType::List(f)
+        | DataType::LargeList(f)
+        | DataType::ListView(f)
+        | DataType::LargeListView(f)
+        | DataType::FixedSizeList(f, _)
+        | DataType::Map(f, _)
+        | DataType::RunEndEncoded(_, f) => has_union(f.data_type()),
+        DataType::Dictionary(_, values) => has_union(values),
+        _ => false,
+    }
+}
+
+struct Nowhere;
+
+impl Write for Nowhere {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WriteFile for Nowhere {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -66,6 +66,18 @@ impl File {
         Self { path: path.into(), ..Self::default() }
     }
 
+    /// The same in this format, whatever the ending.
+    #[must_use]
+    pub fn with_format(self, format: Format) -> Self {
+        Self { format: Some(format), ..self }
+    }
+
+    /// The same with only these columns.
+    #[must_use]
+    pub fn with_columns<S: Into<String>>(self, columns: impl IntoIterator<Item = S>) -> Self {
+        Self { columns: Some(columns.into_iter().map(Into::into).collect()), ..self }
+    }
+
     fn format(&self) -> Result<Format, Problem> {
         if let Some(format) = self.format {
             return Ok(format);

@@ -10,11 +10,10 @@ use bourn_engine::data::message::Epoch;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::{Env, WriteFile};
 use bourn_engine::{Error, Result};
-use parquet::arrow::ArrowSchemaConverter;
 
 use super::{File, Format, without_reserved};
 use crate::codec::json::Encoder;
-use crate::codec::parquet::Writer;
+use crate::codec::parquet::{self, Writer};
 
 const LANE: &str = "{lane}";
 /// How much JSON is collected before it is written, in bytes.
@@ -42,8 +41,7 @@ pub fn check(file: &File, format: Format, schema: &SchemaRef) -> Result<(), Prob
             problems.push(Problem::new("a Parquet file needs at least one column"));
         }
         Format::Parquet => {
-            let converted = ArrowSchemaConverter::new().convert(&schema);
-            converted.map_err(|e| problems.push(Problem::new(format!("Parquet can't hold these columns: {e}")))).ok();
+            parquet::check(&schema).map_err(|e| problems.push(Problem::new(e.message().to_owned()))).ok();
         }
         Format::Lines => {
             let problem = Problem::new("plain lines are for sources").under("format");

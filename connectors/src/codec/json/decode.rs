@@ -19,7 +19,7 @@ use crate::codec::lines::{LINE_MAX, is_blank};
 pub struct Columns {
     schema: SchemaRef,
     verbatim: Vec<(String, Verbatim)>,
-    integers: bool,
+    numbers: bool,
 }
 
 /// How a column keeps values that are no text.
@@ -39,8 +39,8 @@ impl Columns {
             is_json(f).then_some(Verbatim::Document).or(mixed).map(|v| (f.name().clone(), v))
         });
         let verbatim = verbatim.collect();
-        let integers = schema.fields().iter().any(|f| f.data_type().is_integer());
-        Self { schema, verbatim, integers }
+        let numbers = schema.fields().iter().any(|f| f.data_type().is_numeric());
+        Self { schema, verbatim, numbers }
     }
 
     /// The schema of the batches.
@@ -68,8 +68,8 @@ impl Columns {
         self.verbatim(name) == Some(Verbatim::Document)
     }
 
-    pub(super) fn has_integers(&self) -> bool {
-        self.integers
+    pub(super) fn has_numbers(&self) -> bool {
+        self.numbers
     }
 }
 

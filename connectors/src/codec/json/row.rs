@@ -30,7 +30,7 @@ pub fn decode(columns: &Columns, line: &[u8]) -> Result<RecordBatch> {
     }
     let rewritten = rewrite(columns, text)?;
     let read = read(columns, rewritten.as_bytes()).map_err(|e| explain(columns, text, e))?;
-    if let Some(error) = fraction(columns, text) {
+    if let Some(error) = distorted(columns, text) {
         return Err(error);
     }
     Ok(read)
@@ -121,16 +121,24 @@ fn wrong_type(field: &str, data_type: &DataType, value: &str) -> Error {
     Error::validation(format!("`{}{more}` does not fit {data_type}", &value[..cut])).at_field(field)
 }
 
-/// arrow-json cuts the fraction off a number for an integer column; here such a row does not fit.
-fn fraction(columns: &Columns, text: &str) -> Option<Error> {
-    if !columns.has_integers() {
+/// arrow-json cuts the fraction off a number for an integer column, and makes an infinity of one that is too large for a
+/// double; here such a row does not fit.
+fn distorted(columns: &Columns, text: &str) -> Option<Error> {
+    if !columns.has_numbers() {
         return None;
     }
     let members = members(text).ok()?;
-    columns.schema().fields().iter().filter(|f| f.data_type().is_integer()).find_map(|f| {
+    columns.schema().fields().iter().find_map(|f| {
         let value = members.get(f.name().as_str())?.get();
-        let number = value.parse::<f64>().ok().filter(|_| value.contains(['.', 'e', 'E']))?;
-        (number.fract() != 0.0).then(|| wrong_type(f.name(), f.data_type(), value))
+        let wrong = match f.data_type() {
+            DataType::Float32 => value.parse::<f32>().is_ok_and(f32::is_infinite),
+            DataType::Float64 => value.parse::<f64>().is_ok_and(f64::is_infinite),
+            integer if integer.is_integer() && value.contains(['.', 'e', 'E']) => {
+                value.parse::<f64>().is_ok_and(|n| n.fract() != 0.0)
+            }
+            _ => false,
+        };
+        wrong.then(|| wrong_type(f.name(), f.data_type(), value))
     })
 }
 
@@ -187,6 +195,14 @@ mod tests {
     fn a_fraction_does_not_fit_an_integer_and_a_whole_number_does() {
         assert_eq!(fault(br#"{"id":1.5}"#), "field `id`: `1.5` does not fit Int64");
         assert!(decode(&columns(r#"{"id":"bigint"}"#), br#"{"id":1e3}"#).is_ok());
+    }
+
+    #[test]
+    fn a_number_too_large_for_a_double_does_not_fit() {
+        let columns = columns(r#"{"f":"double"}"#);
+        let error = decode(&columns, br#"{"f":1e999}"#).unwrap_err();
+        assert_eq!(error.to_string(), "field `f`: `1e999` does not fit Float64");
+        assert!(decode(&columns, br#"{"f":1e308}"#).is_ok());
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! Every connector keeps the promises of its trait.
+
+use std::io::Write;
+use std::path::Path;
+
+use bourn_connectors::blackhole::Blackhole;
+use bourn_connectors::console::{Console, ConsoleFormat};
+use bourn_connectors::file::{File, Format};
+use bourn_connectors::generate::Generate;
+use bourn_connectors::memory::Memory;
+use bourn_connectors::nexmark::{Nexmark, Stream};
+use bourn_connectors::output::Output;
+use bourn_connectors::stdin::Stdin;
+use bourn_connectors::stdout::Stdout;
+use bourn_engine::Result;
+use bourn_engine::api::{ConnectContext, Connector, Source, SourceContext};
+use bourn_engine::data::json::row_value;
+use bourn_engine::env::Env;
+use bourn_engine::testing::conformance::{Target, sink, source};
+use bourn_engine::testing::harness::rows::batch;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn write(path: &Path, bytes: &[u8]) {
+    let mut file = Env::system().files().create(path).expect("the folder is ours");
+    file.write_all(bytes).expect("there is room");
+}
+
+fn file(folder: &TempDir, name: &str) -> File {
+    File::new(folder.path().join(name).to_string_lossy())
+}
+
+/// A thousand lines in each of three files, and a broken one in each.
+fn lines(folder: &TempDir, ending: &str) -> File {
+    for i in 0..3 {
+        let rows: Vec<_> = (0..1_000).map(|n| json!({"n": n, "file": i}).to_string()).collect();
+        let text = rows.join("\n") + "\n{\"n\":\n";
+        write(&folder.path().join(format!("{i}.{ending}")), text.as_bytes());
+    }
+    file(folder, &format!("*.{ending}"))
+}
+
+#[tokio::test]
+async fn files_of_lines_are_sources() {
+    let folder = TempDir::new().unwrap();
+    source(lines(&folder, "jsonl")).rows(3_003).check(&Env::system()).await;
+    source(lines(&folder, "txt")).rows(3_003).check(&Env::system()).await;
+}
+
+#[tokio::test]
+async fn parquet_files_are_sources() {
+    let folder = TempDir::new().unwrap();
+    let rows: Vec<_> = (0..20_000).map(|n| json!({"n": n, "text": format!("row {n}")})).collect();
+    for i in 0..2 {
+        let schema = batch(&rows).schema();
+        let target = file(&folder, &format!("{i}.parquet"));
+        let context = bourn_engine::api::SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema };
+        let mut sink = target.sink(context).await.unwrap();
+        bourn_engine::api::Sink::write(&mut sink, &batch(&rows)).await.unwrap();
+        bourn_engine::api::Sink::finish(&mut sink).await.unwrap();
+    }
+    source(file(&folder, "*.parquet")).rows(40_000).check(&Env::system()).await;
+}
+
+#[tokio::test]
+async fn what_generates_is_a_source() {
+    let env = Env::system();
+    source(Generate::rows(20_000)).rows(20_000).check(&env).await;
+    source(Generate::default()).check(&env).await;
+    for stream in [Stream::Bid, Stream::All] {
+        let nexmark = Nexmark { events: Some(20_000), stream, ..Nexmark::default() };
+        source(nexmark).rows(20_000).check(&env).await;
+    }
+    let rows: Vec<_> = (0..10).map(|n| json!({"n": n})).collect();
+    source(Memory::rows([batch(&rows), batch(&rows)])).rows(20).check(&env).await;
+}
+
+#[tokio::test]
+async fn stdin_is_a_source() {
+    let text = "{\"a\":1}\n{\n".repeat(5_000);
+    source(Stdin::of(std::io::Cursor::new(text.into_bytes()))).rows(10_000).check(&Env::system()).await;
+}
+
+/// The rows of a file that may not be there.
+async fn read_back(file: File) -> Result<Vec<Value>> {
+    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    let Ok(schema) = file.schema(&context).await else { return Ok(Vec::new()) };
+    let splits = file.splits(&context).await?.into_iter().map(|s| (s, None)).collect();
+    let mut source = file.source(SourceContext { env: Env::system(), id: "it".into(), splits, schema }).await?;
+    let mut rows = Vec::new();
+    while let Some(chunk) = source.read().await? {
+        for row in 0..chunk.records.num_rows() {
+            rows.push(Value::Object(row_value(&chunk.records, row)?));
+        }
+    }
+    Ok(rows)
+}
+
+#[tokio::test]
+async fn files_are_sinks() {
+    for ending in ["jsonl", "parquet"] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().to_string_lossy().into_owned();
+        let target = |n: usize| {
+            let path = format!("{path}/{n}.{ending}");
+            Target::new(File::new(&path)).read_back(move || read_back(File::new(&path)))
+        };
+        sink(target).check(&Env::system()).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_is_a_sink() {
+    let target = |_| {
+        let (memory, collected) = Memory::collect();
+        Target::new(memory).read_back(move || {
+            let rows = collected.rows().map(|rows| rows.into_iter().map(Value::Object).collect());
+            async { rows }
+        })
+    };
+    sink(target).check(&Env::system()).await;
+}
+
+#[tokio::test]
+async fn outputs_are_sinks() {
+    let env = Env::system();
+    let read = |text: String| text.lines().map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>();
+    let stdout = |_| {
+        let (output, captured) = Output::captured();
+        let stdout = Stdout { output, ..Stdout::default() };
+        Target::new(stdout).read_back(move || {
+            let rows = read(captured.text());
+            async { Ok(rows?) }
+        })
+    };
+    sink(stdout).check(&env).await;
+    let json = |_| {
+        let (output, captured) = Output::captured();
+        let mut console = Console::to(output);
+        console.format = ConsoleFormat::Json;
+        Target::new(console).read_back(move || {
+            let rows = read(captured.text());
+            async { Ok(rows?) }
+        })
+    };
+    sink(json).check(&env).await;
+    sink(|_| Target::new(Console::to(Output::captured().0))).check(&env).await;
+    sink(|_| Target::new(Blackhole::default())).check(&env).await;
+}
+
+#[tokio::test]
+async fn a_file_without_an_ending_says_its_format() {
+    let folder = TempDir::new().unwrap();
+    write(&folder.path().join("rows"), b"{\"a\":1}\n");
+    let rows = file(&folder, "rows").with_format(Format::Json);
+    source(rows).rows(1).check(&Env::system()).await;
+}
