@@ -6,10 +6,10 @@ use super::{Variables, kinds, loaded};
 use crate::diagnostic::Problem;
 use crate::env::Env;
 
-const CHAIN: &str = include_str!("chain.json");
-const SWARM: &str = include_str!("swarm.json");
+pub(super) const CHAIN: &str = include_str!("chain.json");
+pub(super) const SWARM: &str = include_str!("swarm.json");
 
-const PIPELINE: &str = "
+pub(super) const PIPELINE: &str = "
 name: delays
 sources:
   flights: { file: { path: 'data/${env.TOKEN}/flights-*.parquet' }, lanes: 2 }

@@ -62,3 +62,19 @@ fn told(text: &str) -> String {
     let problems = loaded(text).err().unwrap_or_default();
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_damaged_spec_never_makes_loading_panic_and_every_place_is_in_the_text(
+        which in 0usize..3, at in 0.0f64..1.0, cut in 0usize..12, put in "[-a:\\[\\]{}&*'\"$#\\n é0]{0,6}",
+    ) {
+        let text = [good::CHAIN, good::SWARM, good::PIPELINE][which];
+        let floor = |at: usize| (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a short text")]
+        let start = floor((text.len() as f64 * at) as usize);
+        let damaged = format!("{}{put}{}", &text[..start], &text[floor(start + cut)..]);
+        for diagnostic in loaded(&damaged).err().unwrap_or_default() {
+            proptest::prop_assert!(damaged.get(diagnostic.span.clone()).is_some(), "{diagnostic:?}");
+        }
+    }
+}
