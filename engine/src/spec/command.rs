@@ -146,6 +146,7 @@ impl Common<'_> {
         let own = by_kind.then(|| (command.key.as_str(), block.get(&command.key).is_some_and(Node::is_map)));
         for (key, as_map) in own.into_iter().chain([("with", true), ("args", false)]) {
             let Some(node) = block.get(key) else { continue };
+            limits(reader, node, &[path, &[key.into()]].concat());
             let below = [path, &[key.into()]].concat();
             let filled = names.value(reader, node, &below, needs);
             let written = document.written().at(&below).map(Node::value).unwrap_or_default();
@@ -212,5 +213,21 @@ impl Assembly {
         self.filled.insert(name.clone(), filled);
         self.written.insert(name, written);
         Ok(())
+    }
+}
+
+/// What bounds a step is said by the step: a second place for it would be overruled without a word. Only a rate has none.
+fn limits(reader: &mut Reader<'_>, config: &Node, path: &[Key]) {
+    for member in config.get("limits").map(Node::members).unwrap_or_default() {
+        let instead = match member.name.as_str() {
+            "timeout" => "say `timeout` beside `command`",
+            "retry" => "say `retry` beside `command`",
+            "in_flight" => "say `optimization: { max_concurrency: … }`",
+            "rows" | "order" => "a step works one run at a time, and its runs in any order",
+            _ => continue,
+        };
+        let place = [path, &["limits".into(), member.name.as_str().into()]].concat();
+        let problem = Problem::new(format!("`limits.{}` has no effect in a step", member.name));
+        reader.fault_at_key(&place, problem.help(instead));
     }
 }
