@@ -63,7 +63,10 @@ fn configurations_of_steps() {
     assert_snapshot!(told("steps:\n  - id: a\n    command: process\n    args: ls -l\n"), @"spec.yaml:4:11 expected a list, found a text");
     assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { modl: opus }\n"), @"spec.yaml:5:13 unknown key `modl` (did you mean `model`?)");
     assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { prompt: y }\n"), @"spec.yaml:4:5 `args` is the `prompt` that `with` says already");
-    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { limits: { timeout: soon } }\n"), @"spec.yaml:5:32 `soon` is no duration such as `200ms`, `5m` or `1d`: expected number at 0");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n    args: x\n    with: { limits: { timeout: soon } }\n"), @r"
+    spec.yaml:5:23 `limits.timeout` has no effect in a step (say `timeout` beside `command`)
+    spec.yaml:5:32 `soon` is no duration such as `200ms`, `5m` or `1d`: expected number at 0
+    ");
     assert_snapshot!(told("steps:\n  - id: a\n    command: /query\n"), @"spec.yaml:3:14 the key `prompt` is missing");
     assert_snapshot!(told("steps:\n  - id: a\n    set: { vale: 1 }\n"), @r"
     spec.yaml:3:10 the key `value` is missing
