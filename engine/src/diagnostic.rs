@@ -153,7 +153,7 @@ impl Diagnostic {
     }
 }
 
-/// `orders.yaml:12:7 unknown key `depend_on` (did you mean `depends_on`?)`
+/// ``orders.yaml:12:7 unknown key `depend_on` (did you mean `depends_on`?)``
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (line, column) = self.line_column();

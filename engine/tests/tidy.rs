@@ -215,7 +215,7 @@ fn collect(top: &Path, folder: &Path, sources: &mut Vec<Source>) {
             collect(top, &path, sources);
         } else if path.extension().is_some_and(|ending| ending == "rs") {
             let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();
-            sources.push(Source { path: name, text: fs::read_to_string(&path).unwrap() });
+            sources.push(Source { path: name, text: fs::read_to_string(&path).expect("a listed file is readable") });
         }
     }
 }

@@ -77,7 +77,7 @@ impl Default for Retries {
             max_attempts: 3,
             initial_interval: Interval(Duration::from_millis(200)),
             backoff_coefficient: 2.0,
-            max_interval: Interval(Duration::from_secs(60)),
+            max_interval: Interval(Duration::from_mins(1)),
             jitter: true,
             non_retryable: Vec::new(),
         }

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result, Retry};
 use crate::metrics::nanos;
 
 /// The waits of the limiter re-check at least this often, so that a pause that is lifted early is noticed.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// A rate and a pause, shared by all requests of a stage: GCRA, as in `governor`, on the engine's clock.
 pub struct Limiter {

@@ -122,10 +122,11 @@ impl Coordinator {
     pub fn on(&mut self, report: Report) -> Vec<(TaskId, Command)> {
         let mut commands = Vec::new();
         match (report, &mut self.phase) {
-            (Report::Aligned(task, epoch, receipt), Phase::Aligning { waiting, receipts }) if epoch == self.epoch => {
-                if waiting.remove(&task) {
-                    receipts.extend(receipt.map(|r| (task, r)));
-                }
+            (Report::Aligned(task, epoch, receipt), Phase::Aligning { waiting, receipts })
+                if epoch == self.epoch && waiting.contains(&task) =>
+            {
+                waiting.remove(&task);
+                receipts.extend(receipt.map(|r| (task, r)));
             }
             (Report::Committed(task, epoch), Phase::Committing { waiting })
             | (Report::Acknowledged(task, epoch), Phase::Acknowledging { waiting })

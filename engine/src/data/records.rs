@@ -45,7 +45,7 @@ pub struct Origin {
 }
 
 /// An admission held by rows in flight. What it holds is given back on drop.
-pub struct Credit(Box<dyn Send + Sync>);
+pub struct Credit(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
 
 impl Credit {
     /// Keeps `permit` until the last batch that carries this credit is dropped.
@@ -56,7 +56,6 @@ impl Credit {
 
 impl std::fmt::Debug for Credit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let _held = &self.0;
         f.write_str("Credit")
     }
 }
@@ -71,7 +70,7 @@ impl Records {
 /// The bytes of memory that a batch keeps alive: a slice counts the whole of the buffers it points into, because that
 /// is what its holder pins. Buffers that two columns share count twice.
 pub fn bytes_held(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|c| c.get_buffer_memory_size()).sum()
+    batch.columns().iter().map(Array::get_buffer_memory_size).sum()
 }
 
 /// The bytes that the rows themselves need, without what a slice pins beside them.
@@ -84,6 +83,9 @@ pub fn bytes_needed(batch: &RecordBatch) -> usize {
 }
 
 /// A copy of the rows without what a slice pins beside them.
+///
+/// # Errors
+/// When the copy would be larger than its offsets can say.
 pub fn compact(batch: &RecordBatch) -> Result<RecordBatch> {
     // One batch alone is returned as it is by `concat_batches`; an empty second one forces the copy.
     Ok(concat_batches(batch.schema_ref(), [batch, &batch.slice(0, 0)])?)

@@ -168,13 +168,13 @@ mod tests {
     fn units_are_read_as_people_write_them() {
         let interval = |v: &str| serde_json::from_str::<Interval>(v).map(|i| i.0).map_err(|e| e.to_string());
         assert_eq!(interval("\"200ms\""), Ok(Duration::from_millis(200)));
-        assert_eq!(interval("300"), Ok(Duration::from_secs(300)));
+        assert_eq!(interval("300"), Ok(Duration::from_mins(5)));
         assert!(interval("\"soon\"").unwrap_err().contains("`200ms`"));
         assert!(interval("-1").is_err());
         assert_eq!(serde_json::from_str::<Size>("\"64KiB\"").unwrap(), Size(65_536));
         assert_eq!("100/s".parse::<Rate>(), Ok(Rate { count: 100, per: Duration::from_secs(1) }));
         assert_eq!("60/m".parse::<Rate>().unwrap().per_second(), 1.0);
         assert!("0/s".parse::<Rate>().is_err());
-        assert_eq!(Rate { count: 5, per: Duration::from_secs(60) }.to_string(), "5/1m");
+        assert_eq!(Rate { count: 5, per: Duration::from_mins(1) }.to_string(), "5/1m");
     }
 }

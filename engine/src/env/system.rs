@@ -178,11 +178,7 @@ async fn run(program: Program) -> Result<Finished> {
             feed.await;
             Ok(())
         };
-        let outputs = tokio::try_join!(
-            feed,
-            collect(stdout, program.output_max),
-            collect(stderr, program.output_max)
-        );
+        let outputs = tokio::try_join!(feed, collect(stdout, program.output_max), collect(stderr, program.output_max));
         let ((), output, errors) = outputs?;
         let status = child.wait().await?;
         Ok(Finished { status: status.code(), signal: status.signal(), output, errors })

@@ -7,7 +7,7 @@ const BUCKETS: usize = 29 * 4;
 const FIRST_OCTAVE: u32 = 8;
 
 fn bucket(nanos: u64) -> usize {
-    let octave = 63 - (nanos | 1).leading_zeros();
+    let octave = (nanos | 1).ilog2();
     if octave < FIRST_OCTAVE {
         return 0;
     }

@@ -80,6 +80,8 @@ pub fn publish(stats: &JobStats, recorder: &dyn Recorder) {
         );
     }
     let job = vec![pipeline];
+    // Sources can't declare an event time yet, so nothing lags behind it.
+    set_gauge(recorder, "bourn_watermark_lag_seconds", "how far event time lags behind the clock", job.clone(), 0.0);
     set_histogram(
         recorder,
         "bourn_pipeline_latency_seconds",

@@ -8,18 +8,15 @@ pub fn fuse(plan: &mut Plan) {
     let mut chains: Vec<Vec<usize>> = Vec::new();
     for n in 0..plan.nodes.len() {
         let joined = plan.options.fuse.then(|| fusible_edge(plan, n)).flatten();
-        match joined {
-            Some(e) => {
-                let writer = plan.edges[e].from;
-                let chain = chain_of[writer].expect("a writer stands before its readers");
-                plan.edges[e].fused = true;
-                chains[chain].push(n);
-                chain_of[n] = Some(chain);
-            }
-            None => {
-                chain_of[n] = Some(chains.len());
-                chains.push(vec![n]);
-            }
+        if let Some(e) = joined {
+            let writer = plan.edges[e].from;
+            let chain = chain_of[writer].expect("a writer stands before its readers");
+            plan.edges[e].fused = true;
+            chains[chain].push(n);
+            chain_of[n] = Some(chain);
+        } else {
+            chain_of[n] = Some(chains.len());
+            chains.push(vec![n]);
         }
     }
     plan.chains = chains;

@@ -26,7 +26,7 @@ pub enum Event {
 /// The inputs of a task. An input that has delivered a barrier is not polled again until all have: what is behind the
 /// barrier stays in its channel, so there is no side buffer.
 pub struct Inputs {
-    inputs: Vec<Input>,
+    channels: Vec<Input>,
     watermarks: Watermarks,
     aligning: Option<Epoch>,
     /// Where the next look begins, so that no input starves another.
@@ -54,7 +54,7 @@ impl Inputs {
         let watermarks = Watermarks::new(channels.len());
         let inputs =
             channels.into_iter().map(|(number, receiver)| Input { number, receiver, state: State::Open }).collect();
-        Self { inputs, watermarks, aligning: None, turn: 0, over: false }
+        Self { channels: inputs, watermarks, aligning: None, turn: 0, over: false }
     }
 
     /// Whether every input has ended.
@@ -68,9 +68,9 @@ impl Inputs {
             if let Some(event) = self.settle() {
                 return Ok(Some(event));
             }
-            let count = self.inputs.len();
+            let count = self.channels.len();
             let found = (0..count).map(|i| (self.turn + i) % count).find_map(|i| {
-                let input = &mut self.inputs[i];
+                let input = &mut self.channels[i];
                 if input.state != State::Open {
                     return None;
                 }
@@ -95,11 +95,11 @@ impl Inputs {
             if let Some(event) = self.settle() {
                 return Poll::Ready(Ok(event));
             }
-            let count = self.inputs.len();
+            let count = self.channels.len();
             let mut found = None;
             for i in (0..count).map(|i| (self.turn + i) % count) {
-                if self.inputs[i].state == State::Open
-                    && let Poll::Ready(message) = self.inputs[i].receiver.poll_receive(context)
+                if self.channels[i].state == State::Open
+                    && let Poll::Ready(message) = self.channels[i].receiver.poll_receive(context)
                 {
                     found = Some((i, message?));
                     break;
@@ -116,8 +116,8 @@ impl Inputs {
 
     /// Notes a message of input `i`; returns what it means for the whole, if anything yet.
     fn take(&mut self, i: usize, message: Message) -> Result<Option<Event>> {
-        self.turn = (i + 1) % self.inputs.len();
-        let input = &mut self.inputs[i];
+        self.turn = (i + 1) % self.channels.len();
+        let input = &mut self.channels[i];
         match message {
             Message::Records(records) => return Ok(Some(Event::Records(input.number, records))),
             Message::Watermark(to) => return Ok(self.watermarks.advance(i, to).map(Event::Watermark)),
@@ -139,11 +139,11 @@ impl Inputs {
 
     /// The barrier or the end, once every input has come to it. An ended input counts as aligned.
     fn settle(&mut self) -> Option<Event> {
-        if self.inputs.iter().any(|i| i.state == State::Open) {
+        if self.channels.iter().any(|i| i.state == State::Open) {
             return None;
         }
         if let Some(epoch) = self.aligning.take() {
-            self.inputs.iter_mut().filter(|i| i.state == State::Aligned).for_each(|i| i.state = State::Open);
+            self.channels.iter_mut().filter(|i| i.state == State::Aligned).for_each(|i| i.state = State::Open);
             return Some(Event::Barrier(epoch));
         }
         (!std::mem::replace(&mut self.over, true)).then_some(Event::End)

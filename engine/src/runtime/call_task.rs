@@ -164,7 +164,10 @@ impl CallTask {
                 let rows =
                     crate::data::json::row_value(&records.batch, 0).map(|v| serde_json::Value::Object(v).to_string());
                 let mut hash = blake3::Hasher::new();
-                hash.update(self.key.stage.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
+                hash.update(self.key.stage.as_bytes())
+                    .update(b"\0")
+                    .update(origin.split.name().as_bytes())
+                    .update(b"\0");
                 hash.update(origin.position.to_string().as_bytes()).update(b"\0");
                 hash.update(rows.unwrap_or_default().as_bytes());
                 hash.finalize().to_hex()[..32].into()

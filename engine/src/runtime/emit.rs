@@ -9,7 +9,7 @@ use crate::error::Result;
 /// The readers of one port.
 struct Port {
     node: usize,
-    port: usize,
+    number: usize,
     readers: Vec<Router>,
 }
 
@@ -20,20 +20,20 @@ pub struct Outlets(Vec<Port>);
 impl Outlets {
     /// Adds a reader of a port of a node, by its index in the task.
     pub fn add(&mut self, node: usize, port: usize, reader: Router) {
-        match self.0.iter_mut().find(|p| (p.node, p.port) == (node, port)) {
+        match self.0.iter_mut().find(|p| (p.node, p.number) == (node, port)) {
             Some(found) => found.readers.push(reader),
-            None => self.0.push(Port { node, port, readers: vec![reader] }),
+            None => self.0.push(Port { node, number: port, readers: vec![reader] }),
         }
     }
 
     /// Whether anyone reads a port.
     pub fn is_read(&self, node: usize, port: usize) -> bool {
-        self.0.iter().any(|p| (p.node, p.port) == (node, port))
+        self.0.iter().any(|p| (p.node, p.number) == (node, port))
     }
 
     /// Sends rows to every reader of a port; waits where an edge is full. Rows that nobody reads are gone.
     pub async fn send(&mut self, node: usize, port: usize, records: Records, shares: &mut Shares) -> Result<()> {
-        let Some(found) = self.0.iter_mut().find(|p| (p.node, p.port) == (node, port)) else { return Ok(()) };
+        let Some(found) = self.0.iter_mut().find(|p| (p.node, p.number) == (node, port)) else { return Ok(()) };
         let Some((last, others)) = found.readers.split_last_mut() else { return Ok(()) };
         for reader in others {
             reader.send(records.clone(), shares).await?;

@@ -150,7 +150,7 @@ pub fn cut(batch: &RecordBatch, held: usize, bytes_max: usize) -> Result<Vec<Rec
         // Rows of very different size: the mean deceives, so a piece that is still too large is cut again.
         let part_needed = if pieces == 1 { needed } else { bytes_needed(&part) };
         if part_needed > bytes_max && part.num_rows() > 1 && part.num_rows() < rows {
-            cut.extend(Box::new(cut_again(&part, bytes_max)?).into_iter());
+            cut.extend(cut_again(&part, bytes_max)?);
         } else if held > 2 * part_needed + PIN_CHECK / 4 {
             cut.push(compact(&part)?);
         } else {

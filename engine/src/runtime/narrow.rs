@@ -72,10 +72,7 @@ mod tests {
             let values = rows.column(0).as_primitive::<Int64Type>();
             out.emit(rows.clone());
             assert!(!values.values().contains(&13), "thirteen");
-            match values.values().contains(&5) {
-                true => Err(Error::validation("five")),
-                false => Ok(Progress::Done),
-            }
+            if values.values().contains(&5) { Err(Error::validation("five")) } else { Ok(Progress::Done) }
         }
     }
 

@@ -42,7 +42,7 @@ impl Shares {
     pub async fn backpressured<T>(&mut self, work: impl Future<Output = T>) -> T {
         let start = self.env.monotonic();
         let output = work.await;
-        self.backpressured += self.env.monotonic() - start;
+        self.backpressured += self.env.monotonic().saturating_sub(start);
         output
     }
 
@@ -67,7 +67,7 @@ impl Shares {
     /// Adds the counts and times of the task's stages to the shared ones. What is left of the time is idle.
     pub fn flush<'a>(&mut self, stages: impl Iterator<Item = (&'a mut Tally, &'a Arc<StageStats>)>) {
         let now = self.env.monotonic();
-        let elapsed = nanos(now - self.flushed);
+        let elapsed = nanos(now.saturating_sub(self.flushed));
         let (held_up, waiting) =
             (nanos(std::mem::take(&mut self.backpressured)), nanos(std::mem::take(&mut self.waiting)));
         self.flushed = now;
@@ -88,13 +88,13 @@ pub async fn timed<T>(env: &Env, work: impl Future<Output = T>) -> Timed<T> {
     let output = poll_fn(|context| {
         let began = env.monotonic();
         let poll = work.as_mut().poll(context);
-        busy += env.monotonic() - began;
+        busy += env.monotonic().saturating_sub(began);
         match poll {
             Poll::Ready(output) => Poll::Ready(output),
             Poll::Pending => Poll::Pending,
         }
     })
     .await;
-    let waiting = (env.monotonic() - start).saturating_sub(busy);
+    let waiting = env.monotonic().saturating_sub(start).saturating_sub(busy);
     Timed { output, busy, waiting }
 }

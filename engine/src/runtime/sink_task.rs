@@ -66,14 +66,15 @@ impl SinkTask {
             match self.next(ended, &mut shares, &mut tally).await? {
                 Heard::Event(Event::Records(_, records)) => self.write(records, &mut shares, &mut tally).await?,
                 Heard::Event(Event::Watermark(_)) => {}
-                Heard::Event(Event::Barrier(epoch)) => self.prepare(epoch, &mut shares, &mut tally).await?,
+                Heard::Event(Event::Barrier(epoch)) | Heard::Command(Command::Prepare(epoch)) => {
+                    self.prepare(epoch, &mut shares, &mut tally).await?;
+                }
                 Heard::Event(Event::End) => {
                     ended = true;
                     shares.flush(std::iter::once((&mut tally, &self.stats)));
                     self.outlets.control(&Message::End)?;
                     self.report(Report::Finished(self.task)).await;
                 }
-                Heard::Command(Command::Prepare(epoch)) => self.prepare(epoch, &mut shares, &mut tally).await?,
                 Heard::Command(Command::Commit(epoch, receipt)) => self.commit(epoch, &receipt).await?,
                 Heard::Command(Command::Exit) => break,
                 Heard::Command(_) => return Err(Error::engine("a source's command came to a sink")),
@@ -150,10 +151,7 @@ impl SinkTask {
     }
 
     fn barrier(&self, epoch: Epoch) -> Result<()> {
-        match self.inputs.is_over() {
-            true => Ok(()),
-            false => self.outlets.control(&Message::Barrier(epoch)),
-        }
+        if self.inputs.is_over() { Ok(()) } else { self.outlets.control(&Message::Barrier(epoch)) }
     }
 
     async fn commit(&mut self, epoch: Epoch, receipt: &Receipt) -> Result<()> {

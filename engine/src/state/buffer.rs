@@ -66,7 +66,9 @@ impl Piece for Buffer {
 
     fn restore(&mut self, content: Vec<RecordBatch>) -> Result<()> {
         *self = Self::default();
-        content.into_iter().for_each(|b| self.push(b));
+        for batch in content {
+            self.push(batch);
+        }
         Ok(())
     }
 

@@ -9,8 +9,10 @@ pub const KEY_GROUPS: u32 = 1_024;
 /// The part that a key belongs to; `key` is the key columns' bytes in arrow's row format. The same key falls into the
 /// same part in every run.
 pub fn key_group(key: &[u8]) -> u32 {
-    // XXH3 is a published standard: a later version of the engine finds the same part. The remainder is below KEY_GROUPS.
-    (xxh3_64(key) % u64::from(KEY_GROUPS)) as u32
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below KEY_GROUPS")]
+    let group = (xxh3_64(key) % u64::from(KEY_GROUPS)) as u32;
+    // XXH3 is a published standard: a later version of the engine finds the same part.
+    group
 }
 
 /// The lane of `lanes` that owns a part.

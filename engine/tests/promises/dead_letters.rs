@@ -41,7 +41,7 @@ fn rejected_rows_and_the_others_add_up_under_any_schedule() {
             for r in 0..batch.num_rows() {
                 assert_eq!(text(batch, "stage", r), "sevens");
                 assert_eq!(text(batch, "reason", r), "field `n`: a seven");
-                assert_eq!(batch.column_by_name("split").unwrap().is_null(r), false);
+                assert!(!batch.column_by_name("split").unwrap().is_null(r));
                 rows.push(text(batch, "row", r));
             }
         }

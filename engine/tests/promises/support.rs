@@ -98,13 +98,12 @@ impl Source for CountingSource {
             if self.config.endless {
                 std::future::pending::<()>().await;
             }
-            return match self.context.splits.len() {
-                1 => Ok(None),
-                _ => {
-                    self.context.splits.remove(0);
-                    self.at = 0;
-                    Ok(Some(Chunk::new(numbers([]), split, Position::of(&end)?)))
-                }
+            return if self.context.splits.len() == 1 {
+                Ok(None)
+            } else {
+                self.context.splits.remove(0);
+                self.at = 0;
+                Ok(Some(Chunk::new(numbers([]), split, Position::of(&end)?)))
             };
         }
         let offset: i64 = split.name().parse::<i64>()? * self.config.rows;
