@@ -66,7 +66,9 @@ impl Source {
 
     /// Whether it holds nothing but tests.
     fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("/tests.rs") || self.path.ends_with("/broken.rs")
+        // `src/testing.rs` of stages and connectors is what their own tests share; that of the engine is a folder.
+        let ends = ["/tests.rs", "/broken.rs", "/src/testing.rs"];
+        self.path.contains("/tests/") || ends.iter().any(|end| self.path.ends_with(end))
     }
 
     /// The folder or file below `engine/src`.
