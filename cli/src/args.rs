@@ -62,9 +62,6 @@ pub struct Spec {
     /// What the commands of steps stand for, in YAML: `{ /query: {kind: model, args: prompt} }`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub routing: Option<String>,
-    /// Send every model call to a mock model in the process: no keys, no money.
-    #[arg(long)]
-    pub mock: bool,
 }
 
 /// `run`.
@@ -78,6 +75,9 @@ pub struct Run {
     /// Run the workflow for every line of a file of JSON lines; `-` is stdin. Results are JSON lines in the same order.
     #[arg(long, value_name = "FILE|-", value_hint = ValueHint::FilePath)]
     pub inputs: Option<String>,
+    /// Send every model call to a mock model in the process: no keys, no money.
+    #[arg(long)]
+    pub mock: bool,
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,

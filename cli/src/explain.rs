@@ -56,8 +56,9 @@ fn planned(spec: &args::Spec) -> Result<(Loaded, Plan), Failure> {
     let result = runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
         let loaded = prepare::load(spec, &engine)?;
+        // No model is asked here, so a spec is as good without the keys of one.
         let plan =
-            prepare::plan(&engine, prepare::graph(&loaded, spec, &prepare::no_runs(), Documents::lines())?, &loaded)
+            prepare::plan(&engine, prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), true)?, &loaded)
                 .await?;
         Ok((loaded, plan))
     });

@@ -30,8 +30,6 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let screen = Screen::new(&args);
     logs::start(&screen);
-    // Taken already only by a program that has another; requests can be made either way.
-    let _taken = rustls::crypto::ring::default_provider().install_default();
     let exit = dispatch(&args, &screen).unwrap_or_else(|failure| {
         let text = report::diagnostics::failure(&failure, &screen);
         if !text.is_empty() {

@@ -38,17 +38,18 @@ impl Server {
     /// # Errors
     /// When the system has no thread left.
     pub fn serve(self, stats: Arc<JobStats>) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(self.0)?
+        let serve = move || -> io::Result<()> {
+            tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(self.0)?;
+                axum::serve(listener, routes(stats)).await
+            })
         };
-        Builder::new().name("bourn-metrics".into()).spawn(move || {
-            if let Err(e) = runtime.block_on(async { axum::serve(listener, routes(stats)).await }) {
+        let told = move || {
+            if let Err(e) = serve() {
                 tracing::error!("the server of --metrics has ended: {e}");
             }
-        })?;
-        Ok(())
+        };
+        Builder::new().name("bourn-metrics".into()).spawn(told).map(drop)
     }
 }
 

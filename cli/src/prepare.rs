@@ -19,7 +19,7 @@ use crate::run::inputs::Inputs;
 
 /// Every stage and connector of this binary.
 pub fn registry() -> Registry {
-    bourn_connectors::register(Registry::new())
+    bourn_connectors::register(bourn_stages::register(Registry::new()))
 }
 
 /// The runtime of the data: a worker for every core.
@@ -59,9 +59,9 @@ pub fn load(spec: &args::Spec, engine: &Engine) -> Result<Loaded, Failure> {
 ///
 /// # Errors
 /// When this version can't run its mode.
-pub fn graph(loaded: &Loaded, spec: &args::Spec, runs: &Runs, documents: Documents) -> Result<Graph, Failure> {
+pub fn graph(loaded: &Loaded, runs: &Runs, documents: Documents, mock: bool) -> Result<Graph, Failure> {
     let mut graph = workflow::compile(loaded, runs).map_err(|problem| Failure::Problems(vec![problem]))?;
-    graph.options.mock = spec.mock;
+    graph.options.mock = mock;
     if !matches!(loaded.spec, Spec::Pipeline(_)) {
         graph.sink("@documents", documents);
     }

@@ -1,4 +1,4 @@
-//! An example of every kind, as it stands in a spec. A test loads each of them.
+//! An example of every kind: a spec that can be loaded, as a test does with each of them.
 
 /// The example of a kind.
 pub fn of(kind: &str) -> Option<&'static str> {
@@ -6,6 +6,114 @@ pub fn of(kind: &str) -> Option<&'static str> {
 }
 
 const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "filter",
+        "source:
+  file: { path: flights.parquet }
+stages:
+  - id: delayed
+    filter: delay > 15 and origin = 'JFK'
+sink:
+  file: { path: out/delayed.jsonl }",
+    ),
+    (
+        "map",
+        "source:
+  file: { path: flights.parquet }
+stages:
+  - id: shaped
+    map: { keep: [origin, destination], hours: delay / 60.0 }
+sink:
+  stdout: {}",
+    ),
+    (
+        "route",
+        "source:
+  file: { path: flights.parquet }
+stages:
+  - id: by_delay
+    route: { late: delay > 15, early: delay < 0 }
+sinks:
+  late: { from: by_delay.late, file: { path: out/late.jsonl } }
+  early: { from: by_delay.early, file: { path: out/early.jsonl } }
+  others: { from: by_delay, blackhole: {} }",
+    ),
+    (
+        "union",
+        "sources:
+  old: { file: { path: old.jsonl } }
+  new: { file: { path: new.jsonl } }
+stages:
+  - id: all
+    from: [old, new]
+    union: {}
+sink:
+  stdout: {}",
+    ),
+    (
+        "batch",
+        "source:
+  stdin: {}
+stages:
+  - id: together
+    batch: { rows: 1000, within: 500ms }
+sink:
+  stdout: {}",
+    ),
+    (
+        "throttle",
+        "source:
+  generate: {}
+stages:
+  - id: slowly
+    throttle: { rate: 10/s }
+sink:
+  stdout: {}",
+    ),
+    (
+        "set",
+        "source:
+  file: { path: users.jsonl }
+stages:
+  - id: greeted
+    set: { value: { greeting: \"hello ${name}\" }, output: card }
+sink:
+  stdout: {}",
+    ),
+    (
+        "http",
+        "source:
+  file: { path: users.jsonl }
+stages:
+  - id: looked_up
+    http:
+      url: https://api.example.com/users
+      query: { id: \"${id}\" }
+      limits: { in_flight: 8, rate: 100/s, timeout: 10s }
+sink:
+  stdout: {}",
+    ),
+    (
+        "process",
+        "source:
+  file: { path: words.jsonl }
+stages:
+  - id: counted
+    process: { command: [grep, -c, --, \"${word}\", words.txt] }
+sink:
+  stdout: {}",
+    ),
+    (
+        "model",
+        "# `bourn run --mock` answers with a mock model.
+source:
+  file: { path: texts.jsonl }
+stages:
+  - id: summary
+    model: { prompt: \"Summarise in one sentence: ${text}\", max_tokens: 100 }
+sink:
+  stdout: {}",
+    ),
     (
         "file",
         "sources:
@@ -15,19 +123,84 @@ sinks:
   report:
     file: { path: out/report.jsonl }",
     ),
-    ("stdin", "source:\n  stdin: { format: lines }\nsink:\n  console: {}"),
-    ("stdout", "source:\n  generate: { rows: 10 }\nsink:\n  stdout: {}"),
-    ("console", "source:\n  generate: { rows: 100 }\nsink:\n  console: { limit: 10 }"),
-    ("blackhole", "source:\n  generate: { rows: 1000000 }\nsink:\n  blackhole: {}"),
+    (
+        "stdin",
+        "source:
+  stdin: { format: lines }
+sink:
+  console: {}",
+    ),
+    (
+        "stdout",
+        "source:
+  generate: { rows: 10 }
+sink:
+  stdout: {}",
+    ),
+    (
+        "console",
+        "source:
+  generate: { rows: 100 }
+sink:
+  console: { limit: 10 }",
+    ),
+    (
+        "blackhole",
+        "source:
+  generate: { rows: 1000000 }
+sink:
+  blackhole: {}",
+    ),
+    (
+        "memory",
+        "source:
+  memory: { rows: [ { id: 1, name: a }, { id: 2, name: b } ] }
+sink:
+  console: {}",
+    ),
     (
         "generate",
         "source:
   generate:
     rows: 1000
     rate: 100/s
-    columns: { id: n, name: \"'user ' || n % 10\" }
+    columns: { id: n, name: \"'user ' || (n % 10)\" }
 sink:
   stdout: {}",
     ),
-    ("nexmark", "source:\n  nexmark: { events: 1000000, rate: 50000/s, seed: 1 }\nsink:\n  blackhole: {}"),
+    (
+        "nexmark",
+        "source:
+  nexmark: { events: 1000000, rate: 50000/s, seed: 1 }
+sink:
+  blackhole: {}",
+    ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use bourn_engine::env::Env;
+    use bourn_engine::spec::load;
+
+    use super::*;
+    use crate::prepare::registry;
+
+    #[test]
+    fn every_kind_has_an_example() {
+        let registry = registry();
+        let kinds = registry.stages().keys().chain(registry.connectors().keys());
+        let without: Vec<_> = kinds.filter(|kind| of(kind).is_none()).collect();
+        assert!(without.is_empty(), "no example of {without:?}");
+    }
+
+    #[test]
+    fn every_example_can_be_loaded_and_shows_its_kind() {
+        let (registry, env) = (registry(), Env::system());
+        for (kind, example) in EXAMPLES {
+            let problems: Vec<_> =
+                load(example, kind, &registry, &env).err().into_iter().flatten().map(|d| d.to_string()).collect();
+            assert_eq!(problems, [""; 0]);
+            assert!(example.contains(&format!("{kind}:")), "{kind}");
+        }
+    }
+}

@@ -37,7 +37,12 @@ pub fn problems_as_json(problems: &[Diagnostic]) -> Value {
 }
 
 fn plain(problems: &[Diagnostic]) -> String {
-    let lines: Vec<_> = problems.iter().map(Diagnostic::to_string).collect();
+    // What would stand under the marked place may be the only way out that is told.
+    let line = |p: &Diagnostic| match (&p.help, &p.label) {
+        (None, Some(label)) => format!("{p} ({label})"),
+        _ => p.to_string(),
+    };
+    let lines: Vec<_> = problems.iter().map(line).collect();
     format!("{}\n{}", lines.join("\n"), count(problems))
 }
 
@@ -79,7 +84,7 @@ fn error_as_json(error: &Error) -> Value {
 }
 
 /// The errors behind an error, as far as it does not repeat them itself.
-fn causes(error: &Error) -> Vec<String> {
+pub fn causes(error: &Error) -> Vec<String> {
     let (mut causes, mut told) = (Vec::new(), error.message().to_owned());
     let mut cause = error.source().map(|s| s as &(dyn std::error::Error + 'static));
     while let Some(next) = cause {

@@ -36,7 +36,9 @@ pub struct Seen {
     pub runs: u64,
     /// Runs that did not complete.
     pub failed: u64,
-    /// The first of those, a line for each.
+    /// Runs among those whose input was no good.
+    pub refused: u64,
+    /// The first of those that failed, a line for each.
     pub told: Vec<String>,
     /// The last document, when it is kept.
     pub last: Option<String>,
@@ -90,9 +92,11 @@ impl Sink for DocumentsSink {
             let mut seen = self.documents.seen();
             seen.runs += 1;
             if states.value(row) != "COMPLETED" {
+                let (instance, line) = failure(document)?;
                 seen.failed += 1;
+                seen.refused += u64::from(instance == "/input");
                 if seen.told.len() < TOLD_MAX {
-                    seen.told.push(failure(document)?);
+                    seen.told.push(line);
                 }
             }
             if self.documents.keep {
@@ -117,9 +121,12 @@ impl Sink for DocumentsSink {
     }
 }
 
-/// `0198f…: /steps/fix: the model answered 400`
-fn failure(document: &str) -> Result<String> {
+/// Where a run failed, and a line that tells it: `0198f…: /steps/fix: the model answered 400`.
+fn failure(document: &str) -> Result<(String, String)> {
     let document: ResultDocument = serde_json::from_str(document)?;
-    let reason = document.error_analysis.map(|e| format!("{}: {}", e.instance, e.detail));
-    Ok(format!("{}: {}", document.run_id, reason.unwrap_or_else(|| "canceled".into())))
+    let Some(error) = document.error_analysis else {
+        return Ok((String::new(), format!("{}: canceled", document.run_id)));
+    };
+    let line = format!("{}: {}: {}", document.run_id, error.instance, error.detail);
+    Ok((error.instance, line))
 }

@@ -13,7 +13,7 @@ use crate::report::bottleneck::Shape;
 use crate::report::progress::Progress;
 use crate::report::table;
 use crate::screen::Screen;
-use crate::signals;
+use crate::signals::Signals;
 
 /// Starts a job and waits for its end.
 ///
@@ -22,9 +22,10 @@ use crate::signals;
 pub async fn run(engine: &Engine, plan: Plan, args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     let server = args.metrics.map(|address| bind(address, screen)).transpose()?;
     let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
+    let signals = Signals::take(args.drain_timeout, screen.clone()).map_err(failed)?;
     let start = engine.env().monotonic();
     let job = engine.start(plan).await.map_err(Failure::Failed)?;
-    signals::watch(job.stopper(), args.drain_timeout, screen.clone()).map_err(failed)?;
+    signals.stop_with(job.stopper());
     let stats = job.stats().clone();
     if let Some(server) = server {
         server.serve(stats.clone()).map_err(failed)?;

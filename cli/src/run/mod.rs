@@ -5,14 +5,17 @@ pub mod inputs;
 pub mod job;
 pub mod workflow;
 
-use bourn_engine::Engine;
-use bourn_engine::spec::Spec;
+use bourn_engine::diagnostic::Problem;
+use bourn_engine::error::Place;
+use bourn_engine::spec::{Loaded, Spec};
+use bourn_engine::{Engine, Error};
 
 use documents::Documents;
 
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::report::diagnostics;
 use crate::screen::Screen;
 
 /// Runs what the command line says, to its end.
@@ -24,19 +27,34 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     let result = runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
         let loaded = prepare::load(&args.spec, &engine)?;
-        match &loaded.spec {
+        let ended = match &loaded.spec {
             Spec::Pipeline(_) => {
                 no_input(args)?;
-                let graph = prepare::graph(&loaded, &args.spec, &prepare::no_runs(), Documents::lines())?;
+                let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), args.mock)?;
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
                 job::run(&engine, plan, args, screen).await
             }
             _ => workflow::run(&engine, &loaded, args, screen).await,
-        }
+        };
+        ended.map_err(|failure| concealed(failure, &loaded))
     });
     // A thread that waits for stdin would hold up the end for ever.
     runtime.shutdown_background();
     result
+}
+
+/// The same failure without values of the environment: a path in an error may have come from there.
+fn concealed(failure: Failure, loaded: &Loaded) -> Failure {
+    let conceal = |text: &str| loaded.document.diagnostic(&Problem::new(text)).message;
+    match failure {
+        Failure::Failed(error) => {
+            let place = Place { input: error.place().input.as_deref().map(conceal), ..error.place().clone() };
+            let causes =
+                diagnostics::causes(&error).iter().fold(error.message().to_owned(), |all, cause| all + ": " + cause);
+            Failure::Failed(Error::new(error.kind(), conceal(&causes)).with_place(place))
+        }
+        other => other,
+    }
 }
 
 /// A pipeline has sources of its own.

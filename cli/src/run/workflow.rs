@@ -35,7 +35,7 @@ pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) 
     if many.is_none() {
         runs = runs.with_id(run_id(engine.env()));
     }
-    let graph = prepare::graph(loaded, &args.spec, &runs, documents.clone())?;
+    let graph = prepare::graph(loaded, &runs, documents.clone(), args.mock)?;
     let plan = prepare::plan(engine, graph, loaded).await?;
     job::run(engine, plan, args, screen).await?;
     let seen = documents.seen();
@@ -46,7 +46,11 @@ pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) 
         return Err(Failure::Failed(bourn_engine::Error::engine("the run ended without a document")));
     };
     answer::print(&document::show(last, loaded, screen.form)?)?;
-    Ok(if seen.failed > 0 { Exit::Failed } else { Exit::Ok })
+    Ok(match (seen.refused, seen.failed) {
+        (1.., _) => Exit::Invalid,
+        (0, 1..) => Exit::Failed,
+        (0, 0) => Exit::Ok,
+    })
 }
 
 /// The one input as a line; an empty object when none was given.

@@ -1,0 +1,111 @@
+//! The examples of the repository, each run as its first lines say.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::support::{Ended, Folder, ended};
+
+/// Runs an example in a folder of its own, where `examples` is the repository's.
+fn run(folder: &Folder, name: &str, more: &[&str]) -> Ended {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let link = folder.path("examples");
+    if !link.exists() {
+        std::os::unix::fs::symlink(examples, link).unwrap();
+    }
+    let spec = format!("examples/{name}");
+    let args: Vec<&str> = ["run", spec.as_str()].into_iter().chain(more.iter().copied()).collect();
+    ended(folder.command(&args).stdin(Stdio::null()).output().unwrap())
+}
+
+#[test]
+fn filter() {
+    let folder = Folder::with(&[]);
+    run(&folder, "01-filter.yaml", &[]).quietly();
+    let late = folder.read("out/late-flights.jsonl");
+    assert_eq!(late.lines().count(), 985);
+    assert_eq!(
+        late.lines().next().unwrap(),
+        r#"{"date":"2001-01-01T07:34:00","delay":62,"distance":802,"origin":"ORD","destination":"DFW"}"#
+    );
+}
+
+#[test]
+fn map() {
+    insta::assert_snapshot!(run(&Folder::with(&[]), "02-map.yaml", &[]).quietly(), @"
+    date                 origin  destination  hours_late    km
+    2001-01-01T00:01:00  LAS     PHL                0.55  3501
+    2001-01-01T05:42:00  LGA     DFW               -0.18  2235
+    2001-01-01T06:06:00  SYR     PHL                0.07   366
+    2001-01-01T06:22:00  TPA     MEM               -0.08  1055
+    2001-01-01T06:34:00  SJC     MSP               -0.12  2536
+    … and 19995 more rows
+    ");
+}
+
+#[test]
+fn route() {
+    let folder = Folder::with(&[]);
+    run(&folder, "03-route.yaml", &[]).quietly();
+    assert_eq!(folder.read("out/late.jsonl").lines().count(), 3_970);
+    assert!(folder.path("out/early.parquet").exists());
+}
+
+#[test]
+fn dead_letters() {
+    let folder = Folder::with(&[]);
+    let ended = run(&folder, "04-dead-letters.yaml", &[]);
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), "warning: 2 rows rejected: `source` 1, `priced` 1\n"));
+    assert_eq!(
+        folder.read("out/orders.jsonl"),
+        "{\"id\":1,\"price\":9.5}\n{\"id\":3,\"price\":12.0}\n{\"id\":5,\"price\":0.75}\n"
+    );
+    assert_eq!(folder.read("out/rejected.jsonl").lines().count(), 2);
+}
+
+#[test]
+fn pipe() {
+    let folder = Folder::with(&[]);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/05-pipe.yaml");
+    let out = folder.fed(&["run", &example.to_string_lossy()], "{\"n\":1}\n{\"n\":5}\n").quietly();
+    assert_eq!(out, "{\"n\":5}\n");
+}
+
+#[test]
+fn nexmark() {
+    let ended = run(&Folder::with(&[]), "06-nexmark.yaml", &["--stats", "-o", "json"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains(r#""rows_read":10000"#), "{}", ended.err);
+}
+
+#[test]
+fn model_stage() {
+    let out = run(&Folder::with(&[]), "07-model-stage.yaml", &["--mock"]).quietly();
+    let ids: Vec<_> = out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_i64().unwrap())
+        .collect();
+    assert!(ids.into_iter().eq(0..100));
+}
+
+#[test]
+fn workflow() {
+    let out =
+        run(&Folder::with(&[]), "08-workflow.yaml", &["--mock", "--input", r#"{"topic":"night trains"}"#]).quietly();
+    assert!(out.contains("mock to: weigh up: mock answer"), "{out}");
+}
+
+#[test]
+fn chain() {
+    let out = run(&Folder::with(&[]), "chain.json", &["--mock"]).quietly();
+    assert!(out.contains("COMPLETED") && out.contains("validate_fixes"), "{out}");
+}
+
+#[test]
+fn every_example_is_run_here() {
+    let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
+    let specs = examples.map(|e| e.unwrap().file_name().into_string().unwrap());
+    let tests = include_str!("examples.rs");
+    let is_spec = |name: &String| Path::new(name).extension().is_some_and(|e| e == "yaml" || e == "json");
+    let forgotten: Vec<_> = specs.filter(is_spec).filter(|name| !tests.contains(&format!("{name}\""))).collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
+}

@@ -1,0 +1,12 @@
+//! The command as people use it: what goes in, what comes out, and the exit code.
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests look at the command from outside")]
+#![expect(clippy::unwrap_used, reason = "what the tests share is no test for clippy")]
+
+mod support;
+
+mod answers;
+mod examples;
+mod pipelines;
+mod specs;
+mod watching;
+mod workflows;

@@ -1,0 +1,91 @@
+//! Pipelines from end to end.
+
+use crate::support::Folder;
+
+const FILTER: &str = "\
+source:
+  file: { path: in.jsonl }
+stages:
+  - filter: n > 1
+sink:
+  file: { path: out/result.jsonl }
+";
+
+#[test]
+fn json_lines_are_filtered_into_json_lines() {
+    let rows = "{\"n\":1,\"s\":\"a\"}\n{\"n\":2,\"s\":\"ü\"}\n{\"n\":3,\"s\":null}\n";
+    let folder = Folder::with(&[("a.yaml", FILTER), ("in.jsonl", rows)]);
+    assert_eq!(folder.bourn(&["run", "a.yaml"]).quietly(), "");
+    assert_eq!(folder.read("out/result.jsonl"), "{\"n\":2,\"s\":\"ü\"}\n{\"n\":3,\"s\":null}\n");
+}
+
+#[test]
+fn a_row_that_can_not_be_read_ends_the_job_with_its_place() {
+    let folder = Folder::with(&[("a.yaml", FILTER), ("in.jsonl", "{\"n\":1}\n{\"n\":\n{\"n\":3}\n")]);
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(1), @"error: stage `source`, in.jsonl:2: not JSON: EOF while parsing a value at column 5");
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml", "-o", "json", "-q"]).refused(1), @r#"{"error":{"class":"validation","message":"not JSON: EOF while parsing a value at column 5","stage":"source","input":"in.jsonl:2","row":null,"field":null,"causes":[]}}"#);
+}
+
+#[test]
+fn rejected_rows_are_in_the_dead_letters_with_their_reason_and_no_other_is_lost() {
+    let spec = format!("{FILTER}on_error: dead_letter\ndead_letters: {{ file: {{ path: out/rejected.jsonl }} }}\n");
+    let folder =
+        Folder::with(&[("a.yaml", &spec), ("in.jsonl", "{\"n\":5}\nrubbish\n{\"n\":7}\n{\"n\":\"x\"}\n{\"n\":8}\n")]);
+    let ended = folder.bourn(&["run", "a.yaml"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);
+    insta::assert_snapshot!(ended.err, @"warning: 2 rows rejected: `source` 1, `filter` 1");
+    let (kept, rejected) = (folder.read("out/result.jsonl"), folder.read("out/rejected.jsonl"));
+    assert_eq!(kept.lines().count() + rejected.lines().count(), 5, "{kept}{rejected}");
+    assert!(
+        rejected.contains("rubbish") && rejected.contains("in.jsonl:2") && rejected.contains("\"reason\""),
+        "{rejected}"
+    );
+    let silent = folder.bourn(&["run", "a.yaml", "-q"]);
+    assert_eq!((silent.code, silent.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn rows_go_from_stdin_to_stdout() {
+    let folder =
+        Folder::with(&[("a.yaml", "source: { stdin: {} }\nstages: [ { filter: n > 1 } ]\nsink: { stdout: {} }\n")]);
+    let out = folder.fed(&["run", "a.yaml"], "{\"n\":1}\n{\"n\":2}\n").quietly();
+    assert_eq!(out, "{\"n\":2}\n");
+}
+
+#[test]
+fn an_input_that_is_not_there_is_told_before_anything_starts() {
+    let folder = Folder::with(&[("a.yaml", FILTER)]);
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(2), @"
+    a.yaml:2:17 there is no file `in.jsonl` (paths are relative to the folder that the job is started in)
+    a.yaml: 1 problem
+    ");
+    assert!(!folder.path("out").exists());
+}
+
+#[test]
+fn input_for_a_workflow_is_refused_by_a_pipeline() {
+    let folder = Folder::with(&[("a.yaml", FILTER), ("in.jsonl", "{\"n\":1}\n")]);
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml", "--input", "{}"]).refused(2), @"error: --input is for workflows, and a.yaml is a pipeline: its rows come from its `sources` (`source: { stdin: {} }` reads stdin)");
+    let many = folder.bourn(&["run", "a.yaml", "--inputs", "in.jsonl"]).refused(2);
+    assert!(many.starts_with("error: --inputs is for workflows"), "{many}");
+}
+
+#[test]
+fn the_table_at_the_end_comes_when_asked_for() {
+    let folder = Folder::with(&[("a.yaml", FILTER), ("in.jsonl", "{\"n\":1}\n{\"n\":2}\n")]);
+    let ended = folder.bourn(&["run", "a.yaml", "--stats"]);
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""));
+    let ids: Vec<_> = ended.err.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
+    assert_eq!(ids, ["stage", "source", "filter", "sink"], "{}", ended.err);
+    let ended = folder.bourn(&["run", "a.yaml", "--stats", "-o", "json"]);
+    assert!(ended.err.contains(r#""rows_read":2,"rows_written":1"#), "{}", ended.err);
+}
+
+#[test]
+fn logs_go_to_stderr_at_the_level_that_is_asked_for() {
+    let folder = Folder::with(&[("a.yaml", "source: { generate: { rows: 1 } }\nsink: { stdout: {} }\n")]);
+    let ended =
+        super::support::ended(folder.command(&["run", "a.yaml"]).env("BOURN_LOG", "no such=level").output().unwrap());
+    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "{\"n\":0}\n"));
+    assert!(ended.err.starts_with("warning: BOURN_LOG: "), "{}", ended.err);
+}

@@ -1,0 +1,140 @@
+//! Workflows: once for one input, and for many.
+
+use serde_json::Value;
+
+use crate::support::Folder;
+
+const CHAIN: &str = include_str!("../../../examples/chain.json");
+
+const GREET: &str = "\
+name: greet
+input: { schema: { type: object, required: [who] } }
+steps:
+  - id: card
+    command: set
+    args: { text: \"hello ${input.who}\" }
+  - id: copy
+    command: set
+    args: \"${card.results.text}\"
+";
+
+fn document(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn the_chain_of_the_seed_runs_as_it_is() {
+    let folder = Folder::with(&[("chain.json", CHAIN)]);
+    let document = document(&folder.bourn(&["run", "chain.json", "--mock", "-o", "json"]).quietly());
+    assert_eq!(document["schema"], "bourn.result/v1");
+    assert_eq!(document["status"], "COMPLETED");
+    let results = document["workflow_results"].as_object().unwrap();
+    assert!(results.keys().eq(["analyze_codebase", "fix_issues", "validate_fixes"]), "{results:?}");
+    let found = results["analyze_codebase"].as_str().unwrap();
+    assert!(results["fix_issues"].as_str().unwrap().ends_with(&format!("fix security issues: {found}")));
+    for part in ["workflow_results", "execution_metrics", "state_artifacts", "performance_report"] {
+        assert!(!document[part].is_null(), "{part}");
+    }
+}
+
+#[test]
+fn the_chain_of_the_seed_is_valid_and_can_be_planned_without_a_model() {
+    let folder = Folder::with(&[("chain.json", CHAIN)]);
+    insta::assert_snapshot!(folder.bourn(&["validate", "chain.json"]).quietly(), @"chain.json: valid (chain: the spec says `type: chain`)");
+    let plan = document(&folder.bourn(&["plan", "chain.json", "-o", "json"]).quietly());
+    assert_eq!((&plan["mode"], &plan["mode_reason"]), (&"chain".into(), &"the spec says `type: chain`".into()));
+}
+
+#[test]
+fn without_a_model_the_way_out_is_told() {
+    let folder = Folder::with(&[("chain.json", CHAIN)]);
+    let told = folder.bourn(&["run", "chain.json"]).refused(2);
+    assert!(told.contains("chain.json:4:5 ") && told.contains("--mock"), "{told}");
+}
+
+#[test]
+fn a_run_is_shown_as_a_table_with_its_output() {
+    let folder = Folder::with(&[("a.yaml", GREET)]);
+    let out = folder.bourn(&["run", "a.yaml", "--input", r#"{"who":"you"}"#]).quietly();
+    let lines: Vec<_> = out.lines().collect();
+    assert!(lines[0].starts_with("greet ") && lines[0].contains(": COMPLETED in "), "{out}");
+    let steps: Vec<Vec<_>> = lines[3..5].iter().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!((steps[0][0], steps[0][1], steps[1][0], steps[1][3]), ("card", "COMPLETED", "copy", "1"));
+    assert_eq!(lines.last(), Some(&"hello you"));
+}
+
+#[test]
+fn an_input_may_be_a_file() {
+    let folder = Folder::with(&[("a.yaml", GREET), ("in.json", "{\n  \"who\": \"me\"\n}")]);
+    let run = document(&folder.bourn(&["run", "a.yaml", "--input", "@in.json", "-o", "json"]).quietly());
+    assert_eq!(run["final_output"], "hello me");
+}
+
+#[test]
+fn an_input_that_is_no_json_or_does_not_fit_is_invalid() {
+    let folder = Folder::with(&[("a.yaml", GREET)]);
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml", "--input", "who"]).refused(2), @"error: --input: not JSON: expected value at line 1 column 1; a file is `--input @FILE`");
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml", "--input", "@none.json"]).refused(2), @"error: none.json: No such file or directory (os error 2)");
+    let unfit = folder.bourn(&["run", "a.yaml", "--input", "{}"]);
+    assert_eq!(unfit.code, Some(2));
+    assert!(unfit.out.contains("\"who\" is a required property"), "{}", unfit.out);
+}
+
+#[test]
+fn many_inputs_give_a_document_each_in_their_order() {
+    let inputs = (0..500).map(|n| format!("{{\"who\":{n}}}")).collect::<Vec<_>>().join("\n");
+    let folder = Folder::with(&[("a.yaml", GREET), ("in.jsonl", &inputs)]);
+    let out = folder.bourn(&["run", "a.yaml", "--inputs", "in.jsonl"]).quietly();
+    let outputs: Vec<_> = out.lines().map(|line| document(line)["final_output"].as_str().unwrap().to_owned()).collect();
+    assert!(outputs.iter().cloned().eq((0..500).map(|n| format!("hello {n}"))), "{outputs:?}");
+}
+
+#[test]
+fn a_run_among_many_gives_what_a_run_alone_gives() {
+    let folder = Folder::with(&[("chain.json", CHAIN)]);
+    let many = folder.fed(&["run", "chain.json", "--mock", "--inputs", "-"], "{}\n{\"a\":1}\n\n[2]\n").quietly();
+    let many: Vec<_> = many.lines().map(document).collect();
+    assert_eq!(many.len(), 3);
+    for (run, input) in many.iter().zip(["{}", "{\"a\":1}", "[2]"]) {
+        let alone = document(&folder.bourn(&["run", "chain.json", "--mock", "-o", "json", "--input", input]).quietly());
+        assert_eq!(run["workflow_results"], alone["workflow_results"]);
+        assert_eq!(run["final_output"], alone["final_output"]);
+    }
+}
+
+#[test]
+fn a_line_read_again_is_the_same_run() {
+    let folder = Folder::with(&[("a.yaml", GREET), ("in.jsonl", "{\"who\":1}\n{\"who\":1}\n")]);
+    let ids = || {
+        let out = folder.bourn(&["run", "a.yaml", "--inputs", "in.jsonl"]).quietly();
+        out.lines().map(|line| document(line)["run_id"].clone()).collect::<Vec<_>>()
+    };
+    let first = ids();
+    assert!(first[0] != first[1] && first == ids());
+}
+
+#[test]
+fn a_broken_line_is_a_failed_run_and_no_other_is_lost() {
+    let folder = Folder::with(&[("a.yaml", GREET)]);
+    std::fs::write(folder.path("in.jsonl"), b"{\"who\":1}\n{broken\n\"\xff\"\n{}\n{\"who\":2}").unwrap();
+    let ended = folder.bourn(&["run", "a.yaml", "--inputs", "in.jsonl"]);
+    assert_eq!(ended.code, Some(1));
+    let states: Vec<_> = ended.out.lines().map(|line| document(line)["status"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(states, ["COMPLETED", "FAILED", "FAILED", "FAILED", "COMPLETED"]);
+    assert!(ended.err.starts_with("error: 3 of 5 runs failed\n"), "{}", ended.err);
+    let ids: Vec<_> = ended.out.lines().map(|line| document(line)["run_id"].as_str().unwrap().to_owned()).collect();
+    assert!(ids[1..4].iter().all(|id| ended.err.contains(id)) && !ended.err.contains(&ids[0]), "{}", ended.err);
+    assert!(ended.err.contains("in.jsonl:2: "), "{}", ended.err);
+}
+
+#[test]
+fn commands_can_be_routed_otherwise() {
+    let spec = "steps: [ { id: say, command: /greet, args: \"hello ${input.who}\" } ]\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("routes.yaml", "/greet: { kind: set, args: value }\n")]);
+    assert_eq!(folder.bourn(&["run", "a.yaml"]).code, Some(2));
+    let args = ["run", "a.yaml", "--routing", "routes.yaml", "--input", "{\"who\":\"all\"}", "-o", "json"];
+    assert_eq!(document(&folder.bourn(&args).quietly())["final_output"], "hello all");
+    let bad = Folder::with(&[("a.yaml", spec), ("routes.yaml", "/greet: { kin: set }\n")]);
+    let told = bad.bourn(&["run", "a.yaml", "--routing", "routes.yaml"]).refused(2);
+    assert!(told.starts_with("routes.yaml:1:"), "{told}");
+}
