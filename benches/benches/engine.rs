@@ -1,5 +1,4 @@
 //! The engine's own cost, beside the same work without it.
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![expect(clippy::disallowed_methods, reason = "a bench runs on the real clock and real tasks")]
 
 use std::hint::black_box;
@@ -37,7 +36,8 @@ fn hop(c: &mut Criterion) {
     let mut group = c.benchmark_group("hop");
     group.sample_size(20).measurement_time(Duration::from_secs(6));
     for workers in [1usize, 2] {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build().expect("threads are to be had");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(workers).build().expect("threads are to be had");
         group.bench_function(BenchmarkId::new("async-channel", workers), |b| {
             b.iter_custom(|n| {
                 runtime.block_on(async move {
@@ -96,7 +96,13 @@ fn stage_chain(config: &impl StageConfig, rows: &RecordBatch) -> Chain {
         mock: false,
     };
     let Ok(Operator::Stage(stage)) = config.build(&context) else { panic!("filter and map are stages") };
-    let slot = Slot::new("stage".into(), Worker::Stage(stage), (OnError::Fail, config.cardinality()), vec![0], Arc::new(StageStats::default()));
+    let slot = Slot::new(
+        "stage".into(),
+        Worker::Stage(stage),
+        (OnError::Fail, config.cardinality()),
+        vec![0],
+        Arc::new(StageStats::default()),
+    );
     Chain::new(vec![slot], Env::system())
 }
 
@@ -115,7 +121,7 @@ fn expressions(c: &mut Criterion) {
         MAP.iter().map(|(_, sql)| Expression::compile(sql, &schema).expect("the bench's SQL is right")).collect();
     let config = serde_json::Value::Object(MAP.iter().map(|(n, s)| ((*n).to_owned(), (*s).into())).collect());
     let map: bourn_stages::Map = serde_json::from_value(config).expect("the bench's map is right");
-    let out = StageConfig::schema(&map, &[schema.clone()]).expect("the bench's map fits");
+    let out = StageConfig::schema(&map, std::slice::from_ref(&schema)).expect("the bench's map fits");
     group.bench_function("map/loop", |b| {
         b.iter(|| {
             let arrays = columns.iter().map(|e| e.evaluate(&rows).expect("it evaluates")).collect();

@@ -1,5 +1,7 @@
 //! What the benches share: batches, a source that never waits, stages that do nothing, a sink that forgets.
 
+#![expect(clippy::cast_possible_wrap, reason = "no bench has 2^63 rows")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 //! `one`: each row is sent when the one before it is long gone, so this is the cost of the way: source, three tasks, sink.
 //! `open`: rows come on a fixed schedule, whether earlier ones have arrived or not (no coordinated omission), with an epoch
 //! every second.
+#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a peak is a small positive number")]
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -44,8 +45,8 @@ async fn run(mode: &str) -> Result<()> {
     let rows = 1_000_000;
     let start = engine.env().monotonic();
     engine.run(graph(Again { batches: rows, batch: batch(1), every: None })).await?;
-    let peak = rows as f64 / (engine.env().monotonic() - start).as_secs_f64();
-    println!("peak: {:.0} single-row batches/s", peak);
+    let peak = rows as f64 / engine.env().monotonic().saturating_sub(start).as_secs_f64();
+    println!("peak: {peak:.0} single-row batches/s");
     let every = Duration::from_secs_f64(2.0 / peak);
     let mut open = graph(Again { batches: (peak / 2.0 * 10.0) as u64, batch: batch(1), every: Some(every) });
     open.options.epoch_every = Some(Duration::from_secs(1));
@@ -58,7 +59,7 @@ async fn measure(engine: &Engine, graph: Graph, what: &str) -> Result<()> {
     let stats = job.stats().clone();
     let start = engine.env().monotonic();
     job.wait().await?;
-    let seconds = (engine.env().monotonic() - start).as_secs_f64();
+    let seconds = engine.env().monotonic().saturating_sub(start).as_secs_f64();
     let rows = stats.rows_written();
     println!("{what}: {}", quantiles(&stats.latency));
     println!("  {rows} rows in {seconds:.1} s ({:.0}/s), {} epochs", rows as f64 / seconds, stats.epochs.load(Relaxed));

@@ -61,6 +61,9 @@ async fn run(kind: &str, seconds: u64) -> Result<()> {
             println!("{second:4} s: {now:.0} MiB, {} rows written", job.stats().rows_written());
         }
     }
-    println!("{kind}: resident memory {least:.0} to {most:.0} MiB over {seconds} s, {} rows written", job.stats().rows_written());
+    println!(
+        "{kind}: resident memory {least:.0} to {most:.0} MiB over {seconds} s, {} rows written",
+        job.stats().rows_written()
+    );
     Ok(())
 }
