@@ -19,16 +19,25 @@ mod testing;
 
 use bourn_engine::api::Registry;
 
+pub use blackhole::Blackhole;
+pub use console::Console;
+pub use file::File;
+pub use generate::Generate;
+pub use memory::Memory;
+pub use nexmark::Nexmark;
+pub use stdin::Stdin;
+pub use stdout::Stdout;
+
 /// Adds every connector of this crate.
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
     registry
-        .connector::<file::File>()
-        .connector::<stdin::Stdin>()
-        .connector::<stdout::Stdout>()
-        .connector::<generate::Generate>()
-        .connector::<nexmark::Nexmark>()
-        .connector::<memory::Memory>()
-        .connector::<console::Console>()
-        .connector::<blackhole::Blackhole>()
+        .connector::<File>()
+        .connector::<Stdin>()
+        .connector::<Stdout>()
+        .connector::<Generate>()
+        .connector::<Nexmark>()
+        .connector::<Memory>()
+        .connector::<Console>()
+        .connector::<Blackhole>()
 }

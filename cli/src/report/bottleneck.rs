@@ -42,14 +42,16 @@ impl Shape {
         Self { chains: plan.chains.iter().map(chain).collect() }
     }
 
-    /// The stage that holds the others up now. When no queue is full, that is a source: everybody waits for rows.
+    /// The stage that holds the others up now. When no queue is full it is the one with the most to do: a source that all
+    /// others wait for, or, where a source may not read on before runs end, whatever those runs take.
     pub fn bottleneck(&self, stats: &JobStats) -> Option<Arc<str>> {
         let fill: Vec<f64> = self.chains.iter().map(|chain| chain.fill(stats)).collect();
         let held_up = |chain: &Chain| chain.readers.iter().any(|r| fill[*r] >= FULL);
         let slow = self.chains.iter().zip(&fill).filter(|(chain, fill)| **fill >= FULL && !held_up(chain));
-        let slowest = slow.max_by(|a, b| a.1.total_cmp(b.1)).map(|(chain, _)| chain);
-        let sources = || self.chains.iter().filter(|chain| chain.rows == 0).max_by_key(|chain| chain.work(stats, 0));
-        slowest.or_else(sources)?.busiest(stats)
+        match slow.max_by(|a, b| a.1.total_cmp(b.1)) {
+            Some((chain, _)) => busiest(chain.stages.iter(), stats),
+            None => busiest(self.chains.iter().flat_map(|chain| &chain.stages), stats),
+        }
     }
 }
 
@@ -64,18 +66,15 @@ impl Chain {
         });
         fill.fold(0.0, f64::max)
     }
+}
 
-    /// Nanoseconds that a stage of it has worked, or waited for something outside.
-    fn work(&self, stats: &JobStats, stage: usize) -> u64 {
-        let id = &self.stages[stage];
-        stats.total(id, |s| &s.busy) + stats.total(id, |s| &s.waiting)
-    }
-
-    fn busiest(&self, stats: &JobStats) -> Option<Arc<str>> {
-        // The first wins among equals: stages that share a task wait together.
-        let busiest = (0..self.stages.len()).rev().max_by_key(|i| self.work(stats, *i))?;
-        Some(self.stages[busiest].clone())
-    }
+/// The stage that was at work for the longest, or waited for something outside; the first among equals.
+fn busiest<'a>(stages: impl DoubleEndedIterator<Item = &'a Arc<str>>, stats: &JobStats) -> Option<Arc<str>> {
+    let work = |id: &Arc<str>| {
+        let lanes = stats.stages.iter().filter(|s| s.stage == *id).count().max(1) as u64;
+        (stats.total(id, |s| &s.busy) + stats.total(id, |s| &s.waiting)) / lanes
+    };
+    stages.rev().max_by_key(|id| work(id)).cloned()
 }
 
 #[cfg(test)]
@@ -130,7 +129,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_full_queue_it_is_the_source() {
-        assert_eq!(found([0, 10]).as_deref(), Some("in"));
+    fn without_a_full_queue_it_is_the_one_with_the_most_to_do() {
+        assert_eq!(found([0, 10]).as_deref(), Some("shape"));
+        let (shape, stats) = job([0, 10]);
+        stats.stages[0].stats.waiting.store(10, Relaxed);
+        assert_eq!(shape.bottleneck(&stats).as_deref(), Some("in"));
     }
 }

@@ -1,19 +1,18 @@
 //! The documents of runs: written to stdout as they come, or kept for one that asks.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{AsArray, StringArray};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Capabilities, Connector, Delivery, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
-use bourn_engine::env::Env;
 use bourn_engine::workflow::result::ResultDocument;
 use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::stdout_error;
+use super::writer::Writer;
 
 /// How many failed runs are told one by one.
 const TOLD_MAX: usize = 10;
@@ -68,14 +67,14 @@ impl Connector for Documents {
         Capabilities::sink(Delivery::Plain)
     }
 
-    async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
-        Ok(BoxSink::new(DocumentsSink { env: context.env, documents: self.clone() }))
+    async fn sink(&self, _: SinkContext) -> Result<BoxSink> {
+        Ok(BoxSink::new(DocumentsSink { documents: self.clone(), writer: None }))
     }
 }
 
 struct DocumentsSink {
-    env: Env,
     documents: Documents,
+    writer: Option<Writer>,
 }
 
 fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
@@ -107,17 +106,27 @@ impl Sink for DocumentsSink {
             }
         }
         if !lines.is_empty() {
-            let write = move || {
-                let mut out = io::stdout().lock();
-                out.write_all(&lines).and_then(|()| out.flush())
-            };
-            self.env.blocking(write).await?.map_err(stdout_error)?;
+            self.writer()?.write(lines).await?;
         }
         Ok(Written::all())
     }
 
     async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        if let Some(writer) = &mut self.writer {
+            writer.flush().await?;
+        }
         Ok(None)
+    }
+}
+
+impl DocumentsSink {
+    /// Started by the first lines, so that planning starts no thread.
+    fn writer(&mut self) -> Result<&mut Writer> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => Writer::start(io::stdout())?,
+        };
+        Ok(self.writer.insert(writer))
     }
 }
 

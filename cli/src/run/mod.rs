@@ -4,6 +4,7 @@ pub mod documents;
 pub mod inputs;
 pub mod job;
 pub mod workflow;
+pub mod writer;
 
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Place;

@@ -18,6 +18,21 @@ fn run(folder: &Folder, name: &str, more: &[&str]) -> Ended {
 }
 
 #[test]
+fn quickstart() {
+    let out = run(&Folder::with(&[]), "quickstart.yaml", &[]).quietly();
+    assert_eq!(out.lines().next(), Some("date                 origin  destination  hours"));
+    assert_eq!(out.lines().count(), 84);
+}
+
+/// The quickstart that the README shows is the file that it tells to run.
+#[test]
+fn the_readme_shows_the_quickstart() {
+    let spec = include_str!("../../../examples/quickstart.yaml");
+    let shown: String = spec.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+    assert!(include_str!("../../../README.md").contains(&shown), "{shown}");
+}
+
+#[test]
 fn filter() {
     let folder = Folder::with(&[]);
     run(&folder, "01-filter.yaml", &[]).quietly();

@@ -5,6 +5,7 @@
 mod support;
 
 mod answers;
+mod embedded;
 mod examples;
 mod pipelines;
 mod specs;
