@@ -231,6 +231,22 @@ mod tests {
     }
 
     #[test]
+    fn which_of_the_ready_tasks_runs_next_is_drawn_from_the_seed() {
+        let order = |seed| {
+            let simulation = Simulation::new(seed);
+            let (env, ran) = (simulation.env(), Shared::<Vec<u32>>::default());
+            for n in 0..4 {
+                let ran = ran.clone();
+                env.spawn("task", async move { lock(&ran).push(n) }.boxed());
+            }
+            simulation.run(env.sleep(Duration::from_secs(1))).done();
+            lock(&ran).clone()
+        };
+        let orders: std::collections::BTreeSet<_> = (0..200).map(order).collect();
+        assert_eq!(orders.len(), 24, "every order of four tasks is drawn by some seed");
+    }
+
+    #[test]
     fn a_deadlock_is_told_with_the_names_of_the_tasks_that_wait() {
         let simulation = Simulation::new(1);
         let env = simulation.env();
@@ -273,22 +289,23 @@ mod tests {
             let env = simulation.env();
             let order: Shared<Vec<u64>> = Arc::default();
             let log = order.clone();
-            simulation
-                .run(async move {
-                    drop(env.sleep(Duration::from_mins(15)));
-                    let mut dropped = env.sleep(Duration::from_secs(800));
-                    assert!((&mut dropped).now_or_never().is_none());
-                    drop(dropped);
-                    let sleeps = [30, 10, 20].map(|n| {
-                        let (env, log) = (env.clone(), log.clone());
-                        async move {
-                            env.sleep(Duration::from_secs(n)).await;
-                            lock(&log).push(env.monotonic().as_secs());
-                        }
-                    });
-                    futures::future::join_all(sleeps).await;
-                })
-                .done();
+            let outcome = simulation.run(async move {
+                drop(env.sleep(Duration::from_mins(15)));
+                let mut dropped = env.sleep(Duration::from_secs(800));
+                assert!((&mut dropped).now_or_never().is_none());
+                drop(dropped);
+                let sleeps = [30, 10, 20].map(|n| {
+                    let (env, log) = (env.clone(), log.clone());
+                    async move {
+                        env.sleep(Duration::from_secs(n)).await;
+                        lock(&log).push(env.monotonic().as_secs());
+                    }
+                });
+                futures::future::join_all(sleeps).await;
+                futures::future::pending::<()>().await;
+            });
+            // The clock stands at the last timer that somebody waited for.
+            assert!(outcome.is_deadlock());
             assert_eq!((lock(&order).clone(), simulation.elapsed().as_secs()), (vec![10, 20, 30], 30));
         }
     }
@@ -298,9 +315,11 @@ mod tests {
         let kept = Arc::new(());
         let simulation = Simulation::new(1);
         let (env, held) = (simulation.env(), kept.clone());
+        // It holds the world that holds it.
+        let world = env.clone();
         let task = async move {
             futures::future::pending::<()>().await;
-            drop(held);
+            drop((held, world));
         };
         simulation.run(async move { env.spawn("stays", task.boxed()) }).done();
         assert_eq!(simulation.alive().iter().map(|w| w.task.as_str()).collect::<Vec<_>>(), ["stays"]);
