@@ -157,6 +157,22 @@ proptest! {
     }
 }
 
+#[test]
+fn every_day_of_the_calendar_is_the_day_of_arrow_json() {
+    let years = [0, 1, 4, 1600, 1899, 1900, 1904, 1969, 1970, 1972, 1999, 2000, 2001, 2023, 2024, 2100, 9999];
+    let days = years.iter().flat_map(|y| (0..14).flat_map(move |m| [0, 1, 28, 29, 30, 31, 32].map(|d| (y, m, d))));
+    let lines: Vec<_> =
+        days.map(|(y, m, d)| format!("{{\"t\":\"{y:04}-{m:02}-{d:02}T12:34:56.789Z\"}}").into_bytes()).collect();
+    compare(&columns(SCHEMA, &[]), &lines);
+}
+
+#[test]
+fn of_two_values_of_one_name_the_last_counts() {
+    let lines = [r#"{"i":1,"i":2}"#, r#"{"i":1,"s":"x","i":null}"#, r#"{"s":"a","s":"b","s":"c"}"#, r#"{"i":3}"#];
+    let lines: Vec<_> = lines.iter().map(|l| l.as_bytes().to_vec()).collect();
+    compare(&columns(SCHEMA, &[]), &lines);
+}
+
 fn unknown(schema: &str, text: &str) -> u64 {
     Decoder::new(columns(schema, &[])).unwrap().decode(text.as_bytes()).unwrap().unknown
 }
