@@ -1,7 +1,7 @@
 //! The engine inside a program, as the README shows it.
 
 use bourn_connectors::{Generate, Memory};
-use bourn_engine::{Engine, graph::Graph};
+use bourn_engine::{Engine, api::Registry, graph::Graph};
 use bourn_stages::Filter;
 
 async fn evens() -> bourn_engine::Result<usize> {
@@ -10,7 +10,7 @@ async fn evens() -> bourn_engine::Result<usize> {
     graph.stage("even", Filter("n % 2 = 0".into()));
     let (sink, kept) = Memory::collect();
     graph.sink("kept", sink);
-    Engine::new(Default::default()).run(graph).await?;
+    Engine::new(Registry::new()).run(graph).await?;
     Ok(kept.count())
 }
 

@@ -28,7 +28,8 @@ fn quickstart() {
 #[test]
 fn the_readme_shows_the_quickstart() {
     let spec = include_str!("../../../examples/quickstart.yaml");
-    let shown: String = spec.lines().filter(|l| !l.starts_with('#')).map(|l| format!("{l}\n")).collect();
+    let shown: Vec<&str> = spec.lines().filter(|l| !l.starts_with('#')).collect();
+    let shown = shown.join("\n");
     assert!(include_str!("../../../README.md").contains(&shown), "{shown}");
 }
 
