@@ -98,6 +98,11 @@ impl Footer {
         self.metadata.schema()
     }
 
+    /// How many rows the file holds.
+    pub fn row_count(&self) -> u64 {
+        u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
     /// Reads the columns of `schema`, from row `first` of the file on.
     ///
     /// # Errors

@@ -24,6 +24,18 @@ pub struct FileSource {
     columns: Columns,
     waiting: VecDeque<(Split, Option<Position>)>,
     current: Option<Open>,
+    progress: Progress,
+}
+
+/// How much of the files was read, in bytes.
+#[derive(Default)]
+struct Progress {
+    /// Of the files that were read to their end.
+    before: u64,
+    /// Of the file that is read now, its size.
+    current: u64,
+    /// Of all files of the lane; 0 before the first read.
+    total: u64,
 }
 
 enum Open {
@@ -35,7 +47,12 @@ impl FileSource {
     pub fn new(format: Format, columns: Columns, context: SourceContext) -> Self {
         let mut splits = context.splits;
         splits.sort_by(|a, b| a.0.cmp(&b.0));
-        Self { env: context.env, format, columns, waiting: splits.into(), current: None }
+        Self { env: context.env, format, columns, waiting: splits.into(), current: None, progress: Progress::default() }
+    }
+
+    /// The size of a file, for the progress alone: one that can't be looked at fails when it is opened.
+    fn size(&self, split: &Split) -> u64 {
+        self.env.files().open(Path::new(split.name())).ok().and_then(|f| f.len().ok()).unwrap_or(0)
     }
 
     fn open(&self, split: &Split, position: Option<&Position>) -> Result<Open> {
@@ -66,19 +83,29 @@ impl FileSource {
 
 impl Source for FileSource {
     async fn read(&mut self) -> Result<Option<Chunk>> {
+        if self.progress.total == 0 {
+            self.progress.total = self.waiting.iter().map(|(split, _)| self.size(split)).sum();
+        }
         loop {
             let chunk = match &mut self.current {
                 Some(Open::Lines(lines)) => lines.read()?,
                 Some(Open::Parquet(parquet)) => parquet.read()?,
                 None => None,
             };
-            if chunk.is_some() {
-                return Ok(chunk);
+            if let Some(chunk) = chunk {
+                let here = match &self.current {
+                    Some(Open::Lines(lines)) => lines.bytes_read(),
+                    Some(Open::Parquet(parquet)) => parquet.bytes_read(self.progress.current),
+                    None => 0,
+                };
+                return Ok(Some(chunk.with_progress(self.progress.before + here, self.progress.total)));
             }
             let Some((split, position)) = self.waiting.pop_front() else {
                 self.current = None;
                 return Ok(None);
             };
+            let size = self.size(&split);
+            self.progress.before += std::mem::replace(&mut self.progress.current, size);
             self.current = Some(self.open(&split, position.as_ref())?);
         }
     }

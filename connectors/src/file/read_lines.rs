@@ -37,6 +37,11 @@ impl LinesOf {
         Ok(Self { file, offset: place.offset, lines: LineBuffer::at(place), decoder, split })
     }
 
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.offset
+    }
+
     /// The next rows and rejected lines; `None` at the end.
     pub fn read(&mut self) -> Result<Option<Chunk>> {
         while !self.lines.is_done() {

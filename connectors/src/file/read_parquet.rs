@@ -15,6 +15,7 @@ use crate::codec::parquet::{Footer, Rows};
 pub struct ParquetOf {
     rows: Rows,
     row: u64,
+    row_count: u64,
     split: Split,
 }
 
@@ -33,8 +34,15 @@ impl ParquetOf {
         schema: &SchemaRef,
     ) -> Result<Self> {
         let RowPosition { row } = position.map(Position::read).transpose()?.unwrap_or_default();
-        let rows = Footer::read(file)?.rows(schema, row)?;
-        Ok(Self { rows, row, split })
+        let footer = Footer::read(file)?;
+        let row_count = footer.row_count();
+        Ok(Self { rows: footer.rows(schema, row)?, row, row_count, split })
+    }
+
+    /// The share of the rows that was read, in bytes of a file of this size.
+    pub fn bytes_read(&self, size: u64) -> u64 {
+        let share = u128::from(size) * u128::from(self.row) / u128::from(self.row_count.max(1));
+        u64::try_from(share).unwrap_or(size)
     }
 
     /// The next rows; `None` at the end.

@@ -288,3 +288,15 @@ proptest! {
         prop_assert_eq!(kept, sure);
     }
 }
+
+#[tokio::test]
+async fn progress_rises_to_the_whole_of_all_files() {
+    let folder = Folder::new();
+    folder.write("a.jsonl", "{\"n\":1}\n".repeat(20_000));
+    folder.write("b.jsonl", "{\"n\":2}\n".repeat(1_000));
+    let chunks = read_all(&folder.file("*.jsonl")).await.unwrap();
+    let seen: Vec<(u64, u64)> = chunks.iter().map(|c| c.progress.unwrap()).collect();
+    let total = 21_000 * 8;
+    assert!(seen.windows(2).all(|w| w[0].0 <= w[1].0) && seen.iter().all(|p| p.1 == total), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(total, total)));
+}
