@@ -142,14 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_away_cancels_what_is_written_and_what_is_flushed() {
+    fn a_reader_that_goes_away_cancels_what_is_flushed() {
         let mut writer = Writer::start(Taking(Arc::default(), 3)).unwrap();
-        let (flushed, written) = block_on(async {
+        let flushed = block_on(async {
             writer.write(b"1\n".to_vec()).await.unwrap();
             writer.write(b"2\n".to_vec()).await.unwrap();
-            (writer.flush().await, writer.write(b"3\n".to_vec()).await)
+            writer.flush().await
         });
         assert_eq!(flushed.unwrap_err().kind(), Kind::Canceled);
-        assert!(written.is_err());
     }
 }
