@@ -4,6 +4,10 @@
 use bourn_benches::{batch, chain, work};
 use std::hint::black_box;
 
+// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let case = std::env::args().nth(1).unwrap_or_default();
     let batches: u64 = std::env::args().nth(2).and_then(|n| n.parse().ok()).unwrap_or(1_000);

@@ -66,6 +66,8 @@ enum Sweep {
 pub struct Chain {
     /// The stages, in order.
     pub slots: Vec<Slot>,
+    /// One past the deepest slot that may have something to do.
+    hot: usize,
     sweep: Option<(Sweep, usize)>,
     /// What has left since it was last taken.
     pub outbox: Vec<Emission>,
@@ -107,6 +109,10 @@ impl Slot {
             Worker::Join(j) => j.visit_state(&mut held)?,
         }
         Ok(held)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.more || !self.pending.is_empty()
     }
 
     fn call(&mut self, input: usize, rows: &RecordBatch) -> Result<Progress> {
@@ -181,7 +187,7 @@ impl Chain {
     /// A chain of these slots.
     pub fn new(slots: Vec<Slot>, env: Env) -> Self {
         let now = env.monotonic();
-        Self { slots, sweep: None, outbox: Vec::new(), env, now }
+        Self { slots, hot: 0, sweep: None, outbox: Vec::new(), env, now }
     }
 
     /// Puts rows before the first stage; `input` tells the inputs of a join apart. Then [`Chain::step`] until it is done.
@@ -189,6 +195,7 @@ impl Chain {
         self.now = self.env.monotonic();
         let bytes = bytes_held(&batch) as u64;
         self.slots[0].pending.push_back((input, batch, bytes));
+        self.hot = self.hot.max(1);
     }
 
     /// Hands a watermark to each stage in turn.
@@ -238,10 +245,13 @@ impl Chain {
     /// One call into one stage: the deepest one that has something to do, so that nothing piles up between two. Returns
     /// whether there is more to do.
     pub fn step(&mut self) -> Result<bool> {
-        if let Some(i) = (0..self.slots.len()).rev().find(|i| self.slots[*i].more || !self.slots[*i].pending.is_empty())
-        {
-            self.work(i)?;
-            return Ok(true);
+        while self.hot > 0 {
+            let deepest = self.hot - 1;
+            if self.slots[deepest].is_busy() {
+                self.work(deepest)?;
+                return Ok(true);
+            }
+            self.hot = deepest;
         }
         match self.sweep {
             Some((sweep, next)) if next < self.slots.len() => {
@@ -285,6 +295,7 @@ impl Chain {
         slot.tally.batch(then.saturating_sub(self.now));
         self.now = then;
         slot.more = progress.map_err(|e| e.at_stage(&slot.id))? == Progress::More;
+        self.hot = self.hot.max(i + 1);
         slot.tally.rows_filtered += slot.out.filtered as u64;
         slot.tally.rows_late += slot.out.late as u64;
         for (port, batch) in slot.out.batches.drain(..) {
@@ -298,7 +309,10 @@ impl Chain {
             let bytes = bytes_held(&batch) as u64;
             slot.tally.bytes_out += bytes;
             match next {
-                Some(next) => next.pending.push_back((0, batch, bytes)),
+                Some(next) => {
+                    next.pending.push_back((0, batch, bytes));
+                    self.hot = self.hot.max(i + 2);
+                }
                 None => self.outbox.push(Emission::Rows(i, port, batch)),
             }
         }
