@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use bourn_engine::api::{BoxSource, Capabilities, Chunk, ConnectContext, Connector, Replay, Source, SourceContext};
@@ -10,6 +12,8 @@ use bourn_engine::data::position::Split;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, select};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +26,9 @@ use crate::generate::Nothing;
 
 /// Reads lines from the standard input, once, as they come.
 ///
-/// Where no schema is declared, planning waits for the first 1,000 rows, 1 MiB or the end of the input. What was read
-/// can't be read again: after a crash it is gone.
+/// Where no schema is declared, planning looks at the first 1,000 rows or 1 MiB, or at what there is at the end of the
+/// input or, once there is a row, at a pause of 100 ms: so a pipe that trickles starts at once. What was read can't be
+/// read again: after a crash it is gone.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stdin {
@@ -58,10 +63,19 @@ enum Input {
     Taken,
 }
 
+/// The input and what was read of it.
 struct Open {
-    reader: Box<dyn Read + Send>,
+    /// Away while it is being read.
+    input: Option<Pipe>,
+    reading: Option<BoxFuture<'static, Result<(Pipe, io::Result<usize>)>>>,
     lines: LineBuffer,
     mixed: Vec<String>,
+}
+
+/// The input with a buffer of its own, since a read may outlast the wait for it.
+struct Pipe {
+    reader: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
 }
 
 impl fmt::Debug for Open {
@@ -72,6 +86,8 @@ impl fmt::Debug for Open {
 
 /// How much is read at once, in bytes.
 const STEP: usize = 256 << 10;
+/// How long planning waits for a further row once there is one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Stdin {
     /// Reads `input` in place of the standard input.
@@ -90,23 +106,47 @@ impl Stdin {
 }
 
 fn open(reader: impl Read + Send + 'static) -> Box<Open> {
-    Box::new(Open { reader: Box::new(reader), lines: LineBuffer::default(), mixed: Vec::new() })
+    let pipe = Pipe { reader: Box::new(reader), buffer: vec![0; STEP] };
+    Box::new(Open { input: Some(pipe), reading: None, lines: LineBuffer::default(), mixed: Vec::new() })
+}
+
+impl Pipe {
+    fn read(&mut self) -> io::Result<usize> {
+        loop {
+            match self.reader.read(&mut self.buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
 }
 
 impl Open {
-    fn fill(&mut self) -> io::Result<()> {
-        let count = loop {
-            match self.reader.read(&mut self.lines.space(STEP)[..STEP]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
+    /// Reads on. A pipe may wait for a person, so it is read on a thread that may wait.
+    ///
+    /// Cancel safety: dropped before its end, it goes on with the same read when it is called again.
+    async fn fill(&mut self, env: &Env) -> Result<()> {
+        if let Some(mut pipe) = self.input.take() {
+            let env = env.clone();
+            let read = async move {
+                let read = env.blocking(move || (pipe.read(), pipe)).await;
+                read.map(|(count, pipe)| (pipe, count))
+            };
+            self.reading = Some(read.boxed());
+        }
+        let lost = || Error::engine("stdin was lost by a read that failed");
+        let read = self.reading.as_mut().ok_or_else(lost)?.await;
+        self.reading = None;
+        let (pipe, count) = read?;
+        let count = count.map_err(|e| Error::from(e).context("stdin"))?;
+        self.lines.space(STEP)[..count].copy_from_slice(&pipe.buffer[..count]);
         self.lines.filled(count);
+        self.input = Some(pipe);
         Ok(())
     }
 
     /// Looks at the first rows, and leaves them for the source.
-    fn infer(&mut self) -> io::Result<SchemaRef> {
+    async fn infer(&mut self, env: &Env) -> Result<SchemaRef> {
         let mut inference = Inference::default();
         let mut looked = 0;
         loop {
@@ -125,7 +165,11 @@ impl Open {
                     break;
                 }
                 _ if enough => break,
-                _ => self.fill()?,
+                _ if looked == 0 => self.fill(env).await?,
+                _ => match select(pin!(self.fill(env)), env.sleep(PAUSE)).await {
+                    Either::Left((filled, _)) => filled?,
+                    Either::Right(_) => break,
+                },
             }
         }
         let Inferred { schema, mixed } = inference.finish();
@@ -151,15 +195,9 @@ impl Connector for Stdin {
             (StdinFormat::Lines, None) => Ok(schema()),
             (StdinFormat::Json, None) => {
                 let mut open = self.take()?;
-                let (open, schema) = context
-                    .env
-                    .blocking(move || {
-                        let schema = open.infer();
-                        (open, schema)
-                    })
-                    .await?;
+                let schema = open.infer(&context.env).await?;
                 *self.input.lock().unwrap_or_else(PoisonError::into_inner) = Input::Open(open);
-                schema.map_err(|e| Error::from(e).context("stdin").into())
+                Ok(schema)
             }
         }
     }
@@ -173,14 +211,13 @@ impl Connector for Stdin {
             StdinFormat::Json => LineDecoder::json(Columns::new(context.schema, &open.mixed))?,
             StdinFormat::Lines => LineDecoder::lines(context.schema),
         };
-        Ok(BoxSource::new(StdinSource { env: context.env, open: Some(open), decoder, split }))
+        Ok(BoxSource::new(StdinSource { env: context.env, open, decoder, split }))
     }
 }
 
 struct StdinSource {
     env: Env,
-    /// Away while it waits for input.
-    open: Option<Box<Open>>,
+    open: Box<Open>,
     decoder: LineDecoder,
     split: Split,
 }
@@ -188,26 +225,13 @@ struct StdinSource {
 impl Source for StdinSource {
     async fn read(&mut self) -> Result<Option<Chunk>> {
         loop {
-            let lost = || Error::engine("stdin was lost by a read that was given up");
-            let mut open = self.open.take().ok_or_else(lost)?;
-            if let Some(chunk) = next_chunk(&mut open.lines, &mut self.decoder, &self.split)? {
-                self.open = Some(open);
+            if let Some(chunk) = next_chunk(&mut self.open.lines, &mut self.decoder, &self.split)? {
                 return Ok(Some(chunk));
             }
-            if open.lines.is_done() {
-                self.open = Some(open);
+            if self.open.lines.is_done() {
                 return Ok(None);
             }
-            // A pipe may wait for a person.
-            let (open, read) = self
-                .env
-                .blocking(move || {
-                    let read = open.fill();
-                    (open, read)
-                })
-                .await?;
-            self.open = Some(open);
-            read.map_err(|e| Error::from(e).context("stdin"))?;
+            self.open.fill(&self.env).await?;
         }
     }
 }
@@ -240,6 +264,28 @@ mod tests {
         let numbers: Vec<_> = rows(&read).iter().map(|r| r["a"].as_i64().unwrap()).collect();
         assert!(numbers.into_iter().eq(0..1_500));
         assert_eq!(rows(&read)[..2], [json!({"a": 0, "m": "1"}), json!({"a": 1, "m": "x"})]);
+    }
+
+    /// Gives a row, and then nothing until it is let go.
+    struct Stalls(Option<std::sync::mpsc::Receiver<&'static str>>);
+
+    impl Read for Stalls {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let text = self.0.as_ref().and_then(|r| r.recv().ok()).unwrap_or_default();
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+
+    #[tokio::test]
+    async fn planning_does_not_wait_for_a_pipe_that_pauses() {
+        let (send, receive) = std::sync::mpsc::channel();
+        send.send("{\"a\":1}\n").unwrap();
+        let mut source = open(&Stdin::of(Stalls(Some(receive))), None).await.unwrap();
+        assert_eq!(rows(&[source.read().await.unwrap().unwrap()]), [json!({"a": 1})]);
+        send.send("{\"a\":2}\n").unwrap();
+        drop(send);
+        assert_eq!(rows(&chunks(source).await.unwrap()), [json!({"a": 2})]);
     }
 
     #[tokio::test]
