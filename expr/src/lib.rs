@@ -21,7 +21,7 @@ mod functions;
 mod text;
 mod types;
 
+pub use bourn_engine::data::sql_type::sql_name;
 pub use compile::quote;
 pub use expression::Expression;
 pub use predicate::Predicate;
-pub use types::sql_name;

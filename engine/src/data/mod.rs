@@ -5,4 +5,5 @@ pub mod json;
 pub mod message;
 pub mod position;
 pub mod records;
+pub mod sql_type;
 pub mod units;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::api::{Cardinality, Limits};
+use crate::api::{Cardinality, Inputs, Limits};
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::env::Env;
 use crate::graph::{Graph, OnError, Options, Role};
@@ -156,5 +156,15 @@ impl Plan {
     /// The indices of the edges that enter a node, by input.
     pub fn edges_to(&self, node: usize) -> impl Iterator<Item = &PlannedEdge> {
         self.edges.iter().filter(move |e| e.to == node)
+    }
+
+    /// What the batches of a node's inputs must be relabeled to, when inputs that are merged differ in what may be null.
+    pub fn relabels(&self, node: usize) -> Option<&SchemaRef> {
+        let together = match &self.nodes[node].role {
+            Role::Stage(config) if config.0.inputs() == Inputs::Two => return None,
+            _ => self.nodes[node].inputs.first()?,
+        };
+        let written = |e: &PlannedEdge| self.nodes[e.from].outputs.get(e.port);
+        self.edges_to(node).any(|e| written(e).is_some_and(|schema| schema != together)).then_some(together)
     }
 }

@@ -2,10 +2,10 @@
 
 use arrow::datatypes::SchemaRef;
 
-use super::{DEAD_LETTERS, Plan};
-use crate::api::{ConnectContext, Inputs};
+use super::{DEAD_LETTERS, Plan, PlannedNode};
+use crate::api::{ConnectContext, Inputs, merged};
 use crate::data::columns;
-use crate::diagnostic::{Problem, Problems};
+use crate::diagnostic::Problems;
 use crate::env::Env;
 use crate::graph::Role;
 
@@ -22,7 +22,8 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
         if failed[n] {
             continue;
         }
-        let schemas: Vec<SchemaRef> = inputs
+        let names: Vec<String> = inputs.iter().map(|(from, port)| named(&plan.nodes[*from], *port)).collect();
+        let mut schemas: Vec<SchemaRef> = inputs
             .iter()
             .map(|(from, port)| match *port {
                 DEAD_LETTERS => columns::DEAD_LETTER.clone(),
@@ -34,9 +35,11 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
         let outputs = match &node.role {
             Role::Source(connector) => connector.0.schema(&context).await.map(|s| vec![s]),
             Role::Stage(config) => {
-                let mut found = same_columns(&node.id, config.0.inputs(), &schemas)
-                    .and_then(|()| config.0.schema(&schemas))
-                    .map(|s| vec![s]);
+                let read = match config.0.inputs() {
+                    Inputs::Two => Ok(()),
+                    Inputs::Merged => merge(&mut schemas, &names),
+                };
+                let mut found = read.and_then(|()| config.0.schema(&schemas)).map(|s| vec![s]);
                 for port in &node.ports {
                     found = found.and_then(|mut all| {
                         all.push(config.0.port_schema(port, &schemas)?);
@@ -45,16 +48,10 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
                 }
                 found
             }
-            Role::Sink(connector) => {
-                let merged = match schemas.first() {
-                    Some(_) => same_columns(&node.id, Inputs::Merged, &schemas),
-                    None => Ok(()),
-                };
-                match (merged, schemas.first()) {
-                    (Ok(()), Some(schema)) => connector.0.check_sink(schema, &context).await.map(|()| Vec::new()),
-                    (checked, _) => checked.map(|()| Vec::new()),
-                }
-            }
+            Role::Sink(connector) => match (merge(&mut schemas, &names), schemas.first()) {
+                (Ok(()), Some(schema)) => connector.0.check_sink(schema, &context).await.map(|()| Vec::new()),
+                (read, _) => read.map(|()| Vec::new()),
+            },
         };
         node.inputs = schemas;
         match outputs {
@@ -68,26 +65,20 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
     Problems::check(problems)
 }
 
-/// Inputs that are merged must have the same columns.
-fn same_columns(id: &str, inputs: Inputs, schemas: &[SchemaRef]) -> Result<(), Problems> {
-    if inputs == Inputs::Two {
-        return Ok(());
-    }
-    let Some((first, others)) = schemas.split_first() else { return Ok(()) };
-    for other in others {
-        let columns =
-            |s: &SchemaRef| s.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect::<Vec<_>>();
-        let (a, b) = (columns(first), columns(other));
-        if a != b {
-            let show = |c: &[(String, arrow::datatypes::DataType)]| {
-                c.iter().map(|(n, t)| format!("{n} {t}")).collect::<Vec<_>>().join(", ")
-            };
-            let problem = Problem::new(format!("`{id}` merges inputs with different columns"));
-            return Err(problem
-                .label(format!("one has: {}; another: {}", show(&a), show(&b)))
-                .help("bring them to the same columns with `map` first")
-                .into());
-        }
+/// Inputs that are merged are read with the columns that they have together: the runtime relabels those that differ.
+fn merge(schemas: &mut [SchemaRef], names: &[String]) -> Result<(), Problems> {
+    if schemas.len() > 1 {
+        let together = merged(schemas, |n| names[n].clone())?;
+        schemas.fill(together);
     }
     Ok(())
+}
+
+/// What messages call an input.
+fn named(from: &PlannedNode, port: usize) -> String {
+    match port {
+        0 => format!("`{}`", from.id),
+        DEAD_LETTERS => format!("the dead letters of `{}`", from.id),
+        port => format!("`{}.{}`", from.id, from.ports[port - 1]),
+    }
 }

@@ -3,6 +3,9 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
 use super::channel::Receiver;
 use crate::data::message::{Epoch, Message};
 use crate::data::records::Records;
@@ -32,6 +35,8 @@ pub struct Inputs {
     /// Where the next look begins, so that no input starves another.
     turn: usize,
     over: bool,
+    /// The columns that the inputs have together, where they differ in what may be null.
+    together: Option<SchemaRef>,
 }
 
 struct Input {
@@ -54,7 +59,12 @@ impl Inputs {
         let watermarks = Watermarks::new(channels.len());
         let inputs =
             channels.into_iter().map(|(number, receiver)| Input { number, receiver, state: State::Open }).collect();
-        Self { channels: inputs, watermarks, aligning: None, turn: 0, over: false }
+        Self { channels: inputs, watermarks, aligning: None, turn: 0, over: false, together: None }
+    }
+
+    /// The same, with batches of this schema: that of the inputs but for what may be null, so no value is touched.
+    pub fn read_as(self, schema: SchemaRef) -> Self {
+        Self { together: Some(schema), ..self }
     }
 
     /// Whether every input has ended.
@@ -119,7 +129,12 @@ impl Inputs {
         self.turn = (i + 1) % self.channels.len();
         let input = &mut self.channels[i];
         match message {
-            Message::Records(records) => return Ok(Some(Event::Records(input.number, records))),
+            Message::Records(mut records) => {
+                if let Some(schema) = self.together.as_ref().filter(|s| *s != records.batch.schema_ref()) {
+                    records.batch = relabeled(&records.batch, schema)?;
+                }
+                return Ok(Some(Event::Records(input.number, records)));
+            }
             Message::Watermark(to) => return Ok(self.watermarks.advance(i, to).map(Event::Watermark)),
             Message::Barrier(epoch) => {
                 if self.aligning.is_some_and(|e| e != epoch) {
@@ -150,6 +165,12 @@ impl Inputs {
     }
 }
 
+/// The same columns under another schema.
+fn relabeled(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,7 +178,6 @@ mod tests {
     use crate::metrics::EdgeStats;
     use crate::runtime::channel::{Sender, channel};
     use arrow::array::{ArrayRef, Int64Array};
-    use arrow::record_batch::RecordBatch;
     use std::sync::Arc;
 
     fn edge() -> (Sender, Receiver) {

@@ -310,7 +310,11 @@ impl Builder<'_> {
 
     fn inputs(&mut self, task: &Task) -> Inputs {
         let mut take = |id: usize| self.receivers.remove(&id).expect("a channel has one reader");
-        Inputs::new(task.inlets.iter().map(|c| (c.input, take(c.id))).collect())
+        let inputs = Inputs::new(task.inlets.iter().map(|c| (c.input, take(c.id))).collect());
+        match self.plan.relabels(task.nodes[0]) {
+            Some(schema) => inputs.read_as(schema.clone()),
+            None => inputs,
+        }
     }
 }
 

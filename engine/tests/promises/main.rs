@@ -15,6 +15,7 @@ mod calls;
 mod dead_letters;
 mod epochs;
 mod failures;
+mod merged_inputs;
 mod no_global;
 mod plan_text;
 mod problems;
