@@ -113,14 +113,31 @@ impl Template {
     /// # Errors
     /// When a place has no value in this row.
     pub fn render(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        self.render_with(rows, row, |_, value| value)
+    }
+
+    /// The same, with each value put through `encode`, which gets the text before it too.
+    ///
+    /// # Errors
+    /// When a place has no value in this row.
+    pub fn render_with(
+        &self,
+        rows: &RecordBatch,
+        row: usize,
+        mut encode: impl FnMut(&str, String) -> String,
+    ) -> Result<String> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Place(reference) => match reference.value(rows, row)? {
-                    Value::String(s) => text.push_str(&s),
-                    other => text.push_str(&other.to_string()),
-                },
+                Part::Place(reference) => {
+                    let value = match reference.value(rows, row)? {
+                        Value::String(value) => value,
+                        other => other.to_string(),
+                    };
+                    let value = encode(&text, value);
+                    text.push_str(&value);
+                }
             }
         }
         Ok(text)
@@ -240,6 +257,13 @@ mod tests {
         assert_eq!(render("${ a.list[0].n } of $${a}"), Ok("7 of ${a}".into()));
         assert_eq!(render("${a.list}"), Ok(r#"[{"n":7}]"#.into()));
         assert!(render("${a.results.x}").unwrap_err().contains("`${a.results.x}` has no value: no `x` in a text"));
+    }
+
+    #[test]
+    fn values_can_be_encoded_by_what_stands_before_them() {
+        let template = Template::parse("a ${a.n}, ${a.n}").unwrap();
+        let encode = |before: &str, value: String| format!("<{}:{value}>", before.len());
+        assert_eq!(template.render_with(&rows(r#"{"n": "x"}"#), 0, encode).unwrap(), "a <2:x>, <9:x>");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod errors;
 mod request;
+mod url;
 
 use std::collections::BTreeMap;
 
@@ -25,15 +26,15 @@ use request::Send;
 
 /// Sends one HTTP request for each row, and adds a column with the answer.
 ///
-/// `http: { url: "https://api.example.com/users/${id}", query: { full: "true" } }`. Values are filled into the URL as
-/// they are; those in `query` are encoded, so data that may hold anything belongs there. 429, 408, 5xx and failing
-/// connections are tried again as `limits.retry` says, not before an asked `Retry-After`; other answers than 2xx reject
-/// the row. Requests that may change something carry the header `Idempotency-Key`, the same at each attempt.
+/// `http: { url: "https://api.example.com/users/${id}", query: { full: "true" } }`. Values are encoded where they are
+/// filled into the URL, so that a `/`, `?` or `&` in them changes nothing else of it; only one at its very beginning is
+/// taken as it is, so a URL that is data, or made by a `map`, is `url: "${link}"`. 429, 408, 5xx and failing connections
+/// are tried again as `limits.retry` says, not before an asked `Retry-After`; other answers than 2xx reject the row. Requests that may change something carry the header `Idempotency-Key`, the same at each attempt.
 /// Proxies are not taken from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// The URL, with places such as `${column}`.
+    /// The URL, with places such as `${column}`, whose values are encoded unless they begin it.
     pub url: String,
     /// The method; `POST` when there is a body, otherwise `GET`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,10 +5,10 @@ use bourn_engine::api::CallContext;
 use bourn_engine::api::template::Template;
 use bourn_engine::{Error, Result};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Request, Url};
+use reqwest::{Client, Request};
 use serde_json::{Value, json};
 
-use super::{Http, Method, Response, body, errors};
+use super::{Http, Method, Response, body, errors, url};
 use crate::answer::{Answer, Ask};
 use crate::places::{Document, template};
 
@@ -53,12 +53,7 @@ impl Send {
     }
 
     fn request(&self, rows: &RecordBatch, row: usize, key: &str) -> Result<Request> {
-        let text = self.url.render(rows, row)?;
-        // The text is not shown: it may hold a secret, and what is no URL can't be stripped of it.
-        let mut url = Url::parse(&text).map_err(|e| Error::validation(format!("what `url` gives is no URL: {e}")))?;
-        if !["http", "https"].contains(&url.scheme()) {
-            return Err(Error::validation(format!("`{}` is not a scheme that is requested", url.scheme())));
-        }
+        let mut url = url::fill(&self.url, rows, row)?;
         for (name, value) in &self.query {
             url.query_pairs_mut().append_pair(name, &value.render(rows, row)?);
         }

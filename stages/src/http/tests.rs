@@ -36,16 +36,19 @@ async fn ask(config: Value) -> Result<Value, Error> {
     let env = Env::system();
     let rows = rows![{"id": "a b", "n": 7}];
     let call = built(&http(config), &rows.schema(), &env);
-    let context = CallContext {
+    let reply = call.call(rows, &context(&env)).await?;
+    Ok(rows_of(&reply.rows).remove(0)["result"].take())
+}
+
+fn context(env: &Env) -> CallContext {
+    CallContext {
         env: env.clone(),
         stage: "h".into(),
         idempotency_key: Arc::from("key-1"),
         attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
         journal: None,
-    };
-    let reply = call.call(rows, &context).await?;
-    Ok(rows_of(&reply.rows).remove(0)["result"].take())
+    }
 }
 
 async fn answering(template: ResponseTemplate) -> MockServer {
@@ -97,6 +100,21 @@ async fn a_request_is_made_of_the_row_and_the_answer_is_read() {
         "headers": {"X-Id": "<${id}>"}, "body": {"n": "${n}", "who": ["${id}"]},
     });
     assert_eq!(ask(config).await.unwrap(), json!({"done": [1]}));
+}
+
+#[tokio::test]
+async fn a_value_asks_for_nothing_else_than_what_its_place_is_for() {
+    let server = answering(ResponseTemplate::new(200)).await;
+    let rows = rows![{"id": "../a/b?x=1&y=2#z ü%2F"}];
+    let config = json!({"url": format!("{}/users/${{id}}?full=${{id}}", server.uri()), "query": {"q": "${id}"}});
+    let call = built(&http(config), &rows.schema(), &Env::system());
+    call.call(rows, &context(&Env::system())).await.unwrap();
+    let asked = server.received_requests().await.unwrap().remove(0).url;
+    let encoded = "..%2Fa%2Fb%3Fx%3D1%26y%3D2%23z%20%C3%BC%252F";
+    assert_eq!(asked.path(), format!("/users/{encoded}"));
+    let parameters: Vec<_> = asked.query_pairs().into_owned().collect();
+    let value = "../a/b?x=1&y=2#z ü%2F".to_owned();
+    assert_eq!(parameters, [("full".to_owned(), value.clone()), ("q".to_owned(), value)]);
 }
 
 #[tokio::test]
