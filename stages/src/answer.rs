@@ -36,6 +36,17 @@ pub fn schema(input: &SchemaRef, output: &str) -> Result<SchemaRef, Problem> {
     Ok(Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())))
 }
 
+/// The rows with the column that [`schema`] has added or replaced.
+pub fn with_column(rows: &RecordBatch, output: &str, column: StringArray, schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut columns = rows.columns().to_vec();
+    let column = Arc::new(column) as ArrayRef;
+    match rows.schema_ref().index_of(output) {
+        Ok(at) => columns[at] = column,
+        Err(_) => columns.push(column),
+    }
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
 /// What a row was answered.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -86,19 +97,13 @@ impl<A: Ask> PerRow<A> {
                 value => Some(value.to_string()),
             })
             .collect();
-        let mut columns = rows.columns().to_vec();
-        let answer = Arc::new(text) as ArrayRef;
-        match rows.schema_ref().index_of(&self.output) {
-            Ok(at) => columns[at] = answer,
-            Err(_) => columns.push(answer),
-        }
         let mut usage = Usage::default();
         for answer in &answers {
             usage.input_tokens += answer.usage.input_tokens;
             usage.output_tokens += answer.usage.output_tokens;
             usage.usd += answer.usage.usd;
         }
-        Ok(Reply { rows: RecordBatch::try_new(self.schema.clone(), columns)?, rejected, usage, limits: None })
+        Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits: None })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The stages that Bourn comes with; [`register`] is the list.
 //!
-//! `shape` makes rows into other rows, `route` sends them different ways, and the rest are calls: `set`, `http`,
-//! `process` and `model` ask once for each row and add one column with the answer.
+//! `shape` makes rows into other rows, `route` sends them different ways, `set` adds a value made of the row, and the rest
+//! are calls: `http`, `process` and `model` ask once for each row and add one column with the answer.
 #![forbid(unsafe_code)]
 
 pub mod http;

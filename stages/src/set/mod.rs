@@ -1,15 +1,17 @@
 //! `set`: a value made of the row itself.
 
+use arrow::array::{Array, BooleanArray, StringBuilder};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::Result;
-use bourn_engine::api::{BuildContext, CallContext, Cardinality, Limits, Operator, StageConfig};
+use bourn_engine::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage, StageConfig};
 use bourn_engine::diagnostic::Problems;
+use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::answer::{self, Answer, Ask, PerRow};
+use crate::answer;
 use crate::places::{Check, Document};
 
 /// Adds a column with a JSON value that is made of the row.
@@ -24,9 +26,6 @@ pub struct Set {
     /// The column that gets it.
     #[serde(default = "answer::default_output")]
     pub output: String,
-    /// What bounds it; nothing outside is asked, so there is rarely a need.
-    #[serde(default)]
-    pub limits: Limits,
 }
 
 impl StageConfig for Set {
@@ -43,16 +42,37 @@ impl StageConfig for Set {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
-        let fill = Fill(Document::read(&self.value)?);
-        Ok(Operator::call(PerRow::new(fill, &context.inputs[0], &self.output)?, self.limits.clone()))
+        let schema = answer::schema(&context.inputs[0], &self.output).map_err(|p| Error::validation(p.message))?;
+        Ok(Operator::stage(Fill { value: Document::read(&self.value)?, output: self.output.clone(), schema }))
     }
 }
 
-struct Fill(Document);
+struct Fill {
+    value: Document,
+    output: String,
+    schema: SchemaRef,
+}
 
-impl Ask for Fill {
-    async fn ask(&self, rows: &RecordBatch, row: usize, _context: &CallContext) -> Result<Answer> {
-        Ok(self.0.value(rows, row)?.into())
+impl Stage for Fill {
+    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let (mut texts, mut made) = (StringBuilder::new(), Vec::with_capacity(rows.num_rows()));
+        for row in 0..rows.num_rows() {
+            let value = self.value.value(rows, row);
+            made.push(value.is_ok());
+            match value {
+                Ok(Value::Null) => texts.append_null(),
+                Ok(value) => texts.append_value(value.to_string()),
+                Err(error) => out.reject(rows.slice(row, 1), error),
+            }
+        }
+        let texts = texts.finish();
+        let rows = if texts.len() == rows.num_rows() {
+            rows.clone()
+        } else {
+            filter_record_batch(rows, &BooleanArray::from(made))?
+        };
+        out.emit(answer::with_column(&rows, &self.output, texts, &self.schema)?);
+        Ok(Progress::Done)
     }
 }
 
@@ -61,21 +81,34 @@ mod tests {
     use super::*;
     use bourn_engine::rows;
     use bourn_engine::testing::conformance;
-    use bourn_engine::testing::simulation::Simulation;
+    use bourn_engine::testing::harness::Harness;
     use serde_json::json;
 
+    fn set(config: Value) -> Set {
+        serde_json::from_value(config).unwrap()
+    }
+
     #[test]
-    fn it_keeps_the_promises_of_a_call() {
-        let set: Set = serde_json::from_value(json!({"value": {"id": "${id}"}, "limits": {"rows": 2}})).unwrap();
-        let simulation = Simulation::new(1);
-        let rows = rows![{"id": 1}, {"id": 2}, {"id": 3}];
-        simulation.run(conformance::call(set, rows).passing("id").check(&simulation.env())).done();
+    fn it_keeps_the_promises_of_a_stage() {
+        conformance::stage(set(json!({"value": {"id": "${id}"}})), rows![{"id": 1}, {"id": 2}, {"id": 3}]).check();
+    }
+
+    #[test]
+    fn a_row_without_the_value_is_rejected_alone() {
+        let rows = rows![{"n": 1, "l": [1, 2]}, {"n": 2, "l": [3]}, {"n": 3, "l": [4, null]}, {"n": 4, "l": null}];
+        // The column that is replaced stays where it was.
+        let mut stage = Harness::new(&set(json!({"value": "${l[1]}", "output": "n"})), &[rows.schema()]).unwrap();
+        stage.process(&rows).unwrap();
+        assert_eq!(stage.said.rows(0), [json!({"n": 2, "l": [1, 2]}), json!({"n": null, "l": [4, null]})]);
+        let rejected: Vec<_> = stage.said.rejected.iter().map(|r| r.error.message().to_owned()).collect();
+        let told = |what: &str| format!("`${{l[1]}}` has no value: no `[1]` in {what}");
+        assert_eq!(rejected, [told("a list"), told("null")]);
     }
 
     #[test]
     fn an_unknown_column_is_a_problem_in_the_value() {
-        let set: Set = serde_json::from_value(json!({"value": ["${idd}"], "output": "_bourn_x"})).unwrap();
-        let problems = set.schema(&[rows![{"id": 1}].schema()]).unwrap_err().0;
+        let problems = set(json!({"value": ["${idd}"], "output": "_bourn_x"})).schema(&[rows![{"id": 1}].schema()]);
+        let problems = problems.unwrap_err().0;
         assert_eq!(problems[0].path, ["value".into(), 0.into()]);
         assert_eq!(problems[1].path, ["output".into()]);
     }
