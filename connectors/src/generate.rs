@@ -99,6 +99,7 @@ impl Connector for Generate {
             schema: context.schema,
             split,
             next: position.map_or(Ok(0), |p| p.read::<RowPosition>().map(|p| p.row))?,
+            total: self.rows,
             end: self.rows.unwrap_or(u64::MAX).min(i64::MAX as u64),
             most: self.batch.unwrap_or(ROWS_MAX),
         }))
@@ -109,6 +110,17 @@ impl Connector for Generate {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct RowPosition {
     pub row: u64,
+}
+
+impl RowPosition {
+    /// The rows that end here, of so many in all if there is an end.
+    pub fn chunk(self, rows: RecordBatch, split: Split, total: Option<u64>) -> Result<Chunk> {
+        let chunk = Chunk::new(rows, split, Position::of(&self)?);
+        Ok(match total {
+            Some(total) => chunk.with_progress(self.row, total),
+            None => chunk,
+        })
+    }
 }
 
 /// A lane without a split.
@@ -127,6 +139,8 @@ struct Generator {
     schema: SchemaRef,
     split: Split,
     next: u64,
+    /// None when it is without end.
+    total: Option<u64>,
     end: u64,
     most: usize,
 }
@@ -143,7 +157,7 @@ impl Source for Generator {
         let columns: Result<Vec<ArrayRef>> = self.expressions.iter().map(|e| e.evaluate(&counted)).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), columns?)?;
         self.next += count;
-        Ok(Some(Chunk::new(batch, self.split.clone(), Position::of(&RowPosition { row: self.next })?)))
+        RowPosition { row: self.next }.chunk(batch, self.split.clone(), self.total).map(Some)
     }
 }
 
@@ -190,6 +204,15 @@ mod tests {
             paths,
             [vec!["columns".into(), "a".into()], vec!["columns".into(), "c".into()], vec!["batch".into()]]
         );
+    }
+
+    #[tokio::test]
+    async fn progress_is_told_in_rows_when_there_is_an_end() {
+        let whole = read_all(&generate(json!({"rows": 25, "batch": 10}))).await.unwrap();
+        let told: Vec<_> = whole.iter().map(|c| c.progress).collect();
+        assert_eq!(told, [Some((10, 25)), Some((20, 25)), Some((25, 25))]);
+        let endless = open(&Generate::default(), None).await.unwrap().read().await.unwrap();
+        assert_eq!(endless.unwrap().progress, None);
     }
 
     #[test]

@@ -137,7 +137,9 @@ impl Connector for Memory {
             return Ok(BoxSource::new(Nothing));
         };
         let done = position.map_or(Ok(0), |p| p.read::<BatchPosition>().map(|p| p.batch))?;
-        Ok(BoxSource::new(MemorySource { waiting: batches.into_iter().skip(done).collect(), done, split }))
+        let rows = |batches: &[RecordBatch]| batches.iter().map(|b| b.num_rows() as u64).sum();
+        let progress = (rows(&batches[..done.min(batches.len())]), rows(&batches));
+        Ok(BoxSource::new(MemorySource { waiting: batches.into_iter().skip(done).collect(), done, progress, split }))
     }
 
     async fn sink(&self, _: SinkContext) -> Result<BoxSink> {
@@ -154,6 +156,8 @@ struct BatchPosition {
 struct MemorySource {
     waiting: VecDeque<RecordBatch>,
     done: usize,
+    /// Rows that were read, and rows that there are.
+    progress: (u64, u64),
     split: Split,
 }
 
@@ -163,7 +167,10 @@ impl Source for MemorySource {
             return Ok(None);
         };
         self.done += 1;
-        Ok(Some(Chunk::new(batch, self.split.clone(), Position::of(&BatchPosition { batch: self.done })?)))
+        self.progress.0 += batch.num_rows() as u64;
+        let position = Position::of(&BatchPosition { batch: self.done })?;
+        let (done, total) = self.progress;
+        Ok(Some(Chunk::new(batch, self.split.clone(), position).with_progress(done, total)))
     }
 }
 
@@ -207,6 +214,8 @@ mod tests {
         let whole = read_all(&source).await.unwrap();
         let rest = chunks(open(&source, Some(&whole[0].position)).await.unwrap()).await.unwrap();
         assert_eq!(rows(&rest), rows(&whole[1..]));
+        assert_eq!(whole.iter().map(|c| c.progress.unwrap()).collect::<Vec<_>>(), [(1, 3), (3, 3)]);
+        assert_eq!(rest[0].progress, Some((3, 3)));
         let (sink, collected) = Memory::collect();
         write_all(&sink, std::slice::from_ref(&batch)).await.unwrap();
         assert_eq!((collected.batches(), collected.count()), (vec![batch], 3));

@@ -10,7 +10,7 @@ mod random;
 use arrow::datatypes::SchemaRef;
 use bourn_engine::Result;
 use bourn_engine::api::{BoxSource, Capabilities, Chunk, ConnectContext, Connector, Replay, Source, SourceContext};
-use bourn_engine::data::position::{Position, Split};
+use bourn_engine::data::position::Split;
 use bourn_engine::data::records::ROWS_MAX;
 use bourn_engine::data::units::Rate;
 use bourn_engine::diagnostic::Problems;
@@ -80,6 +80,7 @@ impl Connector for Nexmark {
             stream: self.stream,
             split,
             next: position.map_or(Ok(0), |p| p.read::<RowPosition>().map(|p| p.row))?,
+            total: self.events,
             // Numbers of events stay within what a row's number can be multiplied by.
             end: self.events.unwrap_or(u64::MAX).min(u64::from(u32::MAX) << 24),
         }))
@@ -93,6 +94,8 @@ struct Events {
     stream: Stream,
     split: Split,
     next: u64,
+    /// None when it is without end.
+    total: Option<u64>,
     end: u64,
 }
 
@@ -105,7 +108,7 @@ impl Source for Events {
         let count = self.pace.admit(ROWS_MAX.min(left), &self.env).await as u64;
         let batch = self.maker.rows(self.stream, self.next, count)?;
         self.next += count;
-        Ok(Some(Chunk::new(batch, self.split.clone(), Position::of(&RowPosition { row: self.next })?)))
+        RowPosition { row: self.next }.chunk(batch, self.split.clone(), self.total).map(Some)
     }
 }
 
@@ -113,6 +116,7 @@ impl Source for Events {
 mod tests {
     use super::*;
     use crate::testing::{chunks, open, read_all, rows};
+    use bourn_engine::data::position::Position;
     use serde_json::Value;
 
     fn nexmark(stream: Stream, events: u64, seed: u64) -> Nexmark {
@@ -160,6 +164,15 @@ mod tests {
         }
         let times: Vec<_> = all.iter().map(|r| r["date_time"].as_str().unwrap().to_owned()).collect();
         assert!(times.is_sorted());
+    }
+
+    #[tokio::test]
+    async fn progress_is_told_in_rows_when_there_is_an_end() {
+        let whole = read_all(&nexmark(Stream::Bid, 10_000, 1)).await.unwrap();
+        let told: Vec<_> = whole.iter().map(|c| c.progress).collect();
+        assert_eq!(told, [Some((8_192, 10_000)), Some((10_000, 10_000))]);
+        let endless = open(&Nexmark::default(), None).await.unwrap().read().await.unwrap();
+        assert_eq!(endless.unwrap().progress, None);
     }
 
     #[tokio::test]
