@@ -4,12 +4,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::Builder;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use bourn_engine::metrics::{JobStats, publish};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use bourn_engine::env::Env;
+use bourn_engine::metrics::publish::Family;
+use bourn_engine::metrics::{JobStats, histograms, publish};
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
+use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder};
 
 /// An address that is taken, and not served yet.
 pub struct Server(TcpListener);
@@ -37,11 +41,11 @@ impl Server {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn serve(self, stats: Arc<JobStats>) -> io::Result<()> {
+    pub fn serve(self, stats: Arc<JobStats>, env: Env) -> io::Result<()> {
         let serve = move || -> io::Result<()> {
             tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(self.0)?;
-                axum::serve(listener, routes(stats)).await
+                axum::serve(listener, routes(stats, env)).await
             })
         };
         let told = move || {
@@ -53,13 +57,35 @@ impl Server {
     }
 }
 
-fn routes(stats: Arc<JobStats>) -> Router {
+fn routes(stats: Arc<JobStats>, env: Env) -> Router {
     let recorder = Arc::new(PrometheusBuilder::new().build_recorder());
     let handle = recorder.handle();
     let render = move || {
-        publish(&stats, &*recorder);
-        let text = handle.render();
+        publish(&stats, env.wall(), &*recorder);
+        let mut text = handle.render();
+        histograms(&stats).iter().for_each(|family| write_histograms(&mut text, family));
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
     };
     Router::new().route("/metrics", get(render)).route("/livez", get(|| async { "ok\n" }))
+}
+
+/// Writes counted histograms with the exporter's own means: its recorder would count single values anew.
+fn write_histograms(text: &mut String, family: &Family<'_>) {
+    let name = family.name;
+    write_help_line(text, name, None, None, family.about);
+    write_type_line(text, name, None, None, "histogram");
+    for (key, histogram) in &family.members {
+        let labels = LabelSet::from_key_and_global(key, &Default::default());
+        let buckets = histogram.cumulative();
+        for (bound, below) in &buckets {
+            let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };
+            write_metric_line(text, name, Some("bucket"), &labels, Some(("le", bound)), below, None);
+        }
+        // Of the same moment as the buckets: the counters go on meanwhile.
+        let count = buckets.last().map_or(0, |(_, below)| *below);
+        let seconds = Duration::from_nanos(histogram.sum()).as_secs_f64();
+        write_metric_line::<&str, _>(text, name, Some("sum"), &labels, None, seconds, None);
+        write_metric_line::<&str, _>(text, name, Some("count"), &labels, None, count, None);
+    }
+    text.push('\n');
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::time::Timestamp;
 pub use histogram::{Histogram, LocalHistogram};
-pub use publish::publish;
+pub use publish::{histograms, publish};
 
 /// What one lane of one stage, source or sink has done so far. Written by its task alone, read by anyone.
 #[derive(Debug, Default)]
@@ -41,6 +42,31 @@ pub struct StageStats {
     pub latency: Histogram,
     /// Requests tried again.
     pub retries: AtomicU64,
+    /// The watermark that a sink has come to.
+    pub event_time: EventTime,
+}
+
+/// How far event time has come: none before the first watermark, and none after the last.
+#[derive(Debug)]
+pub struct EventTime(AtomicI64);
+
+impl Default for EventTime {
+    fn default() -> Self {
+        Self(AtomicI64::new(Timestamp::MIN.0))
+    }
+}
+
+impl EventTime {
+    /// Notes a watermark.
+    pub fn advance(&self, to: Timestamp) {
+        self.0.store(to.0, Relaxed);
+    }
+
+    /// The last watermark.
+    pub fn get(&self) -> Option<Timestamp> {
+        let time = Timestamp(self.0.load(Relaxed));
+        (time != Timestamp::MIN && time != Timestamp::MAX).then_some(time)
+    }
 }
 
 /// The counts of a task between two looks, without atomics: added to the shared ones when the task waits.
@@ -187,6 +213,11 @@ impl JobStats {
 
     fn sum(&self, role: StageRole, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
         self.stages.iter().filter(|s| s.role == role).map(|s| counter(&s.stats).load(Relaxed)).sum()
+    }
+
+    /// How far event time has come in every sink that has any.
+    pub fn event_time(&self) -> Option<Timestamp> {
+        self.stages.iter().filter_map(|s| s.stats.event_time.get()).min()
     }
 
     /// The ids of the stages in order, each once.

@@ -28,7 +28,7 @@ pub async fn run(engine: &Engine, plan: Plan, args: &Run, screen: &Screen) -> Re
     signals.stop_with(job.stopper());
     let stats = job.stats().clone();
     if let Some(server) = server {
-        server.serve(stats.clone()).map_err(failed)?;
+        server.serve(stats.clone(), engine.env().clone()).map_err(failed)?;
     }
     let shows = screen.shows_progress() && !writes_on_terminal;
     let progress = shows.then(|| Progress::start(screen.bar(), stats.clone(), shape, engine.env())).transpose();

@@ -86,8 +86,8 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
-/// The metrics that CONVENTIONS.md names; those of a stage's time, latency and edges included.
-const METRICS: [&str; 22] = [
+/// Those of a stage's time, latency and edges included; that of a watermark comes with one.
+const METRICS: [&str; 21] = [
     "bourn_stage_rows_in_total",
     "bourn_stage_rows_out_total",
     "bourn_stage_rows_rejected_total",
@@ -107,10 +107,31 @@ const METRICS: [&str; 22] = [
     "bourn_edge_capacity_bytes",
     "bourn_pipeline_latency_seconds_bucket",
     "bourn_pipeline_latency_seconds_count",
-    "bourn_watermark_lag_seconds",
     "bourn_checkpoint_epochs_total",
     "bourn_checkpoint_duration_seconds_bucket",
 ];
+
+/// Histograms are histograms to Prometheus: buckets that rise to `+Inf`, which is the count.
+fn check_histograms(answer: &str) {
+    for name in ["bourn_stage_latency_seconds", "bourn_pipeline_latency_seconds", "bourn_checkpoint_duration_seconds"] {
+        assert_eq!(answer.matches(&format!("# TYPE {name} histogram\n")).count(), 1, "{answer}");
+        assert!(!answer.contains(&format!("# TYPE {name}_")), "{answer}");
+        let of = |part: &str| -> Vec<(&str, f64)> {
+            let start = format!("{name}_{part}{{");
+            let lines = answer.lines().filter_map(|line| line.strip_prefix(&start)?.rsplit_once(' '));
+            lines.map(|(labels, value)| (labels, value.parse().unwrap())).collect()
+        };
+        let (buckets, counts) = (of("bucket"), of("count"));
+        assert!(!counts.is_empty() && of("sum").len() == counts.len(), "{answer}");
+        for (labels, count) in counts {
+            let labels = labels.trim_end_matches('}');
+            let own: Vec<_> = buckets.iter().filter(|(l, _)| l.starts_with(&format!("{labels},le="))).collect();
+            assert!(own.windows(2).all(|two| two[0].1 <= two[1].1), "{own:?}");
+            assert!(own[0].0.ends_with("le=\"0.000000512\"}"), "{own:?}");
+            assert!(own[own.len() - 1].0.ends_with("le=\"+Inf\"}") && own[own.len() - 1].1 == count, "{own:?}");
+        }
+    }
+}
 
 #[test]
 fn the_metrics_of_a_running_job_can_be_scraped() {
@@ -133,6 +154,8 @@ fn the_metrics_of_a_running_job_can_be_scraped() {
     ] {
         assert!(answer.contains(&format!("bourn_stage_rows_in_total{labels} ")), "{answer}");
     }
+    assert!(!answer.contains("bourn_watermark_lag_seconds"), "no source has an event time: {answer}");
+    check_histograms(&answer);
     assert!(get(address, "/livez").ends_with("ok\n"));
     signal(&child, "TERM");
     out.read_to_string(&mut String::new()).unwrap();

@@ -22,6 +22,11 @@ fn middle(bucket: usize) -> f64 {
     f64::from(1u32 << FIRST_OCTAVE) * 2f64.powi(i32::try_from(octave).unwrap_or(0)) * (1.125 + quarter as f64 * 0.25)
 }
 
+/// Where an octave ends, in seconds.
+fn octave_end(octave: usize) -> f64 {
+    f64::from(1u32 << FIRST_OCTAVE) * 2f64.powi(i32::try_from(octave).unwrap_or(0) + 1) / 1e9
+}
+
 /// Counts shared between a task and its readers.
 #[derive(Debug)]
 pub struct Histogram {
@@ -64,17 +69,20 @@ impl Histogram {
         })
     }
 
-    /// The counts by bucket: its upper bound in seconds, and how many values lie below that.
+    /// For each power of two of nanoseconds from 512 on: the bound in seconds, and how many values lie below it; last for
+    /// infinity, which is all of them. The bounds are always the same, so those of several histograms may be added.
     pub fn cumulative(&self) -> Vec<(f64, u64)> {
         let mut below = 0;
-        let bounds = (0..BUCKETS).map(|i| middle(i) / (1.125 + (i % 4) as f64 * 0.25) * (1.25 + (i % 4) as f64 * 0.25));
-        let counted = bounds.zip(self.counts.iter());
-        counted
-            .map(|(bound, c)| {
-                below += c.load(Relaxed);
-                (bound / 1e9, below)
-            })
-            .collect()
+        let octaves = self.counts.chunks(4).enumerate().map(|(octave, counts)| {
+            below += counts.iter().map(|c| c.load(Relaxed)).sum::<u64>();
+            (octave_end(octave), below)
+        });
+        let mut all: Vec<(f64, u64)> = octaves.collect();
+        // What is too large for any bucket is in the last one.
+        if let Some(last) = all.last_mut() {
+            last.0 = f64::INFINITY;
+        }
+        all
     }
 
     /// Every bucket that holds values: its middle in seconds, and how many.
@@ -148,5 +156,16 @@ mod tests {
             let (bound, _) = h.cumulative().into_iter().find(|(_, c)| *c == 1).unwrap();
             assert!(nanos as f64 / 1e9 <= bound, "{nanos} in {bound}");
         }
+    }
+
+    #[test]
+    fn bounds_are_fixed_and_the_last_one_holds_all() {
+        let (few, many) = (Histogram::default(), Histogram::default());
+        [1, 600, 5_000_000, u64::MAX >> 1].iter().for_each(|n| many.record(*n));
+        let bounds = |h: &Histogram| h.cumulative().into_iter().map(|(bound, _)| bound).collect::<Vec<_>>();
+        assert_eq!(bounds(&few), bounds(&many));
+        assert_eq!((bounds(&many)[0], bounds(&many)[28]), (512e-9, f64::INFINITY));
+        let counts: Vec<_> = many.cumulative().into_iter().map(|(_, below)| below).collect();
+        assert_eq!((counts[0], counts[1], counts[27], counts[28]), (1, 2, 3, 4));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
 use super::{Histogram, JobStats, StageEntry, StageStats};
+use crate::time::Timestamp;
 
 const ABOUT: Metadata<'static> = Metadata::new("bourn", Level::INFO, None);
 
@@ -28,12 +29,12 @@ const TIMES: [Counter; 4] = [
     ("bourn_stage_waiting_seconds_total", "time held up by something outside", |s| &s.waiting),
 ];
 
-/// Sets every metric of the job in `recorder` to its present value. Call it when someone looks: it costs a few
+/// Sets every counter and gauge of the job in `recorder` to its value at `now`. Call it when someone looks: it costs a few
 /// microseconds per stage, and the data path nothing.
 ///
-/// Times are gauges of seconds that only rise, since the counters of the `metrics` crate hold whole numbers; histograms
-/// are published as their cumulative buckets (`…_bucket` with the label `le`), `…_sum` and `…_count`.
-pub fn publish(stats: &JobStats, recorder: &dyn Recorder) {
+/// Times are gauges of seconds that only rise, since the counters of the `metrics` crate hold whole numbers. Histograms are
+/// counted already, and a recorder takes only single values: [`histograms`] gives them.
+pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
     let pipeline = Label::new("pipeline", stats.pipeline.clone());
     for entry in &stats.stages {
         let labels = stage_labels(&pipeline, entry);
@@ -44,14 +45,8 @@ pub fn publish(stats: &JobStats, recorder: &dyn Recorder) {
             let seconds = counter(&entry.stats).load(Relaxed) as f64 / 1e9;
             set_gauge(recorder, name, about, labels.clone(), seconds);
         }
-        set_gauge(
-            recorder,
-            "bourn_stage_rows_held",
-            "rows held back now",
-            labels.clone(),
-            entry.stats.rows_held.load(Relaxed) as f64,
-        );
-        set_histogram(recorder, "bourn_stage_latency_seconds", "time that a batch took", labels, &entry.stats.latency);
+        let held = entry.stats.rows_held.load(Relaxed) as f64;
+        set_gauge(recorder, "bourn_stage_rows_held", "rows held back now", labels, held);
     }
     for edge in &stats.edges {
         let labels =
@@ -80,23 +75,45 @@ pub fn publish(stats: &JobStats, recorder: &dyn Recorder) {
         );
     }
     let job = vec![pipeline];
-    // Sources can't declare an event time yet, so nothing lags behind it.
-    set_gauge(recorder, "bourn_watermark_lag_seconds", "how far event time lags behind the clock", job.clone(), 0.0);
-    set_histogram(
-        recorder,
-        "bourn_pipeline_latency_seconds",
-        "time from reading a row to writing it",
-        job.clone(),
-        &stats.latency,
-    );
-    set_counter(recorder, "bourn_checkpoint_epochs_total", "epochs committed", job.clone(), stats.epochs.load(Relaxed));
-    set_histogram(
-        recorder,
-        "bourn_checkpoint_duration_seconds",
-        "time from barrier to commit",
-        job,
-        &stats.epoch_duration,
-    );
+    if let Some(event_time) = stats.event_time() {
+        let lag = now.since(event_time).as_secs_f64();
+        set_gauge(
+            recorder,
+            "bourn_watermark_lag_seconds",
+            "how far event time lags behind the clock",
+            job.clone(),
+            lag,
+        );
+    }
+    set_counter(recorder, "bourn_checkpoint_epochs_total", "epochs committed", job, stats.epochs.load(Relaxed));
+}
+
+/// The histograms of one name.
+#[derive(Debug)]
+pub struct Family<'a> {
+    /// The name, which ends with the unit.
+    pub name: &'static str,
+    /// What is measured.
+    pub about: &'static str,
+    /// Each with its labels.
+    pub members: Vec<(Key, &'a Histogram)>,
+}
+
+/// Every histogram of the job, for an exporter that takes counted ones.
+pub fn histograms(stats: &JobStats) -> Vec<Family<'_>> {
+    let pipeline = Label::new("pipeline", stats.pipeline.clone());
+    let of_job = |name, about, histogram| Family {
+        name,
+        about,
+        members: vec![(Key::from_parts(name, vec![pipeline.clone()]), histogram)],
+    };
+    let name = "bourn_stage_latency_seconds";
+    let of_stage = |entry| (Key::from_parts(name, stage_labels(&pipeline, entry)), &entry.stats.latency);
+    vec![
+        Family { name, about: "time that a batch took", members: stats.stages.iter().map(of_stage).collect() },
+        of_job("bourn_pipeline_latency_seconds", "time from reading a row to writing it", &stats.latency),
+        of_job("bourn_checkpoint_duration_seconds", "time from barrier to commit", &stats.epoch_duration),
+    ]
 }
 
 fn stage_labels(pipeline: &Label, entry: &StageEntry) -> Vec<Label> {
@@ -118,28 +135,64 @@ fn set_gauge(recorder: &dyn Recorder, name: &'static str, about: &'static str, l
     recorder.register_gauge(&Key::from_parts(name, labels), &ABOUT).set(value);
 }
 
-fn set_histogram(
-    recorder: &dyn Recorder,
-    name: &'static str,
-    about: &'static str,
-    labels: Vec<Label>,
-    value: &Histogram,
-) {
-    let part = |suffix: &str| format!("{name}_{suffix}");
-    recorder.describe_counter(KeyName::from(part("bucket")), Some(Unit::Count), about.into());
-    let (mut shown, count) = (0, value.count());
-    for (bound, below) in value.cumulative() {
-        // Only bounds at which the count changes are published: a bucket without values says nothing new.
-        if below > shown {
-            shown = below;
-            let mut labels = labels.clone();
-            labels.push(Label::new("le", format!("{bound:.9}")));
-            recorder.register_counter(&Key::from_parts(part("bucket"), labels), &ABOUT).absolute(below);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{StageRole, StageStats};
+    use metrics::{Counter as CounterHandle, Gauge, GaugeFn, SharedString};
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps the gauges of the watermark.
+    #[derive(Default)]
+    struct Lag(Arc<Mutex<Vec<f64>>>);
+
+    impl GaugeFn for Lag {
+        fn increment(&self, _: f64) {}
+        fn decrement(&self, _: f64) {}
+        fn set(&self, value: f64) {
+            self.0.lock().unwrap().push(value);
         }
     }
-    let mut last = labels.clone();
-    last.push(Label::new("le", "+Inf"));
-    recorder.register_counter(&Key::from_parts(part("bucket"), last), &ABOUT).absolute(count);
-    recorder.register_counter(&Key::from_parts(part("count"), labels.clone()), &ABOUT).absolute(count);
-    recorder.register_gauge(&Key::from_parts(part("sum"), labels), &ABOUT).set(value.sum() as f64 / 1e9);
+
+    impl Recorder for Lag {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> CounterHandle {
+            CounterHandle::noop()
+        }
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            let is_lag = key.name() == "bourn_watermark_lag_seconds";
+            if is_lag { Gauge::from_arc(Arc::new(Self(self.0.clone()))) } else { Gauge::noop() }
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> metrics::Histogram {
+            metrics::Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn the_lag_is_that_of_the_last_sink_and_absent_where_no_event_time_is() {
+        let sink = |lane| StageEntry {
+            stage: "out".into(),
+            kind: "test",
+            role: StageRole::Sink,
+            lane,
+            stats: Arc::new(StageStats::default()),
+        };
+        let stats = JobStats { stages: vec![sink(0), sink(1)], ..JobStats::default() };
+        let lag = || {
+            let recorder = Lag::default();
+            publish(&stats, Timestamp(10_000_000), &recorder);
+            recorder.0.lock().unwrap().clone()
+        };
+        assert_eq!(lag(), [0.0; 0]);
+        stats.stages[0].stats.event_time.advance(Timestamp(7_000_000));
+        stats.stages[1].stats.event_time.advance(Timestamp(4_000_000));
+        assert_eq!(lag(), [6.0]);
+        // What has ended holds nothing back.
+        stats.stages[1].stats.event_time.advance(Timestamp::MAX);
+        assert_eq!(lag(), [3.0]);
+        stats.stages[0].stats.event_time.advance(Timestamp::MAX);
+        assert_eq!(lag(), [0.0; 0]);
+    }
 }

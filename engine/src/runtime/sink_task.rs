@@ -65,7 +65,7 @@ impl SinkTask {
         loop {
             match self.next(ended, &mut shares, &mut tally).await? {
                 Heard::Event(Event::Records(_, records)) => self.write(records, &mut shares, &mut tally).await?,
-                Heard::Event(Event::Watermark(_)) => {}
+                Heard::Event(Event::Watermark(to)) => self.stats.event_time.advance(to),
                 Heard::Event(Event::Barrier(epoch)) | Heard::Command(Command::Prepare(epoch)) => {
                     self.prepare(epoch, &mut shares, &mut tally).await?;
                 }
