@@ -38,11 +38,17 @@ impl Text {
             let message = format!("{name}: longer than {} MiB; this can't be meant", SPEC_MAX >> 20);
             return Err(Failure::Invalid(Error::new(Kind::Budget, message)));
         }
-        let text = String::from_utf8(bytes).map_err(|e| {
+        let mut text = String::from_utf8(bytes).map_err(|e| {
             let place = e.utf8_error().valid_up_to();
-            let line = String::from_utf8_lossy(&e.as_bytes()[..place]).matches('\n').count() + 1;
-            Failure::invalid(format!("{name}:{line}: not UTF-8"))
+            let before = &e.as_bytes()[..place];
+            let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+            let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+            Failure::invalid(format!("{name}:{line}: not UTF-8: byte 0x{:02x} at column {column}", e.as_bytes()[place]))
         })?;
+        // What some programs begin a text with is no part of it.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         Ok(Self { name: name.to_owned(), text })
     }
 }

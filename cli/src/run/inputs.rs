@@ -21,9 +21,11 @@ const STEP: usize = 64 << 10;
 const LINES_MAX: usize = 1_024;
 /// A longer line is no input, in bytes.
 const LINE_MAX: usize = 16 << 20;
+/// What some programs begin a text with; it is no part of it.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// A source of lines with the columns `text`, `file` and `number`. Unlike a file of a pipeline it rejects none: a line that
-/// can't be an input is still a run, which fails.
+/// A source of lines with the columns `text`, `file`, `number` and `fault`. Unlike a file of a pipeline it rejects none: a
+/// line that can't be an input, for the reason in `fault`, is still a run, which fails.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Inputs {
     #[serde(skip)]
@@ -65,8 +67,9 @@ impl Inputs {
 }
 
 fn columns() -> SchemaRef {
-    let text = |name| Field::new(name, DataType::Utf8, false);
-    Arc::new(Schema::new(vec![text("text"), text("file"), Field::new("number", DataType::UInt64, false)]))
+    let text = |name, nullable| Field::new(name, DataType::Utf8, nullable);
+    let number = Field::new("number", DataType::UInt64, false);
+    Arc::new(Schema::new(vec![text("text", true), text("file", false), number, text("fault", true)]))
 }
 
 impl Connector for Inputs {
@@ -121,10 +124,11 @@ impl Source for InputsSource {
 impl Lines {
     /// The lines that are there, at least one; none at the end.
     fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let (mut texts, mut numbers, mut held) = (Vec::new(), Vec::new(), 0);
+        let (mut texts, mut numbers, mut faults, mut held) = (Vec::new(), Vec::new(), Vec::new(), 0);
         while let Some(line) = self.line()? {
-            held += line.len();
-            texts.push(line);
+            held += line.as_ref().map_or(0, String::len);
+            faults.push(line.as_ref().err().cloned());
+            texts.push(line.ok());
             numbers.push(self.number);
             // A line that is here does not wait for one that is not.
             if texts.len() == LINES_MAX || held >= STEP || !self.reader.buffer().contains(&b'\n') {
@@ -135,15 +139,19 @@ impl Lines {
             return Ok(None);
         }
         let files: StringArray = texts.iter().map(|_| Some(self.name.as_str())).collect();
-        let columns_of: Vec<ArrayRef> =
-            vec![Arc::new(StringArray::from(texts)), Arc::new(files), Arc::new(UInt64Array::from(numbers))];
+        let columns_of: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(texts)),
+            Arc::new(files),
+            Arc::new(UInt64Array::from(numbers)),
+            Arc::new(StringArray::from(faults)),
+        ];
         Ok(Some(RecordBatch::try_new(columns(), columns_of)?))
     }
 
-    /// The next line without its end. One that can't be an input is given in a form that is not JSON either, so that its
-    /// run says so.
-    fn line(&mut self) -> Result<Option<String>> {
+    /// The next line, or why it can't be an input.
+    fn line(&mut self) -> Result<Option<Result<String, String>>> {
         let mut bytes = Vec::new();
+        let mut offset = self.read;
         let count = (&mut self.reader).take(LINE_MAX as u64).read_until(b'\n', &mut bytes)?;
         if count == 0 {
             return Ok(None);
@@ -152,12 +160,16 @@ impl Lines {
         let is_whole = bytes.ends_with(b"\n") || count < LINE_MAX;
         if !is_whole {
             self.skip_line()?;
-            return Ok(Some(format!("a line of more than {} MiB", LINE_MAX >> 20)));
+            return Ok(Some(Err(format!("the input is longer than {} MiB", LINE_MAX >> 20))));
         }
-        Ok(Some(
-            String::from_utf8(bytes)
-                .unwrap_or_else(|e| format!("not UTF-8: {}", String::from_utf8_lossy(e.as_bytes()))),
-        ))
+        if offset == 0 && bytes.starts_with(BYTE_ORDER_MARK) {
+            offset += bytes.drain(..BYTE_ORDER_MARK.len()).len() as u64;
+        }
+        Ok(Some(String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            let (byte, column, offset) = (e.as_bytes()[at], at + 1, offset + at as u64);
+            format!("the input is not UTF-8: byte 0x{byte:02x} at column {column}, at offset {offset} of the whole")
+        })))
     }
 
     fn skip_line(&mut self) -> Result<()> {
@@ -181,14 +193,20 @@ mod tests {
 
     use super::*;
 
+    /// Numbers and lines; a line that is none is the reason, after a `!`.
     fn read(text: impl Into<Vec<u8>>) -> Vec<(u64, String)> {
         let inputs = Inputs::of("in", Cursor::new(text.into()), None);
         let mut lines = inputs.lines.lock().unwrap().take().unwrap();
         let mut all = Vec::new();
         while let Some(batch) = lines.next().unwrap() {
             let numbers = batch.column(2).as_primitive::<UInt64Type>().values().to_vec();
-            let texts = batch.column(0).as_string::<i32>();
-            all.extend(numbers.into_iter().zip(texts.iter().map(|t| t.unwrap().trim_end().to_owned())));
+            let (texts, faults) = (batch.column(0).as_string::<i32>(), batch.column(3).as_string::<i32>());
+            let lines = texts.iter().zip(faults).map(|(text, fault)| match (text, fault) {
+                (Some(text), None) => text.trim_end().to_owned(),
+                (None, Some(fault)) => format!("!{fault}"),
+                both => panic!("{both:?}"),
+            });
+            all.extend(numbers.into_iter().zip(lines));
         }
         all
     }
@@ -201,10 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_can_not_be_an_input_is_told_as_no_json() {
-        let lines = read(b"\"\xff\"\n1\n".to_vec());
-        assert!(lines[0].1.starts_with("not UTF-8") && lines[1].1 == "1");
+    fn a_line_that_can_not_be_an_input_is_told_with_its_reason_and_the_others_stay() {
+        let text = b"\xEF\xBB\xBF1\n\"\xff\"\n\xEF\xBB\xBF2\n".to_vec();
+        let no_text = "!the input is not UTF-8: byte 0xff at column 2, at offset 6 of the whole";
+        assert_eq!(read(text), [(1, "1".into()), (2, no_text.into()), (3, "\u{feff}2".into())]);
         let long = [vec![b'1'; LINE_MAX + STEP], b"\n2\n".to_vec()].concat();
-        assert_eq!(read(long), [(1, "a line of more than 16 MiB".into()), (2, "2".into())]);
+        assert_eq!(read(long), [(1, "!the input is longer than 16 MiB".into()), (2, "2".into())]);
     }
 }

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::spec::Chain;
 use crate::state::{StateVisitor, Value};
 
-/// Makes a run of each line. A line that is no JSON, or does not fit the schema of the input, is a run that failed at its
-/// input: no line is lost.
+/// Makes a run of each line. A line that is no JSON, does not fit the schema of the input, or is null for the reason that
+/// the column `fault` gives, is a run that failed at its input: no line is lost.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdmitConfig {
@@ -72,12 +72,14 @@ impl Stage for Admit {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
         let text = super::columns::texts(rows, "text")?;
         let file = rows.column_by_name("file").and_then(|c| c.as_string_opt::<i32>());
+        let fault = rows.column_by_name("fault").and_then(|c| c.as_string_opt::<i32>());
         let line = rows.column_by_name("number").map(|c| cast(c, &DataType::UInt64)).transpose()?;
         let line = line.as_ref().and_then(|c| c.as_primitive_opt::<UInt64Type>());
         let (mut ids, mut numbers, mut inputs, mut failures) = (vec![], vec![], vec![], vec![]);
         for row in 0..rows.num_rows() {
             let given = if text.is_valid(row) { text.value(row).trim() } else { "" };
-            if given.is_empty() {
+            let fault = fault.filter(|f| f.is_valid(row)).map(|f| f.value(row));
+            if given.is_empty() && fault.is_none() {
                 out.filtered(1);
                 continue;
             }
@@ -87,7 +89,11 @@ impl Stage for Admit {
                 file.filter(|f| f.is_valid(row)).map_or("", |f| f.value(row)),
                 line.filter(|l| l.is_valid(row)).map_or(number, |l| l.value(row)),
             );
-            let failure = self.check(given).err().map(|e| e.at_input(format!("{}:{}", place.0, place.1)));
+            let checked = match fault {
+                Some(fault) => Err(Error::validation(fault.to_owned())),
+                None => self.check(given),
+            };
+            let failure = checked.err().map(|e| e.at_input(format!("{}:{}", place.0, place.1)));
             ids.push(self.id(number, place));
             numbers.push(number);
             inputs.push(failure.is_none().then(|| given.to_owned()));
@@ -126,7 +132,11 @@ impl Admit {
     }
 
     fn check(&self, given: &str) -> Result<()> {
-        let no_json = |e: serde_json::Error| Error::validation(format!("the input is not JSON: {e}"));
+        // The parser counts lines of its own, and every input is one.
+        let no_json = |e: serde_json::Error| {
+            let told = e.to_string().replace(" at line 1 column ", " at column ");
+            Error::validation(format!("the input is not JSON: {told}"))
+        };
         let Some(schema) = &self.schema else {
             return serde_json::from_str::<IgnoredAny>(given).map(drop).map_err(no_json);
         };
