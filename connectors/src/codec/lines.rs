@@ -1,5 +1,7 @@
 //! Bytes that come in pieces, handed out as whole lines.
 
+use bourn_engine::Error;
+
 /// The longest line that is read, in bytes without its end. A longer one is passed over and told as a fault.
 pub const LINE_MAX: usize = 16 << 20;
 /// How much is read at once, in bytes: about 8,192 rows of JSON.
@@ -169,6 +171,12 @@ pub fn split(text: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> {
         begin = end + 1;
         Some(line)
     })
+}
+
+/// A line that is no text.
+pub fn not_utf8(line: &[u8], error: std::str::Utf8Error) -> Error {
+    let at = error.valid_up_to();
+    Error::validation(format!("not UTF-8: byte 0x{:02x} at column {}", line[at], at + 1))
 }
 
 /// Whether a line holds nothing but spaces, tabs and carriage returns.

@@ -188,8 +188,8 @@ impl Connector for File {
         Ok(BoxSource::new(read::FileSource::new(format, columns, context)))
     }
 
-    async fn check_sink(&self, schema: &SchemaRef, _: &ConnectContext) -> Result<(), Problems> {
-        write::check(self, self.format()?, schema)
+    async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
+        write::check(self, self.format()?, schema, &context.env)
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {

@@ -9,16 +9,18 @@ use bourn_engine::api::{Chunk, Rejected};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::data::records::ROWS_MAX;
 use bourn_engine::env::ReadFile;
-use bourn_engine::{Error, Result};
+use bourn_engine::{Error, Kind, Result};
 
 use super::text_field;
 use crate::codec::json::decode::overlong;
 use crate::codec::json::{Columns, Decoded, Decoder, Fault};
-use crate::codec::lines::{BLOCK, LineBuffer, Overlong, Piece, Place, split};
+use crate::codec::lines::{BLOCK, LineBuffer, Overlong, Piece, Place, not_utf8, split};
 
 /// Lines of one input, read as they come.
 pub struct LinesOf {
     file: Arc<dyn ReadFile>,
+    /// What it held when it was opened; it may grow.
+    length: u64,
     offset: u64,
     lines: LineBuffer,
     decoder: LineDecoder,
@@ -34,7 +36,7 @@ impl LinesOf {
                 format!("holds {length} bytes, and {} of it had been read before: it is another file", place.offset);
             return Err(Error::validation(message));
         }
-        Ok(Self { file, offset: place.offset, lines: LineBuffer::at(place), decoder, split })
+        Ok(Self { file, length, offset: place.offset, lines: LineBuffer::at(place), decoder, split })
     }
 
     /// Bytes read so far.
@@ -54,6 +56,12 @@ impl LinesOf {
             let space = self.lines.space(BLOCK);
             let named = |e| Error::from(e).context(self.split.name());
             let count = self.file.read_at(self.offset, space).map_err(named)?;
+            if count == 0 && self.offset < self.length {
+                let (had, has) = (self.length, self.file.len().unwrap_or(0));
+                let message =
+                    format!("{}: had {had} bytes, and has {has} now: it was cut off while it was read", self.split);
+                return Err(Error::new(Kind::Io, message));
+            }
             self.lines.filled(count);
             self.offset += count as u64;
         }
@@ -149,7 +157,10 @@ fn plain(text: &[u8], wanted: &SchemaRef, file: &Split, place: Place) -> Result<
                 texts.append_value(line);
                 numbers.push(place.line + lines);
             }
-            Err(_) => faults.push(Fault { line: lines - 1, range, error: Error::validation("not UTF-8") }),
+            Err(e) => {
+                let error = not_utf8(&text[range.clone()], e);
+                faults.push(Fault { line: lines - 1, range, error });
+            }
         }
     }
     let files = StringArray::from_iter_values(std::iter::repeat_n(file.name(), numbers.len()));

@@ -73,6 +73,27 @@ async fn an_inferred_column_of_several_types_keeps_every_value() {
 }
 
 #[tokio::test]
+async fn a_number_that_its_column_can_not_hold_is_rejected_at_any_depth_and_never_made_another_one() {
+    let folder = Folder::new();
+    let good = "{\"i\":1,\"o\":{\"n\":2,\"l\":[0.5]}}\n".repeat(1_200);
+    let bad = [
+        r#"{"i":1.5}"#,
+        r#"{"i":-9223372036854775809}"#,
+        r#"{"o":{"n":2.5}}"#,
+        r#"{"o":{"n":-9223372036854775809}}"#,
+        r#"{"o":{"l":[1,1e999]}}"#,
+    ];
+    let file = folder.write("a.jsonl", format!("{good}{}\n{good}", bad.join("\n")));
+    let read = read_all(&file).await.unwrap();
+    assert_eq!(rows(&read), vec![json!({"i": 1, "o": {"n": 2, "l": [0.5]}}); 2_400]);
+    let told = faults(&read);
+    for (line, (field, fault)) in (1_201..).zip(["i", "i", "o", "o", "o"].into_iter().zip(&told)) {
+        assert!(fault.contains(&format!("a.jsonl:{line}, field `{field}`: `")), "{fault}");
+    }
+    assert_eq!(told.len(), bad.len());
+}
+
+#[tokio::test]
 async fn a_line_beyond_the_limit_is_rejected_and_its_neighbours_are_read() {
     let folder = Folder::new();
     let long = "x".repeat(LINE_MAX + 1);
@@ -115,6 +136,16 @@ async fn the_files_of_a_pattern_are_read_in_order_as_splits_of_their_own() {
     assert_eq!(rows(&read), [json!({"i": 0}), json!({"i": 1}), json!({"i": 2})]);
     let splits: Vec<_> = read.iter().map(|c| c.split.name().rsplit('/').next().unwrap().to_owned()).collect();
     assert_eq!(splits, ["0.jsonl", "1.jsonl", "2.jsonl"]);
+}
+
+#[tokio::test]
+async fn a_plain_line_that_is_no_text_is_rejected_alone() {
+    let folder = Folder::new();
+    let read = read_all(&folder.write("a.log", b"a\nb\xFFc\nd\n")).await.unwrap();
+    let texts: Vec<_> = rows(&read).into_iter().map(|r| (r["text"].clone(), r["number"].clone())).collect();
+    assert_eq!(texts, [(json!("a"), json!(1)), (json!("d"), json!(3))]);
+    let path = folder.path("a.log");
+    assert_eq!(faults(&read), [format!("{}:2: not UTF-8: byte 0xff at column 2", path.display())]);
 }
 
 #[tokio::test]
@@ -163,6 +194,19 @@ async fn a_file_that_vanishes_or_shrinks_is_named() {
     let file = folder.write("a.jsonl", "{\"a\":1}\n");
     let error = testing::open(&file, Some(&behind)).await.unwrap().read().await.unwrap_err();
     assert!(error.to_string().contains("a.jsonl: holds 8 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_off_while_it_is_read_is_an_error() {
+    let folder = Folder::new();
+    let file = folder.write("a.jsonl", "{\"a\":1}\n".repeat(1_000_000));
+    let mut source = testing::open(&file, None).await.unwrap();
+    source.read().await.unwrap().unwrap();
+    // The same file, emptied: not another one of its name.
+    folder.write("a.jsonl", "");
+    let error = testing::chunks(source).await.unwrap_err();
+    assert!(error.to_string().contains("a.jsonl: had 8000000 bytes, and has "), "{error}");
+    assert!(error.to_string().ends_with("it was cut off while it was read"), "{error}");
 }
 
 fn parquet_batch() -> RecordBatch {
@@ -237,6 +281,19 @@ async fn a_disk_that_is_full_is_told_with_the_file() {
     let file = File { format: Some(Format::Json), ..File::new("/dev/full") };
     let error = testing::write_all(&file, &[batch]).await.unwrap_err();
     assert!(error.to_string().starts_with("/dev/full: ") && error.kind() == Kind::Io, "{error}");
+}
+
+#[tokio::test]
+async fn a_parquet_file_takes_the_place_of_no_device_and_no_folder() {
+    let folder = Folder::new();
+    let schema = parquet_batch().schema();
+    for path in ["/dev/null".to_owned(), folder.path("").to_string_lossy().into_owned()] {
+        let file = File { format: Some(Format::Parquet), ..File::new(&path) };
+        let Problems(problems) = file.check_sink(&schema, &connect()).await.unwrap_err();
+        assert_eq!(problems[0].message, format!("`{path}` is a device, a pipe or a folder"));
+        let json = File { format: Some(Format::Json), ..file };
+        assert_eq!(json.check_sink(&schema, &connect()).await, Ok(()));
+    }
 }
 
 #[tokio::test]

@@ -20,8 +20,14 @@ const LANE: &str = "{lane}";
 const BUFFER: usize = 1 << 20;
 
 /// Checks what a sink is told.
-pub fn check(file: &File, format: Format, schema: &SchemaRef) -> Result<(), Problems> {
+pub fn check(file: &File, format: Format, schema: &SchemaRef, env: &Env) -> Result<(), Problems> {
     let mut problems = Vec::new();
+    if format == Format::Parquet && env.files().is_special(Path::new(&file.path)) {
+        let problem = Problem::new(format!("`{}` is a device, a pipe or a folder", file.path)).under("path");
+        problems.push(
+            problem.help("a Parquet file is put in its place when it is whole; `format: json` is written as it comes"),
+        );
+    }
     if file.path.contains(['*', '?']) {
         let problem = Problem::new(format!("`{}` is a pattern, and a sink writes one file", file.path)).under("path");
         problems.push(problem.help("`{lane}` in the path makes one file a lane"));
@@ -68,6 +74,9 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
             Ok(BoxSink::new(JsonSink { env: context.env, path, file, encoder, buffer: Vec::new(), unsynced: false }))
         }
         Format::Parquet => {
+            if files.is_special(&path) {
+                return Err(Error::validation(format!("{} is a device, a pipe or a folder", path.display())));
+            }
             let part = with_part(&path);
             let writer = Writer::new(files.create(&part)?, schema).map_err(|e| e.context(part.display()))?;
             Ok(BoxSink::new(ParquetSink { env: context.env, path, part, writer: Some(writer), indices }))

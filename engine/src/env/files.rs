@@ -23,6 +23,8 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// What the file system says, with the path before it.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Whether something is there that is no plain file: a folder, a device, a pipe. It must not be replaced by one.
+    fn is_special(&self, path: &Path) -> bool;
     /// Removes a file.
     ///
     /// # Errors

@@ -102,6 +102,10 @@ impl Files for Disk {
         fs::rename(from, to).map_err(at(to))
     }
 
+    fn is_special(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|about| !about.is_file())
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         fs::remove_file(path).map_err(at(path))
     }

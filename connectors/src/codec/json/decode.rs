@@ -10,6 +10,7 @@ use bourn_engine::data::columns::is_json;
 use bourn_engine::data::records::ROWS_MAX;
 use bourn_engine::{Error, Result};
 
+use super::exact;
 use super::row;
 use super::scan::Scanner;
 use crate::codec::lines::{LINE_MAX, is_blank};
@@ -39,7 +40,7 @@ impl Columns {
             is_json(f).then_some(Verbatim::Document).or(mixed).map(|v| (f.name().clone(), v))
         });
         let verbatim = verbatim.collect();
-        let numbers = schema.fields().iter().any(|f| f.data_type().is_numeric());
+        let numbers = exact::has_numbers(schema.fields());
         Self { schema, verbatim, numbers }
     }
 
@@ -200,7 +201,8 @@ impl Decoder {
             let whole = !row::is_too_deep(line)
                 && decoder.decode(line).ok()? == line.len()
                 && decoder.len() == i + 1
-                && !decoder.has_partial_record();
+                && !decoder.has_partial_record()
+                && (!self.columns.has_numbers() || exact::keeps_all(self.columns.schema.fields(), line));
             if !whole {
                 return None;
             }

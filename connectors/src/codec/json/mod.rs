@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod encode;
+mod exact;
 pub mod infer;
 mod row;
 mod scan;

@@ -11,6 +11,8 @@ use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
 use super::decode::Columns;
+use super::exact;
+use crate::codec::lines::not_utf8;
 
 /// How deep objects and lists may be nested. arrow-json and those behind it recurse, and the stack has an end.
 pub const DEPTH_MAX: usize = 128;
@@ -22,9 +24,7 @@ type Members<'a> = IndexMap<String, &'a RawValue>;
 /// # Errors
 /// Why it is none, with the field when one is at fault.
 pub fn decode(columns: &Columns, line: &[u8]) -> Result<RecordBatch> {
-    let text = std::str::from_utf8(line).map_err(|e| {
-        Error::validation(format!("not UTF-8: byte 0x{:02x} at column {}", line[e.valid_up_to()], e.valid_up_to() + 1))
-    })?;
+    let text = std::str::from_utf8(line).map_err(|e| not_utf8(line, e))?;
     if is_too_deep(line) {
         return Err(Error::validation(format!("nested deeper than {DEPTH_MAX}")));
     }
@@ -121,8 +121,7 @@ fn wrong_type(field: &str, data_type: &DataType, value: &str) -> Error {
     Error::validation(format!("`{}{more}` does not fit {data_type}", &value[..cut])).at_field(field)
 }
 
-/// arrow-json cuts the fraction off a number for an integer column, and makes an infinity of one that is too large for a
-/// double; here such a row does not fit.
+/// The first field whose numbers would become others.
 fn distorted(columns: &Columns, text: &str) -> Option<Error> {
     if !columns.has_numbers() {
         return None;
@@ -130,15 +129,8 @@ fn distorted(columns: &Columns, text: &str) -> Option<Error> {
     let members = members(text).ok()?;
     columns.schema().fields().iter().find_map(|f| {
         let value = members.get(f.name().as_str())?.get();
-        let wrong = match f.data_type() {
-            DataType::Float32 => value.parse::<f32>().is_ok_and(f32::is_infinite),
-            DataType::Float64 => value.parse::<f64>().is_ok_and(f64::is_infinite),
-            integer if integer.is_integer() && value.contains(['.', 'e', 'E']) => {
-                value.parse::<f64>().is_ok_and(|n| n.fract() != 0.0)
-            }
-            _ => false,
-        };
-        wrong.then(|| wrong_type(f.name(), f.data_type(), value))
+        let is_kept = exact::keeps(f.data_type(), value.as_bytes());
+        (!is_kept).then(|| wrong_type(f.name(), f.data_type(), value))
     })
 }
 

@@ -125,6 +125,11 @@ impl Files for MemoryFiles {
         Ok(())
     }
 
+    fn is_special(&self, path: &Path) -> bool {
+        let name = plain(path);
+        lock(&self.files).keys().any(|file| *file != name && file.starts_with(&name))
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         self.call(path)?;
         lock(&self.files).remove(&plain(path)).map(drop).ok_or_else(|| missing(path))

@@ -1,5 +1,7 @@
 //! The scanner against arrow-json: whatever a line is, both decoders must say the same of it.
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -23,8 +25,7 @@ fn said(mut decoder: Decoder, text: &[u8]) -> (arrow::record_batch::RecordBatch,
     (read.batch, faults)
 }
 
-/// Line by line, so that only the meaning of single lines counts: in many lines arrow-json reads at once, a fraction in
-/// an integer column gets lost.
+/// What the scanner makes of the lines is what arrow-json makes of each, and of all at once.
 fn compare(columns: &Columns, lines: &[Vec<u8>]) {
     let text = lines.join(&b'\n');
     let (ours, our_faults) = said(Decoder::new(columns.clone()).unwrap(), &text);
@@ -38,6 +39,8 @@ fn compare(columns: &Columns, lines: &[Vec<u8>]) {
     let theirs = arrow::compute::concat_batches(columns.schema(), &theirs).unwrap();
     assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(&text));
     assert_eq!(our_faults, their_faults);
+    let (at_once, faults_at_once) = said(Decoder::general(columns.clone()).unwrap(), &text);
+    assert_eq!((at_once, faults_at_once), (theirs, their_faults), "{}", String::from_utf8_lossy(&text));
 }
 
 fn number() -> impl Strategy<Value = String> {
@@ -170,6 +173,16 @@ fn every_day_of_the_calendar_is_the_day_of_arrow_json() {
 fn of_two_values_of_one_name_the_last_counts() {
     let lines = [r#"{"i":1,"i":2}"#, r#"{"i":1,"s":"x","i":null}"#, r#"{"s":"a","s":"b","s":"c"}"#, r#"{"i":3}"#];
     let lines: Vec<_> = lines.iter().map(|l| l.as_bytes().to_vec()).collect();
+    compare(&columns(SCHEMA, &[]), &lines);
+}
+
+#[test]
+fn the_numbers_at_both_ends_of_a_type_are_read_and_those_beyond_refused() {
+    let ends = ["-9223372036854775808", "9223372036854775807", "-9223372036854775809", "9223372036854775808"];
+    let lines: Vec<_> = ends.iter().map(|n| format!("{{\"i\":{n}}}").into_bytes()).collect();
+    let (batch, faults) = said(Decoder::new(columns(SCHEMA, &[])).unwrap(), &lines.join(&b'\n'));
+    assert_eq!(batch.column(0).as_primitive::<Int64Type>().values(), &[i64::MIN, i64::MAX]);
+    assert_eq!(faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3]);
     compare(&columns(SCHEMA, &[]), &lines);
 }
 

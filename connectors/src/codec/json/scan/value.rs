@@ -9,13 +9,13 @@ pub fn integer(line: &[u8], at: usize) -> Option<(i64, usize)> {
     let begin = at + usize::from(negative);
     let (mut value, mut at) = (0_i64, begin);
     while let Some(digit) = line.get(at).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
-        // Wraps only where the number is too long anyway.
+        // Wraps only where the number is too long anyway, as may its negation below.
         value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
         at += 1;
     }
     let length = at - begin;
     let plain = (1..=18).contains(&length) && (line[begin] != b'0' || length == 1) && ends_value(line, at);
-    plain.then_some((if negative { -value } else { value }, at))
+    plain.then_some((if negative { value.wrapping_neg() } else { value }, at))
 }
 
 /// A number, and where it ends.
