@@ -48,8 +48,13 @@ pub fn planner(text: &Text<'_>, schema: &SchemaRef, error: &DataFusionError) -> 
 
 fn unknown_column(text: &Text<'_>, schema: &SchemaRef, name: &str) -> Problem {
     let known = || schema.fields().iter().map(|f| f.name().as_str());
-    let there_is = known().collect::<Vec<_>>().join(", ");
-    let mut problem = Problem::new(format!("unknown column `{name}`")).label(format!("there is: {there_is}"));
+    let mut problem = Problem::new(format!("unknown column `{name}`"));
+    problem = if schema.fields().is_empty() {
+        let help = "a source whose files have no rows yet says their columns with `schema`";
+        problem.label("there is no column at all").help(help)
+    } else {
+        problem.label(format!("there is: {}", known().collect::<Vec<_>>().join(", ")))
+    };
     let part = text.find(name);
     if let Some(near) = did_you_mean(name, known()) {
         problem = problem.help(near);

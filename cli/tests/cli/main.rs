@@ -5,6 +5,7 @@
 mod support;
 
 mod answers;
+mod bad_input;
 mod embedded;
 mod examples;
 mod pipelines;

@@ -79,7 +79,7 @@ fn a_spec_that_is_not_there_or_no_text_is_told() {
     let folder = Folder::with(&[]);
     std::fs::write(folder.path("bytes.yaml"), b"name: x\nsource: \xff").unwrap();
     insta::assert_snapshot!(folder.bourn(&["run", "none.yaml"]).refused(2), @"error: none.yaml: No such file or directory (os error 2)");
-    insta::assert_snapshot!(folder.bourn(&["run", "bytes.yaml"]).refused(2), @"error: bytes.yaml:2: not UTF-8");
+    insta::assert_snapshot!(folder.bourn(&["run", "bytes.yaml"]).refused(2), @"error: bytes.yaml:2: not UTF-8: byte 0xff at column 9");
     insta::assert_snapshot!(folder.bourn(&["run", "none.yaml", "-o", "json"]).refused(2), @r#"{"error":{"class":"permanent","message":"none.yaml: No such file or directory (os error 2)","stage":null,"input":null,"row":null,"field":null,"causes":[]}}"#);
 }
 
@@ -111,8 +111,27 @@ fn a_bomb_of_aliases_is_refused() {
         format!("{spec}a{n}: &a{n} [{}]\n", vec![before; 9].join(", "))
     });
     let folder = Folder::with(&[("bomb.yaml", &spec)]);
-    let told = folder.bourn(&["validate", "bomb.yaml"]).refused(2);
-    assert!(told.len() < 2_000 && told.contains("bomb.yaml:"), "{told}");
+    insta::assert_snapshot!(folder.bourn(&["validate", "bomb.yaml"]).refused(2), @"
+    bomb.yaml:6:10 this spec is too large or nested too deeply, with its aliases followed
+    bomb.yaml: 1 problem
+    ");
+}
+
+#[test]
+fn brackets_without_end_are_refused() {
+    let deep = |n: usize| format!("a: {}{}\n", "[".repeat(n), "]".repeat(n));
+    let folder = Folder::with(&[
+        ("deep.yaml", &deep(100_000)),
+        ("open.yaml", &"[".repeat(100_000)),
+        ("deep.json", &format!("{}1{}", "{\"a\":".repeat(50_000), "}".repeat(50_000))),
+    ]);
+    for name in ["deep.yaml", "open.yaml", "deep.json"] {
+        let told = folder.bourn(&["validate", name]).refused(2);
+        assert!(
+            told.starts_with(&format!("{name}:1:")) && told.contains(" this spec is nested too deeply\n"),
+            "{told}"
+        );
+    }
 }
 
 #[test]
