@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arrow::record_batch::RecordBatch;
 use bourn_benches::{batch, chain, records, work};
 use bourn_engine::api::{BuildContext, Operator, StageConfig};
+use bourn_engine::data::records::bytes_held;
 use bourn_engine::env::Env;
 use bourn_engine::graph::OnError;
 use bourn_engine::metrics::{EdgeStats, StageStats};
@@ -15,6 +16,7 @@ use bourn_engine::runtime::chain::{Chain, Slot, Worker};
 use bourn_engine::runtime::channel::channel;
 use bourn_expr::{Expression, Predicate};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tokio::sync::Semaphore;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,7 +33,8 @@ fn fused(c: &mut Criterion) {
     group.finish();
 }
 
-/// One batch over an edge between two tasks, beside the bare channel with the same message.
+/// One batch over an edge between two tasks, beside the bare channel with the same message, and beside the bare channel
+/// with two bare semaphores, which are an edge's permits.
 fn hop(c: &mut Criterion) {
     let mut group = c.benchmark_group("hop");
     group.sample_size(20).measurement_time(Duration::from_secs(6));
@@ -56,10 +59,38 @@ fn hop(c: &mut Criterion) {
                 })
             });
         });
+        group.bench_function(BenchmarkId::new("async-channel and permits", workers), |b| {
+            b.iter_custom(|n| {
+                runtime.block_on(async move {
+                    let (sender, receiver) = async_channel::bounded(64);
+                    let message = records(1);
+                    let permits = Arc::new([Semaphore::new(64 * 1_024), Semaphore::new(16 << 20)]);
+                    let bytes = u32::try_from(bytes_held(&message.batch)).expect("one row is small");
+                    let taken = permits.clone();
+                    let start = Instant::now();
+                    let writer = tokio::spawn(async move {
+                        for _ in 0..n {
+                            taken[0].acquire_many(1_024).await.expect("it stays open").forget();
+                            taken[1].acquire_many(bytes).await.expect("it stays open").forget();
+                            sender.send(message.clone()).await.expect("the reader stays");
+                        }
+                    });
+                    let reader = tokio::spawn(async move {
+                        while receiver.recv().await.is_ok() {
+                            permits[0].add_permits(1_024);
+                            permits[1].add_permits(bytes as usize);
+                        }
+                    });
+                    writer.await.expect("the writer does not panic");
+                    reader.await.expect("the reader does not panic");
+                    start.elapsed()
+                })
+            });
+        });
         group.bench_function(BenchmarkId::new("edge", workers), |b| {
             b.iter_custom(|n| {
                 runtime.block_on(async move {
-                    let stats = Arc::new(EdgeStats { capacity_bytes: 16 << 20, ..EdgeStats::default() });
+                    let stats = Arc::new(EdgeStats::of(16 << 20));
                     let (sender, mut receiver) = channel(64 * 1_024, stats);
                     let message = records(1);
                     let start = Instant::now();

@@ -126,15 +126,54 @@ pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a channel holds now.
+/// What a channel holds now. Each count has one writer, so none needs an atomic addition.
 #[derive(Debug, Default)]
 pub struct EdgeStats {
-    /// Rows queued.
-    pub queued_rows: AtomicI64,
-    /// Bytes queued.
-    pub queued_bytes: AtomicI64,
+    /// Rows and bytes that were sent.
+    sent: (AtomicU64, AtomicU64),
+    /// Rows and bytes that were taken out.
+    taken: (AtomicU64, AtomicU64),
     /// Bytes reserved for it at planning.
     pub capacity_bytes: u64,
+}
+
+impl EdgeStats {
+    /// The counts of an empty channel with so many bytes reserved.
+    pub fn of(capacity_bytes: u64) -> Self {
+        Self { capacity_bytes, ..Self::default() }
+    }
+
+    /// Notes what the writer of the channel has sent.
+    pub fn sent(&self, rows: u64, bytes: u64) {
+        add(&self.sent.0, rows);
+        add(&self.sent.1, bytes);
+    }
+
+    /// Notes what the reader of the channel has taken out.
+    pub fn taken(&self, rows: u64, bytes: u64) {
+        add(&self.taken.0, rows);
+        add(&self.taken.1, bytes);
+    }
+
+    /// Rows queued.
+    pub fn queued_rows(&self) -> u64 {
+        queued(&self.sent.0, &self.taken.0)
+    }
+
+    /// Bytes queued.
+    pub fn queued_bytes(&self) -> u64 {
+        queued(&self.sent.1, &self.taken.1)
+    }
+}
+
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+/// What was taken is read first, and may lag behind: never less than nothing is queued.
+fn queued(sent: &AtomicU64, taken: &AtomicU64) -> u64 {
+    let taken = taken.load(Relaxed);
+    sent.load(Relaxed).saturating_sub(taken)
 }
 
 /// The counters of a stage's lane, with what they are labelled by.

@@ -1,7 +1,6 @@
 //! Which stage holds the others up: the one whose queue is full while what it writes to is not.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use bourn_engine::metrics::JobStats;
 use bourn_engine::plan::Plan;
@@ -58,11 +57,10 @@ impl Shape {
 impl Chain {
     /// How full the fullest channel before it is, from 0 to about 1.
     fn fill(&self, stats: &JobStats) -> f64 {
-        let queued = |n: &AtomicI64| n.load(Relaxed).max(0) as f64;
         let channels = stats.edges.iter().filter(|e| Some(&e.stage) == self.stages.first());
         let fill = channels.map(|e| {
-            let bytes = queued(&e.stats.queued_bytes) / (e.stats.capacity_bytes.max(1)) as f64;
-            bytes.max(queued(&e.stats.queued_rows) / self.rows.max(1) as f64)
+            let bytes = e.stats.queued_bytes() as f64 / e.stats.capacity_bytes.max(1) as f64;
+            bytes.max(e.stats.queued_rows() as f64 / self.rows.max(1) as f64)
         });
         fill.fold(0.0, f64::max)
     }
@@ -84,7 +82,7 @@ mod tests {
     use super::*;
 
     /// `in -> (parse, shape) -> out`, with this many bytes queued before the second and the third.
-    fn job(queued: [i64; 2]) -> (Shape, JobStats) {
+    fn job(queued: [u64; 2]) -> (Shape, JobStats) {
         let chain = |stages: &[&str], readers: &[usize], rows| Chain {
             stages: stages.iter().map(|s| Arc::from(*s)).collect(),
             readers: readers.to_vec(),
@@ -100,10 +98,10 @@ mod tests {
             lane: 0,
             stats: Arc::new(StageStats { busy: busy.into(), ..StageStats::default() }),
         };
-        let edge = |id: &str, bytes: i64| EdgeEntry {
-            stage: id.into(),
-            lane: 0,
-            stats: Arc::new(EdgeStats { queued_bytes: bytes.into(), capacity_bytes: 1_000, ..EdgeStats::default() }),
+        let edge = |id: &str, bytes: u64| {
+            let stats = EdgeStats::of(1_000);
+            stats.sent(0, bytes);
+            EdgeEntry { stage: id.into(), lane: 0, stats: Arc::new(stats) }
         };
         let stats = JobStats {
             stages: vec![stage("in", 5), stage("parse", 1), stage("shape", 9), stage("out", 2)],
@@ -113,7 +111,7 @@ mod tests {
         (shape, stats)
     }
 
-    fn found(queued: [i64; 2]) -> Option<Arc<str>> {
+    fn found(queued: [u64; 2]) -> Option<Arc<str>> {
         let (shape, stats) = job(queued);
         shape.bottleneck(&stats)
     }

@@ -70,7 +70,8 @@ impl Records {
 /// The bytes of memory that a batch keeps alive: a slice counts the whole of the buffers it points into, because that
 /// is what its holder pins. Buffers that two columns share count twice.
 pub fn bytes_held(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(Array::get_buffer_memory_size).sum()
+    // `as_ref`, since the `Arc` is an array too, which would only ask the one behind it.
+    batch.columns().iter().map(|column| column.as_ref().get_buffer_memory_size()).sum()
 }
 
 /// The bytes that the rows themselves need, without what a slice pins beside them.

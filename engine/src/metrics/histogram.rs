@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn bounds_are_fixed_and_the_last_one_holds_all() {
         let (few, many) = (Histogram::default(), Histogram::default());
-        [1, 600, 5_000_000, u64::MAX >> 1].iter().for_each(|n| many.record(*n));
+        for nanos in [1, 600, 5_000_000, u64::MAX >> 1] {
+            many.record(nanos);
+        }
         let bounds = |h: &Histogram| h.cumulative().into_iter().map(|(bound, _)| bound).collect::<Vec<_>>();
         assert_eq!(bounds(&few), bounds(&many));
         assert_eq!((bounds(&many)[0], bounds(&many)[28]), (512e-9, f64::INFINITY));

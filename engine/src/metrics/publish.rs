@@ -1,6 +1,6 @@
 //! The counters of a job, handed to a recorder under the names of the field: `bourn_stage_rows_in_total` and so on.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
@@ -51,20 +51,19 @@ pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
     for edge in &stats.edges {
         let labels =
             vec![pipeline.clone(), Label::new("stage", edge.stage.clone()), Label::new("lane", edge.lane.to_string())];
-        let queued = |n: &AtomicI64| n.load(Relaxed).max(0) as f64;
         set_gauge(
             recorder,
             "bourn_edge_queued_rows",
             "rows queued before a stage",
             labels.clone(),
-            queued(&edge.stats.queued_rows),
+            edge.stats.queued_rows() as f64,
         );
         set_gauge(
             recorder,
             "bourn_edge_queued_bytes",
             "bytes queued before a stage",
             labels.clone(),
-            queued(&edge.stats.queued_bytes),
+            edge.stats.queued_bytes() as f64,
         );
         set_gauge(
             recorder,

@@ -181,7 +181,7 @@ mod tests {
     use std::sync::Arc;
 
     fn edge() -> (Sender, Receiver) {
-        channel(4, Arc::new(EdgeStats { capacity_bytes: 1 << 20, ..EdgeStats::default() }))
+        channel(4, Arc::new(EdgeStats::of(1 << 20)))
     }
 
     fn row(sender: &Sender) {

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use async_channel::TrySendError;
@@ -51,8 +50,8 @@ struct Item {
 struct Cost {
     row_permits: u32,
     byte_permits: u32,
-    rows: i64,
-    bytes: i64,
+    rows: u64,
+    bytes: u64,
 }
 
 /// A channel of so many rows and bytes, whichever is reached first. A batch beyond the whole capacity passes alone, so
@@ -166,15 +165,14 @@ impl Sender {
         Cost {
             row_permits: clamp_u32(rows).clamp(self.gate.floor, self.gate.rows_cap),
             byte_permits: clamp_u32(bytes).min(self.gate.bytes_cap),
-            rows: i64::try_from(rows).unwrap_or(i64::MAX),
-            bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+            rows: rows as u64,
+            bytes: bytes as u64,
         }
     }
 
     fn put(&self, message: Message, cost: Cost) -> Result<()> {
         if cost.rows != 0 {
-            self.gate.stats.queued_rows.fetch_add(cost.rows, Relaxed);
-            self.gate.stats.queued_bytes.fetch_add(cost.bytes, Relaxed);
+            self.gate.stats.sent(cost.rows, cost.bytes);
         }
         match self.queue.try_send(Item { message, cost }) {
             Ok(()) => Ok(()),
@@ -207,8 +205,7 @@ impl Receiver {
             self.gate.bytes.add_permits(cost.byte_permits as usize);
         }
         if cost.rows != 0 {
-            self.gate.stats.queued_rows.fetch_sub(cost.rows, Relaxed);
-            self.gate.stats.queued_bytes.fetch_sub(cost.bytes, Relaxed);
+            self.gate.stats.taken(cost.rows, cost.bytes);
         }
         message
     }
@@ -239,7 +236,7 @@ mod tests {
     }
 
     fn edge(rows: usize, bytes: u64) -> (Sender, Receiver) {
-        channel(rows, Arc::new(EdgeStats { capacity_bytes: bytes, ..EdgeStats::default() }))
+        channel(rows, Arc::new(EdgeStats::of(bytes)))
     }
 
     #[test]
@@ -251,7 +248,7 @@ mod tests {
         sender.control(Message::Barrier(1)).unwrap();
         sender.control(Message::End).unwrap();
         assert!(matches!(receiver.try_receive(), Some(Message::Records(_))));
-        assert!(sender.gate.stats.queued_rows.load(Relaxed) == 0);
+        assert!(sender.gate.stats.queued_rows() == 0);
         assert!(matches!(receiver.try_receive(), Some(Message::Barrier(1))));
     }
 

@@ -344,7 +344,7 @@ fn edge_stats(plan: &Plan) -> Vec<(usize, EdgeEntry)> {
     let inlets = plan.tasks.iter().flat_map(|t| t.inlets.iter().map(move |c| (t, c)));
     inlets
         .map(|(task, c)| {
-            let stats = Arc::new(EdgeStats { capacity_bytes: c.bytes as u64, ..EdgeStats::default() });
+            let stats = Arc::new(EdgeStats::of(c.bytes as u64));
             (c.id, EdgeEntry { stage: plan.nodes[task.nodes[0]].id.clone(), lane: task.lane, stats })
         })
         .collect()

@@ -1,7 +1,6 @@
 //! No more rows are under way than a source admits, also when stages hold rows back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -81,7 +80,7 @@ fn rows_under_way_never_exceed_the_admission_and_all_arrive() {
                 engine.env().sleep(std::time::Duration::from_micros(500)).await;
                 let entered: u64 = stats.total("hold", |s| &s.rows_in);
                 most = most.max(entered.saturating_sub(stats.rows_written()));
-                let queued: i64 = stats.edges.iter().map(|e| e.stats.queued_rows.load(Relaxed)).sum();
+                let queued: u64 = stats.edges.iter().map(|e| e.stats.queued_rows()).sum();
                 assert!(queued <= 64, "{queued} rows queued");
             }
             assert!(most <= 64, "{most} rows were under way");

@@ -1,7 +1,6 @@
 //! An edge holds no more than was reserved for it, and a slow reader stops a fast source.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bourn_engine::graph::Graph;
@@ -28,7 +27,7 @@ fn a_slow_sink_stops_the_source_and_no_edge_exceeds_its_reservation() {
                 // Two edges of at most 250 rows, and one batch of 100 in the hands of each of the three tasks.
                 assert!(read.saturating_sub(written) <= 2 * 250 + 3 * 100 + 100, "{read} read, {written} written");
                 for edge in &stats.edges {
-                    let queued = edge.stats.queued_rows.load(Relaxed);
+                    let queued = edge.stats.queued_rows();
                     assert!((0..=250).contains(&queued), "{queued} rows queued before {}", edge.stage);
                 }
             }
