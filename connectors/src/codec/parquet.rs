@@ -1,5 +1,7 @@
 //! Parquet files: row groups to batches, batches to row groups.
 
+mod pages;
+
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,14 +14,16 @@ use bourn_engine::env::{ReadFile, WriteFile};
 use bourn_engine::{Error, Kind, Result};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowGroups, RowSelector,
 };
-use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::arrow::{ArrowWriter, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
+
+use pages::Groups;
 
 /// A file of the world, as the parquet crate wants to see it.
 #[derive(Clone)]
@@ -121,12 +125,11 @@ impl Footer {
         let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), roots.iter().copied());
         let size = rows_at_once(&metadata);
         let reader = guard(|| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.input, self.metadata)
-                .with_projection(mask)
-                .with_row_groups(groups)
-                .with_offset(skip)
-                .with_batch_size(size)
-                .build()
+            let (columns, types) = (metadata.file_metadata().schema_descr(), self.schema().fields());
+            let levels = parquet_to_arrow_field_levels(columns, mask, Some(types))?;
+            let groups = Groups { input: Arc::new(self.input.clone()), metadata: metadata.clone(), chosen: groups };
+            let rest = vec![RowSelector::skip(skip), RowSelector::select(groups.num_rows().saturating_sub(skip))];
+            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, size, Some(rest.into()))
         })?;
         // The reader yields the columns in the order of the file.
         let mut sorted = roots.clone();
@@ -222,15 +225,17 @@ fn from_parquet(error: ParquetError) -> Error {
     match error {
         ParquetError::External(cause) => match cause.downcast::<io::Error>() {
             Ok(io) if io.kind() != io::ErrorKind::UnexpectedEof => Error::from(*io),
-            Ok(io) => broken(&*io),
-            Err(other) => broken(&*other),
+            Ok(io) => broken(&io),
+            Err(other) => broken(&other),
         },
         ParquetError::NYI(what) => Error::unsupported(format!("this Parquet file needs what we can't do yet: {what}")),
+        // Its own words, without the name of the error before them.
+        ParquetError::General(said) | ParquetError::EOF(said) | ParquetError::ArrowError(said) => broken(&said),
         other => broken(&other),
     }
 }
 
-fn broken(cause: &dyn std::error::Error) -> Error {
+fn broken(cause: &dyn std::fmt::Display) -> Error {
     Error::validation(format!("is no whole Parquet file: {cause}"))
 }
 
