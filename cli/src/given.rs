@@ -41,8 +41,8 @@ impl Text {
         let mut text = String::from_utf8(bytes).map_err(|e| {
             let place = e.utf8_error().valid_up_to();
             let before = &e.as_bytes()[..place];
-            let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-            let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+            let lines: Vec<&[u8]> = before.split(|b| *b == b'\n').collect();
+            let (line, column) = (lines.len(), lines.last().map_or(0, |last| last.len()) + 1);
             Failure::invalid(format!("{name}:{line}: not UTF-8: byte 0x{:02x} at column {column}", e.as_bytes()[place]))
         })?;
         // What some programs begin a text with is no part of it.

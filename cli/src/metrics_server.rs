@@ -12,6 +12,7 @@ use axum::routing::get;
 use bourn_engine::env::Env;
 use bourn_engine::metrics::publish::Family;
 use bourn_engine::metrics::{JobStats, histograms, publish};
+use indexmap::IndexMap;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder};
 
@@ -63,7 +64,9 @@ fn routes(stats: Arc<JobStats>, env: Env) -> Router {
     let render = move || {
         publish(&stats, env.wall(), &*recorder);
         let mut text = handle.render();
-        histograms(&stats).iter().for_each(|family| write_histograms(&mut text, family));
+        for family in histograms(&stats) {
+            write_histograms(&mut text, &family);
+        }
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
     };
     Router::new().route("/metrics", get(render)).route("/livez", get(|| async { "ok\n" }))
@@ -75,7 +78,7 @@ fn write_histograms(text: &mut String, family: &Family<'_>) {
     write_help_line(text, name, None, None, family.about);
     write_type_line(text, name, None, None, "histogram");
     for (key, histogram) in &family.members {
-        let labels = LabelSet::from_key_and_global(key, &Default::default());
+        let labels = LabelSet::from_key_and_global(key, &IndexMap::default());
         let buckets = histogram.cumulative();
         for (bound, below) in &buckets {
             let bound = if bound.is_infinite() { "+Inf".to_owned() } else { bound.to_string() };

@@ -67,10 +67,13 @@ enum Input {
 struct Open {
     /// Away while it is being read.
     input: Option<Pipe>,
-    reading: Option<BoxFuture<'static, Result<(Pipe, io::Result<usize>)>>>,
+    reading: Option<Reading>,
     lines: LineBuffer,
     mixed: Vec<String>,
 }
+
+/// A read under way: the input comes back with what it gave.
+type Reading = BoxFuture<'static, Result<(Pipe, io::Result<usize>)>>;
 
 /// The input with a buffer of its own, since a read may outlast the wait for it.
 struct Pipe {

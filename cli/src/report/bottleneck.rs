@@ -80,6 +80,7 @@ mod tests {
     use bourn_engine::metrics::{EdgeEntry, EdgeStats, StageEntry, StageRole, StageStats};
 
     use super::*;
+    use std::sync::atomic::Ordering::Relaxed;
 
     /// `in -> (parse, shape) -> out`, with this many bytes queued before the second and the third.
     fn job(queued: [u64; 2]) -> (Shape, JobStats) {

@@ -58,8 +58,8 @@ fn lines_that_are_no_rows_are_dead_letters_and_no_other_row_is_lost() {
     let ended = folder.bourn(&["run", "a.yaml"]);
     no_panic(&ended);
     assert_eq!((ended.code, ended.err.trim()), (Some(0), "warning: 9 rows rejected: `source` 9"));
-    let kept: String = (0..9).map(|n| format!("{{\"id\":{n},\"weight\":0.5,\"name\":\"n{n}\"}}\n")).collect();
-    assert_eq!(folder.read("out.jsonl"), kept);
+    let kept: Vec<_> = (0..9).map(|n| format!("{{\"id\":{n},\"weight\":0.5,\"name\":\"n{n}\"}}\n")).collect();
+    assert_eq!(folder.read("out.jsonl"), kept.concat());
     let rejected = letters(&folder);
     assert_eq!(rejected.len(), BAD.len());
     for (n, (letter, (bad, reason))) in rejected.iter().zip(BAD).enumerate() {
@@ -243,7 +243,7 @@ stages: [ { process: { command: [sh, \"-c\", \"${run}\"], limits: { retry: { max
 sink: { file: { path: out.jsonl } }
 ";
     let run = ["echo 1", "kill -9 $$", "echo why >&2; exit 4", "printf '\\377'", "echo 2"];
-    let input: String = run.iter().map(|run| format!("{}\n", serde_json::json!({"run": run}))).collect();
+    let input = run.map(|run| format!("{}\n", serde_json::json!({"run": run}))).concat();
     let folder = folder(&format!("{spec}{LETTERS}"), input.as_bytes());
     let ended = folder.bourn(&["run", "a.yaml"]);
     no_panic(&ended);

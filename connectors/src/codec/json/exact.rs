@@ -103,13 +103,11 @@ impl<'de> Visitor<'de> for Exact<'_> {
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        match self.0 {
-            DataType::Struct(fields) => Members(fields).visit_map(map),
-            _ => {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(())
-            }
+        if let DataType::Struct(fields) = self.0 {
+            return Members(fields).visit_map(map);
         }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
     }
 }
 
