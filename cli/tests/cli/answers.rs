@@ -41,6 +41,50 @@ fn one_kind_is_shown_with_its_fields_and_an_example() {
     insta::assert_snapshot!(Folder::with(&[]).bourn(&["list", "thrtle"]).refused(2), @"error: there is no stage, source or sink `thrtle` (did you mean `throttle`?)");
 }
 
+/// What stands in backticks and begins like this.
+fn snippets<'a>(text: &'a str, begin: &str) -> Vec<&'a str> {
+    text.split('`').skip(1).step_by(2).filter(|snippet| snippet.starts_with(begin)).collect()
+}
+
+#[test]
+fn what_the_documentation_shows_of_a_kind_can_be_planned() {
+    // Columns that are called as in the documentation.
+    let source = "memory: { rows: [ { id: 1, a: 1, old: 1, delay: 0.5, origin: x, text: x, word: x, tag: x, user: { name: x } } ] }";
+    let folder = Folder::with(&[]);
+    let kinds: Value = serde_json::from_str(&folder.bourn(&["list", "-o", "json"]).quietly()).unwrap();
+    let mut planned = Vec::new();
+    for kind in kinds.as_array().unwrap() {
+        let name = kind["kind"].as_str().unwrap();
+        let one: Value = serde_json::from_str(&folder.bourn(&["list", name, "-o", "json"]).quietly()).unwrap();
+        let schema = &one[0]["schema"];
+        let mut shown: Vec<String> =
+            snippets(schema["description"].as_str().unwrap_or_default(), &format!("{name}: {{"))
+                .into_iter()
+                .map(|snippet| snippet.replace('\n', " "))
+                .collect();
+        for (field, about) in schema["properties"].as_object().into_iter().flatten() {
+            let values = snippets(about["description"].as_str().unwrap_or_default(), "{ ");
+            shown
+                .extend(values.into_iter().map(|value| format!("{name}: {{ {field}: {} }}", value.replace('\n', " "))));
+        }
+        for snippet in shown {
+            let spec = if kind["role"] == "stage" {
+                let readers = if name == "route" { "{ from: shown.late, blackhole: {} }" } else { "{ blackhole: {} }" };
+                format!("source: {{ {source} }}\nstages: [ {{ id: shown, {snippet} }} ]\nsink: {readers}\n")
+            } else {
+                format!("source: {{ {snippet} }}\nsink: {{ blackhole: {{}} }}\n")
+            };
+            std::fs::write(folder.path("a.yaml"), &spec).unwrap();
+            let ended = folder.bourn(&["plan", "a.yaml"]);
+            assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{spec}");
+            planned.push(name.to_owned());
+        }
+    }
+    for name in ["generate", "memory", "http", "map", "process", "route", "set", "throttle"] {
+        assert!(planned.iter().any(|p| p == name), "{name}: {planned:?}");
+    }
+}
+
 #[test]
 fn the_schema_of_specs_knows_every_kind() {
     let schema: Value = serde_json::from_str(&Folder::with(&[]).bourn(&["schema"]).quietly()).unwrap();
