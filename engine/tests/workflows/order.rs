@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use bourn_engine::env::Env;
 use serde_json::{Value, json};
 
 use crate::kinds::{SEEN, work};
@@ -57,16 +58,19 @@ fn no_more_requests_are_in_flight_than_the_spec_allows() {
     assert_eq!(worked.took, Duration::from_millis(100));
 }
 
+/// Every 50th of the lines is run alone as well; `BOURN_SINGLES=10000` runs each of them, which takes minutes.
 #[test]
-fn many_lines_give_what_single_runs_give() {
+fn ten_thousand_lines_give_what_single_runs_give_and_sooner_by_the_concurrency_allowed() {
     let spec = "
 steps:
-  - { id: a, command: say, args: 'n ${input.n}', with: { after: '${input.n}', fail: '${input.fail}' } }
+  - { id: a, command: say, args: 'n ${input.n}', with: { after: '${input.after}', fail: '${input.fail}' } }
   - { id: b, command: say, args: '${input.n}' }
   - { id: c, command: say, args: '${a.results}/${b.results}' }
+optimization: { max_concurrency: 64 }
 ";
     let fail = |n: u32| if n.is_multiple_of(7) { "permanent" } else { "" };
-    let inputs: Vec<String> = (0..30).map(|n| json!({ "n": n, "fail": fail(n) }).to_string()).collect();
+    let input = |n: u32| json!({ "n": n, "after": 10 + n % 31, "fail": fail(n) }).to_string();
+    let inputs: Vec<String> = (0..10_000).map(input).collect();
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let together = work(spec, &inputs, 3);
     // Times differ, and a single run is always the first line of its input.
@@ -77,8 +81,15 @@ steps:
         }
         document
     };
-    for (row, input) in inputs.iter().enumerate() {
+    let singles: usize = Env::system().variable("BOURN_SINGLES").and_then(|n| n.parse().ok()).unwrap_or(200);
+    let step = 10_000 / singles.clamp(1, 10_000);
+    let mut one_by_one = Duration::ZERO;
+    for (row, input) in inputs.iter().enumerate().step_by(step) {
         let alone = work(spec, &[input], 3);
         assert_eq!(plain(&together.documents[row]), plain(&alone.documents[0]));
+        one_by_one += alone.took;
     }
+    let sooner = one_by_one.as_secs_f64() * step as f64 / together.took.as_secs_f64();
+    // The last requests are alone, and answers wait for those before them.
+    assert!(sooner > 0.9 * 64.0, "only {sooner:.1} times sooner");
 }
