@@ -70,6 +70,14 @@ def run(argv, text=None):
     return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def processor():
+    """What the machine says it is."""
+    for line in open("/proc/cpuinfo") if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def rows_of(*paths):
     """The rows as comparable tuples, sorted: systems differ in order and in spacing."""
     rows = []
@@ -108,7 +116,7 @@ def main():
         "# JSON lines -> filter -> JSON lines",
         "",
         f"{ROWS:,} Nexmark bids ({size / 1e6:.0f} MB), `price > 1000000`, {len(expected):,} rows written; the outputs are equal row by row.",
-        f"Median of {ROUNDS} interleaved rounds; {platform.processor() or platform.machine()}, {os.cpu_count()} cores. Made by `benches/peers/run`.",
+        f"Median of {ROUNDS} interleaved rounds; {processor()}, {os.cpu_count()} cores. Made by `benches/peers/run`.",
         "",
         "| system | version | M rows per CPU-second | MB per CPU-second | M rows/s | most memory, MiB |",
         "|---|---|---|---|---|---|",
