@@ -1,18 +1,20 @@
-//! Standard output: JSON lines.
+//! Standard output: JSON lines or CSV.
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::Result;
 use bourn_engine::api::{
     BoxSink, Capabilities, ConnectContext, Connector, Delivery, Receipt, Sink, SinkContext, Written,
 };
 use bourn_engine::data::message::Epoch;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
+use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::json::Encoder;
+use crate::codec::csv::{self, Csv};
+use crate::codec::json;
+use crate::codec::rows::RowEncoder;
 use crate::output::Output;
 
 /// Writes rows to the standard output, each batch as soon as it comes.
@@ -24,6 +26,9 @@ pub struct Stdout {
     /// How rows are written.
     #[serde(default)]
     pub format: StdoutFormat,
+    /// What CSV looks like, where it is not as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
     /// Where to.
     #[serde(skip)]
     #[schemars(skip)]
@@ -37,6 +42,24 @@ pub enum StdoutFormat {
     /// One JSON object a line.
     #[default]
     Json,
+    /// Values between commas, or what `csv` says; the names of the columns come first.
+    Csv,
+}
+
+impl Stdout {
+    fn encoder(&self, schema: &SchemaRef) -> Result<RowEncoder, Problems> {
+        let told = |e: Error| Problem::new(e.message().to_owned());
+        match self.format {
+            StdoutFormat::Json if self.csv.is_some() => {
+                Err(Problem::new("`csv` is for the format CSV").under("csv").help("say `format: csv`").into())
+            }
+            StdoutFormat::Json => Ok(RowEncoder::Json(json::Encoder::new(schema).map_err(told)?)),
+            StdoutFormat::Csv => {
+                let dialect = self.csv.clone().unwrap_or_default().for_sink(b',').map_err(|p| p.under("csv"))?;
+                Ok(RowEncoder::Csv(csv::Encoder::new(dialect, schema).map_err(told)?))
+            }
+        }
+    }
 }
 
 impl Connector for Stdout {
@@ -47,19 +70,21 @@ impl Connector for Stdout {
     }
 
     async fn check_sink(&self, schema: &SchemaRef, _: &ConnectContext) -> Result<(), Problems> {
-        Encoder::new(schema).map(drop).map_err(|e| Problem::new(e.message().to_owned()).into())
+        self.encoder(schema).map(drop)
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
-        let encoder = Encoder::new(&context.schema)?;
-        Ok(BoxSink::new(StdoutSink { env: context.env, output: self.output.clone(), encoder, buffer: Vec::new() }))
+        let encoder = self.encoder(&context.schema).map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
+        let mut buffer = Vec::new();
+        encoder.begin(&mut buffer);
+        Ok(BoxSink::new(StdoutSink { env: context.env, output: self.output.clone(), encoder, buffer }))
     }
 }
 
 struct StdoutSink {
     env: Env,
     output: Output,
-    encoder: Encoder,
+    encoder: RowEncoder,
     buffer: Vec<u8>,
 }
 
@@ -89,6 +114,15 @@ mod tests {
         let batch = batch_of(&[json!({"a": 1, "b": "x"}), json!({"a": null})]);
         write_all(&Stdout { output, ..Stdout::default() }, &[batch]).await.unwrap();
         assert_eq!(captured.text(), "{\"a\":1,\"b\":\"x\"}\n{\"a\":null,\"b\":null}\n");
+    }
+
+    #[tokio::test]
+    async fn csv_has_its_header_once() {
+        let (output, captured) = Output::captured();
+        let batch = batch_of(&[json!({"a": 1, "b": "x,y"})]);
+        let stdout = Stdout { output, format: StdoutFormat::Csv, ..Stdout::default() };
+        write_all(&stdout, &[batch.clone(), batch]).await.unwrap();
+        assert_eq!(captured.text(), "a,b\n1,\"x,y\"\n1,\"x,y\"\n");
     }
 
     struct Closed;

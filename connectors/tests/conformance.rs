@@ -48,6 +48,17 @@ async fn files_of_lines_are_sources() {
 }
 
 #[tokio::test]
+async fn files_of_csv_are_sources() {
+    let folder = TempDir::new().unwrap();
+    for i in 0..3 {
+        let rows: Vec<_> = (0..10_000).map(|n| format!("{n},\"a text,\nof two lines\",{i}")).collect();
+        let text = format!("n,text,file\n{}\n1\nx,\"y\"z,{i}\n", rows.join("\n"));
+        write(&folder.path().join(format!("{i}.csv")), text.as_bytes());
+    }
+    source(file(&folder, "*.csv")).rows(30_006).check(&Env::system()).await;
+}
+
+#[tokio::test]
 async fn parquet_files_are_sources() {
     let folder = TempDir::new().unwrap();
     let rows: Vec<_> = (0..20_000).map(|n| json!({"n": n, "text": format!("row {n}")})).collect();
@@ -98,7 +109,7 @@ async fn read_back(file: File) -> Result<Vec<Value>> {
 
 #[tokio::test]
 async fn files_are_sinks() {
-    for ending in ["jsonl", "parquet"] {
+    for ending in ["jsonl", "csv", "parquet"] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_string_lossy().into_owned();
         let target = |n: usize| {

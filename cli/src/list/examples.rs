@@ -119,9 +119,18 @@ sink:
         "sources:
   flights:
     file: { path: \"data/flights-*.parquet\" }
+  airports:
+    file:
+      path: data/airports.csv
+      csv: { delimiter: \";\", null: [\"\", NA] }
+      schema: { code: text, name: text, height: double }
 sinks:
   report:
-    file: { path: out/report.jsonl }",
+    from: flights
+    file: { path: out/report.jsonl }
+  copy:
+    from: airports
+    file: { path: out/airports.tsv }",
     ),
     (
         "stdin",

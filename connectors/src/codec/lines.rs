@@ -9,7 +9,8 @@ pub const BLOCK: usize = 2 << 20;
 /// How much of an overlong line is kept to show.
 const SHOWN: usize = 256;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// What some editors write before a text in UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Collects bytes and hands out whole lines. It holds at most one block beside a line of [`LINE_MAX`].
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
-//! Files: JSON lines, Parquet, plain lines; one, or many by a pattern.
+//! Files: JSON lines, CSV, Parquet, plain lines; one, or many by a pattern.
 
+mod infer;
 mod read;
 pub(crate) mod read_lines;
 mod read_parquet;
@@ -19,14 +20,17 @@ use bourn_engine::{Error, Kind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::json::{Columns, Inferred};
+use crate::codec::csv::{Csv, Dialect};
+use crate::codec::json::Columns;
 use crate::codec::parquet::Footer;
 use crate::codec::types::Declared;
+use read::Content;
 
-/// Reads and writes files: JSON lines, Parquet or plain lines.
+/// Reads and writes files: JSON lines, CSV, Parquet or plain lines.
 ///
-/// A source reads each file as a split of its own; a broken row is rejected alone. A sink writes the one file that it is
-/// told, from its beginning, and makes its folder. A Parquet file appears when the job has ended; until then it is
+/// A source reads each file as a split of its own; a broken row is rejected alone. A quote in CSV that is not closed, or
+/// has text behind its end, costs the line that it begins in; reading goes on behind that line. A sink writes the one file
+/// that it is told, from its beginning, and makes its folder. A Parquet file appears when the job has ended; until then it is
 /// written beside it, as `PATH.part`. Columns whose names begin with `_bourn_` are not written.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,16 +40,27 @@ pub struct File {
     /// What is in it; from the ending of the path if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The columns of JSON lines with their types; inferred from the first 1,000 rows or 1 MiB if it is not said.
+    /// The columns of JSON lines or CSV with their types; inferred from the first 1,000 rows or 1 MiB if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Declared>,
     /// The columns to read; all of them if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
-    /// Columns that were found to have several types: planning finds them, the source needs them.
+    /// What CSV looks like, where it is not as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
     #[serde(skip)]
     #[schemars(skip)]
-    mixed: Mutex<Vec<String>>,
+    planned: Mutex<Planned>,
+}
+
+/// What planning found and the source needs.
+#[derive(Clone, Debug, Default)]
+struct Planned {
+    /// Columns of JSON that have several types.
+    mixed: Vec<String>,
+    /// The columns of CSV, chosen or not.
+    names: Vec<String>,
 }
 
 /// What is in a file.
@@ -54,10 +69,24 @@ pub struct File {
 pub enum Format {
     /// One JSON object a line.
     Json,
+    /// Values between commas, or what `csv` says (RFC 4180).
+    Csv,
     /// Apache Parquet.
     Parquet,
     /// Plain lines: a source with the columns `text`, `file` and `number`, which counts from 1.
     Lines,
+}
+
+impl Format {
+    /// What people call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Csv => "CSV",
+            Self::Parquet => "Parquet",
+            Self::Lines => "text",
+        }
+    }
 }
 
 impl File {
@@ -82,19 +111,37 @@ impl File {
         if let Some(format) = self.format {
             return Ok(format);
         }
-        let ending = Path::new(&self.path).extension().map(|e| e.to_string_lossy().to_lowercase());
-        match ending.as_deref() {
+        match self.ending().as_deref() {
             Some("jsonl" | "ndjson" | "json") => Ok(Format::Json),
+            Some("csv" | "tsv") => Ok(Format::Csv),
             Some("parquet") => Ok(Format::Parquet),
             Some("txt" | "log") => Ok(Format::Lines),
             Some(other) => Err(Problem::new(format!("the ending `.{other}` says no format that is known"))),
             None => Err(Problem::new("a path without an ending says no format")),
         }
         .map_err(|p| {
-            let help = "say `format: json`, `parquet` or `lines`; endings that say it are .jsonl, .ndjson, .json, \
-                        .parquet, .txt and .log";
+            let help = "say `format: json`, `csv`, `parquet` or `lines`; endings that say it are .jsonl, .ndjson, .json, \
+                        .csv, .tsv, .parquet, .txt and .log";
             p.under("path").help(help)
         })
+    }
+
+    /// The ending of the path.
+    fn ending(&self) -> Option<String> {
+        Path::new(&self.path).extension().map(|e| e.to_string_lossy().to_lowercase())
+    }
+
+    /// The delimiter of CSV if nothing else is said.
+    fn delimiter(&self) -> u8 {
+        if self.ending().as_deref() == Some("tsv") { b'\t' } else { b',' }
+    }
+
+    fn dialect(&self) -> Result<Dialect, Problems> {
+        self.csv.clone().unwrap_or_default().dialect(self.delimiter()).map_err(|p| p.under("csv"))
+    }
+
+    fn planned(&self) -> std::sync::MutexGuard<'_, Planned> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The files, sorted.
@@ -111,12 +158,21 @@ impl File {
     fn found(&self, format: Format, paths: &[PathBuf], env: &Env) -> Result<SchemaRef, Problems> {
         let open = |path: &Path| env.files().open(path).map_err(|e| unopened(&e, path));
         let first = open(&paths[0])?;
-        match (format, &self.schema) {
+        let declared = self.schema.as_ref().map(Declared::schema).transpose().map_err(|p| p.under("schema"))?;
+        if self.csv.is_some() && format != Format::Csv {
+            return Err(Problem::new("`csv` is for the format CSV").under("csv").into());
+        }
+        match (format, declared) {
             (Format::Lines, _) => Ok(read_lines::schema()),
-            (Format::Json, Some(declared)) => Ok(declared.schema().map_err(|p| p.under("schema"))?),
+            (Format::Json, Some(declared)) => Ok(declared),
             (Format::Json, None) => {
-                let Inferred { schema, mixed } = read::infer(paths, open)?;
-                *self.mixed.lock().unwrap_or_else(PoisonError::into_inner) = mixed;
+                let found = infer::json(paths, open)?;
+                self.planned().mixed = found.mixed;
+                Ok(found.schema)
+            }
+            (Format::Csv, declared) => {
+                let (names, schema) = infer::csv(paths, open, &self.dialect()?, declared)?;
+                self.planned().names = names;
                 Ok(schema)
             }
             (Format::Parquet, Some(_)) => {
@@ -140,15 +196,19 @@ impl File {
                 fields.push(field.clone());
             } else {
                 let known: Vec<_> = found.fields().iter().map(|f| f.name().as_str()).collect();
-                let mut problem = Problem::new(format!("there is no column `{name}`")).under(i).under("columns");
-                problem.help = did_you_mean(name, known.iter().copied())
-                    .or_else(|| Some(format!("columns are {}", known.join(", "))));
-                problems.push(problem);
+                problems.push(no_column(name, &known).under(i).under("columns"));
             }
         }
         Problems::check(problems)?;
         Ok(Arc::new(Schema::new(fields)))
     }
+}
+
+fn no_column(name: &str, known: &[&str]) -> Problem {
+    let mut problem = Problem::new(format!("there is no column `{name}`"));
+    problem.help =
+        did_you_mean(name, known.iter().copied()).or_else(|| Some(format!("columns are {}", known.join(", "))));
+    problem
 }
 
 fn at_path(error: &Error) -> Problem {
@@ -183,9 +243,17 @@ impl Connector for File {
 
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
         let format = self.format().map_err(|p| Error::validation(p.message))?;
-        let mixed = self.mixed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let columns = Columns::new(context.schema.clone(), &mixed);
-        Ok(BoxSource::new(read::FileSource::new(format, columns, context)))
+        let planned = self.planned().clone();
+        let content = match format {
+            Format::Json => Content::Json(Columns::new(context.schema.clone(), &planned.mixed)),
+            Format::Csv => {
+                let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
+                Content::Csv { dialect: Arc::new(dialect), names: planned.names }
+            }
+            Format::Parquet => Content::Parquet,
+            Format::Lines => Content::Lines,
+        };
+        Ok(BoxSource::new(read::FileSource::new(content, context)))
     }
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {

@@ -1,30 +1,40 @@
 //! The source: files one after the other, each from its position on.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use bourn_engine::api::{Chunk, Source, SourceContext};
 use bourn_engine::data::position::{Position, Split};
-use bourn_engine::diagnostic::Problem;
-use bourn_engine::env::{Env, ReadFile};
+use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
 
-use super::Format;
 use super::read_lines::{LineDecoder, LinesOf};
 use super::read_parquet::ParquetOf;
-use crate::codec::json::infer::BYTES_MAX;
-use crate::codec::json::{Columns, Inference, Inferred};
-use crate::codec::lines::{LineBuffer, Piece, Place};
+use crate::codec::csv::{self, Dialect};
+use crate::codec::json::Columns;
 
 /// Reads the files of one lane.
 pub struct FileSource {
     env: Env,
-    format: Format,
-    columns: Columns,
+    content: Content,
+    schema: SchemaRef,
     waiting: VecDeque<(Split, Option<Position>)>,
     current: Option<Open>,
     progress: Progress,
+}
+
+/// What is in the files, and what is needed to read it.
+pub enum Content {
+    Json(Columns),
+    /// With the names of all columns.
+    Csv {
+        dialect: Arc<Dialect>,
+        names: Vec<String>,
+    },
+    Lines,
+    Parquet,
 }
 
 /// How much of the files was read, in bytes.
@@ -44,10 +54,10 @@ enum Open {
 }
 
 impl FileSource {
-    pub fn new(format: Format, columns: Columns, context: SourceContext) -> Self {
-        let mut splits = context.splits;
+    pub fn new(content: Content, context: SourceContext) -> Self {
+        let SourceContext { env, schema, mut splits, .. } = context;
         splits.sort_by(|a, b| a.0.cmp(&b.0));
-        Self { env: context.env, format, columns, waiting: splits.into(), current: None, progress: Progress::default() }
+        Self { env, content, schema, waiting: splits.into(), current: None, progress: Progress::default() }
     }
 
     /// The size of a file, for the progress alone: one that can't be looked at fails when it is opened.
@@ -65,19 +75,19 @@ impl FileSource {
             _ => e,
         })?;
         let named = |e: Error| e.context(path);
-        match self.format {
-            Format::Parquet => ParquetOf::open(file, split.clone(), position, self.columns.schema())
-                .map(|r| Open::Parquet(Box::new(r))),
-            Format::Json | Format::Lines => {
-                let decoder = match self.format {
-                    Format::Json => LineDecoder::json(self.columns.clone())?,
-                    _ => LineDecoder::lines(self.columns.schema().clone()),
-                };
-                let place = position.map(Position::read).transpose()?.unwrap_or_default();
-                LinesOf::open(file, split.clone(), place, decoder).map(|r| Open::Lines(Box::new(r)))
+        let decoder = match &self.content {
+            Content::Parquet => {
+                let rows = ParquetOf::open(file, split.clone(), position, &self.schema).map_err(named)?;
+                return Ok(Open::Parquet(Box::new(rows)));
             }
-        }
-        .map_err(named)
+            Content::Json(columns) => LineDecoder::json(columns.clone())?,
+            Content::Csv { dialect, names } => {
+                LineDecoder::Csv(csv::Decoder::new(dialect.clone(), self.schema.clone(), names).map_err(named)?)
+            }
+            Content::Lines => LineDecoder::lines(self.schema.clone()),
+        };
+        let place = position.map(Position::read).transpose()?.unwrap_or_default();
+        LinesOf::open(file, split.clone(), place, decoder).map(|r| Open::Lines(Box::new(r))).map_err(named)
     }
 }
 
@@ -122,43 +132,3 @@ impl std::fmt::Display for Cause {
 }
 
 impl std::error::Error for Cause {}
-
-/// The columns of JSON lines, from the first rows of the files.
-pub fn infer(
-    paths: &[PathBuf],
-    open: impl Fn(&Path) -> Result<Arc<dyn ReadFile>, Problem>,
-) -> Result<Inferred, Problem> {
-    const STEP: usize = 64 << 10;
-    let mut inference = Inference::default();
-    let mut budget = BYTES_MAX;
-    for path in paths {
-        let file = open(path)?;
-        let mut lines = LineBuffer::at(Place::default());
-        let mut offset = 0;
-        while !lines.is_done() {
-            match lines.piece() {
-                Some(Piece::Lines(text)) => {
-                    let (count, more) = (text.len(), inference.look(text));
-                    lines.consume(count, 0);
-                    budget = budget.saturating_sub(count);
-                    if !more || budget == 0 {
-                        return Ok(inference.finish());
-                    }
-                }
-                Some(Piece::Overlong(long)) => {
-                    budget = 0;
-                    lines.consume_overlong(&long);
-                }
-                None => {
-                    let space = lines.space(STEP);
-                    let count = file
-                        .read_at(offset, space)
-                        .map_err(|e| super::at_path(&Error::from(e).context(path.display())))?;
-                    lines.filled(count);
-                    offset += count as u64;
-                }
-            }
-        }
-    }
-    Ok(inference.finish())
-}

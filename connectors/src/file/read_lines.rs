@@ -12,9 +12,10 @@ use bourn_engine::env::ReadFile;
 use bourn_engine::{Error, Kind, Result};
 
 use super::text_field;
+use crate::codec::csv;
 use crate::codec::json::decode::overlong;
 use crate::codec::json::{Columns, Decoded, Decoder, Fault};
-use crate::codec::lines::{BLOCK, LineBuffer, Overlong, Piece, Place, not_utf8, split};
+use crate::codec::lines::{BLOCK, LINE_MAX, LineBuffer, Overlong, Piece, Place, not_utf8, split};
 
 /// Lines of one input, read as they come.
 pub struct LinesOf {
@@ -29,12 +30,15 @@ pub struct LinesOf {
 
 impl LinesOf {
     /// The lines of `file` from `place` on.
-    pub fn open(file: Arc<dyn ReadFile>, split: Split, place: Place, decoder: LineDecoder) -> Result<Self> {
+    pub fn open(file: Arc<dyn ReadFile>, split: Split, place: Place, mut decoder: LineDecoder) -> Result<Self> {
         let length = file.len()?;
         if length < place.offset {
             let message =
                 format!("holds {length} bytes, and {} of it had been read before: it is another file", place.offset);
             return Err(Error::validation(message));
+        }
+        if place.offset > 0 {
+            decoder.read_header(&*file)?;
         }
         Ok(Self { file, length, offset: place.offset, lines: LineBuffer::at(place), decoder, split })
     }
@@ -47,15 +51,15 @@ impl LinesOf {
     /// The next rows and rejected lines; `None` at the end.
     pub fn read(&mut self) -> Result<Option<Chunk>> {
         while !self.lines.is_done() {
-            if let Some(chunk) = next_chunk(&mut self.lines, &mut self.decoder, &self.split)? {
+            let named = |e: Error| e.context(self.split.name());
+            if let Some(chunk) = next_chunk(&mut self.lines, &mut self.decoder, &self.split).map_err(named)? {
                 return Ok(Some(chunk));
             }
             if self.lines.is_done() {
                 break;
             }
             let space = self.lines.space(BLOCK);
-            let named = |e| Error::from(e).context(self.split.name());
-            let count = self.file.read_at(self.offset, space).map_err(named)?;
+            let count = self.file.read_at(self.offset, space).map_err(|e| named(e.into()))?;
             if count == 0 && self.offset < self.length {
                 let (had, has) = (self.length, self.file.len().unwrap_or(0));
                 let message =
@@ -73,6 +77,8 @@ impl LinesOf {
 pub(crate) fn next_chunk(lines: &mut LineBuffer, into: &mut LineDecoder, split: &Split) -> Result<Option<Chunk>> {
     loop {
         let place = lines.place();
+        // A record of CSV may go on in the next line, though not for ever.
+        let last = lines.is_read() || lines.held() > LINE_MAX;
         let (decoded, rejected) = match lines.piece() {
             None => return Ok(None),
             Some(Piece::Overlong(long)) => {
@@ -80,7 +86,10 @@ pub(crate) fn next_chunk(lines: &mut LineBuffer, into: &mut LineDecoder, split: 
                 (None, vec![reject_overlong(&long, split, place)])
             }
             Some(Piece::Lines(text)) => {
-                let decoded = into.decode(text, split, place)?;
+                let decoded = into.decode(text, last, split, place)?;
+                if decoded.bytes == 0 {
+                    return Ok(None);
+                }
                 let reject = |f: &Fault| reject(&text[f.range.clone()], f, split, place);
                 let rejected = decoded.faults.iter().map(reject).collect();
                 let (bytes, count) = (decoded.bytes, decoded.lines);
@@ -110,6 +119,8 @@ fn reject_overlong(long: &Overlong, split: &Split, place: Place) -> Rejected {
 pub enum LineDecoder {
     /// Rows of JSON.
     Json(Decoder),
+    /// Rows of CSV.
+    Csv(csv::Decoder),
     /// Rows of text, file and number.
     Lines(SchemaRef),
 }
@@ -128,13 +139,38 @@ impl LineDecoder {
     fn schema(&self) -> SchemaRef {
         match self {
             Self::Json(decoder) => decoder.schema().clone(),
+            Self::Csv(decoder) => decoder.schema().clone(),
             Self::Lines(wanted) => wanted.clone(),
         }
     }
 
-    fn decode(&mut self, text: &[u8], split: &Split, place: Place) -> Result<Decoded> {
+    /// Reads the header of a file that is read from further behind.
+    fn read_header(&mut self, file: &dyn ReadFile) -> Result<()> {
+        let Self::Csv(decoder) = self else { return Ok(()) };
+        let mut lines = LineBuffer::default();
+        let mut offset = 0;
+        while decoder.needs_header() {
+            let is_enough = lines.is_read() || lines.held() > LINE_MAX;
+            if let Some(Piece::Lines(text)) = lines.piece()
+                && decoder.read_header(text)?.is_some()
+            {
+                break;
+            }
+            if is_enough {
+                return Err(Error::validation("has no header any more: it is another file"));
+            }
+            let count = file.read_at(offset, lines.space(BLOCK))?;
+            lines.filled(count);
+            offset += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Nothing is decoded where the first record goes on behind the text, unless the text is the `last`.
+    fn decode(&mut self, text: &[u8], last: bool, split: &Split, place: Place) -> Result<Decoded> {
         match self {
             Self::Json(decoder) => decoder.decode(text),
+            Self::Csv(decoder) => decoder.decode(text, last),
             Self::Lines(wanted) => plain(text, wanted, split, place),
         }
     }

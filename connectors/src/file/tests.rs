@@ -15,6 +15,8 @@ use super::*;
 use crate::codec::lines::LINE_MAX;
 use crate::testing::{self, batch_of, connect, faults, read_all, read_file, rows, write_file};
 
+mod csv;
+
 struct Folder(TempDir);
 
 impl Folder {
@@ -165,8 +167,8 @@ async fn planning_tells_what_is_missing_and_the_way_out() {
     assert!(missing.message.starts_with("there is no file `") && missing.help.is_some(), "{missing:?}");
     let none = problem(&folder.file("*.jsonl")).await;
     assert!(none.message.starts_with("no file matches `") && none.path == ["path".into()], "{none:?}");
-    let unknown = problem(&folder.file("a.csv")).await;
-    assert_eq!(unknown.message, "the ending `.csv` says no format that is known");
+    let unknown = problem(&folder.file("a.xls")).await;
+    assert_eq!(unknown.message, "the ending `.xls` says no format that is known");
     let wrong = File { columns: Some(vec!["idd".into()]), ..folder.write("a.jsonl", "{\"id\":1}") };
     assert_eq!(problem(&wrong).await.help.as_deref(), Some("did you mean `id`?"));
     let wrong = problem(&declared(folder.file("a.jsonl"), r#"{"id":"bigin"}"#)).await;

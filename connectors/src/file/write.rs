@@ -1,4 +1,4 @@
-//! The sinks: JSON lines, visible as they are written; Parquet, visible when the job has ended.
+//! The sinks: JSON lines and CSV, visible as they are written; Parquet, visible when the job has ended.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,13 @@ use bourn_engine::env::{Env, WriteFile};
 use bourn_engine::{Error, Result};
 
 use super::{File, Format, without_reserved};
+use crate::codec::csv;
 use crate::codec::json::Encoder;
 use crate::codec::parquet::{self, Writer};
+use crate::codec::rows::RowEncoder;
 
 const LANE: &str = "{lane}";
-/// How much JSON is collected before it is written, in bytes.
+/// How much text is collected before it is written, in bytes.
 const BUFFER: usize = 1 << 20;
 
 /// Checks what a sink is told.
@@ -38,20 +40,24 @@ pub fn check(file: &File, format: Format, schema: &SchemaRef, env: &Env) -> Resu
             Problem::new(format!("`{key}` is for a source")).under(*key).help("choose columns by a `map` before it"),
         );
     }
+    if file.csv.is_some() && format != Format::Csv {
+        problems.push(Problem::new("`csv` is for the format CSV").under("csv"));
+    }
     let (schema, _) = without_reserved(schema);
+    let mut note = |checked: Result<()>| problems.extend(checked.err().map(|e| Problem::new(e.message().to_owned())));
     match format {
-        Format::Json => {
-            Encoder::new(&schema).map_err(|e| problems.push(Problem::new(e.message().to_owned()))).ok();
+        Format::Parquet | Format::Csv if schema.fields().is_empty() => {
+            problems.push(Problem::new(format!("a {} file needs at least one column", format.name())));
         }
-        Format::Parquet if schema.fields().is_empty() => {
-            problems.push(Problem::new("a Parquet file needs at least one column"));
-        }
-        Format::Parquet => {
-            parquet::check(&schema).map_err(|e| problems.push(Problem::new(e.message().to_owned()))).ok();
-        }
+        Format::Json => note(Encoder::new(&schema).map(drop)),
+        Format::Csv => match file.csv.clone().unwrap_or_default().for_sink(file.delimiter()) {
+            Ok(dialect) => note(csv::Encoder::new(dialect, &schema).map(drop)),
+            Err(found) => problems.extend(found.under("csv").0),
+        },
+        Format::Parquet => note(parquet::check(&schema)),
         Format::Lines => {
             let problem = Problem::new("plain lines are for sources").under("format");
-            problems.push(problem.help("say `format: json` or `parquet`"));
+            problems.push(problem.help("say `format: json`, `csv` or `parquet`"));
         }
     }
     Problems::check(problems)
@@ -68,10 +74,17 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
     let (schema, indices) = without_reserved(&context.schema);
     let files = context.env.files();
     match format {
-        Format::Json => {
+        Format::Json | Format::Csv => {
+            let mut buffer = Vec::new();
+            let encoder = if format == Format::Json {
+                RowEncoder::Json(Encoder::new(&context.schema)?)
+            } else {
+                let dialect = file.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
+                RowEncoder::Csv(csv::Encoder::new(dialect, &context.schema)?)
+            };
+            encoder.begin(&mut buffer);
             let file = Some(files.create(&path)?);
-            let encoder = Encoder::new(&context.schema)?;
-            Ok(BoxSink::new(JsonSink { env: context.env, path, file, encoder, buffer: Vec::new(), unsynced: false }))
+            Ok(BoxSink::new(TextSink { env: context.env, path, file, encoder, buffer, unsynced: false }))
         }
         Format::Parquet => {
             if files.is_special(&path) {
@@ -91,18 +104,18 @@ fn with_part(path: &Path) -> PathBuf {
     part.into()
 }
 
-/// Writes JSON lines. What was written before an epoch is on the disk when it is prepared.
-struct JsonSink {
+/// Writes JSON lines or CSV. What was written before an epoch is on the disk when it is prepared.
+struct TextSink {
     env: Env,
     path: PathBuf,
     /// Away while it is synced; then lost for good if that failed.
     file: Option<Box<dyn WriteFile>>,
-    encoder: Encoder,
+    encoder: RowEncoder,
     buffer: Vec<u8>,
     unsynced: bool,
 }
 
-impl JsonSink {
+impl TextSink {
     fn flush(&mut self) -> Result<()> {
         let lost = || Error::engine(format!("{}: an earlier write failed", self.path.display()));
         let file = self.file.as_mut().ok_or_else(lost)?;
@@ -113,7 +126,7 @@ impl JsonSink {
     }
 }
 
-impl Sink for JsonSink {
+impl Sink for TextSink {
     async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
         self.encoder.encode(rows, &mut self.buffer)?;
         if self.buffer.len() >= BUFFER {

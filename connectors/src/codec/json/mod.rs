@@ -10,3 +10,4 @@ mod scan;
 pub use decode::{Columns, Decoded, Decoder, Fault};
 pub use encode::Encoder;
 pub use infer::{Inference, Inferred};
+pub(crate) use row::wrong_type;

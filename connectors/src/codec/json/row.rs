@@ -114,7 +114,8 @@ fn explain(columns: &Columns, text: &str, error: Error) -> Error {
     Error::validation(message)
 }
 
-fn wrong_type(field: &str, data_type: &DataType, value: &str) -> Error {
+/// That a value, shown as far as it is short, does not fit its column.
+pub fn wrong_type(field: &str, data_type: &DataType, value: &str) -> Error {
     const SHOWN: usize = 60;
     let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(i, _)| i);
     let more = if cut < value.len() { "…" } else { "" };

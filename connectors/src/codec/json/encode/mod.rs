@@ -1,6 +1,6 @@
 //! Columns to lines: a row at a time into one buffer, without an allocation for a row or a value.
 
-mod cell;
+pub(crate) mod cell;
 mod moment;
 mod text;
 
