@@ -1,8 +1,10 @@
 //! Parquet files: row groups to batches, batches to row groups.
 
+mod input;
 mod pages;
+mod thrift;
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -12,7 +14,6 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::data::records::{BYTES_MAX, ROWS_MAX};
 use bourn_engine::env::{ReadFile, WriteFile};
 use bourn_engine::{Error, Kind, Result};
-use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowGroups, RowSelector,
 };
@@ -21,53 +22,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{ChunkReader, Length};
 
+use input::Input;
 use pages::Groups;
-
-/// A file of the world, as the parquet crate wants to see it.
-#[derive(Clone)]
-struct Input {
-    file: Arc<dyn ReadFile>,
-    length: u64,
-}
-
-impl Length for Input {
-    fn len(&self) -> u64 {
-        self.length
-    }
-}
-
-impl ChunkReader for Input {
-    type T = InputFrom;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<InputFrom> {
-        Ok(InputFrom { input: self.clone(), offset: start })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        // A broken footer may ask for more than there is; that much is never allocated.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} lie beyond the end, {}", self.length)));
-        }
-        let mut bytes = vec![0; length];
-        InputFrom { input: self.clone(), offset: start }.read_exact(&mut bytes)?;
-        Ok(bytes.into())
-    }
-}
-
-struct InputFrom {
-    input: Input,
-    offset: u64,
-}
-
-impl Read for InputFrom {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.file.read_at(self.offset, buffer)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
-}
 
 /// An open Parquet file, its footer read.
 pub struct Footer {
@@ -87,6 +44,9 @@ impl Footer {
         }
         let input = Input { file, length };
         let metadata = guard(|| {
+            if thrift::has_list_of_booleans(&input.footer()?) {
+                return Err(ParquetError::General("its footer has a list of booleans, and no footer has one".into()));
+            }
             let found = ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())?;
             // Text comes in one type, whatever the writer had.
             let plain: Vec<_> = found.schema().fields().iter().map(|f| plain_text(f)).collect();
@@ -224,7 +184,7 @@ fn guard<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T> {
 fn from_parquet(error: ParquetError) -> Error {
     match error {
         ParquetError::External(cause) => match cause.downcast::<io::Error>() {
-            Ok(io) if io.kind() != io::ErrorKind::UnexpectedEof => Error::from(*io),
+            Ok(io) if !matches!(io.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => Error::from(*io),
             Ok(io) => broken(&io),
             Err(other) => broken(&other),
         },
