@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use bourn_engine::diagnostic::{Problem, did_you_mean};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::{Expr, Volatility};
-use datafusion_sql::sqlparser::ast::{Expr as Ast, Function, FunctionArguments, visit_expressions};
+use datafusion_sql::sqlparser::ast::{Expr as Ast, Function, FunctionArguments, Statement, visit_expressions};
 
-use crate::functions::{is_function, names};
+use crate::functions::{aggregates, is_function, names};
 use crate::text::Text;
 
 /// Aggregates and window functions that people know, so that the message can say what is wrong with them here.
@@ -38,6 +38,50 @@ pub fn syntax(text: &Text<'_>, ast: &Ast) -> Result<(), Problem> {
     }
 }
 
+/// Checks what the syntax of a query over a batch shows: it has aggregates, and no subqueries in expressions nor windows.
+pub fn query(text: &Text<'_>, ast: &Statement) -> Result<(), Problem> {
+    let found = visit_expressions(ast, |e| {
+        let problem = match e {
+            Ast::Subquery(_) | Ast::InSubquery { .. } | Ast::Exists { .. } => {
+                let problem = Problem::new("a subquery can't stand in an expression here");
+                Some(problem.help("one in `from` can: `select … from (select … from input) as t`"))
+            }
+            Ast::Function(function) if function.over.is_some() => {
+                let name = function.name.to_string().to_lowercase();
+                Some(marked(
+                    text,
+                    &name,
+                    Problem::new(format!("`{name}(…) over (…)` is not supported: a batch has no order")),
+                ))
+            }
+            Ast::Function(function) => {
+                let name = function.name.to_string().to_lowercase();
+                let known = is_function(&name) || aggregates().any(|n| n == name);
+                let is_unknown = !known && function.args != FunctionArguments::None;
+                is_unknown.then(|| unknown_function(text, &name, names().chain(aggregates())))
+            }
+            Ast::Value(v) if matches!(v.value, datafusion_sql::sqlparser::ast::Value::Placeholder(_)) => {
+                Some(Problem::new(format!("`{}` stands for no value", v.value)).help("name a column"))
+            }
+            _ => None,
+        };
+        problem.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    });
+    match found {
+        ControlFlow::Break(problem) => Err(problem),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+fn unknown_function(text: &Text<'_>, name: &str, known: impl Iterator<Item = &'static str>) -> Problem {
+    let problem = Problem::new(format!("unknown function `{name}`"));
+    let problem = match did_you_mean(name, known) {
+        Some(help) => problem.help(help),
+        None => problem,
+    };
+    marked(text, name, problem)
+}
+
 fn subquery(text: &Text<'_>) -> Problem {
     marked(text, "select", Problem::new("an expression sees one row at a time: a subquery can't stand here"))
 }
@@ -53,11 +97,7 @@ fn function_problem(text: &Text<'_>, function: &Function) -> Option<Problem> {
     } else if OVER_MANY_ROWS.contains(&name.as_str()) {
         Problem::new(format!("an expression sees one row at a time: the aggregate `{name}` can't stand here"))
     } else {
-        let problem = Problem::new(format!("unknown function `{name}`"));
-        match did_you_mean(&name, names()) {
-            Some(help) => problem.help(help),
-            None => problem,
-        }
+        return Some(unknown_function(text, &name, names()));
     };
     Some(marked(text, &name, problem))
 }

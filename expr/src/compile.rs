@@ -57,7 +57,7 @@ pub fn cast(column: &str, to: &str, schema: &SchemaRef) -> Result<Arc<dyn Physic
 
 /// Runs `work` with room for its recursion. The library is large and the text is anything: a panic in there is a problem
 /// of the text, not the end of the process.
-fn guarded<T>(text: &Text<'_>, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+pub fn guarded<T>(text: &Text<'_>, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     // A tree is not deeper than it has operators.
     let stack = (text.operators + 8) * STACK_PER_LEVEL;
     stacker::grow(stack, || catch_unwind(AssertUnwindSafe(work)))
@@ -69,7 +69,7 @@ pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn parse<T>(
+pub fn parse<T>(
     text: &Text<'_>,
     sql: &str,
     read: fn(&mut Parser<'static>) -> Result<T, ParserError>,
@@ -91,29 +91,33 @@ fn plan(text: &Text<'_>, ast: Ast, schema: &SchemaRef) -> Result<Arc<dyn Physica
     let problem = |e| errors::planner(text, schema, &e);
     let columns = schema.as_ref().clone().to_dfschema().map_err(problem)?;
     let names = Names::new();
-    let options = ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
-    let logical = SqlToRel::new_with_options(&names, options)
+    let logical = SqlToRel::new_with_options(&names, options())
         .sql_to_expr(ast, &columns, &mut PlannerContext::new())
         .map_err(problem)?;
     check::functions(text, &logical)?;
-    lower(logical, columns, schema).map_err(problem)
+    let physical = lower(logical, Arc::new(columns)).map_err(problem)?;
+    // Some functions answer in another form of text than they were asked in; downstream there is one.
+    match physical.data_type(schema).map_err(problem)? {
+        DataType::Utf8View if physical.downcast_ref::<expressions::Column>().is_none() => {
+            expressions::cast(physical, schema, DataType::Utf8).map_err(problem)
+        }
+        _ => Ok(physical),
+    }
 }
 
-fn lower(logical: datafusion_expr::Expr, columns: DFSchema, schema: &SchemaRef) -> DfResult<Arc<dyn PhysicalExpr>> {
-    let columns = Arc::new(columns);
+/// How SQL is read: names keep their case, and text is one type.
+pub fn options() -> ParserOptions {
+    ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false)
+}
+
+/// What runs, of an expression over these columns.
+pub fn lower(logical: datafusion_expr::Expr, columns: Arc<DFSchema>) -> DfResult<Arc<dyn PhysicalExpr>> {
     let context = SimplifyContext::builder().with_schema(columns.clone()).build();
     let simplifier = ExprSimplifier::new(context);
     let logical = simplifier.simplify(simplifier.coerce(logical, &columns)?)?;
     let physical =
         create_physical_expr(&logical, &columns, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-    let physical = physical.transform_up(check_overflow)?.data;
-    // Some functions answer in another form of text than they were asked in; downstream there is one.
-    match physical.data_type(schema)? {
-        DataType::Utf8View if physical.downcast_ref::<expressions::Column>().is_none() => {
-            expressions::cast(physical, schema, DataType::Utf8)
-        }
-        _ => Ok(physical),
-    }
+    Ok(physical.transform_up(check_overflow)?.data)
 }
 
 /// Arithmetic that fails instead of wrapping around.
