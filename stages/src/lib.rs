@@ -12,6 +12,7 @@ pub mod set;
 pub mod shape;
 
 mod answer;
+mod column;
 mod named;
 mod places;
 #[cfg(test)]
@@ -24,7 +25,7 @@ pub use model::Model;
 pub use process::Process;
 pub use route::Route;
 pub use set::Set;
-pub use shape::{Batch, Filter, Map, Throttle, Union};
+pub use shape::{Batch, Dedupe, Filter, Flatten, Log, Map, Redact, Sample, Split, Sql, Throttle, Union};
 
 /// Adds every stage of this crate.
 #[must_use]
@@ -32,6 +33,13 @@ pub fn register(registry: Registry) -> Registry {
     registry
         .stage::<Filter>()
         .stage::<Map>()
+        .stage::<Sql>()
+        .stage::<Flatten>()
+        .stage::<Sample>()
+        .stage::<Dedupe>()
+        .stage::<Redact>()
+        .stage::<Split>()
+        .stage::<Log>()
         .stage::<Union>()
         .stage::<Batch>()
         .stage::<Throttle>()

@@ -27,6 +27,81 @@ sink:
   stdout: {}",
     ),
     (
+        "sql",
+        "source:
+  file: { path: flights.parquet }
+stages:
+  - id: together
+    batch: { rows: 8192 }
+  - id: by_origin
+    sql: select origin, count(*) as flights, max(delay) as worst from input group by origin
+sink:
+  stdout: {}",
+    ),
+    (
+        "flatten",
+        "source:
+  file: { path: orders.jsonl }
+stages:
+  - id: items
+    flatten: { list: items, index: line, structs: [items, customer] }
+sink:
+  stdout: {}",
+    ),
+    (
+        "sample",
+        "source:
+  file: { path: events.parquet }
+stages:
+  - id: some_users
+    sample: { fraction: 0.01, by: [user], seed: 7 }
+sink:
+  file: { path: out/sample.parquet }",
+    ),
+    (
+        "dedupe",
+        "source:
+  stdin: {}
+stages:
+  - id: together
+    batch: { rows: 8192, within: 1s }
+  - id: latest
+    dedupe: { by: [id], keep: last }
+sink:
+  stdout: {}",
+    ),
+    (
+        "redact",
+        "source:
+  file: { path: users.jsonl }
+stages:
+  - id: safe
+    redact: { mask: [name], keep_last: { card: 4 }, hash: [email], clear: [notes] }
+sink:
+  file: { path: out/users.jsonl }",
+    ),
+    (
+        "split",
+        "source:
+  file: { path: events.parquet }
+stages:
+  - id: small
+    split: { rows: 100, bytes: 64KiB }
+sink:
+  stdout: {}",
+    ),
+    (
+        "log",
+        "# `BOURN_LOG=bourn_log=info bourn run …` shows the lines.
+source:
+  file: { path: flights.parquet }
+stages:
+  - id: seen
+    log: { message: \"${origin} is ${delay} minutes late\", every: 1000 }
+sink:
+  blackhole: {}",
+    ),
+    (
         "route",
         "source:
   file: { path: flights.parquet }

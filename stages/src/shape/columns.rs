@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use bourn_engine::data::columns::RESERVED_PREFIX;
-use bourn_engine::diagnostic::{Key, Problem, Problems, did_you_mean};
+use bourn_engine::diagnostic::{Key, Problem, Problems};
 use bourn_expr::{Expression, quote};
 
 use super::map::{Keep, Map};
+use crate::column::{reserved, unknown};
 
 /// The schema that leaves, and an expression for each of its columns.
 pub fn plan(map: &Map, input: &SchemaRef) -> Result<(SchemaRef, Vec<Expression>), Problems> {
@@ -60,11 +61,7 @@ impl Plan<'_> {
             if name.starts_with(RESERVED_PREFIX) {
                 self.problem(path, reserved(&name));
             } else if self.input.index_of(&name).is_err() {
-                let known = || self.input.fields().iter().map(|f| f.name().as_str());
-                let there_is = known().collect::<Vec<_>>().join(", ");
-                let mut problem =
-                    Problem::new(format!("unknown column `{name}`")).label(format!("there is: {there_is}"));
-                problem.help = did_you_mean(&name, known());
+                let problem = unknown(self.input, &name);
                 self.problem(path, problem);
             }
         }
@@ -127,8 +124,4 @@ impl Plan<'_> {
             }
         }
     }
-}
-
-fn reserved(name: &str) -> Problem {
-    Problem::new(format!("`{name}` can't be a name here: what begins with `{RESERVED_PREFIX}` belongs to the engine"))
 }

@@ -20,6 +20,8 @@ use crate::named::Named;
 /// name. Expressions, `drop`, `rename` and `cast` speak of the columns of the input, and what is kept stands before what
 /// is made; a made column of the same name takes the place of a kept one.
 ///
+/// The functions for JSON, CSV, URLs, timestamps and the like are on the page docs/functions.md.
+///
 /// A made column that is called `keep`, `drop`, `rename`, `cast` or `columns` is written below `columns:`, as any other
 /// may be: `map: { columns: { keep: a > 1 } }`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
