@@ -197,7 +197,7 @@ sink:
   airports:
     file:
       path: data/airports.csv
-      csv: { delimiter: \";\", null: [\"\", NA] }
+      csv: { delimiter: \";\", nulls: [\"\", NA] }
       schema: { code: text, name: text, height: double }
 sinks:
   report:

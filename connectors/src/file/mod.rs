@@ -244,7 +244,7 @@ impl Connector for File {
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
         let format = self.format().map_err(|p| Error::validation(p.message))?;
         let planned = self.planned().clone();
-        let content = match format {
+        let what = match format {
             Format::Json => Content::Json(Columns::new(context.schema.clone(), &planned.mixed)),
             Format::Csv => {
                 let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
@@ -253,7 +253,7 @@ impl Connector for File {
             Format::Parquet => Content::Parquet,
             Format::Lines => Content::Lines,
         };
-        Ok(BoxSource::new(read::FileSource::new(content, context)))
+        Ok(BoxSource::new(read::FileSource::new(what, context)))
     }
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {

@@ -54,8 +54,8 @@ enum Open {
 }
 
 impl FileSource {
-    pub fn new(content: Content, context: SourceContext) -> Self {
-        let SourceContext { env, schema, mut splits, .. } = context;
+    pub fn new(content: Content, lane: SourceContext) -> Self {
+        let SourceContext { env, schema, mut splits, .. } = lane;
         splits.sort_by(|a, b| a.0.cmp(&b.0));
         Self { env, content, schema, waiting: splits.into(), current: None, progress: Progress::default() }
     }

@@ -22,7 +22,7 @@ pub struct Csv {
     /// The text of a null, or several such texts, of which a sink writes the first: the empty one. A text in quotes is
     /// never null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub null: Option<Nulls>,
+    pub nulls: Option<Nulls>,
 }
 
 /// One text or several.
@@ -79,7 +79,7 @@ impl Csv {
         if dialect.quote == Some(dialect.delimiter) {
             problems.push(Problem::new("the delimiter and the quote are the same character").under("quote"));
         }
-        match &self.null {
+        match &self.nulls {
             None => {}
             Some(Nulls::One(text)) => dialect.nulls = vec![text.clone()],
             Some(Nulls::Many(texts)) => dialect.nulls.clone_from(texts),

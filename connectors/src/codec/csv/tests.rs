@@ -24,11 +24,11 @@ fn read(dialect: &Dialect, schema: &SchemaRef, text: &[u8]) -> (RecordBatch, Vec
     let mut decoder = Decoder::new(Arc::new(dialect.clone()), schema.clone(), &names).unwrap();
     let (mut batches, mut faults, mut at, mut line) = (Vec::new(), Vec::new(), 0, 0);
     while at < text.len() {
-        let decoded = decoder.decode(&text[at..], true).unwrap();
-        faults.extend(decoded.faults.iter().map(|f| (line + f.line, f.error.to_string())));
-        batches.push(decoded.batch);
-        at += decoded.bytes;
-        line += decoded.lines;
+        let part = decoder.decode(&text[at..], true).unwrap();
+        faults.extend(part.faults.iter().map(|f| (line + f.line, f.error.to_string())));
+        batches.push(part.batch);
+        at += part.bytes;
+        line += part.lines;
     }
     (arrow::compute::concat_batches(schema, &batches).unwrap(), faults)
 }
@@ -80,7 +80,7 @@ fn columns_are_found_by_the_names_of_the_header() {
 
 #[test]
 fn a_dialect_says_delimiter_quote_null_and_header() {
-    let csv: Csv = serde_json::from_str(r#"{"header":false,"delimiter":";","quote":"'","null":["NA","-9"]}"#).unwrap();
+    let csv: Csv = serde_json::from_str(r#"{"header":false,"delimiter":";","quote":"'","nulls":["NA","-9"]}"#).unwrap();
     let dialect = csv.dialect(b',').unwrap();
     let schema = schema(r#"{"a":"bigint","b":"text"}"#);
     let (batch, faults) = read(&dialect, &schema, b"-9;NA\n 5 ;'NA'\n;\n1;'a;''b'\n");
@@ -137,11 +137,11 @@ fn types_are_inferred_so_that_no_value_is_changed() {
 fn a_record_that_goes_on_behind_the_text_waits_for_more() {
     let mut decoder = Decoder::new(Arc::default(), schema(r#"{"a":"text"}"#), &[]).unwrap();
     let text = b"a\n\"x\n";
-    let decoded = decoder.decode(text, false).unwrap();
-    assert_eq!((decoded.bytes, decoded.lines), (2, 1));
+    let first = decoder.decode(text, false).unwrap();
+    assert_eq!((first.bytes, first.lines), (2, 1));
     assert_eq!(decoder.decode(&text[2..], false).unwrap().bytes, 0);
-    let decoded = decoder.decode(b"\"x\ny\"\n", false).unwrap();
-    assert_eq!((decoded.bytes, decoded.lines, decoded.batch.num_rows()), (6, 2, 1));
+    let whole = decoder.decode(b"\"x\ny\"\n", false).unwrap();
+    assert_eq!((whole.bytes, whole.lines, whole.batch.num_rows()), (6, 2, 1));
 }
 
 /// A field as it may be written; spaces around a number are an error to arrow-csv.
@@ -161,7 +161,8 @@ proptest! {
         rows in proptest::collection::vec((field(), field(), field()), 1..30), crlf: bool, types in 0_usize..3
     ) {
         let end = if crlf { "\r\n" } else { "\n" };
-        let text: String = rows.iter().map(|(a, b, c)| format!("{a},{b},{c}{end}")).collect();
+        let text: Vec<_> = rows.iter().map(|(a, b, c)| format!("{a},{b},{c}{end}")).collect();
+        let text = text.concat();
         let columns = [r#"{"a":"text","b":"text","c":"text"}"#, r#"{"a":"bigint","b":"text","c":"double"}"#,
             r#"{"a":"double","b":"bigint","c":"text"}"#][types];
         let schema = schema(columns);

@@ -97,12 +97,19 @@ fn numbers<'a, T: Default>(
             })
         }));
     }
-    let nulls = (!nulls.is_empty()).then(|| {
-        let mut valid = vec![true; values.len()];
-        nulls.iter().for_each(|row| valid[*row] = false);
-        NullBuffer::from(valid)
-    });
+    let nulls = null_buffer(&nulls, values.len());
     (values, nulls, misfits)
+}
+
+fn null_buffer(nulls: &[usize], rows: usize) -> Option<NullBuffer> {
+    if nulls.is_empty() {
+        return None;
+    }
+    let mut valid = vec![true; rows];
+    for row in nulls {
+        valid[*row] = false;
+    }
+    Some(NullBuffer::from(valid))
 }
 
 fn double(bytes: &[u8]) -> Option<f64> {
@@ -138,10 +145,6 @@ fn texts<'a>(
         }
         offsets.push(i32::try_from(values.len()).expect("a text is far shorter than 2 GiB"));
     }
-    let nulls = (!nulls.is_empty()).then(|| {
-        let mut valid = vec![true; rows];
-        nulls.iter().for_each(|row| valid[*row] = false);
-        NullBuffer::from(valid)
-    });
+    let nulls = null_buffer(&nulls, rows);
     Ok(StringArray::try_new(OffsetBuffer::new(offsets.into()), Buffer::from_vec(values), nulls)?)
 }

@@ -116,7 +116,7 @@ async fn csv_is_written_with_a_header_and_read_back() {
 async fn a_csv_sink_is_refused_what_it_can_not_write() {
     let folder = Folder::new();
     let schema = batch_of(&[json!({"a": 1})]).schema();
-    let bare = Csv { quote: Some(String::new()), null: Some(Nulls::One("x".into())), ..Csv::default() };
+    let bare = Csv { quote: Some(String::new()), nulls: Some(Nulls::One("x".into())), ..Csv::default() };
     let Problems(problems) =
         File { csv: Some(bare), ..folder.file("a.csv") }.check_sink(&schema, &connect()).await.unwrap_err();
     assert_eq!(problems[0].path, ["csv".into(), "quote".into()]);
