@@ -21,9 +21,9 @@ const CHARACTERS_MAX: usize = 8_192;
 /// Writes rows to the log of the program and lets all of them pass unchanged.
 ///
 /// `log: { every: 1000 }` writes the first row and then each thousandth of a lane, as JSON; `message: "got ${id}"` writes
-/// this text instead, with places filled from the row. The command `bourn` has its log on stderr and shows what
-/// `BOURN_LOG` says: `BOURN_LOG=bourn_log=info` shows these lines at the usual level. In a program they are events of
-/// `tracing` with the target `bourn_log` and the field `stage`.
+/// this text instead, with places filled from the row. The command `bourn` has its log on stderr and shows these
+/// lines at the usual level; `BOURN_LOG` says otherwise, as in `BOURN_LOG=warn,bourn_log=debug`. In a program they are
+/// events of `tracing` with the target `bourn_log` and the field `stage`.
 ///
 /// A line is cut after 8,192 characters, and control characters in it are escaped, so that no value can forge a line.
 /// A message whose place has no value in a row says so and does not fail.
