@@ -14,9 +14,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::data::records::{BYTES_MAX, ROWS_MAX};
 use bourn_engine::env::{ReadFile, WriteFile};
 use bourn_engine::{Error, Kind, Result};
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowGroups, RowSelector,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader};
 use parquet::arrow::{ArrowWriter, ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -88,14 +86,13 @@ impl Footer {
             let (columns, types) = (metadata.file_metadata().schema_descr(), self.schema().fields());
             let levels = parquet_to_arrow_field_levels(columns, mask, Some(types))?;
             let groups = Groups { input: Arc::new(self.input.clone()), metadata: metadata.clone(), chosen: groups };
-            let rest = vec![RowSelector::skip(skip), RowSelector::select(groups.num_rows().saturating_sub(skip))];
-            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, size, Some(rest.into()))
+            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &groups, size, None)
         })?;
         // The reader yields the columns in the order of the file.
         let mut sorted = roots.clone();
         sorted.sort_unstable();
         let order = roots.iter().map(|r| sorted.partition_point(|s| s < r)).collect();
-        Ok(Rows { reader, schema: schema.clone(), order })
+        Ok(Rows { reader, schema: schema.clone(), order, skip })
     }
 }
 
@@ -104,6 +101,9 @@ pub struct Rows {
     reader: ParquetRecordBatchReader,
     schema: SchemaRef,
     order: Vec<usize>,
+    /// How many rows are still to be passed over. They are read like all others: over some broken files the parquet
+    /// crate's own way to skip rows never ends.
+    skip: usize,
 }
 
 impl Rows {
@@ -112,8 +112,15 @@ impl Rows {
     /// # Errors
     /// When the file is broken here.
     pub fn read(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(read) = guard(|| self.reader.next().transpose().map_err(ParquetError::from))? else {
-            return Ok(None);
+        let read = loop {
+            let Some(read) = guard(|| self.reader.next().transpose().map_err(ParquetError::from))? else {
+                return Ok(None);
+            };
+            let passed = self.skip.min(read.num_rows());
+            self.skip -= passed;
+            if passed < read.num_rows() {
+                break read.slice(passed, read.num_rows() - passed);
+            }
         };
         let columns = self.order.iter().map(|i| read.column(*i).clone()).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(read.num_rows()));
