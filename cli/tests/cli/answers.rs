@@ -49,7 +49,7 @@ fn snippets<'a>(text: &'a str, begin: &str) -> Vec<&'a str> {
 #[test]
 fn what_the_documentation_shows_of_a_kind_can_be_planned() {
     // Columns that are called as in the documentation.
-    let source = "memory: { rows: [ { id: 1, a: 1, old: 1, delay: 0.5, origin: x, text: x, word: x, tag: x, user: { name: x } } ] }";
+    let source = "memory: { rows: [ { id: 1, a: 1, old: 1, delay: 0.5, origin: x, text: x, word: x, tag: x, name: x, card: x, email: x, notes: x, items: [ 1 ], words: [ x ], user: { name: x, phone: x } } ] }";
     let folder = Folder::with(&[]);
     let kinds: Value = serde_json::from_str(&folder.bourn(&["list", "-o", "json"]).quietly()).unwrap();
     let mut planned = Vec::new();
