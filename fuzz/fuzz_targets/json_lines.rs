@@ -1,13 +1,17 @@
 //! Our decoder of JSON lines against arrow-json: every line means the same to both, and neither panics.
 #![no_main]
 
+mod finding;
+
 use bourn_connectors::codec::json::{Columns, Decoder, Encoder, Inference};
 use bourn_connectors::codec::types::Declared;
 use libfuzzer_sys::fuzz_target;
 
 const SCHEMA: &str = r#"{"i":"bigint","j":"int","f":"double","b":"boolean","s":"text","t":"timestamp","d":"json"}"#;
 
-fuzz_target!(|text: &[u8]| {
+fuzz_target!(init: finding::only_what_escapes(), |text: &[u8]| finding::check(text, || work(text)));
+
+fn work(text: &[u8]) {
     let declared: Declared = serde_json::from_str(SCHEMA).expect("the schema is one");
     let with_documents = declared.schema().expect("the types are known");
     let plain = with_documents.project(&[0, 1, 2, 3, 4, 5]).expect("there are seven").into();
@@ -26,7 +30,7 @@ fuzz_target!(|text: &[u8]| {
             }
         }
     }
-});
+}
 
 fn check(columns: &Columns, text: &[u8]) {
     for line in text.split(|b| *b == b'\n') {
