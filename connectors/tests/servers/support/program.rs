@@ -1,0 +1,85 @@
+//! A server as a child process that a test starts, kills and starts again.
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a real server in the real world")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+/// How long a server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server. Killed when it is dropped.
+pub struct Server {
+    program: PathBuf,
+    arguments: Vec<String>,
+    address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a program and waits until it listens on `port` of loopback.
+    pub async fn start(program: PathBuf, arguments: Vec<String>, port: u16) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let child = spawn(&program, &arguments);
+        let mut server = Self { program, arguments, address, child };
+        server.wait().await;
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it at once, as a crash does.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Starts it again where it was.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.program, &self.arguments);
+        self.wait().await;
+    }
+
+    async fn wait(&mut self) {
+        let start = tokio::time::Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            if TcpStream::connect(self.address).await.is_ok() {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("{} ended with {status}", self.program.display());
+            }
+            assert!(start.elapsed() < PATIENCE, "{} does not listen on {}", self.program.display(), self.address);
+        }
+    }
+}
+
+fn spawn(program: &Path, arguments: &[String]) -> Child {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    command.spawn().unwrap_or_else(|e| panic!("{} can't be started: {e}", program.display()))
+}
+
+/// The path of a program that `./test` installs.
+pub fn installed(name: &str) -> PathBuf {
+    let folder = std::env::var_os("BOURN_SERVERS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers"),
+        PathBuf::from,
+    );
+    let path = folder.join("bin").join(name);
+    assert!(path.exists(), "{} is not there: `./test` installs the servers that tests need", path.display());
+    path
+}
+
+/// A port of loopback that nobody listens on.
+pub async fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
+}
