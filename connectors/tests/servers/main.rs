@@ -1,6 +1,6 @@
 //! Connectors against their real servers, which each test starts for itself on loopback.
 //!
 //! `./test` installs the servers below `target/servers`; without them these tests fail and say so.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "the support of tests is outside of their functions")]
 
 mod support;

@@ -262,7 +262,7 @@ impl Chain {
                     self.now = self.env.monotonic();
                     self.slots[next].out.now = self.now;
                     let progress = self.slots[next].sweep(sweep);
-                    self.settle(next, progress)?;
+                    self.settle(next, progress, None)?;
                 }
                 Ok(true)
             }
@@ -276,19 +276,19 @@ impl Chain {
     fn work(&mut self, i: usize) -> Result<()> {
         let slot = &mut self.slots[i];
         slot.out.now = self.now;
-        let progress = if slot.more {
-            slot.resume()
-        } else {
-            let Some((input, rows, bytes)) = slot.pending.pop_front() else { return Ok(()) };
-            slot.tally.rows_in += rows.num_rows() as u64;
-            slot.tally.bytes_in += bytes;
-            slot.call(input, &rows)
-        };
-        self.settle(i, progress)
+        if slot.more {
+            let progress = slot.resume();
+            return self.settle(i, progress, None);
+        }
+        let Some((input, rows, bytes)) = slot.pending.pop_front() else { return Ok(()) };
+        slot.tally.rows_in += rows.num_rows() as u64;
+        slot.tally.bytes_in += bytes;
+        let progress = slot.call(input, &rows);
+        self.settle(i, progress, Some((&rows, bytes)))
     }
 
-    /// Counts what a call said, and passes it on.
-    fn settle(&mut self, i: usize, progress: Result<Progress>) -> Result<()> {
+    /// Counts what a call said about the rows that came, and passes it on.
+    fn settle(&mut self, i: usize, progress: Result<Progress>, came: Option<(&RecordBatch, u64)>) -> Result<()> {
         let (before, rest) = self.slots.split_at_mut(i + 1);
         let slot = &mut before[i];
         let then = self.env.monotonic();
@@ -306,7 +306,11 @@ impl Chain {
                 continue;
             }
             slot.tally.rows_out += batch.num_rows() as u64;
-            let bytes = bytes_held(&batch) as u64;
+            // Many stages hand on what came; its columns are not measured again.
+            let bytes = match came {
+                Some((rows, bytes)) if same_columns(rows, &batch) => bytes,
+                _ => bytes_held(&batch) as u64,
+            };
             slot.tally.bytes_out += bytes;
             match next {
                 Some(next) => {
@@ -328,6 +332,11 @@ impl Chain {
         slot.out.clear();
         Ok(())
     }
+}
+
+/// Whether two batches are made of the very same columns.
+fn same_columns(a: &RecordBatch, b: &RecordBatch) -> bool {
+    a.num_columns() == b.num_columns() && a.columns().iter().zip(b.columns()).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 /// The error of the first rejected row, with the row itself in the message.

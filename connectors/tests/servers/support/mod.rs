@@ -1,4 +1,5 @@
 //! Servers to start, stop and cut off.
+#![allow(dead_code, reason = "not every choice of features has a server")]
 
 pub mod program;
 pub mod proxy;

@@ -1,5 +1,5 @@
 //! A server as a child process that a test starts, kills and starts again.
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a real server in the real world")]
+#![expect(clippy::disallowed_types, reason = "a real server in the real world")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -70,10 +70,8 @@ fn spawn(program: &Path, arguments: &[String]) -> Child {
 
 /// The path of a program that `./test` installs.
 pub fn installed(name: &str) -> PathBuf {
-    let folder = std::env::var_os("BOURN_SERVERS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("BOURN_SERVERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers"), PathBuf::from);
     let path = folder.join("bin").join(name);
     assert!(path.exists(), "{} is not there: `./test` installs the servers that tests need", path.display());
     path

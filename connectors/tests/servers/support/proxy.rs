@@ -95,3 +95,26 @@ async fn half(
     // The other side hears of the end; what it still says passes.
     let _ = to.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_proxy_passes_trickles_stalls_and_cuts() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let proxy = Proxy::before(server.local_addr().unwrap()).await;
+    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+    let (mut accepted, _) = server.accept().await.unwrap();
+    let mut word = [0; 4];
+    client.write_all(b"open").await.unwrap();
+    accepted.read_exact(&mut word).await.unwrap();
+    assert_eq!(&word, b"open");
+    proxy.set(Network::Stalls);
+    client.write_all(b"late").await.unwrap();
+    let stalled = tokio::time::timeout(std::time::Duration::from_millis(50), accepted.read_exact(&mut word)).await;
+    assert!(stalled.is_err(), "nothing passes a network that stalls");
+    proxy.set(Network::Trickles);
+    accepted.read_exact(&mut word).await.unwrap();
+    assert_eq!(&word, b"late");
+    proxy.set(Network::Cut);
+    assert_eq!(accepted.read(&mut word).await.unwrap_or(0), 0, "a cut closes the connection");
+    let mut next = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(next.read(&mut word).await.unwrap_or(0), 0, "and every new one");
+}
