@@ -106,6 +106,17 @@ impl From<Problem> for Problems {
     }
 }
 
+/// All of them as one error, for a program that does not point into a spec.
+impl From<Problems> for Error {
+    fn from(Problems(problems): Problems) -> Self {
+        let told = |p: Problem| match p.help {
+            Some(help) => format!("{} ({help})", p.message),
+            None => p.message,
+        };
+        Self::validation(problems.into_iter().map(told).collect::<Vec<_>>().join("; "))
+    }
+}
+
 impl From<Error> for Problems {
     fn from(error: Error) -> Self {
         Problem::new(error.to_string()).into()

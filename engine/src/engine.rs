@@ -70,10 +70,14 @@ impl Engine {
     /// # Errors
     /// The problems of the graph as one error, or what ended the job.
     pub async fn run(&self, graph: Graph) -> Result<()> {
-        let plan = self.plan(graph).await.map_err(|Problems(all)| {
-            let all: Vec<_> = all.into_iter().map(|p| p.message).collect();
-            crate::Error::validation(all.join("; "))
-        })?;
+        let plan = self.plan(graph).await?;
         self.start(plan).await?.wait().await
+    }
+}
+
+/// An engine for a program that builds its graphs itself: it knows no kind by name, in the real world.
+impl Default for Engine {
+    fn default() -> Self {
+        Self::new(Registry::new())
     }
 }

@@ -6,6 +6,7 @@ pub mod call;
 pub mod checkpoint;
 pub mod data;
 pub mod diagnostic;
+pub mod embed;
 pub mod engine;
 pub mod env;
 pub mod error;

@@ -250,6 +250,11 @@ impl JobStats {
         self.sum(StageRole::Sink, |s| &s.rows_out)
     }
 
+    /// Rows that failed in any source, stage or sink.
+    pub fn rows_rejected(&self) -> u64 {
+        self.stages.iter().map(|s| s.stats.rows_rejected.load(Relaxed)).sum()
+    }
+
     fn sum(&self, role: StageRole, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
         self.stages.iter().filter(|s| s.role == role).map(|s| counter(&s.stats).load(Relaxed)).sum()
     }

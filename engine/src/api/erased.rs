@@ -1,9 +1,11 @@
 //! Private object-safe twins of the public traits with `async fn`.
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Shared, ready};
 
 use super::call::{Call, CallContext, Reply};
 use super::connector::{Capabilities, ConnectContext, Connector, SinkContext, SourceContext};
@@ -65,19 +67,31 @@ impl<S: Sink> ErasedSink for S {
     }
 }
 
+/// Resolves when a job has ended, with the error that ended it.
+pub type JobEnd = Shared<BoxFuture<'static, Arc<Option<Error>>>>;
+
+/// The defaults are for the ends of pipelines inside a program (`embed`), which have one side each.
 pub trait ErasedConnector: Send + Sync {
     fn kind(&self) -> &'static str;
     fn capabilities(&self) -> Capabilities;
-    fn schema<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>>;
-    fn splits<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>>;
-    fn source(&self, context: SourceContext) -> BoxFuture<'_, Result<BoxSource>>;
-    fn check_sink<'a>(
-        &'a self,
-        schema: &'a SchemaRef,
-        context: &'a ConnectContext,
-    ) -> BoxFuture<'a, Result<(), Problems>>;
-    fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>>;
+    fn schema<'a>(&'a self, _: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>> {
+        ready(Err(Error::unsupported(format!("`{}` can't be a source", self.kind())).into())).boxed()
+    }
+    fn splits<'a>(&'a self, _: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>> {
+        ready(Ok(vec![Split::new(self.kind())])).boxed()
+    }
+    fn source(&self, _: SourceContext) -> BoxFuture<'_, Result<BoxSource>> {
+        ready(Err(Error::unsupported(format!("`{}` can't be a source", self.kind())))).boxed()
+    }
+    fn check_sink<'a>(&'a self, _: &'a SchemaRef, _: &'a ConnectContext) -> BoxFuture<'a, Result<(), Problems>> {
+        ready(Ok(())).boxed()
+    }
+    fn sink(&self, _: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
+        ready(Err(Error::unsupported(format!("`{}` can't be a sink", self.kind())))).boxed()
+    }
     fn describe(&self) -> serde_json::Value;
+    /// A job with this source or sink is being started; called once for each start, before anything is opened.
+    fn started(&self, _: JobEnd) {}
 }
 
 impl<C: Connector> ErasedConnector for C {
@@ -111,13 +125,22 @@ impl<C: Connector> ErasedConnector for C {
     }
 }
 
+/// The defaults are for closures of a program (`embed`).
 pub trait ErasedStage: Send + Sync {
     fn kind(&self) -> &'static str;
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems>;
-    fn port_schema(&self, port: &str, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems>;
-    fn distribution(&self) -> Distribution;
-    fn ports(&self) -> Vec<String>;
-    fn inputs(&self) -> Inputs;
+    fn port_schema(&self, _: &str, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        self.schema(inputs)
+    }
+    fn distribution(&self) -> Distribution {
+        Distribution::Any
+    }
+    fn ports(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn inputs(&self) -> Inputs {
+        Inputs::Merged
+    }
     fn cardinality(&self) -> Cardinality;
     fn build(&self, context: &BuildContext) -> Result<Operator>;
     fn describe(&self) -> serde_json::Value;

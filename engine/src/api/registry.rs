@@ -23,6 +23,12 @@ impl BoxConnector {
     }
 }
 
+impl<C: Connector> From<C> for BoxConnector {
+    fn from(connector: C) -> Self {
+        Self::new(connector)
+    }
+}
+
 /// The configuration of a stage of any type.
 #[derive(Clone)]
 pub struct BoxStageConfig(pub(crate) Arc<dyn ErasedStage>);
@@ -31,6 +37,12 @@ impl BoxStageConfig {
     /// Hands a configuration over to the engine.
     pub fn new(config: impl StageConfig) -> Self {
         Self(Arc::new(config))
+    }
+}
+
+impl<C: StageConfig> From<C> for BoxStageConfig {
+    fn from(config: C) -> Self {
+        Self::new(config)
     }
 }
 

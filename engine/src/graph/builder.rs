@@ -2,7 +2,6 @@
 
 use super::logical::{Graph, Input, Node, OnError, Options, Role};
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Connector, StageConfig};
 
 impl Graph {
     /// An empty graph for a job of this name.
@@ -10,27 +9,27 @@ impl Graph {
         Self { name: name.into(), nodes: Vec::new(), options: Options::default() }
     }
 
-    /// Adds a source.
-    pub fn source(&mut self, id: impl Into<String>, connector: impl Connector) -> NodeBuilder<'_> {
-        self.add(id, Role::Source(BoxConnector::new(connector)))
+    /// Adds a source: the configuration of a connector, or a stream of the program ([`embed`](crate::embed)).
+    pub fn source(&mut self, id: impl Into<String>, connector: impl Into<BoxConnector>) -> NodeBuilder<'_> {
+        self.add(id, Role::Source(connector.into()))
     }
 
     /// Adds a stage that reads the node before it.
-    pub fn stage(&mut self, id: impl Into<String>, config: impl StageConfig) -> NodeBuilder<'_> {
-        self.add(id, Role::Stage(BoxStageConfig::new(config)))
+    pub fn stage(&mut self, id: impl Into<String>, config: impl Into<BoxStageConfig>) -> NodeBuilder<'_> {
+        self.add(id, Role::Stage(config.into()))
     }
 
-    /// Adds a sink that reads the node before it.
-    pub fn sink(&mut self, id: impl Into<String>, connector: impl Connector) -> NodeBuilder<'_> {
-        self.add(id, Role::Sink(BoxConnector::new(connector)))
+    /// Adds a sink that reads the node before it: the configuration of a connector, or a stream or sink of the program.
+    pub fn sink(&mut self, id: impl Into<String>, connector: impl Into<BoxConnector>) -> NodeBuilder<'_> {
+        self.add(id, Role::Sink(connector.into()))
     }
 
     /// Adds the sink that gets the rows that failed, and sends them there.
-    pub fn dead_letters(&mut self, id: impl Into<String>, connector: impl Connector) -> NodeBuilder<'_> {
+    pub fn dead_letters(&mut self, id: impl Into<String>, connector: impl Into<BoxConnector>) -> NodeBuilder<'_> {
         let id = id.into();
         self.options.on_error = OnError::DeadLetter;
         self.options.dead_letters = Some(id.clone());
-        self.add(id, Role::Sink(BoxConnector::new(connector))).from::<&str>([])
+        self.add(id, Role::Sink(connector.into())).from::<&str>([])
     }
 
     /// Adds a node of any role.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::channel::oneshot;
 use tokio::sync::Semaphore;
 
@@ -107,6 +108,7 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
         admissions: HashMap::new(),
         job_key: with.env.random(),
     };
+    let tell = announce(&plan);
     let (mut parts, mut commands, mut ready) = (Vec::new(), Vec::new(), Vec::new());
     for (id, task) in plan.tasks.iter().enumerate() {
         // Barrier, prepare, commit, acknowledge, drain and exit: each at most once under way.
@@ -142,8 +144,10 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
     }
     let (end, ended) = oneshot::channel();
     Supervisor::spawn_owner(&with.env, "owner", async move {
-        // Nobody may wait for the end.
-        let _ = end.send(owner.run().await);
+        let result = owner.run().await;
+        // Nobody may wait for either.
+        let _ = tell.send(result.as_ref().err().map(Error::summary));
+        let _ = end.send(result);
     });
     Ok(Job { stats, stop, ended })
 }
@@ -316,6 +320,19 @@ impl Builder<'_> {
             None => inputs,
         }
     }
+}
+
+/// Lets the sources and sinks know of the end that is to come: its error, or none. What is never told counts as an error.
+fn announce(plan: &Plan) -> oneshot::Sender<Option<Error>> {
+    let (tell, told) = oneshot::channel();
+    let gone = |_| Some(Error::new(Kind::Canceled, "the job could not be started, or its runtime has ended"));
+    let end = told.map(move |told: Result<Option<Error>, _>| Arc::new(told.unwrap_or_else(gone))).boxed().shared();
+    for node in &plan.nodes {
+        if let Role::Source(connector) | Role::Sink(connector) = &node.role {
+            connector.0.started(end.clone());
+        }
+    }
+    tell
 }
 
 /// What the keys of a stage's requests are made from: its kind and configuration, so that a changed stage asks anew.

@@ -13,6 +13,7 @@ mod admission;
 mod bounded_edges;
 mod calls;
 mod dead_letters;
+mod embedded;
 mod epochs;
 mod failures;
 mod merged_inputs;
