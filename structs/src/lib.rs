@@ -20,7 +20,7 @@
 //! graph.source("orders", from_rows(stream::iter([Ok::<_, Error>(Order { id: 1, cents: 250 })])));
 //! graph.map_rows("priced", |order: Order| Priced { id: order.id, euros: order.cents as f64 / 100.0 });
 //! let (sink, priced) = into_rows::<Priced>();
-//! graph.sink("priced", sink);
+//! graph.sink("out", sink);
 //!
 //! let engine = Engine::default();
 //! let job = engine.start(engine.plan(graph).await?).await?;

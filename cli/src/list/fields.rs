@@ -17,11 +17,17 @@ pub struct Field {
 
 /// The fields of a configuration; none when it is no map.
 pub fn of(schema: &Value) -> Vec<Field> {
-    let Some(properties) = properties(schema, schema) else { return Vec::new() };
-    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    of_part(schema, schema)
+}
+
+/// The fields of a map inside a configuration, whose references `root` resolves.
+pub fn of_part(schema: &Value, root: &Value) -> Vec<Field> {
+    let Some(map) = map_of(schema, root) else { return Vec::new() };
+    let Some(properties) = map["properties"].as_object() else { return Vec::new() };
+    let required = map["required"].as_array().cloned().unwrap_or_default();
     let field = |(name, field): (&String, &Value)| Field {
         name: name.clone(),
-        kind: kind(field, schema),
+        kind: kind(field, root),
         default: match &field["default"] {
             _ if required.iter().any(|r| r == name) => "required".into(),
             Value::Null => String::new(),
@@ -38,10 +44,18 @@ pub fn description(schema: &Value) -> &str {
     schema["description"].as_str().unwrap_or_default()
 }
 
-/// The properties of a map, also of one that may be written shorter (`filter: a > 1`).
-fn properties<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a serde_json::Map<String, Value>> {
-    let here = schema["properties"].as_object();
-    here.or_else(|| choices(schema).iter().find_map(|choice| resolve(choice, root)["properties"].as_object()))
+/// The schema of a field, if the field is a map with fields of its own.
+#[cfg(test)]
+pub fn inner<'a>(schema: &'a Value, root: &'a Value, field: &str) -> Option<&'a Value> {
+    map_of(&map_of(schema, root)?["properties"][field], root)
+}
+
+/// What describes the fields of a map, also of one that may be written shorter (`filter: a > 1`).
+fn map_of<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Value> {
+    let schema = resolve(schema, root);
+    let has_fields = |schema: &&Value| schema["properties"].is_object();
+    let here = Some(schema).filter(has_fields);
+    here.or_else(|| choices(schema).iter().map(|choice| resolve(choice, root)).find(has_fields))
 }
 
 fn choices(schema: &Value) -> &[Value] {

@@ -2,6 +2,8 @@
 
 pub mod examples;
 pub mod fields;
+#[cfg(test)]
+mod reference;
 
 use std::fmt::Write;
 

@@ -21,11 +21,11 @@ const BAD: [(&[u8], &str); 9] = [
     (b"{\"id\":", "not JSON: EOF while parsing a value at column 6"),
     (b"rubbish", "not JSON: expected value at column 1"),
     (b"[1,2]", "a row is an object, and this is a list"),
-    (b"{\"id\":\"x\"}", "field `id`: `\"x\"` does not fit Int64"),
-    (b"{\"id\":{\"a\":1}}", "field `id`: `{\"a\":1}` does not fit Int64"),
-    (b"{\"id\":99999999999999999999}", "field `id`: `99999999999999999999` does not fit Int64"),
-    (b"{\"weight\":1e999}", "field `weight`: `1e999` does not fit Float64"),
-    (b"{\"name\":[1]}", "field `name`: `[1]` does not fit Utf8"),
+    (b"{\"id\":\"x\"}", "field `id`: `\"x\"` does not fit bigint"),
+    (b"{\"id\":{\"a\":1}}", "field `id`: `{\"a\":1}` does not fit bigint"),
+    (b"{\"id\":99999999999999999999}", "field `id`: `99999999999999999999` does not fit bigint"),
+    (b"{\"weight\":1e999}", "field `weight`: `1e999` does not fit double"),
+    (b"{\"name\":[1]}", "field `name`: `[1]` does not fit text"),
     (b"{\"name\":\"a\xFF\"}", "not UTF-8: byte 0xff at column 11"),
 ];
 

@@ -1,4 +1,4 @@
-//! The engine inside a program, as the README shows it.
+//! The engine inside a program, as the README shows it: the tests of the book compare.
 
 use bourn_connectors::{Generate, Memory};
 use bourn_engine::{Engine, api::Registry, graph::Graph};
@@ -17,13 +17,4 @@ async fn evens() -> bourn_engine::Result<usize> {
 #[tokio::test]
 async fn a_program_runs_a_pipeline_in_a_few_lines() {
     assert_eq!(evens().await.unwrap(), 500);
-}
-
-#[test]
-fn the_readme_shows_these_lines() {
-    let readme = include_str!("../../../README.md");
-    let shown = readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let here = include_str!("embedded.rs");
-    let missing: Vec<_> = shown.lines().map(str::trim).filter(|l| !here.contains(l)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }

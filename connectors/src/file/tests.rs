@@ -57,8 +57,8 @@ async fn a_bad_line_is_rejected_alone_with_file_line_and_field() {
     let expected = [
         "a.jsonl:4: not JSON: EOF while parsing a value at column 6",
         "a.jsonl:5: a row is an object, and this is a list",
-        "a.jsonl:6, field `id`: `\"x\"` does not fit Int64",
-        "a.jsonl:7, field `id`: `99999999999999999999` does not fit Int64",
+        "a.jsonl:6, field `id`: `\"x\"` does not fit bigint",
+        "a.jsonl:7, field `id`: `99999999999999999999` does not fit bigint",
         "a.jsonl:8: not UTF-8: byte 0xff at column 17",
     ];
     let expected: Vec<_> = expected.iter().map(|e| e.replacen("a.jsonl", &path.to_string_lossy(), 1)).collect();

@@ -58,7 +58,7 @@ fn one_bad_row_costs_no_other_one() {
     let expected = [
         (2, "has 1 field, and the header has 2"),
         (3, "has 3 fields, and the header has 2"),
-        (7, "field `n`: `five` does not fit Int64"),
+        (7, "field `n`: `five` does not fit bigint"),
         (8, "field `t`: text behind the closing quote"),
         (10, "field `t`: text behind the closing quote"),
         (11, "not UTF-8: byte 0xff at column 3"),

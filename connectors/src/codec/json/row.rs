@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow_json::ReaderBuilder;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::{Error, Result};
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
@@ -119,7 +120,7 @@ pub fn wrong_type(field: &str, data_type: &DataType, value: &str) -> Error {
     const SHOWN: usize = 60;
     let cut = value.char_indices().nth(SHOWN).map_or(value.len(), |(i, _)| i);
     let more = if cut < value.len() { "…" } else { "" };
-    Error::validation(format!("`{}{more}` does not fit {data_type}", &value[..cut])).at_field(field)
+    Error::validation(format!("`{}{more}` does not fit {}", &value[..cut], sql_name(data_type))).at_field(field)
 }
 
 /// The first field whose numbers would become others.
@@ -175,9 +176,9 @@ mod tests {
     fn a_fault_says_what_and_where() {
         assert_eq!(fault(br#"{"id":1"#), "not JSON: EOF while parsing an object at column 7");
         assert_eq!(fault(b"[1]"), "a row is an object, and this is a list");
-        assert_eq!(fault(br#"{"id":"x","name":"y"}"#), "field `id`: `\"x\"` does not fit Int64");
-        assert_eq!(fault(br#"{"id":1,"name":{"a":1}}"#), "field `name`: `{\"a\":1}` does not fit Utf8");
-        assert_eq!(fault(br#"{"id":99999999999999999999}"#), "field `id`: `99999999999999999999` does not fit Int64");
+        assert_eq!(fault(br#"{"id":"x","name":"y"}"#), "field `id`: `\"x\"` does not fit bigint");
+        assert_eq!(fault(br#"{"id":1,"name":{"a":1}}"#), "field `name`: `{\"a\":1}` does not fit text");
+        assert_eq!(fault(br#"{"id":99999999999999999999}"#), "field `id`: `99999999999999999999` does not fit bigint");
         assert_eq!(fault(br#"{"id":1}{"id":2}"#), "more than one value in the line, from column 9 on");
         assert_eq!(fault(b"{\"name\":\"a\xFF\"}"), "not UTF-8: byte 0xff at column 11");
         let long = format!(r#"{{"id":"{}"}}"#, "é".repeat(200));
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_fraction_does_not_fit_an_integer_and_a_whole_number_does() {
-        assert_eq!(fault(br#"{"id":1.5}"#), "field `id`: `1.5` does not fit Int64");
+        assert_eq!(fault(br#"{"id":1.5}"#), "field `id`: `1.5` does not fit bigint");
         assert!(decode(&columns(r#"{"id":"bigint"}"#), br#"{"id":1e3}"#).is_ok());
     }
 
@@ -194,7 +195,7 @@ mod tests {
     fn a_number_too_large_for_a_double_does_not_fit() {
         let columns = columns(r#"{"f":"double"}"#);
         let error = decode(&columns, br#"{"f":1e999}"#).unwrap_err();
-        assert_eq!(error.to_string(), "field `f`: `1e999` does not fit Float64");
+        assert_eq!(error.to_string(), "field `f`: `1e999` does not fit double");
         assert!(decode(&columns, br#"{"f":1e308}"#).is_ok());
     }
 

@@ -14,7 +14,7 @@ async fn a_csv_file_is_read_with_its_types_and_a_bad_row_is_rejected_with_its_pl
     assert_eq!(rows(&read), [json!({"id": 1, "name": "a"}), json!({"id": 2, "name": "b\r\nc"})]);
     let path = folder.path("a.csv").to_string_lossy().into_owned();
     let expected = [
-        format!("{path}:5, field `id`: `x` does not fit Int64"),
+        format!("{path}:5, field `id`: `x` does not fit bigint"),
         format!("{path}:6: has 1 field, and the header has 3"),
     ];
     assert_eq!(faults(&read), expected);
