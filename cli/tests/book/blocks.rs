@@ -74,7 +74,10 @@ pub fn of(page: &str, text: &str) -> Vec<Block> {
                 });
             }
             (Some(_), Some("")) => blocks.extend(open.take()),
-            (Some(block), _) => block.text += &format!("{line}\n"),
+            (Some(block), _) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
             (None, None) if !line.trim().is_empty() => before = line.trim(),
             (None, None) => {}
         }

@@ -13,6 +13,7 @@
 //!
 //! `BOURN_WRITE=1 cargo test -p bourn-cli --all-features --test book` puts the files and the outputs into the pages.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -100,7 +101,8 @@ fn added_to_the_quickstart(text: &str) -> String {
             is_kept = !given.contains(&line.split(':').next().unwrap_or_default());
         }
         if is_kept {
-            kept += &format!("{line}\n");
+            kept.push_str(line);
+            kept.push('\n');
         }
     }
     kept + text
@@ -125,7 +127,7 @@ fn session(block: &Block, around: &Surroundings) -> Result<(), String> {
         let (said, expected) = (said.trim_end(), expected.trim_end());
         let fits = fits(expected, said);
         let shown = if fits { expected } else { said };
-        new += &format!("$ {command}\n{shown}{}", if shown.is_empty() { "" } else { "\n" });
+        let _ = write!(new, "$ {command}\n{shown}{}", if shown.is_empty() { "" } else { "\n" });
         if !fits {
             faults.push(format!("`{command}` says\n{said}\nand the page\n{expected}"));
         }
