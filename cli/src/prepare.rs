@@ -43,6 +43,20 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// # Errors
 /// Every problem of it.
 pub fn load(spec: &args::Spec, engine: &Engine) -> Result<Loaded, Failure> {
+    let (request, Text { name, text }) = request(spec)?;
+    request.load(&text, &name, engine.registry(), engine.env()).map_err(Failure::Problems)
+}
+
+/// The same to run it: with the secrets that programs print.
+///
+/// # Errors
+/// Every problem of it, or every program that failed.
+pub async fn load_to_run(spec: &args::Spec, engine: &Engine) -> Result<Loaded, Failure> {
+    let (request, Text { name, text }) = request(spec)?;
+    request.load_to_run(&text, &name, engine.registry(), engine.env()).await.map_err(Failure::Problems)
+}
+
+fn request(spec: &args::Spec) -> Result<(Request, Text), Failure> {
     let routing = match &spec.routing {
         Some(path) => {
             let Text { name, text } = Text::read(path)?;
@@ -50,9 +64,7 @@ pub fn load(spec: &args::Spec, engine: &Engine) -> Result<Loaded, Failure> {
         }
         None => Routing::default(),
     };
-    let Text { name, text } = Text::read(&spec.path)?;
-    let request = Request { routing, mode: spec.mode };
-    request.load(&text, &name, engine.registry(), engine.env()).map_err(Failure::Problems)
+    Ok((Request { routing, mode: spec.mode }, Text::read(&spec.path)?))
 }
 
 /// The graph of a spec. What the runs of a workflow leave goes to `documents`.

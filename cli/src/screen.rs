@@ -1,7 +1,9 @@
 //! What stderr is, and who may write on it when: errors, warnings, notices, progress.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bourn_engine::data::secret::Secrets;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
@@ -23,6 +25,7 @@ pub struct Screen {
     pub width: usize,
     is_quiet: bool,
     bar: ProgressBar,
+    hidden: Arc<Mutex<Secrets>>,
 }
 
 impl Screen {
@@ -42,6 +45,7 @@ impl Screen {
             width: Term::stderr().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)),
             is_quiet: matches!(&args.verb, Verb::Run(run) if run.quiet),
             bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+            hidden: Arc::default(),
         }
     }
 
@@ -80,7 +84,18 @@ impl Screen {
         }
     }
 
+    /// Shows the places of these values instead of the values, whoever writes: reports, errors, logs.
+    pub fn hide(&self, secrets: &Secrets) {
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = secrets.clone();
+    }
+
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !hidden.is_empty() {
+            let text = String::from_utf8_lossy(bytes);
+            let shown = hidden.conceal_in_data(&text);
+            return self.bar.suspend(|| io::stderr().lock().write_all(shown.as_bytes()));
+        }
         self.bar.suspend(|| io::stderr().lock().write_all(bytes))
     }
 }

@@ -180,6 +180,29 @@ impl Error {
         self
     }
 
+    /// The same with every text of it changed: message, place, and what caused it. A cause whose text changes is left out.
+    #[must_use]
+    pub(crate) fn reworded(mut self, change: impl Fn(&str) -> Cow<'_, str>) -> Self {
+        let changed = |text: &str| matches!(change(text), Cow::Owned(_));
+        let mut cause: Option<&dyn std::error::Error> = self.0.source.as_deref().map(|s| s as _);
+        let mut tells = false;
+        while let Some(e) = cause {
+            tells |= changed(&e.to_string()) || changed(&format!("{e:?}"));
+            cause = e.source();
+        }
+        if tells {
+            self.0.source = None;
+        }
+        if changed(&self.0.message) {
+            self.0.message = change(&self.0.message).into_owned().into();
+        }
+        let Place { stage, row: _, field, input } = &mut self.0.place;
+        for text in [stage, field, input].into_iter().flatten() {
+            *text = change(text).into_owned();
+        }
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> Kind {
         self.0.kind

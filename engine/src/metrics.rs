@@ -42,6 +42,10 @@ pub struct StageStats {
     pub latency: Histogram,
     /// Requests tried again.
     pub retries: AtomicU64,
+    /// Of the rows that left a sink, those that a fallback has taken.
+    pub rows_fallback: AtomicU64,
+    /// Fields of rows for which a source has no column, and left out.
+    pub unknown_fields: AtomicU64,
     /// The watermark that a sink has come to.
     pub event_time: EventTime,
 }
@@ -133,6 +137,10 @@ pub struct EdgeStats {
     sent: (AtomicU64, AtomicU64),
     /// Rows and bytes that were taken out.
     taken: (AtomicU64, AtomicU64),
+    /// Rows that were dropped because it was full.
+    dropped: AtomicU64,
+    /// Rows and bytes that wait on the disk before it.
+    spooled: (AtomicU64, AtomicU64),
     /// Bytes reserved for it at planning.
     pub capacity_bytes: u64,
 }
@@ -153,6 +161,32 @@ impl EdgeStats {
     pub fn taken(&self, rows: u64, bytes: u64) {
         add(&self.taken.0, rows);
         add(&self.taken.1, bytes);
+    }
+
+    /// Notes rows that the writer has dropped.
+    pub fn dropped(&self, rows: u64) {
+        add(&self.dropped, rows);
+    }
+
+    /// Notes what waits on the disk before the channel.
+    pub fn spooled(&self, rows: u64, bytes: u64) {
+        self.spooled.0.store(rows, Relaxed);
+        self.spooled.1.store(bytes, Relaxed);
+    }
+
+    /// Rows that were dropped so far.
+    pub fn rows_dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Rows that wait on the disk.
+    pub fn spooled_rows(&self) -> u64 {
+        self.spooled.0.load(Relaxed)
+    }
+
+    /// Bytes on the disk.
+    pub fn spooled_bytes(&self) -> u64 {
+        self.spooled.1.load(Relaxed)
     }
 
     /// Rows queued.
@@ -257,6 +291,11 @@ impl JobStats {
 
     fn sum(&self, role: StageRole, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
         self.stages.iter().filter(|s| s.role == role).map(|s| counter(&s.stats).load(Relaxed)).sum()
+    }
+
+    /// Rows that the edges into a stage or sink have dropped.
+    pub fn dropped(&self, stage: &str) -> u64 {
+        self.edges.iter().filter(|e| &*e.stage == stage).map(|e| e.stats.rows_dropped()).sum()
     }
 
     /// How far event time has come in every sink that has any.

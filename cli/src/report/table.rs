@@ -116,7 +116,8 @@ pub fn json(stats: &JobStats, time: Duration) -> Value {
             "bytes_in": row.sum(|s| &s.bytes_in), "bytes_out": row.sum(|s| &s.bytes_out),
             "busy": busy, "idle": idle, "backpressured": backpressured, "waiting": waiting,
             "latency_p50_seconds": row.latency(0.5), "latency_p99_seconds": row.latency(0.99),
-            "retries": row.sum(|s| &s.retries),
+            "retries": row.sum(|s| &s.retries), "rows_dropped": stats.dropped(row.id),
+            "rows_fallback": row.sum(|s| &s.rows_fallback), "unknown_fields": row.sum(|s| &s.unknown_fields),
         })
     };
     json!({
@@ -131,6 +132,27 @@ pub fn rejected(stats: &JobStats) -> Option<String> {
     let all: u64 = counted.iter().map(|(_, n)| n).sum();
     let stages: Vec<_> = counted.into_iter().filter(|(_, n)| *n > 0).map(|(id, n)| format!("`{id}` {n}")).collect();
     (all > 0).then(|| format!("{all} row{} rejected: {}", if all == 1 { "" } else { "s" }, stages.join(", ")))
+}
+
+/// What else became of rows and is no error: dropped at a full edge, taken by a fallback, fields that were left out.
+pub fn remarks(stats: &JobStats) -> Vec<String> {
+    let s = |n: u64| if n == 1 { "" } else { "s" };
+    let mut remarks = Vec::new();
+    for row in rows(stats) {
+        let (dropped, unknown) = (stats.dropped(row.id), row.sum(|s| &s.unknown_fields));
+        if dropped > 0 {
+            remarks.push(format!("{dropped} row{} dropped before `{}`, whose edge was full", s(dropped), row.id));
+        }
+        let fallback = row.sum(|s| &s.rows_fallback);
+        if fallback > 0 {
+            remarks.push(format!("{fallback} row{} of `{}` went to its fallback", s(fallback), row.id));
+        }
+        if unknown > 0 {
+            let id = row.id;
+            remarks.push(format!("`{id}` left out {unknown} field{} for which it has no column", s(unknown)));
+        }
+    }
+    remarks
 }
 
 /// Three figures are enough.

@@ -78,4 +78,7 @@ fn tell(stats: &JobStats, time: Duration, args: &Run, screen: &Screen) {
     if let Some(rejected) = table::rejected(stats) {
         screen.warn(&rejected);
     }
+    for remark in table::remarks(stats) {
+        screen.warn(&remark);
+    }
 }

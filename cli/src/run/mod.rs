@@ -27,7 +27,8 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
-        let loaded = prepare::load(&args.spec, &engine)?;
+        let loaded = prepare::load_to_run(&args.spec, &engine).await?;
+        screen.hide(loaded.document.secrets());
         let ended = match &loaded.spec {
             Spec::Pipeline(_) => {
                 no_input(args)?;

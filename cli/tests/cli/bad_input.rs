@@ -323,7 +323,7 @@ fn a_service_that_hangs_is_given_up() {
     );
     let folder = Folder::with(&[("fail.yaml", &spec), ("a.yaml", &format!("{spec}{LETTERS}")), ("steps.yaml", &steps)]);
     let told = folder.bourn(&["run", "fail.yaml"]).refused(1);
-    insta::assert_snapshot!(told, @r#"error: stage `http`: after 2 attempts: no answer within 100ms (in the row {"id":1})"#);
+    insta::assert_snapshot!(told, @r#"error: stage `http`, memory: after 2 attempts: no answer within 100ms (in the row {"id":1})"#);
     let ended = folder.bourn(&["run", "a.yaml"]);
     no_panic(&ended);
     assert_eq!(ended.code, Some(0), "{}", ended.err);

@@ -9,6 +9,7 @@ mod bad_input;
 mod embedded;
 mod examples;
 mod pipelines;
+mod secrets;
 mod specs;
 mod watching;
 mod workflows;

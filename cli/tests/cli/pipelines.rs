@@ -89,3 +89,34 @@ fn logs_go_to_stderr_at_the_level_that_is_asked_for() {
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), "{\"n\":0}\n"));
     assert!(ended.err.starts_with("warning: BOURN_LOG: "), "{}", ended.err);
 }
+
+#[test]
+fn a_sink_that_would_empty_its_own_input_is_refused_and_the_input_stays() {
+    let rows = "{\"n\":1}\n{\"n\":2}\n";
+    let spec = "source: { file: { path: in.jsonl } }\nsink: { file: { path: ./out.jsonl } }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", rows)]);
+    // By another name, it is the same file.
+    std::fs::hard_link(folder.path("in.jsonl"), folder.path("out.jsonl")).unwrap();
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(2), @"
+    a.yaml:2:23 `sink` would empty `in.jsonl`, which `source` reads (write to another file)
+    a.yaml: 1 problem
+    ");
+    assert_eq!(folder.read("in.jsonl"), rows);
+}
+
+#[test]
+fn fields_without_a_column_are_told() {
+    let spec = "source: { file: { path: in.jsonl, schema: { n: bigint } } }\nsink: { blackhole: {} }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", "{\"n\":1,\"x\":2}\n{\"n\":2,\"y\":3,\"z\":4}\n")]);
+    let ended = folder.bourn(&["run", "a.yaml"]);
+    insta::assert_snapshot!(ended.err, @"warning: `source` left out 3 fields for which it has no column");
+}
+
+#[test]
+fn an_error_of_a_row_says_where_the_row_was_read() {
+    let spec =
+        "source: { file: { path: in.jsonl } }\nstages: [ { map: { n: cast(t as int) } } ]\nsink: { blackhole: {} }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", "{\"t\":\"1\"}\n{\"t\":\"two\"}\n")]);
+    let told = folder.bourn(&["run", "a.yaml"]).refused(1);
+    assert!(told.contains("in.jsonl, line 2 or before") && told.contains("two"), "{told}");
+}

@@ -139,7 +139,7 @@ fn a_variable_that_is_not_set_is_told() {
     let folder =
         Folder::with(&[("a.yaml", "source: { generate: {} }\nsink: { file: { path: \"${env.BOURN_TEST_OUT}\" } }\n")]);
     insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(2), @"
-    a.yaml:2:24 there is no environment variable `BOURN_TEST_OUT` (set it: `export BOURN_TEST_OUT=…`)
+    a.yaml:2:24 there is no environment variable `BOURN_TEST_OUT` (set it: `export BOURN_TEST_OUT=…`, or say what holds without it: `${env.BOURN_TEST_OUT:-…}`)
     a.yaml: 1 problem
     ");
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
+    UsedFiles,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::diagnostic::{Problem, Problems, did_you_mean};
@@ -254,6 +255,18 @@ impl Connector for File {
             Format::Lines => Content::Lines,
         };
         Ok(BoxSource::new(read::FileSource::new(what, context)))
+    }
+
+    fn files(&self, context: &ConnectContext) -> UsedFiles {
+        let read = self.paths(&context.env).unwrap_or_default();
+        // A Parquet file is put in its place when it is whole, and whoever reads the old one still can.
+        let emptied = match self.format() {
+            Ok(Format::Json | Format::Csv) => {
+                context.env.glob(&self.path.replace(write::LANE, "*")).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        UsedFiles { read, emptied }
     }
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {

@@ -79,11 +79,11 @@ pub(crate) fn next_chunk(lines: &mut LineBuffer, into: &mut LineDecoder, split: 
         let place = lines.place();
         // A record of CSV may go on in the next line, though not for ever.
         let last = lines.is_read() || lines.held() > LINE_MAX;
-        let (decoded, rejected) = match lines.piece() {
+        let (decoded, rejected, unknown) = match lines.piece() {
             None => return Ok(None),
             Some(Piece::Overlong(long)) => {
                 lines.consume_overlong(&long);
-                (None, vec![reject_overlong(&long, split, place)])
+                (None, vec![reject_overlong(&long, split, place)], 0)
             }
             Some(Piece::Lines(text)) => {
                 let decoded = into.decode(text, last, split, place)?;
@@ -94,13 +94,15 @@ pub(crate) fn next_chunk(lines: &mut LineBuffer, into: &mut LineDecoder, split: 
                 let rejected = decoded.faults.iter().map(reject).collect();
                 let (bytes, count) = (decoded.bytes, decoded.lines);
                 lines.consume(bytes, count);
-                (Some(decoded.batch), rejected)
+                (Some(decoded.batch), rejected, decoded.unknown)
             }
         };
         let batch = decoded.unwrap_or_else(|| RecordBatch::new_empty(into.schema()));
         if batch.num_rows() > 0 || !rejected.is_empty() {
             let position = Position::of(&lines.place())?;
-            return Ok(Some(Chunk::new(batch, split.clone(), position).with_rejected(rejected)));
+            return Ok(Some(
+                Chunk::new(batch, split.clone(), position).with_rejected(rejected).with_unknown_fields(unknown),
+            ));
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::codec::json::Encoder;
 use crate::codec::parquet::{self, Writer};
 use crate::codec::rows::RowEncoder;
 
-const LANE: &str = "{lane}";
+pub const LANE: &str = "{lane}";
 /// How much text is collected before it is written, in bytes.
 const BUFFER: usize = 1 << 20;
 

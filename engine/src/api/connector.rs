@@ -1,6 +1,7 @@
 //! The configuration of a source, a sink, or both: what a spec says below the connector's name.
 
 use std::future::Future;
+use std::path::PathBuf;
 
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
@@ -62,6 +63,13 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
         async { Ok(()) }
     }
 
+    /// The files that it reads as a source, and those that it empties before it writes as a sink. The planner refuses a job
+    /// that would empty what it reads. Asked once, at planning.
+    fn files(&self, context: &ConnectContext) -> UsedFiles {
+        let _ = context;
+        UsedFiles::default()
+    }
+
     /// A sink for one lane.
     ///
     /// # Errors
@@ -70,6 +78,15 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
         let _ = context;
         async { Err(crate::Error::unsupported(format!("`{}` can't be a sink", Self::NAME))) }
     }
+}
+
+/// Files that a connector uses, as paths from the folder that the job is started in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsedFiles {
+    /// As a source, it reads these.
+    pub read: Vec<PathBuf>,
+    /// As a sink, it empties these when it starts.
+    pub emptied: Vec<PathBuf>,
 }
 
 /// What a connector can do, as configured. `None` for a side that it does not have.

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
 use super::call::{Call, CallContext, Reply};
-use super::connector::{Capabilities, ConnectContext, Connector, SinkContext, SourceContext};
+use super::connector::{Capabilities, ConnectContext, Connector, SinkContext, SourceContext, UsedFiles};
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
 use super::source::{BoxSource, Chunk, Source};
 use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
@@ -86,6 +86,9 @@ pub trait ErasedConnector: Send + Sync {
     fn check_sink<'a>(&'a self, _: &'a SchemaRef, _: &'a ConnectContext) -> BoxFuture<'a, Result<(), Problems>> {
         ready(Ok(())).boxed()
     }
+    fn files(&self, _: &ConnectContext) -> UsedFiles {
+        UsedFiles::default()
+    }
     fn sink(&self, _: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
         ready(Err(Error::unsupported(format!("`{}` can't be a sink", self.kind())))).boxed()
     }
@@ -116,6 +119,9 @@ impl<C: Connector> ErasedConnector for C {
         context: &'a ConnectContext,
     ) -> BoxFuture<'a, Result<(), Problems>> {
         Connector::check_sink(self, schema, context).boxed()
+    }
+    fn files(&self, context: &ConnectContext) -> UsedFiles {
+        Connector::files(self, context)
     }
     fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
         Connector::sink(self, context).boxed()

@@ -41,12 +41,14 @@ pub struct Chunk {
     /// How much of the source's finite input has been read, and how much there is, both in its own units and over all of
     /// its splits: for progress bars.
     pub progress: Option<(u64, u64)>,
+    /// How many fields of these rows have no column, and were left out.
+    pub unknown_fields: u64,
 }
 
 impl Chunk {
     /// Rows that need no ack.
     pub fn new(records: RecordBatch, split: Split, position: Position) -> Self {
-        Self { records, split, position, ack: None, rejected: Vec::new(), progress: None }
+        Self { records, split, position, ack: None, rejected: Vec::new(), progress: None, unknown_fields: 0 }
     }
 
     /// Asks to be told once the rows are safe.
@@ -60,6 +62,13 @@ impl Chunk {
     #[must_use]
     pub fn with_progress(mut self, done: u64, total: u64) -> Self {
         self.progress = Some((done, total));
+        self
+    }
+
+    /// Says how many fields of the rows have no column, and were left out.
+    #[must_use]
+    pub fn with_unknown_fields(mut self, fields: u64) -> Self {
+        self.unknown_fields = fields;
         self
     }
 

@@ -5,5 +5,6 @@ pub mod json;
 pub mod message;
 pub mod position;
 pub mod records;
+pub mod secret;
 pub mod sql_type;
 pub mod units;

@@ -44,6 +44,19 @@ pub struct Origin {
     pub position: Position,
 }
 
+/// `a.jsonl, line 12 or before`: a position stands behind its chunk, so the row is not beyond it.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let position: serde_json::Value = self.position.read().unwrap_or_default();
+        let known = ["line", "row"].into_iter().find_map(|unit| Some((unit, position.get(unit)?.as_u64()?)));
+        match known {
+            Some((unit, number)) => write!(f, "{}, {unit} {number} or before", self.split),
+            // Other positions are words of the source's own.
+            None => write!(f, "{}", self.split),
+        }
+    }
+}
+
 /// An admission held by rows in flight. What it holds is given back on drop.
 pub struct Credit(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
 

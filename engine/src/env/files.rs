@@ -25,6 +25,14 @@ pub trait Files: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Whether something is there that is no plain file: a folder, a device, a pipe. It must not be replaced by one.
     fn is_special(&self, path: &Path) -> bool;
+    /// Locks a file, which is created if it is not there; none when another process or another holder in this one has
+    /// it. It is free again when what is returned is dropped, or when the process ends.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it.
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn Send + Sync>>>;
+    /// Whether two paths name one plain file that is there, by whatever way.
+    fn is_same(&self, one: &Path, other: &Path) -> bool;
     /// Removes a file.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -104,6 +104,23 @@ impl Files for Disk {
 
     fn is_special(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|about| !about.is_file())
+    }
+
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn Send + Sync>>> {
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(at(folder))?;
+        }
+        let file = fs::File::options().create(true).append(true).open(path).map_err(at(path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(at(path)(e)),
+        }
+    }
+
+    fn is_same(&self, one: &Path, other: &Path) -> bool {
+        let number = |path: &Path| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
+        number(one).is_some_and(|one| number(other) == Some(one))
     }
 
     fn remove(&self, path: &Path) -> Result<()> {

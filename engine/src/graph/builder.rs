@@ -1,7 +1,9 @@
 //! The Rust API: nodes added one by one, each reading the one before it unless it says otherwise.
 
 use super::logical::{Graph, Input, Node, OnError, Options, Role};
+use crate::api::OnFull;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::data::units::Rate;
 
 impl Graph {
     /// An empty graph for a job of this name.
@@ -32,6 +34,11 @@ impl Graph {
         self.add(id, Role::Sink(connector.into())).from::<&str>([])
     }
 
+    /// Adds a rate that several stages keep together, those that name it.
+    pub fn rate_limit(&mut self, name: impl Into<String>, rate: Rate) {
+        self.options.rate_limits.insert(name.into(), rate);
+    }
+
     /// Adds a node of any role.
     pub fn add(&mut self, id: impl Into<String>, role: Role) -> NodeBuilder<'_> {
         let before = self.nodes.iter().rev().find(|n| !matches!(n.role, Role::Sink(_)));
@@ -44,6 +51,9 @@ impl Graph {
             role,
             inputs,
             on_error: None,
+            on_full: OnFull::Block,
+            fallback: Vec::new(),
+            rate_limit: None,
             lanes: None,
             admission: None,
             path: Vec::new(),
@@ -72,6 +82,25 @@ impl NodeBuilder<'_> {
     /// Says what happens to rows that fail here.
     pub fn on_error(self, policy: OnError) -> Self {
         self.0.on_error = Some(policy);
+        self
+    }
+
+    /// For a sink: adds one that takes the rows that this one refuses for good, or fails to take after its attempts.
+    pub fn fallback(self, connector: impl Into<BoxConnector>) -> Self {
+        self.0.fallback.push(connector.into());
+        self
+    }
+
+    /// For a call: keeps a rate together with other stages; see [`Graph::rate_limit`]. It takes the place of the rate of
+    /// the stage's own limits.
+    pub fn rate_limit(self, name: impl Into<String>) -> Self {
+        self.0.rate_limit = Some(name.into());
+        self
+    }
+
+    /// Says what happens when an edge into it has no room.
+    pub fn on_full(self, policy: OnFull) -> Self {
+        self.0.on_full = policy;
         self
     }
 

@@ -1,11 +1,15 @@
 //! Nodes and how they are joined: plain data, in the order they were declared.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::OnFull;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::data::secret::Secrets;
+use crate::data::units::Rate;
 use crate::diagnostic::Key;
 
 /// A pipeline or a workflow as nodes and edges. Made by [`Graph::new`] and the builder, or compiled from a spec.
@@ -30,6 +34,12 @@ pub struct Node {
     pub inputs: Vec<Input>,
     /// What happens to a row that fails here, if not what the job says.
     pub on_error: Option<OnError>,
+    /// What happens when an edge into it has no room.
+    pub on_full: OnFull,
+    /// For a sink: what takes the rows that it does not, in the order in which they are tried.
+    pub fallback: Vec<BoxConnector>,
+    /// For a call: the shared rate limit that it keeps, by its name in [`Options::rate_limits`].
+    pub rate_limit: Option<String>,
     /// How many parallel copies; one if it does not say.
     pub lanes: Option<usize>,
     /// For a source: how many rows may be under way at once between here and the end of the graph.
@@ -90,6 +100,10 @@ pub struct Options {
     pub dead_letters: Option<String>,
     /// How often an epoch ends. `None` leaves it to the planner: by what the sources need.
     pub epoch_every: Option<Duration>,
+    /// Rates that stages keep together, by name.
+    pub rate_limits: BTreeMap<String, Rate>,
+    /// Values that no message, dead letter or record of a run may show.
+    pub secrets: Secrets,
     /// Bytes for edges and state together.
     pub memory: u64,
     /// Rows that an edge holds; `None` leaves it to the planner. Tests of the runtime set 1.
@@ -106,6 +120,8 @@ impl Default for Options {
             on_error: OnError::Fail,
             dead_letters: None,
             epoch_every: None,
+            rate_limits: BTreeMap::new(),
+            secrets: Secrets::default(),
             memory: 512 << 20,
             edge_rows: None,
             mock: false,

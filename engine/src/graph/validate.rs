@@ -6,7 +6,7 @@ use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::logical::{Graph, Node, OnError, Role};
-use crate::api::Inputs;
+use crate::api::{Inputs, OnFull};
 use crate::diagnostic::{Problem, Problems, did_you_mean};
 
 /// Checks a graph and returns its nodes in an order in which each stands behind what it reads.
@@ -116,12 +116,33 @@ fn check_node(graph: &Graph, node: &Node, problems: &mut Vec<Problem>) {
         _ => None,
     };
     problems.extend(wrong.map(|w| at(node, Problem::new(w))));
+    check_extras(graph, node, problems);
     if node.lanes == Some(0) {
         problems.push(at(node, Problem::new(format!("`{}` has no lanes; one is the least", node.id))));
     }
     if graph.on_error(node) == OnError::DeadLetter && graph.options.dead_letters.is_none() && !is_dead_letters {
         let problem = Problem::new(format!("`{}` sends failed rows to the dead letters, and there are none", node.id));
         problems.push(at(node, problem.help("add `dead_letters: { file: { path: rejected.jsonl } }`")));
+    }
+}
+
+/// What only some roles can say.
+fn check_extras(graph: &Graph, node: &Node, problems: &mut Vec<Problem>) {
+    let mut fault = |problem: Problem| problems.push(at(node, problem));
+    if matches!(node.role, Role::Source(_)) && node.on_full != OnFull::Block {
+        let problem = Problem::new(format!("no edge leads into the source `{}`", node.id));
+        fault(problem.help("say `on_full` where it is read"));
+    }
+    if !matches!(node.role, Role::Sink(_)) && !node.fallback.is_empty() {
+        fault(Problem::new(format!("`{}` is no sink, and only sinks have a fallback", node.id)));
+    }
+    for other in node.fallback.iter().filter(|c| c.0.capabilities().sink.is_none()) {
+        fault(Problem::new(format!("the fallback `{}` can't be a sink", other.0.kind())));
+    }
+    if let Some(name) = node.rate_limit.as_ref().filter(|name| !graph.options.rate_limits.contains_key(*name)) {
+        let problem = Problem::new(format!("there is no rate limit `{name}`"));
+        let help = did_you_mean(name, graph.options.rate_limits.keys().map(String::as_str));
+        fault(help.into_iter().fold(problem, Problem::help));
     }
 }
 

@@ -1,17 +1,18 @@
 //! The counters of a job, handed to a recorder under the names of the field: `bourn_stage_rows_in_total` and so on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
-use super::{Histogram, JobStats, StageEntry, StageStats};
+use super::{EdgeStats, Histogram, JobStats, StageEntry, StageStats};
 use crate::time::Timestamp;
 
 const ABOUT: Metadata<'static> = Metadata::new("bourn", Level::INFO, None);
 
 type Counter = (&'static str, &'static str, fn(&StageStats) -> &AtomicU64);
 
-const ROWS: [Counter; 8] = [
+const ROWS: [Counter; 10] = [
     ("bourn_stage_rows_in_total", "rows that entered", |s| &s.rows_in),
     ("bourn_stage_rows_out_total", "rows that left by all ports", |s| &s.rows_out),
     ("bourn_stage_rows_rejected_total", "rows that failed", |s| &s.rows_rejected),
@@ -20,6 +21,8 @@ const ROWS: [Counter; 8] = [
     ("bourn_stage_bytes_in_total", "bytes that entered, as held in memory", |s| &s.bytes_in),
     ("bourn_stage_bytes_out_total", "bytes that left, as held in memory", |s| &s.bytes_out),
     ("bourn_stage_retries_total", "requests tried again", |s| &s.retries),
+    ("bourn_stage_rows_fallback_total", "rows that a fallback has taken", |s| &s.rows_fallback),
+    ("bourn_stage_unknown_fields_total", "fields without a column, left out", |s| &s.unknown_fields),
 ];
 
 const TIMES: [Counter; 4] = [
@@ -28,6 +31,28 @@ const TIMES: [Counter; 4] = [
     ("bourn_stage_backpressured_seconds_total", "time held up by a full edge", |s| &s.backpressured),
     ("bourn_stage_waiting_seconds_total", "time held up by something outside", |s| &s.waiting),
 ];
+
+type EdgeGauge = (&'static str, &'static str, fn(&EdgeStats) -> u64);
+
+const EDGES: [EdgeGauge; 5] = [
+    ("bourn_edge_queued_rows", "rows queued before a stage", EdgeStats::queued_rows),
+    ("bourn_edge_queued_bytes", "bytes queued before a stage", EdgeStats::queued_bytes),
+    ("bourn_edge_capacity_bytes", "bytes reserved for the queue", |e| e.capacity_bytes),
+    ("bourn_edge_spooled_rows", "rows that wait on the disk", EdgeStats::spooled_rows),
+    ("bourn_edge_spooled_bytes", "bytes on the disk", EdgeStats::spooled_bytes),
+];
+
+/// The channels into each lane of each stage: several where it reads several lanes or stages.
+fn edges_of_lanes(stats: &JobStats) -> Vec<(Arc<str>, usize, Vec<&EdgeStats>)> {
+    let mut lanes: Vec<(Arc<str>, usize, Vec<&EdgeStats>)> = Vec::new();
+    for edge in &stats.edges {
+        match lanes.iter_mut().find(|(stage, lane, _)| *stage == edge.stage && *lane == edge.lane) {
+            Some((_, _, edges)) => edges.push(&edge.stats),
+            None => lanes.push((edge.stage.clone(), edge.lane, vec![&edge.stats])),
+        }
+    }
+    lanes
+}
 
 /// Sets every counter and gauge of the job in `recorder` to its value at `now`. Call it when someone looks: it costs a few
 /// microseconds per stage, and the data path nothing.
@@ -48,30 +73,15 @@ pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
         let held = entry.stats.rows_held.load(Relaxed) as f64;
         set_gauge(recorder, "bourn_stage_rows_held", "rows held back now", labels, held);
     }
-    for edge in &stats.edges {
-        let labels =
-            vec![pipeline.clone(), Label::new("stage", edge.stage.clone()), Label::new("lane", edge.lane.to_string())];
-        set_gauge(
-            recorder,
-            "bourn_edge_queued_rows",
-            "rows queued before a stage",
-            labels.clone(),
-            edge.stats.queued_rows() as f64,
-        );
-        set_gauge(
-            recorder,
-            "bourn_edge_queued_bytes",
-            "bytes queued before a stage",
-            labels.clone(),
-            edge.stats.queued_bytes() as f64,
-        );
-        set_gauge(
-            recorder,
-            "bourn_edge_capacity_bytes",
-            "bytes reserved for the queue",
-            labels,
-            edge.stats.capacity_bytes as f64,
-        );
+    for (stage, lane, edges) in edges_of_lanes(stats) {
+        let labels = vec![pipeline.clone(), Label::new("stage", stage), Label::new("lane", lane.to_string())];
+        for (name, about, get) in EDGES {
+            let sum: u64 = edges.iter().map(|e| get(e)).sum();
+            set_gauge(recorder, name, about, labels.clone(), sum as f64);
+        }
+        let dropped = edges.iter().map(|e| e.rows_dropped()).sum();
+        let name = "bourn_edge_dropped_rows_total";
+        set_counter(recorder, name, "rows dropped because the queue was full", labels, dropped);
     }
     let job = vec![pipeline];
     if let Some(event_time) = stats.event_time() {
@@ -139,7 +149,7 @@ mod tests {
     use super::*;
     use crate::metrics::{StageRole, StageStats};
     use metrics::{Counter as CounterHandle, Gauge, GaugeFn, SharedString};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// Keeps the gauges of the watermark.
     #[derive(Default)]

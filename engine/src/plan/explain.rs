@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{DEAD_LETTERS, Exchange, OperatorKind, Plan, PlannedNode};
-use crate::api::Order;
+use super::{DEAD_LETTERS, Exchange, OperatorKind, Plan, PlannedEdge, PlannedNode};
+use crate::api::{OnFull, Order};
 use crate::data::units::{Interval, Size};
 use crate::graph::{OnError, Role};
 
@@ -23,6 +23,9 @@ impl Plan {
         for (n, node) in self.nodes.iter().enumerate() {
             writeln!(out, "  {} {}{}", node.id, node.describe(), self.reads(n))?;
             writeln!(out, "    {}", node.config())?;
+            for other in &node.fallback {
+                writeln!(out, "    fallback ({}) {}", other.0.kind(), other.0.describe())?;
+            }
             for (port, schema) in node.outputs.iter().enumerate() {
                 let name = if port == 0 { String::new() } else { format!(".{}", node.ports[port - 1]) };
                 let columns: Vec<String> = schema
@@ -45,7 +48,8 @@ impl Plan {
         for e in self.edges.iter().filter(|e| !e.fused) {
             let (from, to) = (&self.nodes[e.from], &self.nodes[e.to]);
             let (from, to) = (format!("{}{}", from.id, port_name(from, e.port)), &to.id);
-            writeln!(out, "  {from} -> {to}: {}, {} rows, {}", e.exchange, e.rows, Size(e.bytes as u64))?;
+            let full = self.when_full(e);
+            writeln!(out, "  {from} -> {to}: {}, {} rows, {}{full}", e.exchange, e.rows, Size(e.bytes as u64))?;
         }
         writeln!(out, "\ndelivery")?;
         for g in &self.guarantees {
@@ -73,6 +77,17 @@ impl Plan {
             let _ = writeln!(text, "  n{} {arrow} n{}", e.from, e.to);
         }
         text
+    }
+
+    /// What an edge does when it is full, if it does not block.
+    fn when_full(&self, edge: &PlannedEdge) -> String {
+        match &edge.on_full {
+            OnFull::Block => String::new(),
+            OnFull::Drop => ", when full: drop".into(),
+            // A branch that meets the others again goes from epoch to epoch with them.
+            isolate @ OnFull::Isolate(_) if self.lags(edge) => format!(", when full: {isolate}, epochs of its own"),
+            isolate @ OnFull::Isolate(_) => format!(", when full: {isolate}"),
+        }
     }
 
     fn epochs(&self) -> String {
@@ -117,18 +132,15 @@ impl PlannedNode {
             let _ = write!(text, " x {} lanes", self.lanes);
         }
         if let OperatorKind::Call(l) = &self.operator {
+            let shared = self.rate_limit.as_ref().map(|(name, _)| format!(" shared as `{name}`")).unwrap_or_default();
+            let rate = l.rate.map(|r| format!(", {r}{shared}")).unwrap_or_default();
             let order = if l.order == Order::Kept { "kept" } else { "free" };
             let _ = write!(
                 text,
                 " [{} rows a request, {} in flight, order {order}, timeout {}",
                 l.rows, l.in_flight, l.timeout
             );
-            let _ = write!(
-                text,
-                ", {} attempts{}]",
-                l.retry.max_attempts,
-                l.rate.map(|r| format!(", {r}")).unwrap_or_default()
-            );
+            let _ = write!(text, ", {} attempts{}]", l.retry.max_attempts, rate);
         }
         match self.on_error {
             OnError::Fail => {}

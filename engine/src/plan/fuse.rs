@@ -1,6 +1,7 @@
 //! Which stages share a task: neighbours that hand each other every row, lane by lane.
 
 use super::{Exchange, OperatorKind, Plan};
+use crate::api::OnFull;
 
 /// Groups the nodes into chains. Only synchronous stages are fused; a join only as the head of a chain.
 pub fn fuse(plan: &mut Plan) {
@@ -32,5 +33,6 @@ fn fusible_edge(plan: &Plan, n: usize) -> Option<usize> {
     let synchronous =
         to.operator == OperatorKind::Stage && matches!(from.operator, OperatorKind::Stage | OperatorKind::Join);
     let same_lane = edge.exchange == Exchange::Forward && from.lanes == to.lanes;
-    (only_input && only_reader && synchronous && same_lane && edge.port == 0).then_some(index)
+    let waits = edge.on_full == OnFull::Block;
+    (waits && only_input && only_reader && synchronous && same_lane && edge.port == 0).then_some(index)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Plan;
-use crate::api::{Delivery, Replay};
+use crate::api::{Delivery, OnFull, Replay};
 use crate::graph::Role;
 
 /// What a crash of our process or host does to the rows of a pair.
@@ -51,10 +51,19 @@ pub fn compute(plan: &Plan) -> Vec<Guarantee> {
         let Role::Source(connector) = &source.role else { continue };
         let Some(reads) = connector.0.capabilities().source else { continue };
         let reached = reached_from(plan, s);
-        for (_, sink) in plan.nodes.iter().enumerate().filter(|(n, _)| reached[*n]) {
+        let lossy = lossy_from(plan, &reached);
+        for (n, sink) in plan.nodes.iter().enumerate().filter(|(n, _)| reached[*n]) {
             let Role::Sink(connector) = &sink.role else { continue };
             let Some(writes) = connector.0.capabilities().sink else { continue };
-            let (level, reason) = pair(reads.replay, writes, RECOVERS);
+            // Rows that went to a fallback are as safe as that makes them.
+            let others = sink.fallback.iter().filter_map(|c| c.0.capabilities().sink);
+            let is_plain = others.chain([writes]).any(|d| d == Delivery::Plain);
+            let writes = if is_plain { Delivery::Plain } else { writes };
+            let (level, reason) = if lossy[n] {
+                (Level::AtMostOnce, "an edge between them drops rows when it is full")
+            } else {
+                pair(reads.replay, writes, RECOVERS)
+            };
             found.push(Guarantee { source: source.id.to_string(), sink: sink.id.to_string(), level, reason });
         }
     }
@@ -104,6 +113,15 @@ fn reached_from(plan: &Plan, start: usize) -> Vec<bool> {
         reached[e.to] |= reached[e.from];
     }
     reached
+}
+
+/// The nodes to which an edge that drops is on a way.
+fn lossy_from(plan: &Plan, reached: &[bool]) -> Vec<bool> {
+    let mut lossy = vec![false; plan.nodes.len()];
+    for e in plan.edges.iter().filter(|e| reached[e.from]) {
+        lossy[e.to] |= lossy[e.from] || e.on_full == OnFull::Drop;
+    }
+    lossy
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod explain;
 pub mod fuse;
 pub mod guarantee;
 pub mod operators;
+pub mod overwrites;
 pub mod physical;
 pub mod reserve;
 pub mod resolve;
@@ -15,7 +16,10 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::api::{Cardinality, Inputs, Limits};
+use crate::api::registry::BoxConnector;
+use crate::api::{Cardinality, Inputs, Limits, OnFull};
+use crate::checkpoint::coordinator::Groups;
+use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::env::Env;
 use crate::graph::{Graph, OnError, Options, Role};
@@ -42,6 +46,8 @@ pub struct Plan {
     pub chains: Vec<Vec<usize>>,
     /// One per lane of each source, chain, call and sink.
     pub tasks: Vec<Task>,
+    /// Which of the tasks go from epoch to epoch together.
+    pub groups: Groups,
 }
 
 /// A node with what planning found out about it.
@@ -63,6 +69,10 @@ pub struct PlannedNode {
     pub lanes: usize,
     /// What happens to a row that fails.
     pub on_error: OnError,
+    /// For a sink: what takes the rows that it does not.
+    pub fallback: Vec<BoxConnector>,
+    /// For a call: the rate that it keeps with others of the same name.
+    pub rate_limit: Option<(String, Rate)>,
     /// For a source: how many rows may be under way at once.
     pub admission: Option<usize>,
     /// How many rows leave for one that enters.
@@ -106,6 +116,8 @@ pub struct PlannedEdge {
     pub input: usize,
     /// How rows are spread over its lanes.
     pub exchange: Exchange,
+    /// What happens to rows for which it has no room.
+    pub on_full: OnFull,
     /// Bytes of each channel of this edge.
     pub bytes: usize,
     /// Rows of each channel of this edge.
@@ -137,6 +149,7 @@ pub enum Exchange {
 pub async fn plan(graph: Graph, env: &Env) -> Result<Plan, Problems> {
     let mut plan = resolve::resolve(graph)?;
     schemas::infer(&mut plan, env).await?;
+    overwrites::refuse(&plan, env)?;
     operators::learn(&mut plan, env)?;
     plan.guarantees = guarantee::compute(&plan);
     plan.epoch_every = guarantee::epochs(&plan);

@@ -1,7 +1,7 @@
 //! Third pass: what runs each stage. One instance is built and dropped, so what can't be built is known before the start.
 
 use super::{OperatorKind, Plan};
-use crate::api::{BuildContext, Operator};
+use crate::api::{BuildContext, Limits, Operator};
 use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
 use crate::graph::Role;
@@ -24,9 +24,16 @@ pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
             mock,
         };
         match config.0.build(&context) {
+            Ok(Operator::Stage(_) | Operator::Join(_)) if node.rate_limit.is_some() => {
+                let problem = Problem::new(format!("`{}` makes no requests, so it has no rate", node.id));
+                problems.push(node.place(problem));
+            }
             Ok(Operator::Stage(_)) => node.operator = OperatorKind::Stage,
             Ok(Operator::Join(_)) => node.operator = OperatorKind::Join,
-            Ok(Operator::Call(_, limits)) => node.operator = OperatorKind::Call(limits),
+            Ok(Operator::Call(_, limits)) => {
+                let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
+                node.operator = OperatorKind::Call(Limits { rate, ..limits });
+            }
             Err(e) => problems.push(node.place(Problem::new(e.message().to_owned()))),
         }
     }

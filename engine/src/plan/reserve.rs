@@ -1,6 +1,7 @@
 //! The bytes and rows of each channel: reserved here, so that the job as a whole has a bound before it starts.
 
 use super::{Exchange, Plan};
+use crate::api::OnFull;
 use crate::data::records::{BYTES_MAX, ROWS_MAX};
 use crate::diagnostic::{Problem, Problems};
 
@@ -41,9 +42,11 @@ pub fn reserve(plan: &mut Plan) -> Result<(), Problems> {
 pub fn channels(plan: &Plan, edge: usize) -> usize {
     let e = &plan.edges[edge];
     let (from, to) = (plan.nodes[e.from].lanes, plan.nodes[e.to].lanes);
+    // Behind a spool there is a channel to each lane of the reader.
+    let behind = if matches!(e.on_full, OnFull::Isolate(_)) { to } else { 0 };
     match e.exchange {
         _ if e.fused => 0,
-        Exchange::Forward => from.max(to),
-        _ => from * to,
+        Exchange::Forward => from.max(to) + behind,
+        _ => from * to + behind,
     }
 }

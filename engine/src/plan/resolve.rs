@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::{DEAD_LETTERS, Exchange, OperatorKind, Plan, PlannedEdge, PlannedNode};
-use crate::api::Cardinality;
+use crate::api::{Cardinality, OnFull};
+use crate::checkpoint::coordinator::Groups;
 use crate::diagnostic::{Key, Problems};
 use crate::graph::validate::validate;
 use crate::graph::{Graph, OnError, Role};
@@ -22,7 +23,7 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
         let node = &graph.nodes[*old];
         for (input, from) in node.inputs.iter().enumerate() {
             let writer = index[from.node.as_str()];
-            edges.push(edge(writer, port_index(&graph, from), to, input));
+            edges.push(edge(writer, port_index(&graph, from), to, input, &node.on_full));
         }
         let (operator, ports, cardinality) = match &node.role {
             Role::Source(_) => (OperatorKind::Source, Vec::new(), Cardinality::Many),
@@ -40,6 +41,8 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
             operator,
             lanes: node.lanes.unwrap_or(0),
             on_error,
+            fallback: node.fallback.clone(),
+            rate_limit: node.rate_limit.as_ref().and_then(|n| Some((n.clone(), *graph.options.rate_limits.get(n)?))),
             admission: node.admission,
             cardinality,
             path: if node.path.is_empty() { vec![Key::Name(node.id.clone())] } else { node.path.clone() },
@@ -47,8 +50,10 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
     }
     if let Some(to) = dead_letters {
         let writers: Vec<usize> = (0..nodes.len()).filter(|n| nodes[*n].on_error == OnError::DeadLetter).collect();
+        let on_full = dead_letter_policy(&graph, &nodes[to].id);
         let first = nodes[to].inputs.len() + edges.iter().filter(|e| e.to == to).count();
-        edges.extend(writers.into_iter().enumerate().map(|(i, from)| edge(from, DEAD_LETTERS, to, first + i)));
+        edges
+            .extend(writers.into_iter().enumerate().map(|(i, from)| edge(from, DEAD_LETTERS, to, first + i, &on_full)));
     }
     Ok(Plan {
         name: graph.name,
@@ -59,11 +64,24 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
         epoch_every: None,
         chains: Vec::new(),
         tasks: Vec::new(),
+        groups: Groups::default(),
     })
 }
 
-fn edge(from: usize, port: usize, to: usize, input: usize) -> PlannedEdge {
-    PlannedEdge { from, port, to, input, exchange: Exchange::Forward, bytes: 0, rows: 0, fused: false }
+fn edge(from: usize, port: usize, to: usize, input: usize, on_full: &OnFull) -> PlannedEdge {
+    let on_full = on_full.clone();
+    PlannedEdge { from, port, to, input, exchange: Exchange::Forward, on_full, bytes: 0, rows: 0, fused: false }
+}
+
+/// What the edges of the dead letters do. They would join an isolated branch with the others again, and so undo the
+/// isolation: with one in the graph they are isolated too, unless the sink of the dead letters says something itself.
+fn dead_letter_policy(graph: &Graph, id: &str) -> OnFull {
+    let own = graph.node(id).map(|n| n.on_full.clone()).unwrap_or_default();
+    let isolated = graph.nodes.iter().find(|n| matches!(n.on_full, OnFull::Isolate(_)));
+    match (own, isolated) {
+        (OnFull::Block, Some(node)) => node.on_full.clone(),
+        (own, _) => own,
+    }
 }
 
 fn port_index(graph: &Graph, input: &crate::graph::Input) -> usize {

@@ -5,7 +5,7 @@ use arrow::datatypes::SchemaRef;
 use super::{DEAD_LETTERS, Plan, PlannedNode};
 use crate::api::{ConnectContext, Inputs, merged};
 use crate::data::columns;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
 use crate::graph::Role;
 
@@ -49,7 +49,14 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
                 found
             }
             Role::Sink(connector) => match (merge(&mut schemas, &names), schemas.first()) {
-                (Ok(()), Some(schema)) => connector.0.check_sink(schema, &context).await.map(|()| Vec::new()),
+                (Ok(()), Some(schema)) => {
+                    let mut checked = connector.0.check_sink(schema, &context).await;
+                    for (number, other) in node.fallback.iter().enumerate() {
+                        let other = other.0.check_sink(schema, &context).await;
+                        checked = and(checked, other.map_err(|found| in_fallback(found, number)));
+                    }
+                    checked.map(|()| Vec::new())
+                }
                 (read, _) => read.map(|()| Vec::new()),
             },
         };
@@ -63,6 +70,19 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
         }
     }
     Problems::check(problems)
+}
+
+/// The problems of both.
+fn and(one: Result<(), Problems>, other: Result<(), Problems>) -> Result<(), Problems> {
+    let found = [one, other].into_iter().filter_map(Result::err).flat_map(|Problems(found)| found);
+    Problems::check(found.collect())
+}
+
+/// The sink's own path leads to its configuration, not to that of a fallback.
+fn in_fallback(found: Problems, number: usize) -> Problems {
+    let tell =
+        |p: Problem| Problem { message: format!("fallback {}: {}", number + 1, p.message), path: Vec::new(), ..p };
+    Problems(found.0.into_iter().map(tell).collect())
 }
 
 /// Inputs that are merged are read with the columns that they have together: the runtime relabels those that differ.

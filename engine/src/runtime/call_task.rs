@@ -25,6 +25,7 @@ use crate::api::{BoxCall, Call, CallContext, Cardinality, Limits, Rejected, Repl
 use crate::checkpoint::coordinator::{Report, TaskId};
 use crate::data::message::Message;
 use crate::data::records::{Header, Records, bytes_held};
+use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::graph::OnError;
@@ -59,6 +60,8 @@ pub struct CallTask {
     pub supervisor: Arc<Supervisor>,
     /// The counters of the lane.
     pub stats: Arc<StageStats>,
+    /// What dead letters must not show.
+    pub secrets: Secrets,
     /// The world.
     pub env: Env,
 }
@@ -135,17 +138,21 @@ impl CallTask {
     async fn submit(&self, records: Records, number: u64, in_flight: &mut InFlight<Answered>) {
         let mut context = self.context.clone();
         context.idempotency_key = self.key_of(&records, number);
-        let (call, env) = (self.call.clone(), self.env.clone());
+        let (call, env, secrets) = (self.call.clone(), self.env.clone(), self.secrets.clone());
         let mut request: BoxFuture<'static, Answered> = async move {
             let Records { batch: rows, header } = records;
             let start = env.monotonic();
             let reply = AssertUnwindSafe(perform(&call, rows.clone(), &context)).catch_unwind().await;
             let reply = reply.unwrap_or_else(|panic| Err(panicked(&*panic)));
             let reply = match reply {
-                Err(error) => match call.failed(&rows, &error, &context) {
-                    Some(answer) => Ok(Reply::rows(answer)),
-                    None => Err(error),
-                },
+                Err(error) => {
+                    // What becomes data must not show what the request was made with.
+                    let error = error.reworded(|text| secrets.conceal(text));
+                    match call.failed(&rows, &error, &context) {
+                        Some(answer) => Ok(Reply::rows(answer)),
+                        None => Err(error),
+                    }
+                }
                 reply => reply,
             };
             Answered { header, rows, reply, took: env.monotonic().saturating_sub(start) }
@@ -224,10 +231,18 @@ impl CallTask {
         if !rejected.is_empty() {
             tally.rows_rejected += refused as u64;
             match self.on_error {
-                OnError::Fail => return Err(first_error(rejected).at_stage(&self.id)),
+                OnError::Fail => {
+                    let error = first_error(rejected).at_stage(&self.id);
+                    return Err(dead_letter::placed(error, header.origin.as_deref()));
+                }
                 OnError::Drop => {}
                 OnError::DeadLetter => {
-                    let batch = dead_letter::batch(&self.id, &rejected, header.origin.as_deref(), self.env.wall())?;
+                    let batch = dead_letter::batch(
+                        &self.id,
+                        &rejected,
+                        header.origin.as_deref(),
+                        (self.env.wall(), &self.secrets),
+                    )?;
                     let records = Records { batch, header: header.clone() };
                     self.outlets.send(0, DEAD_LETTERS, records, shares).await?;
                 }

@@ -17,6 +17,7 @@ use super::supervise::Note;
 use crate::checkpoint::coordinator::{Report, TaskId};
 use crate::data::message::Message;
 use crate::data::records::{Credit, Header, Records};
+use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::Result;
 use crate::plan::DEAD_LETTERS;
@@ -33,6 +34,8 @@ pub struct ChainTask {
     pub outlets: Outlets,
     /// To the coordinator.
     pub notes: Post<Note>,
+    /// What dead letters must not show.
+    pub secrets: Secrets,
     /// The world.
     pub env: Env,
 }
@@ -143,7 +146,8 @@ impl ChainTask {
 
     /// Works until the stages are done, sending on what leaves after each call.
     async fn drive(&mut self, header: &Header, retained: &mut Retained, shares: &mut Shares) -> Result<()> {
-        while self.chain.step()? {
+        let read_at = |e| dead_letter::placed(e, header.origin.as_deref());
+        while self.chain.step().map_err(read_at)? {
             if self.chain.outbox.is_empty() {
                 continue;
             }
@@ -163,7 +167,12 @@ impl ChainTask {
                     Emission::Rows(node, port, batch) => (node, port, batch),
                     Emission::Rejected(node, rejected) => {
                         let id = &self.chain.slots[node].id;
-                        let batch = dead_letter::batch(id, &rejected, header.origin.as_deref(), self.env.wall())?;
+                        let batch = dead_letter::batch(
+                            id,
+                            &rejected,
+                            header.origin.as_deref(),
+                            (self.env.wall(), &self.secrets),
+                        )?;
                         (node, DEAD_LETTERS, batch)
                     }
                 };

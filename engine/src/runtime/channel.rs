@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use async_channel::TrySendError;
@@ -12,16 +13,20 @@ use crate::data::message::Message;
 use crate::data::records::{Records, bytes_held};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::EdgeStats;
+use crate::time::Timestamp;
 
 /// The most batches in a channel: small ones count as a share of the rows, so that the channel itself stays small.
 const SLOTS_MAX: usize = 64;
-/// Slots beside the data's: a barrier and the end. There is one epoch under way, and one end.
-const CONTROL_SLOTS: usize = 2;
+/// Slots beside the data's: a barrier and the end. There is one epoch under way, and one end. Before either, a watermark
+/// for which an edge that drops had no room.
+const CONTROL_SLOTS: usize = 4;
 
 /// The writing end. One task owns it.
 pub struct Sender {
     queue: async_channel::Sender<Item>,
     gate: Arc<Gate>,
+    /// The newest watermark that found no room; only where rows are dropped instead of waiting.
+    late_watermark: AtomicI64,
 }
 
 /// The reading end. One task owns it.
@@ -69,7 +74,10 @@ pub fn channel(rows: usize, stats: Arc<EdgeStats>) -> (Sender, Receiver) {
         floor: rows_cap.div_ceil(clamp_u32(slots)),
         stats,
     });
-    (Sender { queue: sender, gate: gate.clone() }, Receiver { queue: Box::pin(receiver), gate })
+    (
+        Sender { queue: sender, gate: gate.clone(), late_watermark: AtomicI64::new(Timestamp::MIN.0) },
+        Receiver { queue: Box::pin(receiver), gate },
+    )
 }
 
 fn clamp_u32(n: usize) -> u32 {
@@ -108,6 +116,11 @@ pub type Post<T> = async_channel::Sender<T>;
 pub type Mailbox<T> = async_channel::Receiver<T>;
 
 impl Sender {
+    /// The counters of the channel.
+    pub fn stats(&self) -> &EdgeStats {
+        &self.gate.stats
+    }
+
     /// Bytes that the channel holds.
     pub fn bytes_cap(&self) -> usize {
         self.gate.bytes_cap as usize
@@ -146,6 +159,36 @@ impl Sender {
         self.put(Message::Records(records), cost)
     }
 
+    /// Sends rows if there is room now, and drops and counts them if not.
+    pub fn send_or_drop(&self, records: Records) -> Result<()> {
+        if let Some(dropped) = self.try_send(records)? {
+            self.gate.stats.dropped(dropped.batch.num_rows() as u64);
+            return Ok(());
+        }
+        self.try_watermark(Timestamp(self.late_watermark.load(Relaxed)))
+    }
+
+    /// Sends a watermark if there is room now. If not, it goes with the next rows for which there is, or before the next
+    /// barrier or the end: a watermark may be late, and one that says less is never needed.
+    pub fn try_watermark(&self, to: Timestamp) -> Result<()> {
+        if to == Timestamp::MIN {
+            return Ok(());
+        }
+        match self.gate.rows.try_acquire_many(self.gate.floor) {
+            Ok(permit) => {
+                permit.forget();
+                self.late_watermark.store(Timestamp::MIN.0, Relaxed);
+                let cost = Cost { row_permits: self.gate.floor, ..Cost::default() };
+                self.put(Message::Watermark(to), cost)
+            }
+            Err(TryAcquireError::NoPermits) => {
+                self.late_watermark.store(to.0, Relaxed);
+                Ok(())
+            }
+            Err(TryAcquireError::Closed) => Err(closed()),
+        }
+    }
+
     /// Sends a watermark; it takes the place of a smallest batch.
     ///
     /// Cancel safety: dropped before its end, it has sent nothing and holds nothing.
@@ -157,6 +200,10 @@ impl Sender {
 
     /// Sends a barrier or the end, for which there is always room.
     pub fn control(&self, message: Message) -> Result<()> {
+        let late = self.late_watermark.swap(Timestamp::MIN.0, Relaxed);
+        if late != Timestamp::MIN.0 {
+            self.put(Message::Watermark(Timestamp(late)), Cost::default())?;
+        }
         self.put(message, Cost::default())
     }
 
@@ -259,6 +306,26 @@ mod tests {
         assert!(sender.try_send(records(1)).unwrap().is_some());
         receiver.try_receive().unwrap();
         assert!(sender.try_send(records(1)).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_edge_that_drops_counts_the_rows_and_loses_no_watermark() {
+        let (sender, mut receiver) = edge(1, 1 << 20);
+        sender.send_or_drop(records(1)).unwrap();
+        sender.send_or_drop(records(7)).unwrap();
+        sender.try_watermark(Timestamp(5)).unwrap();
+        sender.try_watermark(Timestamp(6)).unwrap();
+        sender.control(Message::Barrier(1)).unwrap();
+        sender.try_watermark(Timestamp(7)).unwrap();
+        sender.control(Message::End).unwrap();
+        let words: Vec<_> = std::iter::from_fn(|| receiver.try_receive())
+            .map(|m| match m {
+                Message::Records(r) => format!("{} rows", r.batch.num_rows()),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        let said = ["1 rows", "Watermark(Timestamp(6))", "Barrier(1)", "Watermark(Timestamp(7))", "End"];
+        assert_eq!((words, sender.stats().rows_dropped()), (said.map(str::to_owned).to_vec(), 7));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use futures::future::{Either, pending, select};
 use super::channel::{Mailbox, Post, is_closed};
 use super::supervise::{Note, Supervisor};
 use crate::checkpoint::coordinator::{Command, Coordinator, Part, TaskId};
+use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{JobStats, nanos};
@@ -32,6 +33,8 @@ pub struct Owner {
     pub supervisor: Arc<Supervisor>,
     /// The world.
     pub env: Env,
+    /// What an error must not show.
+    pub secrets: Secrets,
     /// Where epochs are counted.
     pub stats: Arc<JobStats>,
 }
@@ -58,10 +61,9 @@ impl Owner {
                     self.coordinator.begin()
                 }
                 Heard::Note(Note::Report(report)) => {
-                    let was_idle = self.coordinator.is_idle();
+                    let committed = self.coordinator.committed();
                     let commands = self.coordinator.on(report);
-                    let ended = !was_idle && (self.coordinator.is_idle() || self.coordinator.is_over());
-                    if ended || self.coordinator.epoch() != before && before > 0 {
+                    if self.coordinator.committed() > committed {
                         self.stats.epochs.fetch_add(1, Relaxed);
                         self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(began)));
                     }
@@ -88,7 +90,7 @@ impl Owner {
                 let _ = self.commands[task].send(command).await;
             }
         }
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
     }
 
     async fn hear(&self, next_epoch: Option<Duration>) -> Result<Heard> {

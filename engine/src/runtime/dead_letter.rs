@@ -11,11 +11,17 @@ use crate::api::output::RejectedRow;
 use crate::data::columns;
 use crate::data::json::row_value;
 use crate::data::records::Origin;
-use crate::error::Result;
+use crate::data::secret::Secrets;
+use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
 
 /// Turns rejected rows into a batch of the schema [`columns::DEAD_LETTER`].
-pub fn batch(stage: &str, rejected: &[Rejected], origin: Option<&Origin>, now: Timestamp) -> Result<RecordBatch> {
+pub fn batch(
+    stage: &str,
+    rejected: &[Rejected],
+    origin: Option<&Origin>,
+    (now, secrets): (Timestamp, &Secrets),
+) -> Result<RecordBatch> {
     let (mut reasons, mut kinds, mut positions, mut documents) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for reject in rejected {
         let rows = match &reject.row {
@@ -30,11 +36,11 @@ pub fn batch(stage: &str, rejected: &[Rejected], origin: Option<&Origin>, now: T
             None => reject.error.message().to_owned(),
         };
         for document in rows {
-            reasons.push(reason.clone());
+            reasons.push(secrets.conceal(&reason).into_owned());
             kinds.push(reject.error.class());
             // The line that the source named says more than the end of its chunk.
             positions.push(place.input.clone().or_else(|| origin.map(|o| o.position.to_string())));
-            documents.push(document);
+            documents.push(secrets.conceal_in_data(&document).into_owned());
         }
     }
     let count = reasons.len();
@@ -51,11 +57,32 @@ pub fn batch(stage: &str, rejected: &[Rejected], origin: Option<&Origin>, now: T
     Ok(RecordBatch::try_new(columns::DEAD_LETTER.clone(), arrays)?)
 }
 
+/// The error of rows that were read there, unless the error itself knows better, or is a fault of ours.
+pub fn placed(error: Error, origin: Option<&Origin>) -> Error {
+    match origin {
+        Some(origin) if error.place().input.is_none() && error.kind() != Kind::Engine => {
+            error.at_input(origin.to_string())
+        }
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
     use arrow::array::{AsArray, Int64Array};
+
+    #[test]
+    fn an_error_of_rows_says_where_they_were_read() {
+        use crate::data::position::{Position, Split};
+        let origin =
+            |position: Value| Origin { split: Split::new("a.jsonl"), position: Position::of(&position).unwrap() };
+        let text = |origin: &Origin| placed(Error::validation("too small"), Some(origin)).to_string();
+        assert_eq!(text(&origin(serde_json::json!({"offset": 90, "line": 7}))), "a.jsonl, line 7 or before: too small");
+        assert_eq!(text(&origin(serde_json::json!([1]))), "a.jsonl: too small");
+        let known = Error::validation("no JSON").at_input("a.jsonl:3");
+        assert_eq!(placed(known, Some(&origin(Value::Null))).to_string(), "a.jsonl:3: no JSON");
+    }
 
     #[test]
     fn a_dead_letter_holds_the_row_its_reason_and_its_place() {
@@ -64,7 +91,7 @@ mod tests {
             Rejected::rows(rows, Error::validation("too small").at_field("n")),
             Rejected::text("{oops", Error::validation("no JSON").at_input("a.jsonl:3")),
         ];
-        let letters = batch("check", &rejected, None, Timestamp(1)).unwrap();
+        let letters = batch("check", &rejected, None, (Timestamp(1), &Secrets::default())).unwrap();
         let text = |c: &str, r: usize| letters.column_by_name(c).unwrap().as_string::<i32>().value(r).to_owned();
         assert_eq!(letters.num_rows(), 3);
         assert_eq!((text("row", 1), text("reason", 1)), (r#"{"n":2}"#.into(), "field `n`: too small".into()));

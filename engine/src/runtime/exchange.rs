@@ -21,6 +21,8 @@ const PIN_CHECK: usize = 256 << 10;
 /// The channels to the lanes of a reader.
 pub struct Router {
     exchange: Exchange,
+    /// Whether rows are dropped where a channel is full.
+    drops: bool,
     senders: Vec<Sender>,
     /// For round robin: the next lane.
     next: usize,
@@ -67,21 +69,27 @@ impl Router {
     /// Spreads rows so over these channels, one per lane.
     pub fn new(exchange: Exchange, senders: Vec<Sender>) -> Self {
         let waiting = senders.iter().map(|_| Parts::default()).collect();
-        Self { exchange, senders, next: 0, converter: None, waiting }
+        Self { exchange, drops: false, senders, next: 0, converter: None, waiting }
+    }
+
+    /// The same, but rows are dropped and counted where a channel is full, instead of waiting.
+    #[must_use]
+    pub fn dropping(self) -> Self {
+        Self { drops: true, ..self }
     }
 
     /// Sends rows on; waits where a channel is full.
     pub async fn send(&mut self, records: Records, shares: &mut Shares) -> Result<()> {
         match &self.exchange {
-            Exchange::Forward => deliver(&self.senders[0], records, shares).await,
+            Exchange::Forward => deliver(&self.senders[0], records, self.drops, shares).await,
             Exchange::RoundRobin => {
                 let lane = self.next;
                 self.next = (lane + 1) % self.senders.len();
-                deliver(&self.senders[lane], records, shares).await
+                deliver(&self.senders[lane], records, self.drops, shares).await
             }
             Exchange::Broadcast => {
                 for sender in &self.senders {
-                    deliver(sender, records.clone(), shares).await?;
+                    deliver(sender, records.clone(), self.drops, shares).await?;
                 }
                 Ok(())
             }
@@ -92,7 +100,7 @@ impl Router {
                     if self.waiting[lane].rows >= PART_ROWS
                         && let Some(part) = self.waiting[lane].take()?
                     {
-                        deliver(&self.senders[lane], part, shares).await?;
+                        deliver(&self.senders[lane], part, self.drops, shares).await?;
                     }
                 }
                 Ok(())
@@ -104,7 +112,7 @@ impl Router {
     pub async fn flush(&mut self, shares: &mut Shares) -> Result<()> {
         for (parts, sender) in self.waiting.iter_mut().zip(&self.senders) {
             if let Some(part) = parts.take()? {
-                deliver(sender, part, shares).await?;
+                deliver(sender, part, self.drops, shares).await?;
             }
         }
         Ok(())
@@ -118,21 +126,24 @@ impl Router {
     /// Sends a watermark to every lane.
     pub async fn watermark(&self, message: &Message) -> Result<()> {
         for sender in &self.senders {
-            sender.watermark(message.clone()).await?;
+            match message {
+                Message::Watermark(to) if self.drops => sender.try_watermark(*to)?,
+                _ => sender.watermark(message.clone()).await?,
+            }
         }
         Ok(())
     }
 }
 
 /// Sends rows over one channel, cut into batches that fit.
-async fn deliver(sender: &Sender, records: Records, shares: &mut Shares) -> Result<()> {
+async fn deliver(sender: &Sender, records: Records, drops: bool, shares: &mut Shares) -> Result<()> {
     let bytes_max = sender.bytes_cap().min(BYTES_MAX);
     let (rows, held) = (records.batch.num_rows(), bytes_held(&records.batch));
     if rows <= ROWS_MAX && (held <= PIN_CHECK.min(bytes_max) || rows <= 1 && held <= PIN_CHECK) {
-        return put(sender, records, shares).await;
+        return put(sender, records, drops, shares).await;
     }
     for batch in cut(&records.batch, held, bytes_max)? {
-        put(sender, Records { batch, header: records.header.clone() }, shares).await?;
+        put(sender, Records { batch, header: records.header.clone() }, drops, shares).await?;
     }
     Ok(())
 }
@@ -165,7 +176,10 @@ fn cut_again(part: &RecordBatch, bytes_max: usize) -> Result<Vec<RecordBatch>> {
     cut(&own, bytes_held(&own), bytes_max)
 }
 
-async fn put(sender: &Sender, records: Records, shares: &mut Shares) -> Result<()> {
+async fn put(sender: &Sender, records: Records, drops: bool, shares: &mut Shares) -> Result<()> {
+    if drops {
+        return sender.send_or_drop(records);
+    }
     match sender.try_send(records)? {
         None => Ok(()),
         Some(records) => shares.backpressured(sender.send(records)).await,

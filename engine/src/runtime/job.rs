@@ -5,29 +5,18 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use tokio::sync::Semaphore;
 
-use super::align::Inputs;
-use super::call_task::{CallTask, RequestKey};
-use super::chain::{Chain, Slot, Worker};
-use super::chain_task::ChainTask;
-use super::channel::{Mailbox, Post, Receiver, Sender, channel, mailbox};
+use super::build::{Builder, Ready};
+use super::channel::{Post, channel, mailbox};
 use super::coordinate::Owner;
-use super::emit::Outlets;
-use super::exchange::Router;
-use super::sink_task::SinkTask;
-use super::source_task::SourceTask;
-use super::supervise::{Note, Supervisor};
+use super::supervise::Supervisor;
 use crate::api::call::Memo;
-use crate::api::{BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Operator, SinkContext, SourceContext};
-use crate::call::rate_limit::Limiter;
-use crate::call::stack::{Shared, stack};
-use crate::checkpoint::coordinator::{Command, Coordinator, Part};
+use crate::checkpoint::coordinator::{Coordinator, Part};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Role;
 use crate::metrics::{EdgeEntry, EdgeStats, JobStats, StageEntry, StageRole, StageStats};
-use crate::plan::{OperatorKind, Plan, PlannedNode, Task, TaskKind};
+use crate::plan::{OperatorKind, Plan, PlannedNode, TaskKind};
 
 /// A job that runs. Dropping the handle does not stop it.
 pub struct Job {
@@ -78,6 +67,11 @@ pub struct Start {
 /// # Errors
 /// When a source, stage or sink can't be built; nothing runs then.
 pub async fn start(plan: Plan, with: Start) -> Result<Job> {
+    let secrets = plan.options.secrets.clone();
+    build_and_spawn(plan, with).await.map_err(|error| error.reworded(|text| secrets.conceal(text)))
+}
+
+async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     let stages = stage_stats(&plan);
     let edges = edge_stats(&plan);
     let stats = Arc::new(JobStats {
@@ -95,19 +89,7 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
     // A task has at most one report of each kind under way, so a post into this mailbox never waits for long.
     let (notes, inbox) = mailbox(4 * plan.tasks.len() + 4);
     let supervisor = Arc::new(Supervisor::new(with.env.clone(), notes.clone()));
-    let mut builder = Builder {
-        plan: &plan,
-        with: &with,
-        stages: &stages,
-        stats: &stats,
-        senders,
-        receivers,
-        notes,
-        supervisor: supervisor.clone(),
-        limiters: HashMap::new(),
-        admissions: HashMap::new(),
-        job_key: with.env.random(),
-    };
+    let mut builder = Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone());
     let tell = announce(&plan);
     let (mut parts, mut commands, mut ready) = (Vec::new(), Vec::new(), Vec::new());
     for (id, task) in plan.tasks.iter().enumerate() {
@@ -116,14 +98,14 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
         commands.push(post);
         parts.push(match task.kind {
             TaskKind::Source => Part::Source,
-            TaskKind::Chain | TaskKind::Call => Part::Stage,
+            TaskKind::Chain | TaskKind::Call | TaskKind::Spool(_) => Part::Stage,
             TaskKind::Sink => Part::Sink,
         });
         ready.push(builder.task(id, task, mailbox).await?);
     }
     let (stop, stops) = mailbox(1);
     let owner = Owner {
-        coordinator: Coordinator::new(parts.clone()),
+        coordinator: Coordinator::divided(parts.clone(), plan.groups.clone()),
         parts,
         notes: inbox,
         commands,
@@ -131,6 +113,7 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
         epoch_every: plan.epoch_every,
         supervisor: supervisor.clone(),
         env: with.env.clone(),
+        secrets: plan.options.secrets.clone(),
         stats: stats.clone(),
     };
     for (id, work) in ready.into_iter().enumerate() {
@@ -140,6 +123,7 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
             Ready::Chain(t) => supervisor.spawn(id, name, t.run()),
             Ready::Call(t) => supervisor.spawn(id, name, t.run()),
             Ready::Sink(t) => supervisor.spawn(id, name, t.run()),
+            Ready::Spool(t) => supervisor.spawn(id, name, t.run()),
         }
     }
     let (end, ended) = oneshot::channel();
@@ -152,176 +136,6 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
     Ok(Job { stats, stop, ended })
 }
 
-enum Ready {
-    Source(Box<SourceTask>),
-    Chain(Box<ChainTask>),
-    Call(Box<CallTask>),
-    Sink(Box<SinkTask>),
-}
-
-struct Builder<'a> {
-    plan: &'a Plan,
-    with: &'a Start,
-    stages: &'a [Vec<StageEntry>],
-    stats: &'a Arc<JobStats>,
-    senders: HashMap<usize, Sender>,
-    receivers: HashMap<usize, Receiver>,
-    notes: Post<Note>,
-    supervisor: Arc<Supervisor>,
-    /// One for all lanes of a call.
-    limiters: HashMap<usize, Arc<Limiter>>,
-    /// One for all lanes of a source.
-    admissions: HashMap<usize, Arc<Semaphore>>,
-    job_key: u64,
-}
-
-impl Builder<'_> {
-    async fn task(&mut self, id: usize, task: &Task, commands: Mailbox<Command>) -> Result<Ready> {
-        let head = task.nodes[0];
-        let node = &self.plan.nodes[head];
-        let stats = self.stages[head][task.lane].stats.clone();
-        let env = self.with.env.clone();
-        let outlets = self.outlets(task);
-        let inputs = self.inputs(task);
-        let at = |e: Error| e.at_stage(&node.id);
-        Ok(match task.kind {
-            TaskKind::Source => Ready::Source(Box::new(SourceTask {
-                task: id,
-                id: node.id.clone(),
-                source: self.source(node, task.lane).await.map_err(at)?,
-                outlets,
-                commands,
-                notes: self.notes.clone(),
-                on_error: node.on_error,
-                admission: node.admission.map(|rows| {
-                    let permits = self.admissions.entry(head).or_insert_with(|| Arc::new(Semaphore::new(rows)));
-                    (permits.clone(), rows)
-                }),
-                stats,
-                job: self.stats.clone(),
-                env,
-            })),
-            TaskKind::Sink => Ready::Sink(Box::new(SinkTask {
-                task: id,
-                id: node.id.clone(),
-                sink: self.sink(node, task.lane).await.map_err(at)?,
-                inputs,
-                outlets,
-                commands,
-                notes: self.notes.clone(),
-                on_error: node.on_error,
-                stats,
-                job: self.stats.clone(),
-                env,
-            })),
-            TaskKind::Chain => {
-                let slots = task
-                    .nodes
-                    .iter()
-                    .enumerate()
-                    .map(|(i, n)| self.slot(task, i, *n, &outlets))
-                    .collect::<Result<_>>()?;
-                let chain = Chain::new(slots, env.clone());
-                Ready::Chain(Box::new(ChainTask { task: id, chain, inputs, outlets, notes: self.notes.clone(), env }))
-            }
-            TaskKind::Call => {
-                let Operator::Call(call, limits) = self.build(node, task.lane).map_err(at)? else {
-                    return Err(Error::engine("what was planned as a call is none any more").at_stage(&node.id));
-                };
-                let limiter = self.limiters.entry(head).or_insert_with(|| Arc::new(Limiter::new(limits.rate, &env)));
-                let journal = self.with.journal.clone();
-                let shared = Shared { limiter: limiter.clone(), journal: journal.clone(), stats: stats.clone() };
-                Ready::Call(Box::new(CallTask {
-                    task: id,
-                    id: node.id.clone(),
-                    call: stack(call, &limits, shared),
-                    limits,
-                    cardinality: node.cardinality,
-                    context: CallContext {
-                        env: env.clone(),
-                        stage: node.id.clone(),
-                        idempotency_key: "".into(),
-                        attempt: 1,
-                        deadline: std::time::Duration::MAX,
-                        journal,
-                    },
-                    key: request_key(node, self.job_key ^ (id as u64)),
-                    inputs,
-                    outlets,
-                    notes: self.notes.clone(),
-                    on_error: node.on_error,
-                    supervisor: self.supervisor.clone(),
-                    stats,
-                    env,
-                }))
-            }
-        })
-    }
-
-    fn slot(&self, task: &Task, index: usize, n: usize, outlets: &Outlets) -> Result<Slot> {
-        let node = &self.plan.nodes[n];
-        let worker = match self.build(node, task.lane).map_err(|e| e.at_stage(&node.id))? {
-            Operator::Stage(stage) => Worker::Stage(stage),
-            Operator::Join(join) => Worker::Join(join),
-            Operator::Call(..) => {
-                return Err(Error::engine("what was planned as a stage is a call now").at_stage(&node.id));
-            }
-        };
-        let read = (0..=node.ports.len()).filter(|port| outlets.is_read(index, *port)).collect();
-        let stats = self.stages[n][task.lane].stats.clone();
-        Ok(Slot::new(node.id.clone(), worker, (node.on_error, node.cardinality), read, stats))
-    }
-
-    fn build(&self, node: &PlannedNode, lane: usize) -> Result<Operator> {
-        let Role::Stage(config) = &node.role else { return Err(Error::engine("only stages are built")) };
-        config.0.build(&BuildContext {
-            env: self.with.env.clone(),
-            id: node.id.to_string(),
-            lane,
-            lanes: node.lanes,
-            inputs: node.inputs.clone(),
-            mock: self.plan.options.mock,
-        })
-    }
-
-    async fn source(&self, node: &PlannedNode, lane: usize) -> Result<BoxSource> {
-        let Role::Source(connector) = &node.role else { return Err(Error::engine("only sources read")) };
-        let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string() };
-        let splits = connector.0.splits(&context).await?;
-        let mine =
-            splits.into_iter().enumerate().filter(|(i, _)| i % node.lanes == lane).map(|(_, s)| (s, None)).collect();
-        let schema = node.outputs[0].clone();
-        connector.0.source(SourceContext { env: context.env, id: context.id, splits: mine, schema }).await
-    }
-
-    async fn sink(&self, node: &PlannedNode, lane: usize) -> Result<BoxSink> {
-        let Role::Sink(connector) = &node.role else { return Err(Error::engine("only sinks write")) };
-        // The sink of the dead letters may have no reader's edge when nothing can fail.
-        let schema = node.inputs.first().unwrap_or(&crate::data::columns::DEAD_LETTER).clone();
-        let (env, id) = (self.with.env.clone(), node.id.to_string());
-        connector.0.sink(SinkContext { env, id, lane, lanes: node.lanes, schema }).await
-    }
-
-    fn outlets(&mut self, task: &Task) -> Outlets {
-        let mut outlets = Outlets::default();
-        for outlet in &task.outlets {
-            let mut take = |id: &usize| self.senders.remove(id).expect("a channel has one writer");
-            let senders = outlet.channels.iter().map(&mut take).collect();
-            outlets.add(outlet.node, outlet.port, Router::new(outlet.exchange.clone(), senders));
-        }
-        outlets
-    }
-
-    fn inputs(&mut self, task: &Task) -> Inputs {
-        let mut take = |id: usize| self.receivers.remove(&id).expect("a channel has one reader");
-        let inputs = Inputs::new(task.inlets.iter().map(|c| (c.input, take(c.id))).collect());
-        match self.plan.relabels(task.nodes[0]) {
-            Some(schema) => inputs.read_as(schema.clone()),
-            None => inputs,
-        }
-    }
-}
-
 /// Lets the sources and sinks know of the end that is to come: its error, or none. What is never told counts as an error.
 fn announce(plan: &Plan) -> oneshot::Sender<Option<Error>> {
     let (tell, told) = oneshot::channel();
@@ -329,16 +143,10 @@ fn announce(plan: &Plan) -> oneshot::Sender<Option<Error>> {
     let end = told.map(move |told: Result<Option<Error>, _>| Arc::new(told.unwrap_or_else(gone))).boxed().shared();
     for node in &plan.nodes {
         if let Role::Source(connector) | Role::Sink(connector) = &node.role {
-            connector.0.started(end.clone());
+            [connector].into_iter().chain(&node.fallback).for_each(|c| c.0.started(end.clone()));
         }
     }
     tell
-}
-
-/// What the keys of a stage's requests are made from: its kind and configuration, so that a changed stage asks anew.
-fn request_key(node: &PlannedNode, unique: u64) -> RequestKey {
-    let Role::Stage(config) = &node.role else { return RequestKey { stage: String::new(), unique } };
-    RequestKey { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
 }
 
 fn stage_stats(plan: &Plan) -> Vec<Vec<StageEntry>> {

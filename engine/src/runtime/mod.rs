@@ -2,6 +2,7 @@
 #![allow(clippy::missing_errors_doc, reason = "public for benches alone: every error of these is the end of the job")]
 
 pub mod align;
+pub mod build;
 pub mod call_task;
 pub mod chain;
 pub mod chain_task;
@@ -10,12 +11,16 @@ pub mod coordinate;
 pub mod dead_letter;
 pub mod emit;
 pub mod exchange;
+pub mod fallback;
+pub mod frame;
 pub mod in_flight;
 pub mod job;
 pub mod narrow;
 pub mod shares;
 pub mod sink_task;
 pub mod source_task;
+pub mod spool;
+pub mod spool_task;
 pub mod supervise;
 
 pub use job::{Job, start};

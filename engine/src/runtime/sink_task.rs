@@ -19,6 +19,7 @@ use crate::call::retry::{retryable, waits};
 use crate::checkpoint::coordinator::{Command, Report, TaskId};
 use crate::data::message::{Epoch, Message};
 use crate::data::records::{Records, bytes_held};
+use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::graph::OnError;
@@ -47,6 +48,8 @@ pub struct SinkTask {
     pub stats: Arc<StageStats>,
     /// The counters of the job.
     pub job: Arc<JobStats>,
+    /// What dead letters must not show.
+    pub secrets: Secrets,
     /// The world.
     pub env: Env,
 }
@@ -133,10 +136,18 @@ impl SinkTask {
             return Ok(());
         }
         match self.on_error {
-            OnError::Fail => Err(first_error(rejected).at_stage(&self.id)),
+            OnError::Fail => {
+                let error = first_error(rejected).at_stage(&self.id);
+                Err(dead_letter::placed(error, header.origin.as_deref()))
+            }
             OnError::Drop => Ok(()),
             OnError::DeadLetter => {
-                let batch = dead_letter::batch(&self.id, &rejected, header.origin.as_deref(), self.env.wall())?;
+                let batch = dead_letter::batch(
+                    &self.id,
+                    &rejected,
+                    header.origin.as_deref(),
+                    (self.env.wall(), &self.secrets),
+                )?;
                 self.outlets.send(0, DEAD_LETTERS, Records { batch, header }, shares).await
             }
         }
@@ -183,7 +194,8 @@ impl SinkTask {
     }
 }
 
-async fn write_or_retry(
+/// Writes, and tries again what may pass later.
+pub async fn write_or_retry(
     sink: &mut BoxSink,
     batch: &arrow::record_batch::RecordBatch,
     env: &Env,

@@ -21,6 +21,7 @@ use crate::call::retry::{retryable, waits};
 use crate::checkpoint::coordinator::{Command, Report, TaskId};
 use crate::data::message::{Epoch, Message};
 use crate::data::records::{Credit, Header, Origin, ROWS_MAX, Records, bytes_held};
+use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::graph::OnError;
@@ -52,6 +53,8 @@ pub struct SourceTask {
     pub stats: Arc<StageStats>,
     /// The counters of the job.
     pub job: Arc<JobStats>,
+    /// What dead letters must not show.
+    pub secrets: Secrets,
     /// The world.
     pub env: Env,
 }
@@ -180,7 +183,8 @@ impl SourceTask {
         acks: &mut VecDeque<(Epoch, Ack)>,
         epoch: Epoch,
     ) -> Result<()> {
-        let Chunk { records, split, position, ack, rejected, progress } = chunk;
+        let Chunk { records, split, position, ack, rejected, progress, unknown_fields } = chunk;
+        self.stats.unknown_fields.fetch_add(unknown_fields, Relaxed);
         acks.extend(ack.map(|a| (epoch, a)));
         if let Some(progress) = progress {
             self.job.input_done.fetch_add(progress.0.saturating_sub(counts.progress.0), Relaxed);
@@ -199,7 +203,7 @@ impl SourceTask {
                 OnError::Fail => return Err(first_error(rejected).at_stage(&self.id)),
                 OnError::Drop => {}
                 OnError::DeadLetter => {
-                    let batch = dead_letter::batch(&self.id, &rejected, Some(&origin), ingested)?;
+                    let batch = dead_letter::batch(&self.id, &rejected, Some(&origin), (ingested, &self.secrets))?;
                     let header = Header { ingested, origin: Some(origin.clone()), credit: None };
                     self.outlets.send(0, DEAD_LETTERS, Records { batch, header }, &mut counts.shares).await?;
                 }
@@ -266,7 +270,9 @@ async fn obey(
             report_to(notes, Report::Acknowledged(task, epoch)).await;
         }
         Command::Drain | Command::Exit => {}
-        Command::Prepare(_) | Command::Commit(..) => return Err(Error::engine("a sink's command came to a source")),
+        Command::Prepare(_) | Command::Commit(..) | Command::Release(_) => {
+            return Err(Error::engine("a command came to a source that is none of its"));
+        }
     }
     Ok(())
 }

@@ -17,18 +17,8 @@ use crate::data::units::Interval;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 10] = [
-    "secrets",
-    "env",
-    "concurrency",
-    "rate_limits",
-    "budget",
-    "durability",
-    "priority",
-    "targets",
-    "monitoring",
-    "output",
-];
+const LATER: [&str; 9] =
+    ["env", "concurrency", "rate_limits", "budget", "durability", "priority", "targets", "monitoring", "output"];
 /// How long an attempt may take when nothing says.
 const TIMEOUT: Duration = Duration::from_mins(5);
 /// Names that a step can't have, because `${name}` means something else.

@@ -81,9 +81,17 @@ fn branches(schema: &Value, error: &ValidationError<'_>, context: &[Vec<Validati
     let here = |e: &&ValidationError<'static>| e.instance_path().as_str() == path.as_str();
     let wants_null = |b: &Vec<ValidationError<'static>>| b.iter().any(|e| types(e) == ["nothing"]);
     let real: Vec<_> = context.iter().filter(|b| !wants_null(b)).collect();
-    let options: Vec<Value> = real.iter().flat_map(|b| b.iter().filter(here).flat_map(options)).collect();
-    let wrong_type = |b: &&&Vec<ValidationError<'static>>| b.iter().filter(here).any(|e| !types(e).is_empty());
+    // A list of texts to choose from says no type of its own.
+    let same_type = |option: &Value| std::mem::discriminant(option) == std::mem::discriminant(error.instance());
+    let other_type = |e: &ValidationError<'static>| {
+        let options = options(e);
+        !types(e).is_empty() || !options.is_empty() && !options.iter().any(same_type)
+    };
+    let wrong_type = |b: &&&Vec<ValidationError<'static>>| b.iter().filter(here).any(other_type);
     let fitting: Vec<_> = real.iter().filter(|b| !wrong_type(b)).collect();
+    let options: Vec<Value> = fitting.iter().flat_map(|b| b.iter().filter(here).flat_map(options)).collect();
+    let missing = |b: &&&&Vec<ValidationError<'static>>| b.iter().filter(here).any(|e| required(e).is_some());
+    let keys_of: Vec<&str> = fitting.iter().flat_map(|b| b.iter().filter(here).filter_map(required)).collect();
     match (fitting.as_slice(), real.as_slice()) {
         ([], [one]) => one.iter().flat_map(|e| faults(schema, e)).collect(),
         ([], several) => {
@@ -92,10 +100,34 @@ fn branches(schema: &Value, error: &ValidationError<'_>, context: &[Vec<Validati
             vec![Fault::at(keys(path), expected(&all, error.instance()))]
         }
         _ if !options.is_empty() => vec![Fault::at(keys(path), one_of(error.instance(), &options))],
+        // Maps that are told apart by their key, and none of these is here.
+        (several, _) if several.len() > 1 && several.iter().all(|b| missing(&b)) => {
+            let keys: Vec<_> =
+                error.instance().as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+            let strange = |name: &String| {
+                let at = self::keys(path).into_iter().chain([Key::Name(name.clone())]).collect::<Vec<_>>();
+                Fault::at_key(at, unknown("key", name, keys_of.iter().copied()))
+            };
+            match keys.as_slice() {
+                [] => vec![Fault::at(
+                    self::keys(path),
+                    Problem::new(format!("one of these keys must be said: {}", keys_of.join(", "))),
+                )],
+                keys => keys.iter().map(strange).collect(),
+            }
+        }
         (several, _) => {
-            let best = several.iter().min_by_key(|b| b.len());
+            let best = several.iter().min_by_key(|b| (missing(b), b.len()));
             best.map(|b| b.iter().flat_map(|e| faults(schema, e)).collect()).unwrap_or_default()
         }
+    }
+}
+
+/// The key that is missing.
+fn required<'a>(error: &'a ValidationError<'_>) -> Option<&'a str> {
+    match error.kind() {
+        ValidationErrorKind::Required { property } => property.as_str(),
+        _ => None,
     }
 }
 

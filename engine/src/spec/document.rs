@@ -5,19 +5,28 @@ use std::sync::Arc;
 
 use miette::NamedSource;
 
-use super::fill::Secret;
 use super::node::{Content, Node};
+use super::templates::Use;
+use crate::data::secret::Secrets;
 use crate::diagnostic::{Diagnostic, Key, Problem};
 
 /// A spec that was parsed. A clone shares the text.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Document {
     source: Arc<NamedSource<String>>,
-    /// As it was written.
+    /// As it was written, with templates expanded.
     written: Node,
-    /// With `${env.…}` filled in; the same shape and places.
+    /// With `${env.…}` and `${secret.…}` filled in; the same shape and places.
     filled: Node,
-    secrets: Vec<Secret>,
+    secrets: Secrets,
+    /// Where stages came from templates.
+    uses: Vec<Use>,
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Document({})", self.source.name())
+    }
 }
 
 /// A problem and which end of its path is at fault.
@@ -40,8 +49,34 @@ impl Fault {
 }
 
 impl Document {
-    pub(crate) fn new(name: &str, text: String, written: Node, filled: Node, secrets: Vec<Secret>) -> Self {
-        Self { source: Arc::new(NamedSource::new(name, text)), written, filled, secrets }
+    pub(crate) fn new(name: &str, text: String, written: Node, filled: Node) -> Self {
+        let source = Arc::new(NamedSource::new(name, text));
+        Self { source, written, filled, secrets: Secrets::default(), uses: Vec::new() }
+    }
+
+    /// The same, of a spec with these values that are never shown, and these uses of templates.
+    pub(crate) fn with(self, secrets: Secrets, uses: Vec<Use>) -> Self {
+        Self { secrets, uses, ..self }
+    }
+
+    /// The values that are never shown.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// The use of a template that a path leads into.
+    pub(crate) fn use_of(&self, path: &[Key]) -> Option<&Use> {
+        match path {
+            [Key::Name(stages), Key::Index(at), ..] if stages == "stages" => {
+                self.uses.iter().find(|u| u.stages.contains(at))
+            }
+            _ => None,
+        }
+    }
+
+    /// The line of a place, from 1.
+    fn line(&self, at: usize) -> usize {
+        self.source.inner()[..at].matches('\n').count() + 1
     }
 
     /// The name of the file, as it is shown.
@@ -78,8 +113,11 @@ impl Document {
             (_, Some(part)) if rest.is_empty() => self.part(node, path, part).unwrap_or_else(|| self.mark(node)),
             _ => self.mark(node),
         };
+        let within = self.use_of(path).map(|Use { template, id, span, .. }| {
+            format!(" (in the template `{template}`, used as `{id}` in line {})", self.line(span.start))
+        });
         Diagnostic {
-            message: self.conceal(message),
+            message: self.conceal(message) + within.as_deref().unwrap_or_default(),
             span,
             label: label.as_deref().map(|l| self.conceal(l)),
             help: help.as_deref().map(|h| self.conceal(h)),
@@ -128,6 +166,6 @@ impl Document {
     }
 
     fn conceal(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.conceal(&text))
+        self.secrets.conceal(text).into_owned()
     }
 }

@@ -1,71 +1,93 @@
-//! Filling `${env.NAME}` from the environment, in every text of a spec.
+//! Filling `${env.NAME}` and `${secret.NAME}`, in every text of a spec.
+
+use std::collections::BTreeMap;
 
 use super::document::Fault;
+use super::edges::dangling;
 use super::node::{Content, Member, Node};
+use super::secrets::{self, Printed};
+use crate::data::secret::{Origin, Secret, Secrets};
 use crate::diagnostic::{Key, Problem};
 use crate::env::Env;
 
-/// A value that came from the environment, so that it can be kept out of messages.
-#[derive(Clone)]
-pub(crate) struct Secret {
-    name: String,
-    value: String,
-}
-
-/// Shorter values would turn up in messages by chance.
-const SECRET_MIN: usize = 4;
-
-impl Secret {
-    /// `text` with the place in place of the value.
-    pub(crate) fn conceal(&self, text: &str) -> String {
-        if self.value.len() < SECRET_MIN {
-            text.to_owned()
-        } else {
-            text.replace(&self.value, &format!("${{env.{}}}", self.name))
-        }
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "${{env.{}}}", self.name)
-    }
-}
+/// Keys whose values are shown everywhere, so that no secret may be a part of them.
+const SHOWN: [&str; 3] = ["id", "name", "from"];
 
 /// What filling found.
-#[derive(Default)]
-pub(crate) struct Filling {
-    pub secrets: Vec<Secret>,
+pub(crate) struct Filling<'a> {
+    env: &'a Env,
+    /// The secrets that are declared; none for one whose value is at fault.
+    secrets: BTreeMap<String, Option<Secret>>,
+    used: Vec<(String, Origin, Secret)>,
     pub faults: Vec<Fault>,
 }
 
-impl Filling {
-    /// The same tree with the places `${env.NAME}` of every text filled; all others, and `$${`, stay for templates.
-    pub(crate) fn fill(&mut self, node: &Node, env: &Env, path: &mut Vec<Key>) -> Node {
+impl<'a> Filling<'a> {
+    /// Knows the secrets that a spec declares; `printed` are those that programs gave.
+    pub(crate) fn of(spec: &Node, printed: &Printed, env: &'a Env) -> Self {
+        let mut filling = Self { env, secrets: BTreeMap::new(), used: Vec::new(), faults: Vec::new() };
+        let Some(block) = spec.get("secrets") else { return filling };
+        // Where a secret comes from may itself be filled: `file: ${env.CREDENTIALS_DIRECTORY}/token`.
+        let block = filling.fill(block, &mut vec!["secrets".into()]);
+        let member = Member { name: "secrets".into(), key: 0..0, node: block };
+        let declared = secrets::declared(&Node { span: 0..0, content: Content::Map(vec![member]) });
+        filling.faults.clear();
+        filling.faults.extend(secrets::misnamed(&declared));
+        for (name, path, source) in declared {
+            let value = match secrets::value(&name, &source, printed, env) {
+                Ok(value) if value.expose().contains("${") => {
+                    let problem = Problem::new(format!("the secret `{name}` has `${{` in it"));
+                    filling.faults.push(Fault::at(path, problem));
+                    None
+                }
+                Ok(value) => {
+                    filling.used.push((format!("${{secret.{name}}}"), Origin::Secret, value.clone()));
+                    Some(value)
+                }
+                Err(problem) => {
+                    filling.faults.push(Fault::at(path, problem));
+                    None
+                }
+            };
+            filling.secrets.insert(name, value);
+        }
+        filling
+    }
+
+    /// Every value that was filled in or declared, to be kept out of messages.
+    pub(crate) fn hidden(&self) -> Secrets {
+        Secrets::new(self.used.iter().cloned())
+    }
+
+    /// The same tree with the places of every text filled; all others, and `$${`, stay for templates. What is below
+    /// `templates` is filled where it is used.
+    pub(crate) fn fill(&mut self, node: &Node, path: &mut Vec<Key>) -> Node {
         let content = match &node.content {
-            Content::Text(text) => Content::Text(self.text(text, env, path)),
+            Content::Text(text) => Content::Text(self.text(text, path)),
             Content::List(list) => {
-                Content::List(list.iter().enumerate().map(|(i, n)| self.below(i.into(), n, env, path)).collect())
+                Content::List(list.iter().enumerate().map(|(i, n)| self.below(i.into(), n, path)).collect())
             }
-            Content::Map(members) => Content::Map(
-                members
-                    .iter()
-                    .map(|m| Member { node: self.below(m.name.as_str().into(), &m.node, env, path), ..m.clone() })
-                    .collect(),
-            ),
+            Content::Map(members) => {
+                let is_root = path.is_empty();
+                let fill = |m: &Member| match m.name.as_str() {
+                    "templates" if is_root => m.clone(),
+                    name => Member { node: self.below(name.into(), &m.node, path), ..m.clone() },
+                };
+                Content::Map(members.iter().map(fill).collect())
+            }
             other => other.clone(),
         };
         Node { span: node.span.clone(), content }
     }
 
-    fn below(&mut self, key: Key, node: &Node, env: &Env, path: &mut Vec<Key>) -> Node {
+    fn below(&mut self, key: Key, node: &Node, path: &mut Vec<Key>) -> Node {
         path.push(key);
-        let filled = self.fill(node, env, path);
+        let filled = self.fill(node, path);
         path.pop();
         filled
     }
 
-    fn text(&mut self, text: &str, env: &Env, path: &[Key]) -> String {
+    fn text(&mut self, text: &str, path: &[Key]) -> String {
         let mut filled = String::new();
         let mut at = 0;
         while let Some(found) = text[at..].find("${") {
@@ -79,7 +101,7 @@ impl Filling {
                 continue;
             };
             filled.push_str(&text[at..start]);
-            match self.value(inner, env) {
+            match self.value(inner, path) {
                 Ok(Some(value)) => filled.push_str(&value),
                 Ok(None) => filled.push_str(&text[start..end]),
                 Err(problem) => {
@@ -93,22 +115,52 @@ impl Filling {
         filled
     }
 
-    /// `None` for a place that is not of the environment.
-    fn value(&mut self, inner: &str, env: &Env) -> Result<Option<String>, Problem> {
+    /// `None` for a place that is neither of the environment nor a secret.
+    fn value(&mut self, inner: &str, path: &[Key]) -> Result<Option<String>, Problem> {
         if let Some(name) = inner.strip_prefix("secret.") {
-            let problem = Problem::new(format!("`${{secret.{name}}}`: secrets come with a later version of Bourn"));
-            return Err(problem.help(format!("take it from the environment: `${{env.{name}}}`")));
+            return self.secret(name, path).map(Some);
         }
-        let Some(name) = inner.strip_prefix("env.") else { return Ok(None) };
-        let Some(value) = env.variable(name) else {
-            let problem = Problem::new(format!("there is no environment variable `{name}`"));
-            return Err(problem.help(format!("set it: `export {name}=…`")));
+        if let Some(name) = inner.strip_prefix("param.") {
+            let problem = Problem::new(format!("`${{param.{name}}}` stands in no template"));
+            return Err(problem.help("parameters are those of the template around them"));
+        }
+        let Some(place) = inner.strip_prefix("env.") else { return Ok(None) };
+        // As in a shell: the default holds for a variable that is not there, and for an empty one.
+        let (name, default) = place.split_once(":-").map_or((place, None), |(name, default)| (name, Some(default)));
+        let value = match (self.env.variable(name), default) {
+            (Some(value), None) => value,
+            (Some(value), Some(_)) if !value.is_empty() => value,
+            // It stands in the spec, so there is nothing to hide.
+            (_, Some(default)) => return Ok(Some(default.to_owned())),
+            (None, None) => {
+                let problem = Problem::new(format!("there is no environment variable `{name}`"));
+                let help = format!("set it: `export {name}=…`, or say what holds without it: `${{env.{name}:-…}}`");
+                return Err(problem.help(help));
+            }
         };
         // It would be read as a place of a template, and data is never a template.
         if value.contains("${") {
             return Err(Problem::new(format!("the environment variable `{name}` has `${{` in it")));
         }
-        self.secrets.push(Secret { name: name.to_owned(), value: value.clone() });
+        self.used.push((format!("${{env.{name}}}"), Origin::Environment, Secret::new(value.as_str())));
         Ok(Some(value))
+    }
+
+    fn secret(&mut self, name: &str, path: &[Key]) -> Result<String, Problem> {
+        if let Some(Key::Name(key)) = path.last().filter(|k| SHOWN.iter().any(|s| **k == Key::from(*s))) {
+            let problem = Problem::new(format!("a secret can't be part of `{key}`, which is shown"));
+            return Err(problem);
+        }
+        match self.secrets.get(name) {
+            Some(Some(value)) => Ok(value.expose().to_owned()),
+            // Its own fault is told where it is declared.
+            Some(None) => Ok(format!("${{secret.{name}}}")),
+            None => {
+                let known: Vec<_> = self.secrets.keys().map(String::as_str).collect();
+                let problem = dangling("secret", name, known.clone());
+                let example = format!("add `secrets: {{ {name}: {{ env: {name} }} }}`");
+                Err(if known.is_empty() { problem.help(example) } else { problem })
+            }
+        }
     }
 }

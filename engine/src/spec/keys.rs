@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 use super::mode::Type;
 use super::model::{ErrorPolicy, Format, Optimization};
 use super::routing::Route;
+use super::secrets::SecretKeys;
+use super::shared::RateKeys;
+use crate::api::OnFull;
 use crate::api::limits::Retries;
 use crate::data::units::{Interval, Size};
 
@@ -36,7 +39,7 @@ block!(StageBlock, "stage");
 block!(SinkBlock, "sink");
 block!(StepBlock, "step");
 /// The definitions that a schema of this file refers to.
-pub(crate) const BLOCKS: [&str; 4] = ["source", "stage", "sink", "step"];
+pub(crate) const BLOCKS: [&str; 5] = ["source", "stage", "sink", "step", "fallback"];
 
 /// One or more.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -57,6 +60,25 @@ pub(crate) enum Version {
     Text(String),
     /// `1`
     Number(f64),
+}
+
+/// A connector, or a list of them.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FallbackBlock(#[allow(dead_code, reason = "read by walking the tree")] Value);
+
+impl JsonSchema for FallbackBlock {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "fallback".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "$ref": "#/$defs/fallback" },
+            { "type": "array", "items": { "$ref": "#/$defs/fallback" }, "minItems": 1 },
+        ] })
+    }
 }
 
 /// A pipeline: sources, stages, sinks.
@@ -90,6 +112,14 @@ pub(crate) struct PipelineKeys {
     pub checkpoint: Option<CheckpointKeys>,
     /// What the job may use.
     pub limits: Option<LimitKeys>,
+    /// Secrets by name, for `${secret.NAME}`; they are never shown.
+    pub secrets: Option<SecretKeys>,
+    /// Stages that are written once and used several times, by name.
+    pub templates: Option<BTreeMap<String, TemplateKeys>>,
+    /// Rates by name: the stages that say `limits: { rate: NAME }` keep one together.
+    pub rate_limits: Option<BTreeMap<String, RateKeys>>,
+    /// Ways to try again, by name, for `limits: { retry: NAME }`.
+    pub retries: Option<BTreeMap<String, Retries>>,
 }
 
 /// When progress is made safe.
@@ -120,6 +150,9 @@ pub(crate) struct StageKeys {
     pub lanes: Option<usize>,
     /// What happens to a row that fails here.
     pub on_error: Option<ErrorPolicy>,
+    /// What happens when an edge into it has no room: `block` (the default), `drop`, or `isolate`.
+    #[serde(default)]
+    pub on_full: OnFull,
 }
 
 /// The keys of a source beside its kind.
@@ -142,6 +175,13 @@ pub(crate) struct SinkKeys {
     pub lanes: Option<usize>,
     /// What happens to a row that can't be written.
     pub on_error: Option<ErrorPolicy>,
+    /// What takes the rows that this sink refuses for good, or fails to take after its attempts: a connector, or a list of
+    /// them in the order in which they are tried. What the last one refuses meets `on_error`.
+    #[allow(dead_code, reason = "read by walking the tree")]
+    pub fallback: Option<FallbackBlock>,
+    /// What happens when an edge into it has no room: `block` (the default), `drop`, or `isolate`.
+    #[serde(default)]
+    pub on_full: OnFull,
 }
 
 /// A workflow: steps.
@@ -173,6 +213,33 @@ pub(crate) struct WorkflowKeys {
     /// What `final_output` is made of.
     #[serde(default)]
     pub output_format: Format,
+    /// Secrets by name, for `${secret.NAME}`; they are never shown.
+    pub secrets: Option<SecretKeys>,
+}
+
+/// Stages with parameters: a stage `template: { NAME: { parameter: value } }` stands for them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "templates are expanded by walking the tree")]
+pub(crate) struct TemplateKeys {
+    /// What it is for.
+    pub description: Option<String>,
+    /// What a use may or must say, for `${param.NAME}`.
+    pub parameters: Option<BTreeMap<String, Option<ParameterKeys>>>,
+    /// The stages; each reads the one before it unless it says `from`, the first what the use reads.
+    #[schemars(length(min = 1))]
+    pub stages: Vec<StageBlock>,
+}
+
+/// A parameter of a template.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "templates are expanded by walking the tree")]
+pub(crate) struct ParameterKeys {
+    /// What it is for.
+    pub description: Option<String>,
+    /// What holds when a use does not say; without it every use must.
+    pub default: Option<Value>,
 }
 
 /// What a run is given.

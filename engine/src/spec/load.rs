@@ -12,7 +12,9 @@ use super::model::Spec;
 use super::node::Node;
 use super::reader::Reader;
 use super::routing::Routing;
-use super::{chain, check, parse, pipeline};
+use super::secrets::Printed;
+use super::templates::Expanded;
+use super::{chain, check, parse, pipeline, secrets, templates};
 
 /// A spec without a problem.
 #[derive(Clone)]
@@ -43,17 +45,54 @@ pub fn load(text: &str, file: &str, registry: &Registry, env: &Env) -> Result<Lo
 }
 
 impl Request {
-    /// Loads a spec in YAML or JSON. `file` is the name that diagnostics show. Changes nothing, opens nothing; of the
-    /// environment it reads the variables that the spec names.
+    /// Loads a spec in YAML or JSON, to look at it. `file` is the name that diagnostics show. Changes nothing and runs
+    /// nothing; it reads the variables and the files of secrets that the spec names. A secret that a program prints has a
+    /// stand-in: see [`Request::load_to_run`].
     ///
     /// # Errors
     /// Every problem, in the order of the text. A text that can't be parsed has one.
     pub fn load(&self, text: &str, file: &str, registry: &Registry, env: &Env) -> Result<Loaded, Vec<Diagnostic>> {
         let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
-        let mut filling = Filling::default();
-        let filled = filling.fill(&written, env, &mut Vec::new());
-        let document = Document::new(file, text.to_owned(), written, filled, filling.secrets);
-        let mut reader = Reader { document: &document, registry, faults: filling.faults };
+        self.loaded(text, file, written, &Printed::new(), registry, env)
+    }
+
+    /// The same to run it: the programs that print its secrets are run.
+    ///
+    /// # Errors
+    /// Every problem of the spec; of a spec without any, every program that failed.
+    pub async fn load_to_run(
+        &self,
+        text: &str,
+        file: &str,
+        registry: &Registry,
+        env: &Env,
+    ) -> Result<Loaded, Vec<Diagnostic>> {
+        let looked_at = self.load(text, file, registry, env)?;
+        let told = |faults: Vec<Fault>| looked_at.document.diagnostics(&faults);
+        let printed = secrets::print(looked_at.document.filled(), env).await.map_err(told)?;
+        if printed.is_empty() {
+            return Ok(looked_at);
+        }
+        let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
+        self.loaded(text, file, written, &printed, registry, env)
+    }
+
+    fn loaded(
+        &self,
+        text: &str,
+        file: &str,
+        written: Node,
+        printed: &Printed,
+        registry: &Registry,
+        env: &Env,
+    ) -> Result<Loaded, Vec<Diagnostic>> {
+        let Expanded { spec: written, uses, mut faults } = templates::expand(&written);
+        let mut filling = Filling::of(&written, printed, env);
+        let filled = filling.fill(&written, &mut Vec::new());
+        let secrets = filling.hidden();
+        faults.append(&mut filling.faults);
+        let document = Document::new(file, text.to_owned(), written, filled).with(secrets, uses);
+        let mut reader = Reader { document: &document, registry, faults };
         let read = self.read(&mut reader, stem(file));
         let faults = reader.faults;
         match read {

@@ -18,7 +18,10 @@ mod keys;
 mod pipeline;
 mod reader;
 mod references;
+mod secrets;
+mod shared;
 mod shown;
+mod templates;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,17 @@
 //! A spec that was checked: what a graph is made of.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::OnFull;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
+use crate::data::units::Rate;
 use crate::diagnostic::Key;
 
 /// A spec of either kind.
@@ -41,6 +44,8 @@ pub struct Pipeline {
     pub epoch_every: Option<Duration>,
     /// Bytes for edges and state together.
     pub memory: Option<u64>,
+    /// Rates that stages keep together, by name.
+    pub rate_limits: BTreeMap<String, Rate>,
 }
 
 /// A source or a sink.
@@ -56,6 +61,10 @@ pub struct Endpoint {
     pub lanes: Option<usize>,
     /// What happens to rows that fail here.
     pub on_error: Option<ErrorPolicy>,
+    /// What happens when an edge into it has no room.
+    pub on_full: OnFull,
+    /// What takes the rows that a sink does not, in the order in which they are tried.
+    pub fallback: Vec<BoxConnector>,
     /// Where its configuration stands.
     pub path: Vec<Key>,
 }
@@ -73,6 +82,10 @@ pub struct Stage {
     pub lanes: Option<usize>,
     /// What happens to rows that fail here.
     pub on_error: Option<ErrorPolicy>,
+    /// What happens when an edge into it has no room.
+    pub on_full: OnFull,
+    /// The rate limit that it keeps with others, by name.
+    pub rate_limit: Option<String>,
     /// Where its configuration stands.
     pub path: Vec<Key>,
 }

@@ -3,15 +3,16 @@
 use super::edges::{cycle, cycle_problem, dangling};
 use super::keys::{OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
 use super::model::{Endpoint, ErrorPolicy, From, Pipeline, Stage};
-use super::node::Node;
+use super::node::{Content, Node};
 use super::reader::{Block, Reader, check_id, own_part};
-use crate::api::Inputs;
+use super::shared::Shared;
+use super::templates::TEMPLATE;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::api::{Inputs, OnFull};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 9] =
-    ["budget", "rate_limits", "secrets", "env", "targets", "monitoring", "durability", "schedule", "checkpoint.path"];
+const LATER: [&str; 7] = ["budget", "env", "targets", "monitoring", "durability", "schedule", "checkpoint.path"];
 
 /// A source, stage or sink, while its edges are still names.
 struct Part {
@@ -24,6 +25,9 @@ struct Part {
     from: Option<OneOrMany>,
     lanes: Option<usize>,
     on_error: Option<ErrorPolicy>,
+    on_full: OnFull,
+    fallback: Vec<BoxConnector>,
+    rate_limit: Option<String>,
     what: What,
 }
 
@@ -33,6 +37,24 @@ enum Role {
     Stage,
     Sink,
     DeadLetters,
+}
+
+impl Part {
+    fn unreadable_stage(id: String, path: Vec<Key>) -> Self {
+        Self {
+            role: Role::Stage,
+            id,
+            config: path.clone(),
+            path,
+            from: None,
+            lanes: None,
+            on_error: None,
+            on_full: OnFull::Block,
+            fallback: Vec::new(),
+            rate_limit: None,
+            what: What::Unreadable,
+        }
+    }
 }
 
 /// What a part is, as far as it could be read.
@@ -47,7 +69,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
     let before = reader.faults.len();
     let spec = reader.document.filled();
     let keys = reader.keys::<PipelineKeys>(spec.value(), &[], &LATER);
-    let parts = parts(reader, spec);
+    let shared = Shared::read(reader, spec);
+    let parts = parts(reader, spec, &shared);
     let whole = reader.faults.len();
     let edges = edges(reader, &parts);
     if let Some(circle) = cycle(&edges.iter().map(|e| e.iter().map(|(i, _)| *i).collect()).collect::<Vec<_>>()) {
@@ -71,15 +94,18 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         dead_letters: None,
         on_error: keys.on_error.unwrap_or_default(),
         epoch_every: keys.checkpoint.and_then(|c| c.every).map(|i| i.0),
+        rate_limits: shared.rates,
         memory: keys.limits.and_then(|l| l.memory).map(|s| s.0),
     };
     for (part, edges) in parts.into_iter().zip(edges) {
         let from = edges.into_iter().map(|(_, from)| from).collect();
-        let Part { id, lanes, on_error, config: path, role, .. } = part;
+        let Part { id, lanes, on_error, on_full, fallback, rate_limit, config: path, role, .. } = part;
         match (part.what, role) {
-            (What::Stage(config), _) => pipeline.stages.push(Stage { id, config, from, lanes, on_error, path }),
+            (What::Stage(config), _) => {
+                pipeline.stages.push(Stage { id, config, from, lanes, on_error, on_full, rate_limit, path });
+            }
             (What::Connector(connector), role) => {
-                let endpoint = Endpoint { id, connector, from, lanes, on_error, path };
+                let endpoint = Endpoint { id, connector, from, lanes, on_error, on_full, fallback, path };
                 match role {
                     Role::Source => pipeline.sources.push(endpoint),
                     Role::Sink => pipeline.sinks.push(endpoint),
@@ -93,13 +119,13 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
 }
 
 /// Every block of the spec, in the order: sources, stages, sinks, dead letters.
-fn parts(reader: &mut Reader<'_>, spec: &Node) -> Vec<Part> {
+fn parts(reader: &mut Reader<'_>, spec: &Node, shared: &Shared) -> Vec<Part> {
     let mut parts = Vec::new();
     for (id, path, block) in endpoints(spec, "source", "sources") {
         parts.push(source(reader, id, path, block));
     }
     for (index, block) in spec.get("stages").map(Node::elements).unwrap_or_default().iter().enumerate() {
-        parts.push(stage(reader, vec!["stages".into(), index.into()], block));
+        parts.push(stage(reader, vec!["stages".into(), index.into()], block, shared));
     }
     for (id, path, block) in endpoints(spec, "sink", "sinks") {
         parts.push(sink(reader, id, path, block, Role::Sink));
@@ -108,7 +134,9 @@ fn parts(reader: &mut Reader<'_>, spec: &Node) -> Vec<Part> {
         parts.push(sink(reader, "dead_letters".into(), vec!["dead_letters".into()], block, Role::DeadLetters));
     }
     for (index, part) in parts.iter().enumerate().filter(|(_, p)| !p.id.is_empty()) {
-        if let Some(problem) = check_id(&part.id) {
+        // The ids of stages from a template were checked where they are written.
+        let checked = reader.document.use_of(&part.path).map_or_else(|| check_id(&part.id), |_| None);
+        if let Some(problem) = checked {
             reader.fault_at_key(&id_path(reader, part), problem);
         }
         if parts[..index].iter().any(|p| p.id == part.id) {
@@ -136,7 +164,7 @@ fn endpoints<'a>(spec: &'a Node, one: &str, many: &str) -> Vec<(String, Vec<Key>
 
 fn source(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node) -> Part {
     let mut what = Block::of::<SourceKeys>("source", "file: { path: data.jsonl }");
-    what.later = &["time", "schema", "on_full"];
+    what.later = &["time", "schema"];
     let keys = reader.keys::<SourceKeys>(own_part(block, &what.own), &path, &[]).unwrap_or_default();
     let (config, connector) = connector(reader, block, &path, &what, "source");
     Part {
@@ -147,19 +175,41 @@ fn source(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node) -> 
         from: None,
         lanes: keys.lanes,
         on_error: keys.on_error,
+        on_full: OnFull::Block,
+        fallback: Vec::new(),
+        rate_limit: None,
         what: connector,
     }
 }
 
 fn sink(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node, role: Role) -> Part {
     let mut what = Block::of::<SinkKeys>("sink", "file: { path: out.jsonl }");
-    what.later = &["on_full"];
     if role == Role::DeadLetters {
         what.own.retain(|key| key != "from" && key != "on_error");
     }
     let keys = reader.keys::<SinkKeys>(own_part(block, &what.own), &path, &[]).unwrap_or_default();
     let (config, connector) = connector(reader, block, &path, &what, "sink");
-    Part { role, id, path, config, from: keys.from, lanes: keys.lanes, on_error: keys.on_error, what: connector }
+    let fallback = fallbacks(reader, block, &path);
+    let SinkKeys { from, lanes, on_error, on_full, .. } = keys;
+    Part { role, id, path, config, from, lanes, on_error, on_full, fallback, rate_limit: None, what: connector }
+}
+
+/// The connectors under `fallback`: one, or a list.
+fn fallbacks(reader: &mut Reader<'_>, block: &Node, path: &[Key]) -> Vec<BoxConnector> {
+    let Some(said) = block.get("fallback") else { return Vec::new() };
+    let path = [path, &["fallback".into()]].concat();
+    let below = |index: usize| [path.as_slice(), &[index.into()]].concat();
+    let blocks: Vec<_> = match &said.content {
+        Content::List(list) => list.iter().enumerate().map(|(i, block)| (below(i), block)).collect(),
+        _ => vec![(path, said)],
+    };
+    let mut what = Block::of::<SinkKeys>("fallback", "file: { path: fallback.jsonl }");
+    what.own.clear();
+    let read = |(path, block): (Vec<Key>, &Node)| match connector(reader, block, &path, &what, "sink").1 {
+        What::Connector(connector) => Some(connector),
+        _ => None,
+    };
+    blocks.into_iter().filter_map(read).collect()
 }
 
 fn connector(reader: &mut Reader<'_>, block: &Node, path: &[Key], what: &Block<'_>, side: &str) -> (Vec<Key>, What) {
@@ -178,16 +228,27 @@ fn connector(reader: &mut Reader<'_>, block: &Node, path: &[Key], what: &Block<'
     (config, What::Connector(connector))
 }
 
-fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node) -> Part {
+fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node, shared: &Shared) -> Part {
     let mut what = Block::of::<StageKeys>("stage", "filter: amount > 10");
-    what.later = &["on_full"];
     what.later_kinds = &["window", "join", "aggregate", "sql"];
     let keys = reader.keys::<StageKeys>(own_part(block, &what.own), &path, &[]).unwrap_or_default();
+    if block.get(TEMPLATE).is_some() {
+        // Had it no fault, its stages would stand here; its fault is told.
+        return Part::unreadable_stage(keys.id.unwrap_or_default(), path);
+    }
     let registry = reader.registry;
     let kind = reader.kind(block, &path, &what, registry.stages()).map(|m| m.name.clone());
     let config = kind.iter().fold(path.clone(), |path, kind| [path, vec![kind.as_str().into()]].concat());
     let entry = kind.as_ref().and_then(|kind| registry.stages().get(kind.as_str()));
-    let read = entry.and_then(|entry| reader.configure(entry, &config));
+    let mut rate_limit = None;
+    let read = entry.and_then(|entry| {
+        let mut filled = reader.document.filled().at(&config)?.value();
+        if entry.schema.as_value()["properties"].get("limits").is_some() {
+            rate_limit = shared.resolve(reader, &config, &mut filled);
+        }
+        let written = reader.document.written().at(&config)?.value();
+        reader.configured(entry, filled, &written, |place| [config.as_slice(), place].concat())
+    });
     let id = keys.id.or_else(|| block.get("id")?.text().map(str::to_owned)).or(kind);
     Part {
         role: Role::Stage,
@@ -198,6 +259,9 @@ fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node) -> Part {
         from: keys.from,
         lanes: keys.lanes,
         on_error: keys.on_error,
+        on_full: keys.on_full,
+        fallback: Vec::new(),
+        rate_limit,
         what: read.map_or(What::Unreadable, What::Stage),
     }
 }
@@ -262,7 +326,9 @@ fn default_edge(reader: &mut Reader<'_>, parts: &[Part], at: usize) -> Vec<(usiz
 }
 
 fn resolve(parts: &[Part], name: &str) -> Result<(usize, From), Problem> {
-    let (id, port) = name.split_once('.').map_or((name, None), |(id, port)| (id, Some(port)));
+    // The id of a stage from a template has a dot in it.
+    let is_part = parts.iter().any(|p| p.id == name);
+    let (id, port) = name.rsplit_once('.').filter(|_| !is_part).map_or((name, None), |(id, port)| (id, Some(port)));
     let known = parts.iter().filter(|p| matches!(p.role, Role::Source | Role::Stage)).map(|p| p.id.as_str());
     let Some(at) = parts.iter().position(|p| p.id == id) else {
         return Err(dangling("source or stage", id, known.collect::<Vec<_>>()));

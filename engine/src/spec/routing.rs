@@ -109,7 +109,7 @@ impl Routing {
     /// Every problem of the file, with its place.
     pub fn parse(text: &str, file: &str) -> Result<Self, Vec<Diagnostic>> {
         let tree = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
-        let document = Document::new(file, text.to_owned(), tree.clone(), tree, Vec::new());
+        let document = Document::new(file, text.to_owned(), tree.clone(), tree);
         let schema = SchemaGenerator::default().into_root_schema_for::<BTreeMap<String, Route>>().to_value();
         let value = document.filled().value();
         let mut faults = check::check(&schema, &value);

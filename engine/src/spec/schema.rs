@@ -20,10 +20,14 @@ pub fn schema(registry: &Registry) -> Value {
     properties.extend(swarm());
     defs.insert("source".into(), block(schema_of::<SourceKeys>(), &connectors, &mut Map::new()));
     defs.insert("sink".into(), block(schema_of::<SinkKeys>(), &connectors, &mut Map::new()));
+    defs.insert("fallback".into(), fallback(&connectors));
     let mut more = Map::new();
-    defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages, &mut more));
+    let mut stages_and_uses = stages.clone();
+    stages_and_uses.insert("template".into(), template_use());
+    defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages_and_uses, &mut more));
     defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &mut more));
     defs.extend(more);
+    name_shared(&mut defs);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bourn spec",
@@ -33,6 +37,41 @@ pub fn schema(registry: &Registry) -> Value {
         "additionalProperties": false,
         "$defs": defs,
     })
+}
+
+/// A stage that stands for those of a template.
+fn template_use() -> Value {
+    json!({
+        "description": "uses a template: its name, or its name with values for its parameters",
+        "type": ["string", "object"],
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": { "type": "object" },
+    })
+}
+
+/// A connector and nothing else.
+fn fallback(connectors: &Map<String, Value>) -> Value {
+    json!({
+        "description": "what takes the rows that a sink does not",
+        "type": "object",
+        "properties": connectors,
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    })
+}
+
+/// In a spec, the rate and the retries of a stage's limits may be names of shared ones.
+fn name_shared(defs: &mut Map<String, Value>) {
+    for limits in defs.iter_mut().filter(|(name, _)| name.ends_with(".Limits")).map(|(_, schema)| schema) {
+        for (key, of) in [("rate", "rate_limits"), ("retry", "retries")] {
+            let own = limits["properties"][key].take();
+            let description = own.get("description").cloned().unwrap_or_default();
+            let name = json!({ "type": "string", "description": format!("a name from `{of}`") });
+            limits["properties"][key] = json!({ "description": description, "anyOf": [own, name] });
+        }
+    }
 }
 
 /// The keys of a swarm, which this version reads and can't run.

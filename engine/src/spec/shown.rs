@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::api::erased::{ErasedConnector, ErasedStage};
 use crate::api::{BoxSink, BoxSource};
 use crate::api::{
-    BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Operator, SinkContext, SourceContext,
+    BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Operator, SinkContext,
+    SourceContext, UsedFiles,
 };
 use crate::data::position::Split;
 use crate::diagnostic::Problems;
@@ -43,6 +44,9 @@ impl ErasedConnector for Shown<dyn ErasedConnector> {
         context: &'a ConnectContext,
     ) -> BoxFuture<'a, Result<(), Problems>> {
         self.inner.check_sink(schema, context)
+    }
+    fn files(&self, context: &ConnectContext) -> UsedFiles {
+        self.inner.files(context)
     }
     fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
         self.inner.sink(context)

@@ -7,6 +7,7 @@ use super::admit::AdmitConfig;
 use super::gather::GatherConfig;
 use super::result::{ResultConfig, StepShape};
 use super::step::StepConfig;
+use crate::api::OnFull;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::diagnostic::Key;
 use crate::env::Env;
@@ -119,7 +120,9 @@ impl Wiring {
 
 fn node(id: &str, role: Role, from: Vec<String>, path: Vec<Key>) -> Node {
     let inputs = from.into_iter().map(|node| Input { node, port: None }).collect();
-    Node { id: id.to_owned(), role, inputs, on_error: None, lanes: None, admission: None, path }
+    let (fallback, rate_limit) = (Vec::new(), None);
+    let (on_error, on_full, lanes, admission) = (None, OnFull::Block, None, None);
+    Node { id: id.to_owned(), role, inputs, on_error, on_full, fallback, rate_limit, lanes, admission, path }
 }
 
 /// The steps, each behind those that it needs; otherwise as in the spec.

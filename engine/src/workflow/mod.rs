@@ -26,9 +26,11 @@ use crate::spec::{Loaded, Spec};
 /// # Errors
 /// When the mode of the spec comes with a later version.
 pub fn compile(loaded: &Loaded, runs: &Runs) -> Result<Graph, Diagnostic> {
-    match &loaded.spec {
-        Spec::Pipeline(spec) => Ok(pipeline::graph(spec)),
-        Spec::Chain(spec) => Ok(chain::graph(spec, loaded.document.name(), runs)),
-        Spec::Later => Err(loaded.not_yet()),
-    }
+    let mut graph = match &loaded.spec {
+        Spec::Pipeline(spec) => pipeline::graph(spec),
+        Spec::Chain(spec) => chain::graph(spec, loaded.document.name(), runs),
+        Spec::Later => return Err(loaded.not_yet()),
+    };
+    graph.options.secrets = loaded.document.secrets().clone();
+    Ok(graph)
 }

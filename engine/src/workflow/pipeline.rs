@@ -8,6 +8,7 @@ use crate::spec::model::{Endpoint, ErrorPolicy, From};
 pub fn graph(spec: &Pipeline) -> Graph {
     let mut graph = Graph::new(&spec.name);
     graph.options.on_error = policy(spec.on_error);
+    graph.options.rate_limits = spec.rate_limits.clone();
     graph.options.epoch_every = spec.epoch_every;
     graph.options.memory = spec.memory.unwrap_or(graph.options.memory);
     graph.options.dead_letters = spec.dead_letters.as_ref().map(|d| d.id.clone());
@@ -17,6 +18,9 @@ pub fn graph(spec: &Pipeline) -> Graph {
         role: Role::Stage(s.config.clone()),
         inputs: inputs(&s.from),
         on_error: s.on_error.map(policy),
+        on_full: s.on_full.clone(),
+        fallback: Vec::new(),
+        rate_limit: s.rate_limit.clone(),
         lanes: s.lanes,
         admission: None,
         path: s.path.clone(),
@@ -32,6 +36,9 @@ fn endpoint(spec: &Endpoint, role: Role) -> Node {
         role,
         inputs: inputs(&spec.from),
         on_error: spec.on_error.map(policy),
+        on_full: spec.on_full.clone(),
+        fallback: spec.fallback.clone(),
+        rate_limit: None,
         lanes: spec.lanes,
         admission: None,
         path: spec.path.clone(),

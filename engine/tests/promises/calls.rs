@@ -212,3 +212,37 @@ fn a_refused_batch_is_tried_in_halves_until_the_rows_at_fault_are_alone() {
     simulate(8, async |engine| engine.run(graph).await).unwrap();
     assert_eq!(sink.values(), (0..100).filter(|n| n % 10 != 3).collect::<Vec<_>>());
 }
+
+#[test]
+fn stages_that_name_a_rate_limit_keep_it_together() {
+    let limits = || Limits { in_flight: 8, ..Limits::default() };
+    let (first, second) = (Ask::new(limits(), obedient()), Ask::new(limits(), obedient()));
+    let mut graph = Graph::new("shared");
+    graph.rate_limit("api", "10/s".parse().unwrap());
+    graph.source("numbers", Counting::to(50, 10));
+    graph.stage("first", first.clone()).rate_limit("api");
+    graph.stage("second", second.clone()).rate_limit("api").lanes(2);
+    graph.sink("out", Collect::default());
+    simulate(1, async |engine| engine.run(graph).await).unwrap();
+    let mut starts = [first.starts(), second.starts()].concat();
+    starts.sort_unstable();
+    assert_eq!(starts.len(), 100);
+    // 100 requests at ten a second, whoever makes them.
+    assert!(starts[0] + Duration::from_millis(9_800) <= starts[99], "{starts:?}");
+    assert!(starts.windows(12).all(|w| w[0] + Duration::from_secs(1) <= w[11]), "{starts:?}");
+}
+
+#[test]
+fn a_rate_limit_that_is_not_there_is_told_with_the_nearest() {
+    let mut graph = Graph::new("shared");
+    graph.rate_limit("api", "10/s".parse().unwrap());
+    graph.source("numbers", Counting::to(1, 1));
+    graph.stage("ask", Ask::new(Limits::default(), obedient())).rate_limit("apy");
+    graph.sink("out", Collect::default());
+    let problems = simulate(1, async |engine| engine.plan(graph).await.err().unwrap());
+    let told = &problems.0[0];
+    assert_eq!(
+        (told.message.as_str(), told.help.as_deref()),
+        ("there is no rate limit `apy`", Some("did you mean `api`?"))
+    );
+}

@@ -43,7 +43,7 @@ fn the_first_row_at_fault_is_named_when_the_policy_is_to_fail() {
     let error = simulate(1, async |engine| engine.run(graph).await).unwrap_err();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
-        (Kind::Validation, "stage `five`: five (in the row {\"n\":5})")
+        (Kind::Validation, "stage `five`, 0: five (in the row {\"n\":5})")
     );
 }
 

@@ -16,6 +16,8 @@ mod dead_letters;
 mod embedded;
 mod epochs;
 mod failures;
+mod fallback;
+mod full_edges;
 mod merged_inputs;
 mod no_global;
 mod plan_text;

@@ -88,13 +88,13 @@ fn ends_and_policies() {
     assert_snapshot!(told("sources: {}\nsink: { blackhole: {} }\n"), @"spec.yaml:1:1 there is nothing to do: no source (add `sources: { in: { file: … } }`)");
     assert_snapshot!(told(&with("on_error: dead_letter\n")), @"spec.yaml:5:11 there are no `dead_letters` to send to (add `dead_letters: { file: { path: rejected.jsonl } }`)");
     assert_snapshot!(told(&with("dead_letters: { blackhole: {} }\n")), @"spec.yaml:5:1 nothing is sent to these dead letters (add `on_error: dead_letter` to the spec or a stage)");
-    assert_snapshot!(told(&with("dead_letters: { blackhole: {}, from: source }\non_error: dead_letter\n")), @"spec.yaml:5:32 unknown key `from` (known: `lanes`)");
+    assert_snapshot!(told(&with("dead_letters: { blackhole: {}, from: source }\non_error: dead_letter\n")), @"spec.yaml:5:32 unknown key `from` (known: `lanes`, `fallback`, `on_full`)");
 }
 
 #[test]
 fn the_environment() {
-    assert_snapshot!(told("source: { file: { path: 'a/${env.NOWHERE}' } }\nsink: { blackhole: {} }"), @"spec.yaml:1:28 there is no environment variable `NOWHERE` (set it: `export NOWHERE=…`)");
-    assert_snapshot!(told("source: { file: { path: '${secret.KEY}' } }\nsink: { blackhole: {} }"), @"spec.yaml:1:26 `${secret.KEY}`: secrets come with a later version of Bourn (take it from the environment: `${env.KEY}`)");
+    assert_snapshot!(told("source: { file: { path: 'a/${env.NOWHERE}' } }\nsink: { blackhole: {} }"), @"spec.yaml:1:28 there is no environment variable `NOWHERE` (set it: `export NOWHERE=…`, or say what holds without it: `${env.NOWHERE:-…}`)");
+    assert_snapshot!(told("source: { file: { path: '${secret.KEY}' } }\nsink: { blackhole: {} }"), @"spec.yaml:1:26 there is no secret `KEY` (add `secrets: { KEY: { env: KEY } }`)");
     assert_snapshot!(told("source: { file: { path: '${env.TEMPLATE}' } }\nsink: { blackhole: {} }"), @"spec.yaml:1:26 the environment variable `TEMPLATE` has `${` in it");
     assert_snapshot!(told("source: { file: { path: a, every: '${env.TOKEN}' } }\nsink: { blackhole: {} }"), @"spec.yaml:1:35 `${env.TOKEN}` is no duration such as `200ms`, `5m` or `1d`: expected number at 0");
 }
@@ -130,6 +130,6 @@ fn every_problem_is_told_in_one_go_in_the_order_of_the_text() {
     spec.yaml:11:16 the key `path` is missing
     spec.yaml:11:18 unknown key `pth` (did you mean `path`?)
     spec.yaml:12:11 there are no `dead_letters` to send to (add `dead_letters: { file: { path: rejected.jsonl } }`)
-    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `dead_letters`, `checkpoint`, `limits`)
+    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `dead_letters`, `checkpoint`, `limits`, `secrets`, `templates`, `rate_limits`, `retries`)
     ");
 }

@@ -28,6 +28,21 @@ checkpoint: { every: 10s }
 limits: { memory: 64MiB }
 ";
 
+/// What has a name, or a policy.
+const NAMED: &str = "
+source: { file: { path: a } }
+templates: { t: { parameters: { n: { default: 1, description: how many }, m: ~ }, stages: [ { filter: '${param.n}' } ] } }
+stages:
+  - { id: a, template: { t: { m: 2 } }, on_full: isolate }
+  - { id: b, template: t }
+  - { model: { prompt: p, limits: { rate: api, retry: patient } }, on_full: { isolate: { disk: 1GiB, path: x } } }
+  - { id: c, model: { prompt: p, limits: { rate: 5/s, retry: { max_attempts: 2 } } }, on_full: drop }
+sink: { blackhole: {}, fallback: [ { file: { path: b } } ] }
+rate_limits: { api: 10/s, other: { requests_per_minute: 5 } }
+retries: { patient: { max_attempts: 9 } }
+secrets: { A: { env: B }, C: { file: d }, E: { command: [f, g] } }
+";
+
 fn problems(result: Result<super::Loaded, Vec<crate::diagnostic::Diagnostic>>) -> Vec<String> {
     result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
 }
@@ -145,7 +160,7 @@ fn the_schema_of_the_whole_accepts_what_is_accepted_and_refuses_slips() {
     jsonschema::draft202012::meta::validate(&schema).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let value = |text: &str| super::super::parse::parse(text).unwrap().value();
-    for good in [CHAIN, SWARM, PIPELINE, "steps: [{ id: a, set: 1 }]"] {
+    for good in [CHAIN, SWARM, PIPELINE, NAMED, "steps: [{ id: a, set: 1 }]\nsecrets: [A]"] {
         let faults: Vec<_> = validator.iter_errors(&value(good)).map(|e| e.to_string()).collect();
         assert!(faults.is_empty(), "{faults:?}");
     }
@@ -158,6 +173,12 @@ fn the_schema_of_the_whole_accepts_what_is_accepted_and_refuses_slips() {
         "steps: [{ command: /query }]",
         "steps: [{ id: a, command: model, with: 1 }]",
         "optimization: { x: 1 }",
+        "stages: [{ filter: x, on_full: dorp }]",
+        "stages: [{ filter: x, template: t }]",
+        "sink: { blackhole: {}, fallback: {} }",
+        "sink: { blackhole: {}, fallback: { file: { path: a }, blackhole: {} } }",
+        "secrets: { A: { vault: x } }",
+        "rate_limits: { api: { per_minute: 5 } }",
     ] {
         assert!(!validator.is_valid(&value(bad)), "{bad}");
     }

@@ -5,6 +5,7 @@ pub(crate) mod kinds;
 mod bad_pipelines;
 mod bad_workflows;
 mod good;
+mod named;
 
 use std::time::Duration;
 

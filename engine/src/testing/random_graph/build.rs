@@ -28,7 +28,7 @@ pub(super) fn graph(shape: &Shape, seen: &Seen) -> Graph {
             port: (*port == 1).then(|| "rest".to_owned()),
         };
         let on_error = if node.to_dead_letters { OnError::DeadLetter } else { OnError::Drop };
-        builder.from(node.inputs.iter().map(input)).lanes(node.lanes).on_error(on_error);
+        builder.from(node.inputs.iter().map(input)).lanes(node.lanes).on_error(on_error).on_full(node.on_full.clone());
     }
     if shape.dead_letters {
         let does = Does::Write { slow_ms: 0, transactional: true, refused_of: i64::MAX };

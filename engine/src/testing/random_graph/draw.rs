@@ -4,6 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::shape::{Does, Node, Shape};
+use crate::api::OnFull;
 
 /// Draws a graph.
 pub(super) fn shape(seed: u64) -> Shape {
@@ -31,6 +32,7 @@ pub(super) fn shape(seed: u64) -> Shape {
         }
     }
     draw.sinks();
+    draw.policies();
     let (fuse, epoch_ms) = (draw.chance(50), draw.random.random_range(5..200));
     Shape { nodes: draw.nodes, dead_letters: draw.dead_letters, fuse, epoch_ms }
 }
@@ -62,7 +64,7 @@ impl Draw {
             Does::Write { .. } => format!("sink{number}"),
             _ => format!("stage{number}"),
         };
-        self.nodes.push(Node { id, does, inputs, lanes, to_dead_letters });
+        self.nodes.push(Node { id, does, inputs, on_full: OnFull::Block, lanes, to_dead_letters });
         number
     }
 
@@ -132,6 +134,24 @@ impl Draw {
         };
         let lanes = if self.chance(40) { self.upto(3) } else { 1 };
         self.add(does, inputs, lanes)
+    }
+
+    /// Some graphs have edges that drop, or that spool on a disk of some rows or of many.
+    fn policies(&mut self) {
+        if !self.chance(40) {
+            return;
+        }
+        for node in 0..self.nodes.len() {
+            let disk = if self.chance(50) { 4 << 10 } else { 1 << 20 };
+            let policy = match self.random.random_range(0..6) {
+                0 => OnFull::Drop,
+                1 | 2 => OnFull::isolate(disk),
+                _ => OnFull::Block,
+            };
+            if !self.nodes[node].does.is_source() {
+                self.nodes[node].on_full = policy;
+            }
+        }
     }
 
     /// Every output that nobody reads gets a sink, some of them the same; and sometimes one that is read already.

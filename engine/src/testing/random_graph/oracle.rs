@@ -1,6 +1,6 @@
 //! The rows that each sink must get, computed from the shape alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shape::{Does, Shape, hit};
 use super::{Notes, Rows};
@@ -12,6 +12,8 @@ pub struct Expected {
     pub sinks: BTreeMap<String, Rows>,
     /// Dead letters by the stage that rejects the row.
     pub dead_letters: BTreeMap<String, Rows>,
+    /// Sinks and stages on whose way rows may be dropped: what is there must be a part of what may be.
+    pub lossy: BTreeSet<String>,
 }
 
 /// What leaves a node.
@@ -25,7 +27,8 @@ struct Leaves {
 /// Follows every row through the graph.
 pub(super) fn expected(shape: &Shape) -> Expected {
     let mut leaves: Vec<Leaves> = Vec::new();
-    let mut expected = Expected { sinks: BTreeMap::new(), dead_letters: BTreeMap::new() };
+    let lossy = shape.nodes.iter().zip(shape.lossy()).filter(|(_, lossy)| *lossy).map(|(n, _)| n.id.clone()).collect();
+    let mut expected = Expected { sinks: BTreeMap::new(), dead_letters: BTreeMap::new(), lossy };
     for node in &shape.nodes {
         let mut enters = Rows::new();
         for (from, port) in &node.inputs {
@@ -85,7 +88,8 @@ impl Expected {
             ids.dedup();
             for id in ids {
                 let (expected, found) = (expected.get(id).unwrap_or(&none), found.get(id).unwrap_or(&none));
-                wrong.extend(difference(expected, found).map(|d| format!("{kind} `{id}`: {d}")));
+                let lossy = self.lossy.contains(id);
+                wrong.extend(difference(expected, found, lossy).map(|d| format!("{kind} `{id}`: {d}")));
             }
         }
         if seen.chunks != seen.acks {
@@ -101,16 +105,23 @@ impl Expected {
         let late = |expected: &BTreeMap<String, Rows>, seen: &BTreeMap<String, Rows>| {
             let shown = |place: &String| seen.get(place).and_then(|rows| rows.get(&id)).copied().unwrap_or(0);
             let mut places = expected.iter();
-            places.find(|(place, rows)| rows.get(&id).is_some_and(|must| shown(place) < *must)).map(|(p, _)| p.clone())
+            places
+                .find(|(place, rows)| {
+                    !self.lossy.contains(*place) && rows.get(&id).is_some_and(|must| shown(place) < *must)
+                })
+                .map(|(p, _)| p.clone())
         };
         let sink = late(&self.sinks, &seen.sinks).map(|id| format!("sink `{id}`"));
         sink.or_else(|| late(&self.dead_letters, &seen.dead_letters).map(|id| format!("the dead letters of `{id}`")))
     }
 }
 
-fn difference(expected: &Rows, found: &Rows) -> Option<String> {
+fn difference(expected: &Rows, found: &Rows, lossy: bool) -> Option<String> {
     let count = |rows: &Rows, id: &i64| rows.get(id).copied().unwrap_or(0);
-    let id = expected.keys().chain(found.keys()).find(|id| count(expected, id) != count(found, id))?;
+    let id = expected.keys().chain(found.keys()).find(|id| {
+        let (must, is) = (count(expected, id), count(found, id));
+        if lossy { is > must } else { is != must }
+    })?;
     let total = |rows: &Rows| rows.values().sum::<u64>();
     Some(format!(
         "{} rows must be there and {} are; row {id} must be there {} times and is there {} times",

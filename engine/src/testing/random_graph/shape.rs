@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::OnFull;
+
 /// Nodes, each behind those that it reads.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -28,6 +30,8 @@ pub struct Node {
     pub does: Does,
     /// What it reads: the index of a node and its port.
     pub inputs: Vec<(usize, usize)>,
+    /// What happens when an edge into it has no room.
+    pub on_full: OnFull,
     /// How many lanes.
     pub lanes: usize,
     /// Whether its rejected rows go to the dead letters; they are dropped else.
@@ -134,6 +138,20 @@ impl Shape {
         self.nodes.iter().filter(|n| !n.does.is_source() && !n.does.is_sink()).count()
     }
 
+    /// Whether a branch is isolated from the others.
+    pub fn isolates(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(n.on_full, OnFull::Isolate(_)))
+    }
+
+    /// For each node, whether rows may be dropped on the way to it.
+    pub fn lossy(&self) -> Vec<bool> {
+        let mut lossy: Vec<bool> = Vec::new();
+        for node in &self.nodes {
+            lossy.push(node.on_full == OnFull::Drop || node.inputs.iter().any(|(from, _)| lossy[*from]));
+        }
+        lossy
+    }
+
     /// Whether two ways that part at a node meet again at another.
     pub fn has_diamond(&self) -> bool {
         let mut above: Vec<BTreeSet<usize>> = Vec::new();
@@ -161,7 +179,8 @@ impl fmt::Display for Shape {
                 format!("{}{}", self.nodes[*from].id, if *port == 1 { ".rest" } else { "" })
             };
             let inputs: Vec<_> = node.inputs.iter().map(name).collect();
-            writeln!(f, "{} ({} lanes) <- {}: {:?}", node.id, node.lanes, inputs.join(", "), node.does)?;
+            let (from, full) = (inputs.join(", "), &node.on_full);
+            writeln!(f, "{} ({} lanes, when full {full}) <- {from}: {:?}", node.id, node.lanes, node.does)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! A file system in memory, whose calls can be made to fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 #[derive(Clone, Default)]
 pub struct MemoryFiles {
     files: Shared<BTreeMap<PathBuf, Content>>,
+    locks: Shared<BTreeSet<PathBuf>>,
     faults: Arc<Faults>,
 }
 
@@ -63,6 +64,13 @@ impl MemoryFiles {
     /// What a file holds.
     pub fn get(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         lock(&self.files).get(&plain(path.as_ref())).map(|content| lock(content).clone())
+    }
+
+    /// Changes what a file holds, also for those who have it open.
+    pub fn change(&self, path: impl AsRef<Path>, change: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(content) = lock(&self.files).get(&plain(path.as_ref())) {
+            change(&mut lock(content));
+        }
     }
 
     /// The paths of all files, sorted.
@@ -130,6 +138,20 @@ impl Files for MemoryFiles {
         lock(&self.files).keys().any(|file| *file != name && file.starts_with(&name))
     }
 
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn Send + Sync>>> {
+        self.call(path)?;
+        let path = plain(path);
+        if !lock(&self.locks).insert(path.clone()) {
+            return Ok(None);
+        }
+        lock(&self.files).entry(path.clone()).or_default();
+        Ok(Some(Box::new(Locked { path, locks: self.locks.clone() })))
+    }
+
+    fn is_same(&self, one: &Path, other: &Path) -> bool {
+        plain(one) == plain(other) && lock(&self.files).contains_key(&plain(one))
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         self.call(path)?;
         lock(&self.files).remove(&plain(path)).map(drop).ok_or_else(|| missing(path))
@@ -145,6 +167,18 @@ impl Files for MemoryFiles {
         let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
         let matches = |path: &&PathBuf| compiled.matches_path_with(path, options);
         Ok(lock(&self.files).keys().filter(matches).cloned().collect())
+    }
+}
+
+/// A locked file, free again when this is dropped.
+struct Locked {
+    path: PathBuf,
+    locks: Shared<BTreeSet<PathBuf>>,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        lock(&self.locks).remove(&self.path);
     }
 }
 
@@ -215,6 +249,15 @@ mod tests {
         files.remove(Path::new("in/a.txt")).unwrap();
         assert_eq!(read(&files, "in/a.txt").unwrap_err().kind(), Kind::NotFound);
         assert_eq!(read(&files, "in").unwrap_err().to_string(), "in: is a folder");
+    }
+
+    #[test]
+    fn a_locked_file_is_free_again_when_the_lock_is_dropped() {
+        let files = MemoryFiles::default();
+        let held = files.lock(Path::new("a.lock")).unwrap().unwrap();
+        assert!(files.lock(Path::new("./a.lock")).unwrap().is_none());
+        drop(held);
+        assert!(files.lock(Path::new("a.lock")).unwrap().is_some());
     }
 
     #[test]

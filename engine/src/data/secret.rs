@@ -1,0 +1,227 @@
+//! Values that are never shown: what came from secrets and from the environment, and the forms in which it would leak.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+/// A value that neither `Debug` nor serde shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("…")
+    }
+}
+
+/// Where a hidden value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `${env.NAME}`: it is kept out of messages, and may well be part of the data.
+    Environment,
+    /// `${secret.NAME}`: it is kept out of everything.
+    Secret,
+}
+
+/// The hidden values of a job. A clone shares them.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<Vec<Hidden>>);
+
+struct Hidden {
+    /// What is shown instead: `${secret.TOKEN}`.
+    shown: String,
+    origin: Origin,
+    /// The value as it is and as encodings write it, the longest first.
+    forms: Vec<String>,
+}
+
+/// Shorter texts would turn up by chance.
+const SHOWN_MAX: usize = 3;
+
+impl Secrets {
+    /// Values by what is shown instead of each.
+    pub fn new(values: impl IntoIterator<Item = (String, Origin, Secret)>) -> Self {
+        let mut all: Vec<Hidden> = Vec::new();
+        for (shown, origin, value) in values {
+            if !all.iter().any(|h| h.shown == shown) {
+                all.push(Hidden { shown, origin, forms: forms(value.expose()) });
+            }
+        }
+        // A value that is part of another must not hide first.
+        all.sort_by_key(|h| std::cmp::Reverse(h.forms.first().map_or(0, String::len)));
+        Self(Arc::new(all))
+    }
+
+    /// The text for a message: with the place in place of each value.
+    pub fn conceal<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.hide(text, |_| true)
+    }
+
+    /// The text of data: what came from the environment may stand in it.
+    pub fn conceal_in_data<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.hide(text, |origin| origin == Origin::Secret)
+    }
+
+    /// Whether there is nothing to hide.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn hide<'a>(&self, text: &'a str, which: impl Fn(Origin) -> bool) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for hidden in self.0.iter().filter(|h| which(h.origin)) {
+            for form in &hidden.forms {
+                if text.contains(form.as_str()) {
+                    text = Cow::Owned(text.replace(form.as_str(), &hidden.shown));
+                }
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|h| &h.shown)).finish()
+    }
+}
+
+/// The forms of a value that messages may hold: as it is, in JSON and in debug quotes, in a URL, in hex, and in base64
+/// at any place of a longer text, as in the header of basic authentication.
+fn forms(value: &str) -> Vec<String> {
+    let json = serde_json::to_string(value).unwrap_or_default();
+    let debug = format!("{value:?}");
+    let mut forms = vec![value.to_owned(), json[1..json.len() - 1].to_owned(), debug[1..debug.len() - 1].to_owned()];
+    for keep in [b"-_.~".as_slice(), b"-_.~!*'()", b"-_.~!$&'()*+,;=:@/"] {
+        let url = percent(value, keep);
+        forms.extend([url.to_lowercase(), url.replace("%20", "+"), url]);
+    }
+    let hex: String = value.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    forms.extend([hex.to_uppercase(), hex]);
+    for before in 0..3 {
+        for alphabet in [b'+', b'-'] {
+            forms.extend(base64_within(value.as_bytes(), before, alphabet));
+        }
+    }
+    forms.retain(|form| form.len() > SHOWN_MAX);
+    forms.sort_by_key(|form| (std::cmp::Reverse(form.len()), form.clone()));
+    forms.dedup();
+    forms
+}
+
+fn percent(value: &str, keep: &[u8]) -> String {
+    let mut url = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || keep.contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+/// The base64 digits that a value has within a longer text whose length before it is `before` modulo three: those that no
+/// byte around it changes.
+fn base64_within(value: &[u8], before: usize, plus: u8) -> Option<String> {
+    let digits: Vec<u8> = match plus {
+        b'+' => (b'A'..=b'Z').chain(b'a'..=b'z').chain(b'0'..=b'9').chain(*b"+/").collect(),
+        _ => (b'A'..=b'Z').chain(b'a'..=b'z').chain(b'0'..=b'9').chain(*b"-_").collect(),
+    };
+    let bits = |n: usize| {
+        // The bit `n` of the text that begins with `before` bytes of something else.
+        value.get((n / 8).checked_sub(before)?).map(|byte| byte >> (7 - n % 8) & 1)
+    };
+    let whole = (before * 8).div_ceil(6)..(before + value.len()) * 8 / 6;
+    let digit = |d: usize| (d * 6..d * 6 + 6).try_fold(0, |n, bit| Some(n << 1 | usize::from(bits(bit)?)));
+    let text: Option<String> = whole.map(|d| digit(d).map(|d| char::from(digits[d]))).collect();
+    // A short stretch of digits says too little to be hidden: it may be anything.
+    text.filter(|text| text.len() > 2 * SHOWN_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one(value: &str) -> Secrets {
+        Secrets::new([("${secret.T}".to_owned(), Origin::Secret, Secret::new(value))])
+    }
+
+    #[test]
+    fn a_value_is_hidden_in_every_form_that_messages_hold() {
+        let secrets = one("p@ss/w\"ö d+1&");
+        let told = [
+            "401 of Bearer p@ss/w\"ö d+1&!",
+            r#"{"token":"p@ss/w\"ö d+1&"}"#,
+            "https://x/?key=p%40ss%2Fw%22%C3%B6%20d%2B1%26&a=1",
+            "https://x/?key=p%40ss%2fw%22%c3%b6%20d%2b1%26&a=1",
+            "key=p%40ss%2Fw%22%C3%B6+d%2B1%26",
+            "704073732f7722c3b620642b3126",
+        ];
+        for text in told {
+            let shown = secrets.conceal(text);
+            assert!(shown.contains("${secret.T}") && !shown.contains("ss"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn basic_authentication_hides_the_password() {
+        let secrets = one("correct-horse");
+        // `u:correct-horse`, `us:correct-horse`, `usr:correct-horse!`
+        for header in ["dTpjb3JyZWN0LWhvcnNl", "dXM6Y29ycmVjdC1ob3JzZQ==", "dXNyOmNvcnJlY3QtaG9yc2Uh"] {
+            let shown = secrets.conceal(header);
+            assert!(shown.contains("${secret.T}"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn neither_debug_nor_serde_show_a_value_and_what_is_too_short_stays() {
+        let shown =
+            format!("{:?} {:?} {}", Secret::new("canary"), one("canary"), serde_json::json!(Secret::new("canary")));
+        assert!(!shown.contains("canary"), "{shown}");
+        assert_eq!(one("abc").conceal("abcdef"), "abcdef");
+    }
+
+    #[test]
+    fn data_may_hold_what_came_from_the_environment() {
+        let secrets = Secrets::new([
+            ("${env.REGION}".to_owned(), Origin::Environment, Secret::new("eu-west")),
+            ("${secret.T}".to_owned(), Origin::Secret, Secret::new("eu-west-token")),
+        ]);
+        assert_eq!(secrets.conceal("eu-west-token in eu-west"), "${secret.T} in ${env.REGION}");
+        assert_eq!(secrets.conceal_in_data("eu-west-token in eu-west"), "${secret.T} in eu-west");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_around_a_value_brings_it_out(value in "\\PC{4,20}", before in "\\PC{0,5}", after in "\\PC{0,5}") {
+            let shown = one(&value).conceal(&format!("{before}{value}{after}")).into_owned();
+            // What stands around it may repeat it, as in `aaaa` + `a`; the whole value is gone all the same.
+            prop_assert!(!shown.replace("${secret.T}", "\u{0}").contains(&value), "{}", shown);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The instances of a plan: what each task works with, made of its node, its channels and what it shares with others.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::align::Inputs;
+use super::call_task::{CallTask, RequestKey};
+use super::chain::{Chain, Slot, Worker};
+use super::chain_task::ChainTask;
+use super::channel::{Mailbox, Post, Receiver, Sender};
+use super::emit::Outlets;
+use super::exchange::Router;
+use super::fallback::Fallback;
+use super::job::Start;
+use super::sink_task::SinkTask;
+use super::source_task::SourceTask;
+use super::spool::{Folder, Spool};
+use super::spool_task::SpoolTask;
+use super::supervise::{Note, Supervisor};
+use crate::api::{
+    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, OnFull, Operator, SinkContext, SourceContext,
+};
+use crate::call::rate_limit::Limiter;
+use crate::call::stack::{Shared, stack};
+use crate::checkpoint::coordinator::Command;
+use crate::error::{Error, Result};
+use crate::graph::Role;
+use crate::metrics::{JobStats, StageEntry, StageStats};
+use crate::plan::{Channel, Plan, PlannedEdge, PlannedNode, Task, TaskKind};
+
+/// A task that can be spawned.
+pub(super) enum Ready {
+    Source(Box<SourceTask>),
+    Chain(Box<ChainTask>),
+    Call(Box<CallTask>),
+    Sink(Box<SinkTask>),
+    Spool(Box<SpoolTask>),
+}
+
+/// What one limiter is for.
+#[derive(PartialEq, Eq, Hash)]
+enum Spaced {
+    /// A node.
+    Node(usize),
+    /// Every node that names it.
+    Shared(String),
+}
+
+/// Builds one task after the other; what they share is made once.
+pub(super) struct Builder<'a> {
+    plan: &'a Plan,
+    with: &'a Start,
+    stages: &'a [Vec<StageEntry>],
+    stats: &'a Arc<JobStats>,
+    senders: HashMap<usize, Sender>,
+    receivers: HashMap<usize, Receiver>,
+    notes: Post<Note>,
+    supervisor: Arc<Supervisor>,
+    /// One for all lanes of a call, or for all calls that share it.
+    limiters: HashMap<Spaced, Arc<Limiter>>,
+    /// One for all spools of the job that are to be in the same place.
+    folders: HashMap<PathBuf, Arc<Folder>>,
+    /// One for all lanes of a source.
+    admissions: HashMap<usize, Arc<Semaphore>>,
+    job_key: u64,
+}
+
+impl<'a> Builder<'a> {
+    /// Has the channels of the plan by number, and the counters of its nodes by lane.
+    pub(super) fn new(
+        plan: &'a Plan,
+        with: &'a Start,
+        (stages, stats): (&'a [Vec<StageEntry>], &'a Arc<JobStats>),
+        (senders, receivers): (HashMap<usize, Sender>, HashMap<usize, Receiver>),
+        notes: Post<Note>,
+        supervisor: Arc<Supervisor>,
+    ) -> Self {
+        let (limiters, folders, admissions) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let job_key = with.env.random();
+        Self {
+            plan,
+            with,
+            stages,
+            stats,
+            senders,
+            receivers,
+            notes,
+            supervisor,
+            limiters,
+            folders,
+            admissions,
+            job_key,
+        }
+    }
+
+    /// Builds one task.
+    pub(super) async fn task(&mut self, id: usize, task: &Task, commands: Mailbox<Command>) -> Result<Ready> {
+        let head = task.nodes[0];
+        let node = &self.plan.nodes[head];
+        let stats = self.stages[head][task.lane].stats.clone();
+        let (env, secrets) = (self.with.env.clone(), self.plan.options.secrets.clone());
+        if let TaskKind::Spool(edge) = task.kind {
+            return self.spool(id, task, edge, commands).map_err(|e| e.at_stage(&node.id));
+        }
+        let outlets = self.outlets(task);
+        let inputs = self.inputs(task);
+        let at = |e: Error| e.at_stage(&node.id);
+        Ok(match task.kind {
+            TaskKind::Spool(_) => return Err(Error::engine("a spool is built on its own")),
+            TaskKind::Source => Ready::Source(Box::new(SourceTask {
+                task: id,
+                id: node.id.clone(),
+                source: self.source(node, task.lane).await.map_err(at)?,
+                outlets,
+                commands,
+                notes: self.notes.clone(),
+                on_error: node.on_error,
+                admission: node.admission.map(|rows| {
+                    let permits = self.admissions.entry(head).or_insert_with(|| Arc::new(Semaphore::new(rows)));
+                    (permits.clone(), rows)
+                }),
+                stats,
+                job: self.stats.clone(),
+                secrets,
+                env,
+            })),
+            TaskKind::Sink => Ready::Sink(Box::new(SinkTask {
+                task: id,
+                id: node.id.clone(),
+                sink: self.sink(node, task.lane, stats.clone()).await.map_err(at)?,
+                inputs,
+                outlets,
+                commands,
+                notes: self.notes.clone(),
+                on_error: node.on_error,
+                stats,
+                job: self.stats.clone(),
+                secrets,
+                env,
+            })),
+            TaskKind::Chain => {
+                let slots = task
+                    .nodes
+                    .iter()
+                    .enumerate()
+                    .map(|(i, n)| self.slot(task, i, *n, &outlets))
+                    .collect::<Result<_>>()?;
+                let chain = Chain::new(slots, env.clone());
+                Ready::Chain(Box::new(ChainTask {
+                    task: id,
+                    chain,
+                    inputs,
+                    outlets,
+                    notes: self.notes.clone(),
+                    secrets,
+                    env,
+                }))
+            }
+            TaskKind::Call => {
+                let Operator::Call(call, limits) = self.build(node, task.lane).map_err(at)? else {
+                    return Err(Error::engine("what was planned as a call is none any more").at_stage(&node.id));
+                };
+                let spaced =
+                    node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
+                let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
+                let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
+                let journal = self.with.journal.clone();
+                let shared = Shared { limiter: limiter.clone(), journal: journal.clone(), stats: stats.clone() };
+                Ready::Call(Box::new(CallTask {
+                    task: id,
+                    id: node.id.clone(),
+                    call: stack(call, &limits, shared),
+                    limits,
+                    cardinality: node.cardinality,
+                    context: CallContext {
+                        env: env.clone(),
+                        stage: node.id.clone(),
+                        idempotency_key: "".into(),
+                        attempt: 1,
+                        deadline: std::time::Duration::MAX,
+                        journal,
+                    },
+                    key: request_key(node, self.job_key ^ (id as u64)),
+                    inputs,
+                    outlets,
+                    notes: self.notes.clone(),
+                    on_error: node.on_error,
+                    supervisor: self.supervisor.clone(),
+                    stats,
+                    secrets,
+                    env,
+                }))
+            }
+        })
+    }
+
+    /// The queue on the disk before a lane of an isolated node. Its cap is a share of what the node may have.
+    fn spool(&mut self, id: usize, task: &Task, edge: usize, commands: Mailbox<Command>) -> Result<Ready> {
+        let (edge, env) = (&self.plan.edges[edge], self.with.env.clone());
+        let OnFull::Isolate(isolation) = &edge.on_full else { return Err(Error::engine("this edge has no spool")) };
+        let folder = if let Some(folder) = self.folders.get(&isolation.path) {
+            folder.clone()
+        } else {
+            let folder = Arc::new(Folder::claim(&env, &isolation.path, &self.plan.name)?);
+            self.folders.insert(isolation.path.clone(), folder.clone());
+            folder
+        };
+        let isolated = |e: &&PlannedEdge| matches!(e.on_full, OnFull::Isolate(_));
+        let shares = self.plan.edges_to(edge.to).filter(isolated).count() * self.plan.nodes[edge.to].lanes;
+        let reader = &self.plan.nodes[edge.to];
+        let name = format!("{}.{}.{}", reader.id, edge.input, task.lane);
+        let spool = Spool::new(env.clone(), folder, name, isolation.disk.0 / shares.max(1) as u64);
+        let out = task.outlets.iter().flat_map(|o| &o.channels).find_map(|c| self.senders.remove(c));
+        let out = out.ok_or_else(|| Error::engine("a spool has one reader"))?;
+        let mut take = |c: &Channel| (0, self.receivers.remove(&c.id).expect("a channel has one reader"));
+        let inputs = Inputs::new(task.inlets.iter().map(&mut take).collect());
+        let (id_of_reader, notes) = (reader.id.clone(), self.notes.clone());
+        let spool = Some(spool);
+        Ok(Ready::Spool(Box::new(SpoolTask { task: id, id: id_of_reader, inputs, out, spool, commands, notes, env })))
+    }
+
+    fn slot(&self, task: &Task, index: usize, n: usize, outlets: &Outlets) -> Result<Slot> {
+        let node = &self.plan.nodes[n];
+        let worker = match self.build(node, task.lane).map_err(|e| e.at_stage(&node.id))? {
+            Operator::Stage(stage) => Worker::Stage(stage),
+            Operator::Join(join) => Worker::Join(join),
+            Operator::Call(..) => {
+                return Err(Error::engine("what was planned as a stage is a call now").at_stage(&node.id));
+            }
+        };
+        let read = (0..=node.ports.len()).filter(|port| outlets.is_read(index, *port)).collect();
+        let stats = self.stages[n][task.lane].stats.clone();
+        Ok(Slot::new(node.id.clone(), worker, (node.on_error, node.cardinality), read, stats))
+    }
+
+    fn build(&self, node: &PlannedNode, lane: usize) -> Result<Operator> {
+        let Role::Stage(config) = &node.role else { return Err(Error::engine("only stages are built")) };
+        config.0.build(&BuildContext {
+            env: self.with.env.clone(),
+            id: node.id.to_string(),
+            lane,
+            lanes: node.lanes,
+            inputs: node.inputs.clone(),
+            mock: self.plan.options.mock,
+        })
+    }
+
+    async fn source(&self, node: &PlannedNode, lane: usize) -> Result<BoxSource> {
+        let Role::Source(connector) = &node.role else { return Err(Error::engine("only sources read")) };
+        let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string() };
+        let splits = connector.0.splits(&context).await?;
+        let mine =
+            splits.into_iter().enumerate().filter(|(i, _)| i % node.lanes == lane).map(|(_, s)| (s, None)).collect();
+        let schema = node.outputs[0].clone();
+        connector.0.source(SourceContext { env: context.env, id: context.id, splits: mine, schema }).await
+    }
+
+    async fn sink(&self, node: &PlannedNode, lane: usize, stats: Arc<StageStats>) -> Result<BoxSink> {
+        let Role::Sink(connector) = &node.role else { return Err(Error::engine("only sinks write")) };
+        // The sink of the dead letters may have no reader's edge when nothing can fail.
+        let schema = node.inputs.first().unwrap_or(&crate::data::columns::DEAD_LETTER).clone();
+        let (env, id) = (self.with.env.clone(), node.id.to_string());
+        let context =
+            || SinkContext { env: env.clone(), id: id.clone(), lane, lanes: node.lanes, schema: schema.clone() };
+        let mut sinks = vec![connector.0.sink(context()).await?];
+        for (number, other) in node.fallback.iter().enumerate() {
+            let sink = other.0.sink(context()).await;
+            sinks.push(sink.map_err(|e| e.context(format!("fallback {}", number + 1)))?);
+        }
+        match sinks.pop() {
+            Some(only) if sinks.is_empty() => Ok(only),
+            last => {
+                sinks.extend(last);
+                Ok(BoxSink::new(Fallback::new(sinks, stats, env)))
+            }
+        }
+    }
+
+    fn outlets(&mut self, task: &Task) -> Outlets {
+        let mut outlets = Outlets::default();
+        for outlet in &task.outlets {
+            let mut take = |id: &usize| self.senders.remove(id).expect("a channel has one writer");
+            let senders = outlet.channels.iter().map(&mut take).collect();
+            let router = Router::new(outlet.exchange.clone(), senders);
+            outlets.add(outlet.node, outlet.port, if outlet.drops { router.dropping() } else { router });
+        }
+        outlets
+    }
+
+    fn inputs(&mut self, task: &Task) -> Inputs {
+        let mut take = |id: usize| self.receivers.remove(&id).expect("a channel has one reader");
+        let inputs = Inputs::new(task.inlets.iter().map(|c| (c.input, take(c.id))).collect());
+        match self.plan.relabels(task.nodes[0]) {
+            Some(schema) => inputs.read_as(schema.clone()),
+            None => inputs,
+        }
+    }
+}
+
+/// What the keys of a stage's requests are made from: its kind and configuration, so that a changed stage asks anew.
+fn request_key(node: &PlannedNode, unique: u64) -> RequestKey {
+    let Role::Stage(config) = &node.role else { return RequestKey { stage: String::new(), unique } };
+    RequestKey { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
+}

@@ -1,0 +1,113 @@
+//! Resources by name: rate limits that stages keep together, and ways to try again that several of them take.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::edges::dangling;
+use super::node::Node;
+use super::reader::{Reader, check_id};
+use crate::data::units::Rate;
+use crate::diagnostic::{Key, Problem};
+
+/// A rate: `100/s`, or as the pages of providers say it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RateKeys {
+    /// `100/s`, `6000/m`.
+    Rate(Rate),
+    /// `{ requests_per_minute: 1000 }`
+    Requests(RequestKeys),
+}
+
+/// A rate in the words of providers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestKeys {
+    /// The most requests in a minute.
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: u32,
+}
+
+impl RateKeys {
+    fn rate(&self) -> Rate {
+        match self {
+            Self::Rate(rate) => *rate,
+            Self::Requests(RequestKeys { requests_per_minute }) => {
+                Rate { count: *requests_per_minute, per: std::time::Duration::from_mins(1) }
+            }
+        }
+    }
+}
+
+/// What a spec names for its stages.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub rates: BTreeMap<String, Rate>,
+    retries: BTreeMap<String, Value>,
+    /// Names whose values are at fault, which is told where they stand.
+    rate_names: Vec<String>,
+    retry_names: Vec<String>,
+}
+
+impl Shared {
+    /// What stands under `rate_limits` and `retries`. A name whose value can't be read is known all the same.
+    pub(crate) fn read(reader: &mut Reader<'_>, spec: &Node) -> Self {
+        let mut shared = Self::default();
+        for member in spec.get("rate_limits").map(Node::members).unwrap_or_default() {
+            check_name(reader, "rate_limits", &member.name);
+            shared.rate_names.push(member.name.clone());
+            if let Ok(keys) = serde_json::from_value::<RateKeys>(member.node.value()) {
+                shared.rates.insert(member.name.clone(), keys.rate());
+            }
+        }
+        for member in spec.get("retries").map(Node::members).unwrap_or_default() {
+            check_name(reader, "retries", &member.name);
+            shared.retry_names.push(member.name.clone());
+            shared.retries.insert(member.name.clone(), member.node.value());
+        }
+        shared
+    }
+
+    /// Puts what is named in the `limits` of a configuration in its place; returns the name of its rate, which is shared.
+    pub(crate) fn resolve(&self, reader: &mut Reader<'_>, path: &[Key], config: &mut Value) -> Option<String> {
+        let limits = config.get_mut("limits")?.as_object_mut()?;
+        let below = |key: &str| [path, &["limits".into(), key.into()]].concat();
+        if let Some(name) = named(limits.get("retry"), |_| false) {
+            if let Some(policy) = self.retries.get(&name) {
+                limits.insert("retry".into(), policy.clone());
+            } else {
+                limits.remove("retry");
+                if !self.retry_names.contains(&name) {
+                    reader.fault(&below("retry"), missing("retry", "retries", &name, &self.retry_names));
+                }
+            }
+        }
+        let name = named(limits.get("rate"), |text| text.parse::<Rate>().is_ok())?;
+        limits.remove("rate");
+        if !self.rate_names.contains(&name) {
+            reader.fault(&below("rate"), missing("rate limit", "rate_limits", &name, &self.rate_names));
+        }
+        self.rates.contains_key(&name).then_some(name)
+    }
+}
+
+/// A text that is a name and not a value.
+fn named(value: Option<&Value>, is_value: impl Fn(&str) -> bool) -> Option<String> {
+    let text = value?.as_str()?;
+    (!is_value(text) && check_id(text).is_none()).then(|| text.to_owned())
+}
+
+fn missing(what: &str, key: &str, name: &str, known: &[String]) -> Problem {
+    let problem = dangling(what, name, known.iter().map(String::as_str).collect::<Vec<_>>());
+    let example = if what == "retry" { "{ max_attempts: 5 }" } else { "100/s" };
+    if known.is_empty() { problem.help(format!("add `{key}: {{ {name}: {example} }}`")) } else { problem }
+}
+
+fn check_name(reader: &mut Reader<'_>, key: &str, name: &str) {
+    if let Some(problem) = check_id(name) {
+        reader.fault_at_key(&[key.into(), name.into()], problem);
+    }
+}
