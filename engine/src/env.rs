@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use crate::error::Result;
 use crate::time::Timestamp;
 pub use files::{Files, ReadFile, WriteFile};
-pub use process::{Finished, Program};
+pub use process::{Child, End, Exit, Finished, Launch, Program};
 
 /// The world as the engine sees it. [`system::SystemWorld`] is the real one; `testing` has a simulated one.
 pub trait World: Send + Sync + 'static {
@@ -36,6 +36,8 @@ pub trait World: Send + Sync + 'static {
     fn variable(&self, name: &str) -> Option<String>;
     /// Runs a program to its end.
     fn run(&self, program: Program) -> BoxFuture<'static, Result<Finished>>;
+    /// Starts a program that stays. It is killed when the [`Child`] is dropped.
+    fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>>;
 }
 
 /// A handle to the world; a clone is the same world.

@@ -175,6 +175,9 @@ sink:
 stages:
   - id: counted
     process: { command: [grep, -c, --, \"${word}\", words.txt] }
+  - id: scored
+    # One program for all rows: it reads a line of JSON for each, and writes a line of JSON for each, in order.
+    process: { command: [python3, score.py], mode: stream, output: score }
 sink:
   stdout: {}",
     ),

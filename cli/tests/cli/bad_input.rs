@@ -236,6 +236,40 @@ fn a_full_disk_is_told_with_the_file() {
 }
 
 #[test]
+fn a_program_that_stays_loses_the_rows_alone_that_end_it() {
+    let spec = "\
+source: { file: { path: in.jsonl } }
+stages:
+  - process:
+      command: [sh, serve.sh]
+      mode: stream
+      limits: { timeout: 2s, retry: { max_attempts: 2, initial_interval: 1ms } }
+sink: { file: { path: out.jsonl } }
+";
+    let input: String = ["a", "die", "b", "rubbish", "c", "hang", "d"].map(|n| format!("{{\"n\":\"{n}\"}}\n")).concat();
+    let folder = folder(&format!("{spec}{LETTERS}"), input.as_bytes());
+    let serve = "while read -r line; do case $line in *die*) echo why >&2; exit 4;; *rubbish*) echo oops;; \
+                 *hang*) sleep 1000;; *) echo \"$line\";; esac; done";
+    std::fs::write(folder.path("serve.sh"), serve).unwrap();
+    let ended = folder.bourn(&["run", "a.yaml"]);
+    no_panic(&ended);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("warning: 3 rows rejected: `process` 3"), "{}", ended.err);
+    // What it complains about is in the log.
+    assert!(ended.err.contains("process: why"), "{}", ended.err);
+    let rows: Vec<_> = folder.read("out.jsonl").lines().map(|l| l.chars().nth(6).unwrap()).collect();
+    assert_eq!(rows, ['a', 'b', 'c', 'd']);
+    // A row that was with the program when another one ended it is at its second attempt.
+    let reason = |l: &Value| l["reason"].as_str().unwrap().replace("after 2 attempts: ", "");
+    let told: Vec<_> = letters(&folder).iter().map(|l| format!("{} {}", l["row"]["n"], reason(l))).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    "die" `sh` ended with status 4 before it answered: why
+    "rubbish" `sh` wrote no JSON document: expected value at line 1 column 1
+    "hang" `sh` gave no answer within 2s and was ended
+    "#);
+}
+
+#[test]
 fn a_child_that_dies_is_a_dead_letter_and_no_other_row_is_lost() {
     let spec = "\
 source: { file: { path: in.jsonl } }

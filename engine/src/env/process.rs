@@ -1,8 +1,13 @@
-//! A program run to its end.
+//! Programs: one that is run to its end, and one that stays and is talked to over its pipes.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// What to run: an argument list, never a shell line.
+use futures::io::{AsyncRead, AsyncWrite};
+
+use crate::error::Result;
+
+/// What to run to its end: an argument list, never a shell line.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The program, looked up in `PATH`, and its arguments.
@@ -11,6 +16,8 @@ pub struct Program {
     pub input: Vec<u8>,
     /// Variables that it sees beside those of the engine.
     pub variables: Vec<(String, String)>,
+    /// Whether it sees none of the engine's variables.
+    pub clear_variables: bool,
     /// The most bytes kept of each of its outputs; a program that writes more is ended.
     pub output_max: usize,
     /// How long it may run; it is ended then. The engine's own deadline ends it too.
@@ -28,4 +35,47 @@ pub struct Finished {
     pub output: Vec<u8>,
     /// What it wrote on its standard error.
     pub errors: Vec<u8>,
+}
+
+/// What to start and to talk to: an argument list, never a shell line.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program, looked up in `PATH`, and its arguments.
+    pub argv: Vec<String>,
+    /// Variables that it sees beside those of the engine.
+    pub variables: Vec<(String, String)>,
+    /// Whether it sees none of the engine's variables.
+    pub clear_variables: bool,
+}
+
+/// A running program and its pipes. Dropping it kills it, and every program that it has started in its process group.
+///
+/// The pipes are polled: nothing is read or written, and no pipe is emptied, but by whoever holds the child.
+pub struct Child {
+    /// How it ended. It stands first, so that a child is killed before its pipes close.
+    pub end: Box<dyn End>,
+    /// Its standard input.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Its standard output.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its standard error.
+    pub errors: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+/// The end of a running program; see [`Child`].
+pub trait End: Send {
+    /// How it ended, once it has by itself; the same however often it is asked.
+    ///
+    /// # Errors
+    /// When the system can't tell.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<Exit>>;
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit status; none when a signal ended it.
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
 }

@@ -1,20 +1,19 @@
 //! The real world, on the tokio runtime that the engine is started in.
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this file is the fence around them")]
+#![expect(clippy::disallowed_methods, reason = "this file is the fence around them")]
+
+mod process;
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use futures::future::{BoxFuture, ready};
 
-use super::{Files, Finished, Program, ReadFile, World, WriteFile};
+use super::{Child, Files, Finished, Launch, Program, ReadFile, World, WriteFile};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
 
@@ -71,7 +70,11 @@ impl World for SystemWorld {
     }
 
     fn run(&self, program: Program) -> BoxFuture<'static, Result<Finished>> {
-        run(program).boxed()
+        process::run(program).boxed()
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>> {
+        ready(process::start(&launch)).boxed()
     }
 }
 
@@ -169,56 +172,4 @@ impl WriteFile for DiskFile {
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
     }
-}
-
-/// Runs a program to its end. When the future is dropped, or the time is over, the program is killed.
-async fn run(program: Program) -> Result<Finished> {
-    let Some((name, arguments)) = program.argv.split_first() else {
-        return Err(Error::validation("the argument list is empty: there is no program to run"));
-    };
-    let mut child = tokio::process::Command::new(name)
-        .args(arguments)
-        .envs(program.variables)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| Error::from(e).context(format!("starting `{name}`")))?;
-    let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let feed = async {
-        if let Some(mut stdin) = stdin.take() {
-            // A program may end without reading all of its input; that is its right.
-            let _unread = stdin.write_all(&program.input).await;
-        }
-    };
-    let name = name.clone();
-    let work = async {
-        // The first output that is too long ends the program, whatever the other one does.
-        let feed = async {
-            feed.await;
-            Ok(())
-        };
-        let outputs = tokio::try_join!(feed, collect(stdout, program.output_max), collect(stderr, program.output_max));
-        let ((), output, errors) = outputs?;
-        let status = child.wait().await?;
-        Ok(Finished { status: status.code(), signal: status.signal(), output, errors })
-    };
-    match tokio::time::timeout(program.timeout, work).await {
-        Ok(finished) => finished,
-        Err(_) => {
-            Err(Error::new(Kind::Timeout, format!("`{name}` ran longer than {:?} and was ended", program.timeout)))
-        }
-    }
-}
-
-async fn collect(stream: Option<impl AsyncRead + Unpin>, max: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        stream.take(max as u64 + 1).read_to_end(&mut bytes).await?;
-    }
-    if bytes.len() > max {
-        return Err(Error::new(Kind::Budget, format!("the program wrote more than {max} bytes and was ended")));
-    }
-    Ok(bytes)
 }

@@ -118,8 +118,14 @@ pub(crate) async fn print(spec: &Node, env: &Env) -> Result<Printed, Vec<Fault>>
     let (mut printed, mut faults) = (Printed::new(), Vec::new());
     for (name, path, source) in declared(spec) {
         let SecretSource::Command(argv) = source else { continue };
-        let program =
-            Program { argv, input: Vec::new(), variables: Vec::new(), output_max: BYTES_MAX, timeout: TIMEOUT };
+        let program = Program {
+            argv,
+            input: Vec::new(),
+            variables: Vec::new(),
+            clear_variables: false,
+            output_max: BYTES_MAX,
+            timeout: TIMEOUT,
+        };
         let value = match env.run(program).await {
             Err(e) => Err(e.message().to_owned()),
             Ok(done) if done.status == Some(0) => text(done.output).map_err(|why| format!("what it printed {why}")),

@@ -1,5 +1,6 @@
 //! A seeded world: virtual time, one thread, and a schedule that is drawn from the seed.
 
+pub mod children;
 mod executor;
 pub mod files;
 mod programs;
@@ -14,8 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::env::{Env, Finished, Program};
+use crate::env::{Env, Finished, Launch, Program};
 use crate::error::Result;
+use children::{Act, Script};
 use executor::{MAIN, Next};
 use files::MemoryFiles;
 use trace::Trace;
@@ -125,6 +127,19 @@ impl Simulation {
     ) -> Self {
         self.world.0.programs.add(name, script);
         self
+    }
+
+    /// Adds a program that stays: what it does when it is started, and what for each line that it reads. The first argument
+    /// of a launch names it.
+    #[must_use]
+    pub fn child(self, name: &str, start: impl Fn(&Launch) -> (Vec<Act>, Script) + Send + Sync + 'static) -> Self {
+        self.world.0.children.add(name, start);
+        self
+    }
+
+    /// How many programs that stay are running.
+    pub fn children(&self) -> usize {
+        self.world.0.children.alive()
     }
 
     /// The handle that the code under test is given.

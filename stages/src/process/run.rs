@@ -3,7 +3,7 @@
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::CallContext;
 use bourn_engine::api::template::Template;
-use bourn_engine::env::{Finished, Program};
+use bourn_engine::env::{Exit, Finished, Program};
 use bourn_engine::{Error, Kind, Result};
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ pub struct Run {
     input: Option<Document>,
     parse: Parse,
     output_max: usize,
+    clear_env: bool,
 }
 
 impl Run {
@@ -28,7 +29,8 @@ impl Run {
             command: config.command.iter().map(|a| template(a)).collect::<Result<_>>()?,
             variables: config.env.iter().map(variable).collect::<Result<_>>()?,
             input: config.input.as_ref().map(Document::read).transpose()?,
-            parse: config.parse,
+            parse: config.parse(),
+            clear_env: config.clear_env,
             output_max: usize::try_from(config.output_max.0).unwrap_or(usize::MAX),
         })
     }
@@ -43,6 +45,7 @@ impl Ask for Run {
             argv,
             input: self.input.as_ref().map(|d| d.text(rows, row)).transpose()?.unwrap_or_default().into_bytes(),
             variables: self.variables.iter().map(|(n, t)| Ok((n.clone(), fill(t)?))).collect::<Result<_>>()?,
+            clear_variables: self.clear_env,
             output_max: self.output_max,
             timeout: context.deadline.saturating_sub(context.env.monotonic()),
         };
@@ -53,12 +56,10 @@ impl Ask for Run {
 }
 
 fn ended_well(name: &str, finished: &Finished) -> Result<()> {
-    let how = match (finished.status, finished.signal) {
-        (Some(0), _) => return Ok(()),
-        (Some(status), _) => format!("ended with status {status}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
-        (None, None) => "ended in an unknown way".to_owned(),
-    };
+    if finished.status == Some(0) {
+        return Ok(());
+    }
+    let how = how_it_ended(Exit { status: finished.status, signal: finished.signal });
     let said = String::from_utf8_lossy(&finished.errors);
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let reason = last.map_or_else(String::new, |line| format!(": {}", line.chars().take(300).collect::<String>()));
@@ -68,6 +69,15 @@ fn ended_well(name: &str, finished: &Finished) -> Result<()> {
         Some(_) => Error::validation(message),
         None => Error::new(Kind::Other, message).transient(),
     })
+}
+
+/// The end of a program in words.
+pub fn how_it_ended(exit: Exit) -> String {
+    match (exit.status, exit.signal) {
+        (Some(status), _) => format!("ended with status {status}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}{}", signal_name(signal)),
+        (None, None) => "ended in an unknown way".to_owned(),
+    }
 }
 
 fn signal_name(signal: i32) -> &'static str {
@@ -84,7 +94,8 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-fn read(name: &str, output: Vec<u8>, parse: Parse) -> Result<Value> {
+/// What a program wrote, as a value.
+pub fn read(name: &str, output: Vec<u8>, parse: Parse) -> Result<Value> {
     match parse {
         Parse::Text => match String::from_utf8(output) {
             Ok(mut text) => {

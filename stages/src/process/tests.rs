@@ -67,6 +67,16 @@ fn what_a_program_writes_is_the_answer() {
 }
 
 #[test]
+fn a_program_sees_the_variables_of_the_engine_unless_they_are_kept_from_it() {
+    let seen = |clear: bool| {
+        let config = json!({"command": ["/usr/bin/env"], "env": {"WORD": "${word}"}, "clear_env": clear});
+        run(config).unwrap().as_str().unwrap().lines().map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(true), ["WORD=hello"]);
+    assert!(seen(false).iter().any(|line| line.starts_with("PATH=")));
+}
+
+#[test]
 fn a_value_is_one_argument_whatever_it_says() {
     let config = json!({"command": ["printf", "[%s]", "${word}; rm -rf $HOME `x` \"$(y)\" *"]});
     assert_eq!(run(config).unwrap(), "[hello; rm -rf $HOME `x` \"$(y)\" *]");

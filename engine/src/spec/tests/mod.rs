@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use super::{Loaded, load};
 use crate::Result;
 use crate::diagnostic::Diagnostic;
-use crate::env::{Env, Files, Finished, Program, World};
+use crate::env::{Child, Env, Files, Finished, Launch, Program, World};
 use crate::time::Timestamp;
 
 /// A world that has two variables and nothing else.
@@ -50,6 +50,9 @@ impl World for Variables {
         }
     }
     fn run(&self, _: Program) -> BoxFuture<'static, Result<Finished>> {
+        unreachable!()
+    }
+    fn start(&self, _: Launch) -> BoxFuture<'static, Result<Child>> {
         unreachable!()
     }
 }

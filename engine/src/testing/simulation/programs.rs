@@ -58,6 +58,7 @@ mod tests {
             argv: vec![name.into()],
             input: b"in".to_vec(),
             variables: Vec::new(),
+            clear_variables: false,
             output_max: 10,
             timeout: Duration::from_secs(9),
         }

@@ -10,13 +10,14 @@ use futures::future::BoxFuture;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::children::Children;
 use super::executor::Executor;
 use super::files::MemoryFiles;
 use super::lock;
 use super::programs::Programs;
 use super::timers::Timers;
 use super::trace::Trace;
-use crate::env::{Files, Finished, Program, World};
+use crate::env::{Child, Files, Finished, Launch, Program, World};
 use crate::error::Result;
 use crate::time::Timestamp;
 
@@ -32,6 +33,7 @@ pub(super) struct Parts {
     pub(super) timers: Timers,
     pub(super) files: MemoryFiles,
     pub(super) programs: Programs,
+    pub(super) children: Children,
     pub(super) trace: Trace,
     pub(super) variables: Mutex<BTreeMap<String, String>>,
     chance: Mutex<SmallRng>,
@@ -44,6 +46,7 @@ impl SimulatedWorld {
             timers: Timers::default(),
             files: MemoryFiles::default(),
             programs: Programs::default(),
+            children: Children::default(),
             trace: Trace::default(),
             variables: Mutex::default(),
             // Apart from the schedule, so that a draw more in the code does not shift the schedule of every seed.
@@ -93,6 +96,10 @@ impl World for SimulatedWorld {
     fn run(&self, program: Program) -> BoxFuture<'static, Result<Finished>> {
         let (time, finished) = self.0.programs.run(&program);
         self.0.timers.sleep(time).map(move |()| finished).boxed()
+    }
+
+    fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>> {
+        futures::future::ready(self.0.children.start(&launch, &self.0.timers)).boxed()
     }
 }
 
