@@ -16,7 +16,7 @@ use bourn_engine::{Engine, Kind, Result};
 use futures::channel::mpsc;
 use futures::{SinkExt, Stream, StreamExt, TryStreamExt, stream};
 
-use crate::support::{Collect, Counting, numbers, schema, simulate, values};
+use crate::support::{Collect, Counting, Log, numbers, schema, simulate, values};
 
 /// Batches of one row each, counted as they are pulled.
 fn pulled(rows: i64, count: &Arc<AtomicUsize>) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
@@ -168,6 +168,63 @@ fn a_sink_of_the_program_gets_the_rows_and_is_flushed_and_closed() {
         let job = engine.start(engine.plan(graph).await.unwrap()).await.unwrap();
         let batches: Vec<RecordBatch> = read.collect().await;
         assert_eq!(batches.iter().flat_map(values).collect::<Vec<_>>(), (0..30).collect::<Vec<_>>());
+        job.wait().await.unwrap();
+    });
+}
+
+/// Notes what is asked of it.
+struct Noting(Log);
+
+impl futures::Sink<RecordBatch> for Noting {
+    type Error = Error;
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn start_send(self: Pin<&mut Self>, rows: RecordBatch) -> Result<()> {
+        self.0.say(format!("{} rows", rows.num_rows()));
+        Ok(())
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0.say("flush");
+        Poll::Ready(Ok(()))
+    }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        self.0.say("close");
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_sink_of_the_program_is_flushed_with_each_epoch_and_closed_behind_the_last() {
+    let log = Log::default();
+    let mut graph = Graph::new("noted");
+    graph.source("numbers", Counting::to(6, 3));
+    graph.sink("out", into_sink(Noting(log.clone())));
+    simulate(1, async |engine| engine.run(graph).await).unwrap();
+    assert_eq!(log.said(), ["3 rows", "3 rows", "flush", "close"]);
+}
+
+#[test]
+fn the_batches_of_a_closure_are_made_as_they_can_be_taken() {
+    let count = Arc::<AtomicUsize>::default();
+    let made = count.clone();
+    let mut graph = Graph::new("lazy");
+    graph.source("numbers", Counting::to(1, 1));
+    graph.flat_map_batches("many", move |_| {
+        let made = made.clone();
+        Ok((0..200).map(move |_| {
+            made.fetch_add(1, SeqCst);
+            numbers(0..8_192)
+        }))
+    });
+    let (sink, mut out) = into_stream();
+    graph.sink("out", sink);
+    simulate(1, async |engine| {
+        let job = engine.start(engine.plan(graph).await.unwrap()).await.unwrap();
+        assert_eq!(out.next().await.unwrap().unwrap().num_rows(), 8_192);
+        engine.env().sleep(Duration::from_hours(1)).await;
+        assert!(count.load(SeqCst) < 30, "{} batches were made and one was read", count.load(SeqCst));
+        assert_eq!(out.map(|batch| batch.unwrap().num_rows()).collect::<Vec<_>>().await.len(), 199);
         job.wait().await.unwrap();
     });
 }
