@@ -36,7 +36,8 @@ pub fn validate(graph: &Graph) -> Result<Vec<usize>, Problems> {
         }
     }
     check_use(graph, &mut problems);
-    if toposort(&edges, None).is_err() {
+    // With an id that is used twice, it is anyone's guess which of the two an edge means, and a cycle would only confuse.
+    if ids.len() == graph.nodes.len() && toposort(&edges, None).is_err() {
         for cycle in tarjan_scc(&edges).into_iter().filter(|c| c.len() > 1 || edges.contains_edge(c[0], c[0])) {
             let mut names: Vec<_> = cycle.iter().rev().map(|n| graph.nodes[edges[*n]].id.as_str()).collect();
             names.push(names[0]);

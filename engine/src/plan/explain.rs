@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{DEAD_LETTERS, Exchange, OperatorKind, Plan, PlannedEdge, PlannedNode};
 use crate::api::{OnFull, Order};
+use crate::data::sql_type::sql_name;
 use crate::data::units::{Interval, Size};
 use crate::graph::{OnError, Role};
 
@@ -32,7 +33,7 @@ impl Plan {
                     .fields()
                     .iter()
                     .map(|f| {
-                        format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "" } else { " not null" })
+                        format!("{} {}{}", f.name(), sql_name(f.data_type()), if f.is_nullable() { "" } else { " not null" })
                     })
                     .collect();
                 writeln!(out, "    -> {name}({})", columns.join(", "))?;

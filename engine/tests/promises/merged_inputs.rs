@@ -107,7 +107,7 @@ fn a_plan_says_that_the_column_may_be_null() {
         graph.sink("out", Collect::default());
     });
     let text = simulate(1, async |engine| engine.plan(merged).await.unwrap().explain());
-    assert!(text.contains("  both (func) <- strict, loose\n    {}\n    -> (n Int64)\n"), "{text}");
+    assert!(text.contains("  both (func) <- strict, loose\n    {}\n    -> (n bigint)\n"), "{text}");
 }
 
 #[test]

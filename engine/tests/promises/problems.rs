@@ -50,6 +50,16 @@ fn a_cycle_is_refused_with_its_path() {
 }
 
 #[test]
+fn an_id_that_is_used_twice_is_not_taken_for_a_cycle() {
+    let mut graph = Graph::new("twice");
+    graph.source("numbers", Counting::to(1, 1));
+    graph.stage("pass", Func::pass());
+    graph.stage("pass", Func::pass());
+    graph.sink("out", Collect::default());
+    assert_eq!(problems(graph), ["the id `pass` is used twice"]);
+}
+
+#[test]
 fn a_graph_without_a_reader_or_with_too_little_memory_is_refused() {
     let mut graph = Graph::new("unread");
     graph.source("numbers", Counting::to(1, 1));
