@@ -15,9 +15,23 @@ pub struct Field {
     pub about: String,
 }
 
-/// The fields of a configuration; none when it is no map.
-pub fn of(schema: &Value) -> Vec<Field> {
-    of_part(schema, schema)
+/// The fields of a configuration, none when it is no map; with those of maps inside, by their paths: `limits.rate`. What
+/// such a map is by default is in its fields.
+pub fn with_inner(schema: &Value) -> Vec<Field> {
+    below("", schema, schema)
+}
+
+fn below(path: &str, schema: &Value, root: &Value) -> Vec<Field> {
+    let mut all = Vec::new();
+    for field in of_part(schema, root) {
+        let name = format!("{path}{}", field.name);
+        // A configuration may hold itself; no one reads on below this.
+        let inside = inner(schema, root, &field.name).filter(|_| name.matches('.').count() < 3);
+        let default = if inside.is_some() && field.default != "required" { String::new() } else { field.default };
+        all.push(Field { name: name.clone(), default, ..field });
+        all.extend(inside.into_iter().flat_map(|inside| below(&format!("{name}."), inside, root)));
+    }
+    all
 }
 
 /// The fields of a map inside a configuration, whose references `root` resolves.
@@ -45,7 +59,6 @@ pub fn description(schema: &Value) -> &str {
 }
 
 /// The schema of a field, if the field is a map with fields of its own.
-#[cfg(test)]
 pub fn inner<'a>(schema: &'a Value, root: &'a Value, field: &str) -> Option<&'a Value> {
     map_of(&map_of(schema, root)?["properties"][field], root)
 }
@@ -155,9 +168,32 @@ mod tests {
         Way::Kept
     }
 
+    /// With a map in it.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Outer {
+        /// What bounds it.
+        #[serde(default)]
+        limits: Limits,
+    }
+
+    /// Bounds.
+    #[derive(Default, Serialize, Deserialize, JsonSchema)]
+    #[serde(default)]
+    struct Limits {
+        /// How many.
+        rows: u32,
+    }
+
+    #[test]
+    fn the_fields_of_a_map_inside_are_shown_by_their_paths() {
+        let fields = with_inner(SchemaGenerator::default().into_root_schema_for::<Outer>().as_value());
+        let shown: Vec<_> = fields.iter().map(|f| format!("{} | {} | {}", f.name, f.default, f.about)).collect();
+        assert_eq!(shown, ["limits |  | What bounds it.", "limits.rows | 0 | How many."]);
+    }
+
     #[test]
     fn fields_have_types_and_defaults() {
-        let fields = of(SchemaGenerator::default().into_root_schema_for::<Config>().as_value());
+        let fields = with_inner(SchemaGenerator::default().into_root_schema_for::<Config>().as_value());
         let shown: Vec<_> =
             fields.iter().map(|f| format!("{} | {} | {} | {}", f.name, f.kind, f.default, f.about)).collect();
         insta::assert_snapshot!(shown.join("\n"), @"

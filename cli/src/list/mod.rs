@@ -85,7 +85,7 @@ impl Kind<'_> {
     fn page(&self, width: usize) -> String {
         let mut text =
             format!("{} ({})\n\n{}\n", self.name, self.role, fields::description(self.schema.as_value()).trim());
-        let fields = fields::of(self.schema.as_value());
+        let fields = fields::with_inner(self.schema.as_value());
         if !fields.is_empty() {
             let mut table = plain_table(width);
             table.set_header(["  field", "type", "default", ""]);

@@ -33,7 +33,12 @@ impl Plan {
                     .fields()
                     .iter()
                     .map(|f| {
-                        format!("{} {}{}", f.name(), sql_name(f.data_type()), if f.is_nullable() { "" } else { " not null" })
+                        format!(
+                            "{} {}{}",
+                            f.name(),
+                            sql_name(f.data_type()),
+                            if f.is_nullable() { "" } else { " not null" }
+                        )
                     })
                     .collect();
                 writeln!(out, "    -> {name}({})", columns.join(", "))?;
