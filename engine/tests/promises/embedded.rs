@@ -110,7 +110,7 @@ fn an_error_of_a_stage_ends_the_stream_with_it_behind_what_was_written() {
         let job = engine.start(engine.plan(graph).await.unwrap()).await.unwrap();
         let mut seen: Vec<_> = out.collect().await;
         let error = seen.pop().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "stage `until_seven`: seven (in the row {\"n\":7})");
+        assert_eq!(error.to_string(), "stage `until_seven`, 0: seven (in the row {\"n\":7})");
         let read: Vec<i64> = seen.into_iter().flat_map(|batch| values(&batch.unwrap())).collect();
         assert_eq!(read, (0..i64::try_from(read.len()).unwrap()).collect::<Vec<_>>());
         assert!(job.wait().await.is_err());
