@@ -9,6 +9,8 @@ pub mod file;
 pub mod generate;
 pub mod memory;
 pub mod nexmark;
+#[cfg(feature = "object_store")]
+pub mod object_store;
 pub mod stdin;
 pub mod stdout;
 
@@ -19,6 +21,8 @@ mod testing;
 
 use bourn_engine::api::Registry;
 
+#[cfg(feature = "object_store")]
+pub use crate::object_store::ObjectStore;
 pub use blackhole::Blackhole;
 pub use console::Console;
 pub use file::File;
@@ -31,7 +35,7 @@ pub use stdout::Stdout;
 /// Adds every connector of this crate.
 #[must_use]
 pub fn register(registry: Registry) -> Registry {
-    registry
+    let registry = registry
         .connector::<File>()
         .connector::<Stdin>()
         .connector::<Stdout>()
@@ -39,5 +43,8 @@ pub fn register(registry: Registry) -> Registry {
         .connector::<Nexmark>()
         .connector::<Memory>()
         .connector::<Console>()
-        .connector::<Blackhole>()
+        .connector::<Blackhole>();
+    #[cfg(feature = "object_store")]
+    let registry = registry.connector::<ObjectStore>();
+    registry
 }

@@ -211,6 +211,17 @@ sinks:
     file: { path: out/airports.tsv }",
     ),
     (
+        "object_store",
+        "# Keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or stand in `options` as `${env.NAME}`.
+source:
+  object_store: { url: \"s3://flights/2024/*.parquet\" }
+sink:
+  object_store:
+    url: s3://reports/2024/flights.jsonl
+    options: { endpoint: \"https://s3.example.com\", region: eu-central-1 }
+    if_exists: fail",
+    ),
+    (
         "stdin",
         "source:
   stdin: { format: lines }

@@ -3,4 +3,6 @@
 //! `./test` installs the servers below `target/servers`; without them these tests fail and say so.
 #![expect(clippy::unwrap_used, reason = "the support of tests is outside of their functions")]
 
+#[cfg(feature = "object_store")]
+mod object_store;
 mod support;

@@ -1,0 +1,289 @@
+//! The objects of a bucket, as a file system whose calls wait for the network.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bourn_engine::env::{Env, Files, ReadFile, WriteFile};
+use bourn_engine::{Error, Kind, Result};
+use futures::future::{BoxFuture, Either, select};
+use futures::{FutureExt, TryStreamExt};
+use glob::{MatchOptions, Pattern};
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::IfExists;
+use super::bucket::Bucket;
+use super::errors::told;
+use super::read::ObjectFile;
+use super::upload::{Upload, Writer};
+
+/// How often a request is made while a job runs, the tries of the client itself not counted: over about half a minute.
+pub const PATIENT: u32 = 10;
+/// The same while a job is planned, and somebody waits for an answer: over a few seconds.
+pub const HASTY: u32 = 4;
+/// The first wait between two of them, and the longest.
+const WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+/// The most objects that one pattern may name.
+const OBJECTS_MAX: usize = 1_000_000;
+
+/// How objects are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Writing {
+    /// How much is uploaded at once, in bytes.
+    pub part_size: usize,
+    /// What is done where an object is already.
+    pub if_exists: IfExists,
+}
+
+/// Ends the requests under way when it is dropped.
+pub struct Stop(#[expect(dead_code, reason = "dropping it is what it is for")] watch::Sender<()>);
+
+/// The objects of a bucket; a clone is the same.
+#[derive(Clone)]
+pub struct Objects(Arc<Inner>);
+
+struct Inner {
+    bucket: Arc<Bucket>,
+    writing: Writing,
+    env: Env,
+    attempts: u32,
+    handle: Handle,
+    stopped: watch::Receiver<()>,
+    /// What is being written, by its path.
+    uploads: Mutex<BTreeMap<PathBuf, Arc<Mutex<Upload>>>>,
+}
+
+/// A panic elsewhere must not hide behind a poisoned lock.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Objects {
+    /// Those of `bucket`, on the runtime that this is called on. Each request is made `attempts` times at most.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn new(bucket: Arc<Bucket>, writing: Writing, attempts: u32, env: &Env) -> Result<(Self, Stop)> {
+        let handle = Handle::try_current()
+            .map_err(|_| Error::unsupported("objects are reached by a client that needs a tokio runtime"))?;
+        let (stop, stopped) = watch::channel(());
+        let inner = Inner { bucket, writing, env: env.clone(), attempts, handle, stopped, uploads: Mutex::default() };
+        Ok((Self(Arc::new(inner)), Stop(stop)))
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.0.bucket
+    }
+
+    /// How objects are written.
+    pub fn writing(&self) -> Writing {
+        self.0.writing
+    }
+
+    /// The world that the objects are part of.
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    /// The runtime of the client.
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// Waits for `work`, on a thread that may.
+    ///
+    /// # Errors
+    /// When the job ends meanwhile.
+    pub fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let mut stopped = self.0.stopped.clone();
+        self.0.handle.block_on(async move {
+            match select(pin!(work), pin!(stopped.changed())).await {
+                Either::Left((done, _)) => Ok(done),
+                Either::Right(_) => Err(Error::new(Kind::Canceled, "the job has ended")),
+            }
+        })
+    }
+
+    /// Makes a request about `place`, again while that may help. The second argument of `request` is the attempt, from 1.
+    ///
+    /// # Errors
+    /// The last one; never one that is to be tried again.
+    pub fn ask<'a, T>(
+        &self,
+        place: &str,
+        mut request: impl FnMut(u32) -> BoxFuture<'a, object_store::Result<T>>,
+    ) -> Result<T> {
+        let mut pause = WAITS[0];
+        for attempt in 1.. {
+            let error = match self.wait(request(attempt))? {
+                Ok(answer) => return Ok(answer),
+                Err(error) => told(place, &error),
+            };
+            if error.retry() == bourn_engine::Retry::Never || attempt == self.0.attempts {
+                return Err(error.permanent());
+            }
+            tracing::debug!("{error}; trying again");
+            // Spread, so that many lanes do not come back at once.
+            let share = self.0.env.random() % 1_000;
+            self.wait(self.0.env.sleep(pause.mul_f64(0.5 + share as f64 / 2_000.0)))?;
+            pause = (pause * 2).min(WAITS[1]);
+        }
+        Err(Error::engine("attempts are counted to their end"))
+    }
+
+    /// The key of a path that begins with the bucket.
+    ///
+    /// # Errors
+    /// When it does not, or can't be a key.
+    pub fn key(&self, path: &Path) -> Result<Key> {
+        let path = path.to_string_lossy();
+        let key = path.strip_prefix(&self.bucket().base);
+        let key = key.ok_or_else(|| Error::validation(format!("{path} is not in {}", self.bucket().base)))?;
+        Key::parse(key).map_err(|e| Error::validation(format!("{path} can't be a key: {e}")))
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Mutex<Upload>>>> {
+        lock(&self.0.uploads)
+    }
+
+    /// Lets every object appear that is still being written.
+    ///
+    /// # Errors
+    /// When one can't be finished.
+    pub fn complete_all(&self) -> Result<()> {
+        loop {
+            let Some((path, upload)) = self.uploads().iter().next().map(|(p, u)| (p.clone(), u.clone())) else {
+                return Ok(());
+            };
+            lock(&upload).complete()?;
+            self.uploads().remove(&path);
+        }
+    }
+
+    /// Whether something was written that has not appeared.
+    pub fn is_unfinished(&self) -> bool {
+        !self.uploads().is_empty()
+    }
+
+    /// Throws away whatever has not appeared.
+    pub fn abort_all(&self) {
+        let uploads = std::mem::take(&mut *self.uploads());
+        for upload in uploads.into_values() {
+            lock(&upload).abort();
+        }
+    }
+
+    fn list(&self, pattern: &str) -> Result<Vec<PathBuf>> {
+        let base = &self.bucket().base;
+        let key = pattern.strip_prefix(base.as_str()).unwrap_or(pattern);
+        let is_folder = key.ends_with('/');
+        let wild = key.find(['*', '?', '[']);
+        if wild.is_none() && !is_folder {
+            return Ok(vec![pattern.into()]);
+        }
+        let folder = &key[..key[..wild.unwrap_or(key.len())].rfind('/').unwrap_or(0)];
+        let wanted = if is_folder { format!("{key}**") } else { key.to_owned() };
+        let wanted =
+            Pattern::new(&wanted).map_err(|e| Error::validation(format!("`{pattern}` is no pattern: {}", e.msg)))?;
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::default() };
+        let prefix = Key::parse(folder).map_err(|e| Error::validation(format!("{pattern} can't be a key: {e}")))?;
+        let client = &self.bucket().client;
+        let found: Vec<ObjectMeta> = self.ask(pattern, |_| {
+            let (prefix, wanted) = (prefix.clone(), wanted.clone());
+            Box::pin(async move {
+                let mut found = Vec::new();
+                let mut listed = client.list(Some(&prefix));
+                while let Some(meta) = listed.try_next().await? {
+                    let name = meta.location.filename().unwrap_or_default();
+                    // What writers leave beside the data: `_SUCCESS`, `.crc`.
+                    let is_hidden = is_folder && name.starts_with(['_', '.']);
+                    if !is_hidden && wanted.matches_with(meta.location.as_ref(), options) {
+                        found.push(meta);
+                    }
+                    if found.len() > OBJECTS_MAX {
+                        break;
+                    }
+                }
+                Ok(found)
+            })
+        })?;
+        if found.len() > OBJECTS_MAX {
+            return Err(Error::new(Kind::Budget, format!("more than {OBJECTS_MAX} objects match {pattern}")));
+        }
+        let mut known = lock(&self.bucket().known);
+        let mut paths: Vec<_> = found.iter().map(|meta| PathBuf::from(format!("{base}{}", meta.location))).collect();
+        known.extend(found.into_iter().map(|meta| (meta.location.to_string(), meta)));
+        drop(known);
+        paths.sort();
+        Ok(paths)
+    }
+}
+
+impl Files for Objects {
+    fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
+        let key = self.key(path)?;
+        let known = lock(&self.bucket().known).get(key.as_ref()).cloned();
+        let meta = if let Some(meta) = known {
+            meta
+        } else {
+            let client = &self.bucket().client;
+            let meta = self.ask(&path.to_string_lossy(), |_| client.head(&key).boxed())?;
+            lock(&self.bucket().known).insert(key.to_string(), meta.clone());
+            meta
+        };
+        Ok(Arc::new(ObjectFile::new(self.clone(), path.display().to_string(), meta)))
+    }
+
+    fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>> {
+        let place = path.to_string_lossy();
+        // A file that is written beside its place is put there by `rename`; an object is not there before that anyway.
+        let place = place.strip_suffix(PART).unwrap_or(&place).to_owned();
+        let key = self.key(Path::new(&place))?;
+        let upload = Arc::new(Mutex::new(Upload::new(self.clone(), place, key)));
+        lock(&upload).check()?;
+        let earlier = self.uploads().insert(path.into(), upload.clone());
+        if let Some(earlier) = earlier {
+            lock(&earlier).abort();
+        }
+        Ok(Box::new(Writer(upload)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let upload = self.uploads().get(from).cloned();
+        let upload = upload
+            .ok_or_else(|| Error::unsupported(format!("{} is not renamed to {}", from.display(), to.display())))?;
+        lock(&upload).complete()?;
+        self.uploads().remove(from);
+        Ok(())
+    }
+
+    fn is_special(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn Send + Sync>>> {
+        Err(Error::unsupported(format!("{} can't be locked", path.display())))
+    }
+
+    fn is_same(&self, one: &Path, other: &Path) -> bool {
+        one == other
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        Err(Error::unsupported(format!("{} is not removed", path.display())))
+    }
+
+    fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>> {
+        self.list(pattern)
+    }
+}
+
+/// What the connector for files puts behind the name of a file that is not whole yet.
+const PART: &str = ".part";

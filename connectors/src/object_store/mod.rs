@@ -1,0 +1,313 @@
+//! Objects in S3, Google Cloud Storage or Azure: read and written as `file` does it with files.
+
+mod bucket;
+mod errors;
+mod files;
+mod options;
+mod read;
+mod upload;
+mod world;
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use bourn_engine::api::{
+    BoxSink, BoxSource, Capabilities, Chunk, ConnectContext, Connector, Delivery, Receipt, Replay, Sink, SinkContext,
+    Source, SourceContext, Written,
+};
+use bourn_engine::data::message::Epoch;
+use bourn_engine::data::position::Split;
+use bourn_engine::data::units::Size;
+use bourn_engine::diagnostic::{Key, Problem, Problems};
+use bourn_engine::env::Env;
+use bourn_engine::{Error, Result};
+use futures::executor::block_on;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::csv::Csv;
+use crate::codec::types::Declared;
+use crate::file::{File, Format};
+use bucket::Bucket;
+use files::{HASTY, Objects, PATIENT, Stop, Writing};
+pub use options::Options;
+
+/// Reads and writes objects in S3 and what is compatible with it, Google Cloud Storage and Azure Blob Storage.
+///
+/// `object_store: { url: "s3://bucket/2024/*.parquet", options: { endpoint: "https://s3.example.com", region: eu-1 } }`.
+/// Formats are those of `file`. Keys come from `options` or from the variables that the tools of each provider read
+/// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`,
+/// `AZURE_STORAGE_ACCOUNT_NAME`, …), from the metadata service of the machine where there are none; public buckets need
+/// `options: { skip_signature: "true" }`.
+///
+/// A source reads each object as a split of its own, in ranges, and goes on where it was after an error of the network. One
+/// that is changed while it is read ends the job. Its schema is looked for when the job is planned. A sink uploads an object
+/// in parts as rows come. It appears, whole, when the job has ended; until then nothing of it can be seen, and the
+/// parts of a job that failed are thrown away. A job that is killed can't do that: let the bucket abort incomplete uploads
+/// after some days.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectStore {
+    /// The object: `s3://bucket/key`, `gs://bucket/key`, `az://container/key` or `abfss://container@account…/key`. In a
+    /// source also a pattern with `*`, `?`, `[…]` and `**`, or all below a key that ends with `/`. In a sink, `{lane}`
+    /// makes one object a lane.
+    pub url: String,
+    /// What the provider needs to know: `endpoint`, `region`, `access_key_id`, `secret_access_key`, `timeout`, ….
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
+    /// What is in the objects; from the ending of the URL if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// The columns of JSON lines or CSV with their types; inferred from the first 1,000 rows or 1 MiB if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Declared>,
+    /// The columns to read; all of them if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// What CSV looks like, where it is not as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
+    /// What a sink does where an object is already.
+    #[serde(default)]
+    pub if_exists: IfExists,
+    /// How much a sink uploads at once, at least 5 MiB. An object has 10,000 parts at most; four are under way at a time.
+    #[serde(default = "part_size")]
+    pub part_size: Size,
+    #[serde(skip)]
+    #[schemars(skip)]
+    opened: OnceLock<Opened>,
+}
+
+/// What is done where an object is already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfExists {
+    /// It is replaced.
+    #[default]
+    Replace,
+    /// The job fails. An object of one part is created only if there is none; for a larger one it is looked just before it
+    /// appears.
+    Fail,
+}
+
+fn part_size() -> Size {
+    Size(8 << 20)
+}
+
+/// The objects, and the connector for files that reads and writes them.
+#[derive(Clone, Debug)]
+struct Opened {
+    bucket: Arc<Bucket>,
+    file: Arc<File>,
+}
+
+impl ObjectStore {
+    /// The object at `url`, or the objects that match it, in the format that its ending says.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            options: Options::default(),
+            format: None,
+            schema: None,
+            columns: None,
+            csv: None,
+            if_exists: IfExists::default(),
+            part_size: part_size(),
+            opened: OnceLock::new(),
+        }
+    }
+
+    /// The same with this option.
+    #[must_use]
+    pub fn with_option(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.options.set(key, value.into());
+        self
+    }
+
+    /// Connects nothing yet: the first request does.
+    fn opened(&self, env: &Env) -> Result<&Opened, Problems> {
+        if self.part_size.0 < 5 << 20 {
+            return Err(Problem::new("a part has at least 5 MiB").under("part_size").into());
+        }
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let bucket = Arc::new(Bucket::of(&self.url, &self.options, env)?);
+        let mut file = File::new(&self.url);
+        file.format = self.format;
+        file.schema.clone_from(&self.schema);
+        file.columns.clone_from(&self.columns);
+        file.csv.clone_from(&self.csv);
+        Ok(self.opened.get_or_init(|| Opened { bucket, file: Arc::new(file) }))
+    }
+
+    fn writing(&self) -> Writing {
+        let part_size = usize::try_from(self.part_size.0).unwrap_or(usize::MAX);
+        Writing { part_size, if_exists: self.if_exists }
+    }
+
+    /// The world of `env` with the objects as its files, and what ends their requests when it is dropped.
+    fn world(&self, attempts: u32, env: &Env) -> Result<(Opened, Env, Objects, Stop), Problems> {
+        let opened = self.opened(env)?.clone();
+        let (objects, stop) =
+            Objects::new(opened.bucket.clone(), self.writing(), attempts, env).map_err(|e| at_url(&e))?;
+        Ok((opened, world::with_files(env, objects.clone()), objects, stop))
+    }
+}
+
+fn at_url(error: &Error) -> Problem {
+    Problem::new(error.to_string()).under("url")
+}
+
+/// Problems of the files, as problems of the objects.
+fn of_objects(Problems(found): Problems) -> Problems {
+    let at_url = |mut problem: Problem| {
+        if problem.path.first() == Some(&Key::from("path")) {
+            problem.path[0] = "url".into();
+            problem.message = problem.message.replace("there is no file `", "there is no object `");
+            problem.message = problem.message.replace("no file matches `", "no object matches `");
+            // What is said of paths that are relative to a folder.
+            problem.help = problem.help.filter(|help| !help.starts_with("paths are relative"));
+        }
+        problem
+    };
+    Problems(found.into_iter().map(at_url).collect())
+}
+
+fn first(Problems(problems): Problems) -> Error {
+    Error::validation(problems.first().map(|p| p.message.clone()).unwrap_or_default())
+}
+
+impl Connector for ObjectStore {
+    const NAME: &'static str = "object_store";
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::source(Replay::FromPosition, true).and_sink(Delivery::Plain)
+    }
+
+    async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
+        let (opened, env, _, _stop) = self.world(HASTY, &context.env)?;
+        let context = ConnectContext { env: env.clone(), id: context.id.clone() };
+        let found = env.blocking(move || block_on(opened.file.schema(&context))).await.map_err(|e| at_url(&e))?;
+        found.map_err(of_objects)
+    }
+
+    async fn splits(&self, context: &ConnectContext) -> Result<Vec<Split>> {
+        let (opened, env, _, _stop) = self.world(HASTY, &context.env).map_err(first)?;
+        let context = ConnectContext { env: env.clone(), id: context.id.clone() };
+        env.blocking(move || block_on(opened.file.splits(&context))).await?
+    }
+
+    async fn source(&self, context: SourceContext) -> Result<BoxSource> {
+        let (opened, env, _, stop) = self.world(PATIENT, &context.env).map_err(first)?;
+        let context = SourceContext { env: env.clone(), ..context };
+        let source = env.blocking(move || block_on(opened.file.source(context))).await??;
+        Ok(BoxSource::new(ObjectSource { env, source: Some(source), _stop: stop }))
+    }
+
+    async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
+        let (opened, env, _, _stop) = self.world(HASTY, &context.env)?;
+        if self.url.ends_with('/') {
+            return Err(Problem::new("a sink needs the name of an object").under("url").into());
+        }
+        let context = ConnectContext { env, id: context.id.clone() };
+        opened.file.check_sink(schema, &context).await.map_err(of_objects)
+    }
+
+    async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
+        let (opened, env, objects, stop) = self.world(PATIENT, &context.env).map_err(first)?;
+        let context = SinkContext { env: env.clone(), ..context };
+        let sink = env.blocking(move || block_on(opened.file.sink(context))).await??;
+        Ok(BoxSink::new(ObjectSink { env, sink: Some(sink), objects, stop: Some(stop) }))
+    }
+}
+
+/// The source of files, on a thread that may wait for the network.
+struct ObjectSource {
+    env: Env,
+    /// Away while it reads; lost for good when a read was dropped.
+    source: Option<BoxSource>,
+    _stop: Stop,
+}
+
+fn lost() -> Error {
+    Error::engine("an earlier request was dropped before its end")
+}
+
+impl Source for ObjectSource {
+    async fn read(&mut self) -> Result<Option<Chunk>> {
+        let mut source = self.source.take().ok_or_else(lost)?;
+        let (source, read) = self
+            .env
+            .blocking(move || {
+                let read = block_on(source.read());
+                (source, read)
+            })
+            .await?;
+        self.source = Some(source);
+        read
+    }
+}
+
+/// The sink of files, on a thread that may wait for the network.
+struct ObjectSink {
+    env: Env,
+    /// Away while it writes; lost for good when a write was dropped.
+    sink: Option<BoxSink>,
+    objects: Objects,
+    stop: Option<Stop>,
+}
+
+impl ObjectSink {
+    async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut BoxSink) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut sink = self.sink.take().ok_or_else(lost)?;
+        let (sink, done) = self
+            .env
+            .blocking(move || {
+                let done = work(&mut sink);
+                (sink, done)
+            })
+            .await?;
+        self.sink = Some(sink);
+        done
+    }
+}
+
+impl Sink for ObjectSink {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        let rows = rows.clone();
+        self.with(move |sink| block_on(sink.write(&rows))).await
+    }
+
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Receipt>> {
+        self.with(move |sink| block_on(sink.prepare(epoch))).await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let objects = self.objects.clone();
+        self.with(move |sink| {
+            block_on(sink.finish())?;
+            objects.complete_all()
+        })
+        .await
+    }
+}
+
+impl Drop for ObjectSink {
+    /// Throws away what was uploaded of objects that never will be whole. It takes a few seconds at most, on a thread of its
+    /// own, since nobody is there to wait for it.
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.objects.is_unfinished() {
+            let objects = self.objects.clone();
+            drop(self.env.spawn_blocking(Box::new(move || objects.abort_all())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
