@@ -8,14 +8,24 @@ pub mod console;
 pub mod file;
 pub mod generate;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod nexmark;
 #[cfg(feature = "object_store")]
 pub mod object_store;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub mod stdin;
 pub mod stdout;
 
 pub mod output;
 mod pace;
+#[cfg(any(feature = "nats", feature = "postgres"))]
+pub mod secret;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 #[cfg(test)]
 mod testing;
 
@@ -28,7 +38,13 @@ pub use console::Console;
 pub use file::File;
 pub use generate::Generate;
 pub use memory::Memory;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 pub use nexmark::Nexmark;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
+#[cfg(feature = "sqlite")]
+pub use sqlite::Sqlite;
 pub use stdin::Stdin;
 pub use stdout::Stdout;
 
@@ -46,5 +62,11 @@ pub fn register(registry: Registry) -> Registry {
         .connector::<Blackhole>();
     #[cfg(feature = "object_store")]
     let registry = registry.connector::<ObjectStore>();
+    #[cfg(feature = "sqlite")]
+    let registry = registry.connector::<Sqlite>();
+    #[cfg(feature = "nats")]
+    let registry = registry.connector::<Nats>();
+    #[cfg(feature = "postgres")]
+    let registry = registry.connector::<Postgres>();
     registry
 }

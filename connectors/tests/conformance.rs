@@ -166,3 +166,60 @@ async fn a_file_without_an_ending_says_its_format() {
     let rows = file(&folder, "rows").with_format(Format::Json);
     source(rows).rows(1).check(&Env::system()).await;
 }
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use super::*;
+    use bourn_connectors::sqlite::{Mode, Sqlite};
+
+    #[tokio::test]
+    async fn tables_of_sqlite_are_sources() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("it.db").to_string_lossy().into_owned();
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)";
+        let table = "create table t (id integer primary key, name text, half real);";
+        connection
+            .execute_batch(&format!("{table} insert into t {rows} select i, 'row ' || i, i / 2.0 from n"))
+            .unwrap();
+        let env = Env::system();
+        source(Sqlite::new(&path, "t")).rows(20_000).check(&env).await;
+        let query = Some("select half, name from t where id > 10000 -- the later half".to_owned());
+        let query = Sqlite { table: None, query, cursor: Some("half".into()), ..Sqlite::new(&path, "t") };
+        source(query).rows(10_000).check(&env).await;
+        let every = Some("1s".parse().unwrap());
+        source(Sqlite { every, ..Sqlite::new(&path, "t") }).rows(20_000).chunks(3).check(&env).await;
+    }
+
+    #[tokio::test]
+    async fn tables_of_sqlite_are_sinks() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("it.db").to_string_lossy().into_owned();
+        let target = |n: usize| {
+            let table = Sqlite { create: true, ..Sqlite::new(&path, format!("t{n}")) };
+            Target::new(table.clone()).read_back(move || read_table(table.clone()))
+        };
+        sink(target).check(&Env::system()).await;
+        let upserted = |n: usize| {
+            let key = vec!["name".to_owned(), "weight".to_owned()];
+            let table = Sqlite { mode: Mode::Upsert, key, create: true, ..Sqlite::new(&path, format!("u{n}")) };
+            Target::new(table.clone()).read_back(move || read_table(table.clone()))
+        };
+        let rows: Vec<_> = (0..8).map(|n| json!({"name": format!("n{n}"), "weight": n, "column": n})).collect();
+        sink(upserted).rows(batch(&rows)).check(&Env::system()).await;
+    }
+
+    async fn read_table(table: Sqlite) -> Result<Vec<Value>> {
+        let context = ConnectContext { env: Env::system(), id: "it".into() };
+        let Ok(schema) = table.schema(&context).await else { return Ok(Vec::new()) };
+        let splits = table.splits(&context).await?.into_iter().map(|s| (s, None)).collect();
+        let mut source = table.source(SourceContext { env: Env::system(), id: "it".into(), splits, schema }).await?;
+        let mut rows = Vec::new();
+        while let Some(chunk) = source.read().await? {
+            for row in 0..chunk.records.num_rows() {
+                rows.push(Value::Object(row_value(&chunk.records, row)?));
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -273,6 +273,41 @@ sink:
 sink:
   blackhole: {}",
     ),
+    #[cfg(feature = "sqlite")]
+    (
+        "sqlite",
+        "source:
+  sqlite: { path: shop.db, query: \"select id, total, paid_at from orders where paid\", cursor: id }
+sink:
+  sqlite: { path: out.db, table: paid, mode: upsert, key: [id], create: true }",
+    ),
+    #[cfg(feature = "postgres")]
+    (
+        "postgres",
+        "# The password comes from the environment: `url: ${env.DATABASE_URL}` works too.
+source:
+  postgres: { url: \"postgres://reader@127.0.0.1:5432/shop\", table: orders, every: 5s }
+sink:
+  postgres:
+    url: \"postgres://writer@127.0.0.1:5432/warehouse\"
+    table: public.orders
+    mode: upsert
+    key: [id]
+    create: true",
+    ),
+    #[cfg(feature = "nats")]
+    (
+        "nats",
+        "source:
+  nats:
+    servers: \"nats://127.0.0.1:4222\"
+    stream: ORDERS
+    consumer: bourn
+    schema: { id: bigint, region: text, total: double }
+    metadata: { sequence: sequence, time: received }
+sink:
+  nats: { servers: \"nats://127.0.0.1:4222\", subject: \"sorted.${region}\", id: \"${id}\" }",
+    ),
 ];
 
 #[cfg(test)]

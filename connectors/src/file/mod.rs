@@ -205,7 +205,7 @@ impl File {
     }
 }
 
-fn no_column(name: &str, known: &[&str]) -> Problem {
+pub(crate) fn no_column(name: &str, known: &[&str]) -> Problem {
     let mut problem = Problem::new(format!("there is no column `{name}`"));
     problem.help =
         did_you_mean(name, known.iter().copied()).or_else(|| Some(format!("columns are {}", known.join(", "))));

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Server {
     program: PathBuf,
     arguments: Vec<String>,
+    /// The user and group that it runs as, if not those of the test.
+    user: Option<u32>,
     address: SocketAddr,
     child: Child,
 }
@@ -23,9 +25,14 @@ pub struct Server {
 impl Server {
     /// Starts a program and waits until it listens on `port` of loopback.
     pub async fn start(program: PathBuf, arguments: Vec<String>, port: u16) -> Self {
+        Self::start_as(None, program, arguments, port).await
+    }
+
+    /// The same as a user and group of this number, which only root can choose.
+    pub async fn start_as(user: Option<u32>, program: PathBuf, arguments: Vec<String>, port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let child = spawn(&program, &arguments);
-        let mut server = Self { program, arguments, address, child };
+        let child = spawn(&program, &arguments, user);
+        let mut server = Self { program, arguments, user, address, child };
         server.wait().await;
         server
     }
@@ -42,7 +49,7 @@ impl Server {
 
     /// Starts it again where it was.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.program, &self.arguments);
+        self.child = spawn(&self.program, &self.arguments, self.user);
         self.wait().await;
     }
 
@@ -62,19 +69,26 @@ impl Server {
     }
 }
 
-fn spawn(program: &Path, arguments: &[String]) -> Child {
+fn spawn(program: &Path, arguments: &[String], user: Option<u32>) -> Child {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    if let Some(user) = user {
+        command.uid(user).gid(user);
+    }
     command.spawn().unwrap_or_else(|e| panic!("{} can't be started: {e}", program.display()))
 }
 
 /// The path of a program that `./test` installs.
 pub fn installed(name: &str) -> PathBuf {
-    let folder = std::env::var_os("BOURN_SERVERS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers"), PathBuf::from);
-    let path = folder.join("bin").join(name);
+    let path = folder().join("bin").join(name);
     assert!(path.exists(), "{} is not there: `./test` installs the servers that tests need", path.display());
     path
+}
+
+/// The folder that `./test` installs servers into.
+pub fn folder() -> PathBuf {
+    std::env::var_os("BOURN_SERVERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers"), PathBuf::from)
 }
 
 /// A port of loopback that nobody listens on.
