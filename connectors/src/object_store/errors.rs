@@ -14,9 +14,7 @@ const SHOWN: usize = 300;
 pub fn told(place: impl fmt::Display, error: &Foreign) -> Error {
     let said = said(error);
     let error = match error {
-        Foreign::NotFound { .. } if said.starts_with("NoSuchBucket") => {
-            Error::new(Kind::NotFound, "there is no such bucket")
-        }
+        _ if said.starts_with("NoSuchBucket") => Error::new(Kind::NotFound, "there is no such bucket"),
         Foreign::NotFound { .. } => Error::new(Kind::NotFound, "there is no such object"),
         Foreign::PermissionDenied { .. } | Foreign::Unauthenticated { .. } => Error::new(Kind::Permission, said),
         Foreign::AlreadyExists { .. } => Error::new(Kind::Io, "is there already, and `if_exists: fail` keeps it"),
