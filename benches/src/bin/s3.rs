@@ -1,4 +1,4 @@
-//! The sink of `object_store` beside the client of the object_store crate alone: the same bytes to the same server.
+//! The sink of `object_store` beside the client of the `object_store` crate alone: the same bytes to the same server.
 //!
 //! `benches/s3` starts a server and calls it. Rounds of both alternate; the client uploads JSON lines that are encoded
 //! already, in parts of the same size, as many at a time.
