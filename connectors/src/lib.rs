@@ -7,6 +7,10 @@ pub mod blackhole;
 pub mod console;
 pub mod file;
 pub mod generate;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "http")]
+pub mod http_server;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
@@ -17,8 +21,12 @@ pub mod object_store;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "http")]
+pub mod sse;
 pub mod stdin;
 pub mod stdout;
+#[cfg(feature = "http")]
+pub mod websocket;
 
 pub mod output;
 mod pace;
@@ -37,6 +45,10 @@ pub use blackhole::Blackhole;
 pub use console::Console;
 pub use file::File;
 pub use generate::Generate;
+#[cfg(feature = "http")]
+pub use http::Http;
+#[cfg(feature = "http")]
+pub use http_server::HttpServer;
 pub use memory::Memory;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
@@ -45,8 +57,12 @@ pub use nexmark::Nexmark;
 pub use postgres::Postgres;
 #[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
+#[cfg(feature = "http")]
+pub use sse::Sse;
 pub use stdin::Stdin;
 pub use stdout::Stdout;
+#[cfg(feature = "http")]
+pub use websocket::Websocket;
 
 /// Adds every connector of this crate.
 #[must_use]
@@ -68,5 +84,7 @@ pub fn register(registry: Registry) -> Registry {
     let registry = registry.connector::<Nats>();
     #[cfg(feature = "postgres")]
     let registry = registry.connector::<Postgres>();
+    #[cfg(feature = "http")]
+    let registry = registry.connector::<Http>().connector::<HttpServer>().connector::<Sse>().connector::<Websocket>();
     registry
 }

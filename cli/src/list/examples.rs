@@ -158,15 +158,53 @@ sink:
     (
         "http",
         "source:
-  file: { path: users.jsonl }
+  http:
+    url: https://api.example.com/orders
+    headers: { Authorization: \"Bearer abc\" }
+    rows: /data
+    pagination: { cursor: { from: /next, parameter: after } }
+    every: 1m
+    schema: { id: bigint, user: text, total: double }
 stages:
   - id: looked_up
     http:
       url: https://api.example.com/users
-      query: { id: \"${id}\" }
+      query: { name: \"${user}\" }
       limits: { in_flight: 8, rate: 100/s, timeout: 10s }
 sink:
+  http:
+    url: https://hooks.example.com/orders
+    batch: { rows: 500 }",
+    ),
+    (
+        "http_server",
+        "# `curl -d '{\"id\":1,\"name\":\"a\"}' http://127.0.0.1:8080/events` is answered when the row is safe.
+source:
+  http_server:
+    listen: 127.0.0.1:8080
+    path: /events
+    schema: { id: bigint, name: text }
+sink:
+  file: { path: out/events.jsonl }",
+    ),
+    (
+        "sse",
+        "source:
+  sse:
+    url: https://stream.example.com/changes
+    schema: { id: bigint, title: text }
+sink:
   stdout: {}",
+    ),
+    (
+        "websocket",
+        "source:
+  websocket:
+    url: wss://stream.example.com/trades
+    subscribe: [\"{\\\"topic\\\":\\\"trades\\\"}\"]
+    schema: { id: bigint, price: double }
+sink:
+  websocket: { url: \"wss://other.example.com/in\" }",
     ),
     (
         "process",

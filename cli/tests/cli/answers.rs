@@ -56,7 +56,9 @@ fn what_the_documentation_shows_of_a_kind_can_be_planned() {
     for kind in kinds.as_array().unwrap() {
         let name = kind["kind"].as_str().unwrap();
         let one: Value = serde_json::from_str(&folder.bourn(&["list", name, "-o", "json"]).quietly()).unwrap();
-        let schema = &one[0]["schema"];
+        // A stage and a connector may share a name.
+        let of_role = one.as_array().unwrap().iter().find(|k| k["role"] == kind["role"]);
+        let schema = &of_role.unwrap()["schema"];
         let mut shown: Vec<String> =
             snippets(schema["description"].as_str().unwrap_or_default(), &format!("{name}: {{"))
                 .into_iter()

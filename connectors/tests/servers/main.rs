@@ -11,4 +11,6 @@ mod object_store;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "http")]
+mod http;
 mod support;

@@ -1,30 +1,8 @@
-//! The body of an answer, read up to a limit.
+//! What is made of the body of an answer.
 
-use bourn_engine::{Error, Kind, Result};
-use reqwest::Response;
+use bourn_engine::{Error, Result};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
-
-use super::errors;
-
-/// Reads a body.
-///
-/// # Errors
-/// When it has more than `max` bytes, or breaks off.
-pub async fn read(mut response: Response, max: usize) -> Result<Vec<u8>> {
-    let too_large = || Error::new(Kind::Budget, format!("the answer has more than {max} bytes (`response_max`)"));
-    if response.content_length().is_some_and(|n| n > max as u64) {
-        return Err(too_large());
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| errors::transport("reading the answer", e))? {
-        if body.len() + chunk.len() > max {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
 
 /// The JSON document when the headers say that it is one, otherwise the text.
 pub fn auto(headers: &HeaderMap, body: Vec<u8>) -> Result<Value> {

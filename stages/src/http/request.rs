@@ -3,12 +3,15 @@
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::CallContext;
 use bourn_engine::api::template::Template;
+use bourn_engine::data::columns::RESERVED_PREFIX;
+use bourn_engine::data::json::row_value;
 use bourn_engine::{Error, Result};
+use bourn_http::{Method, body::read, errors};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Request};
+use reqwest::{Client, Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Http, Method, Response, body, errors, url};
+use super::{Http, Per, Response, body, url};
 use crate::answer::{Answer, Ask};
 use crate::places::{Document, template};
 
@@ -30,20 +33,14 @@ pub struct Send {
 impl Send {
     /// Reads the templates.
     pub fn new(config: &Http, client: Client) -> Result<Self> {
-        let method = config.method.unwrap_or(if config.body.is_some() { Method::Post } else { Method::Get });
+        let has_body = config.body.is_some() || config.per == Per::Batch;
+        let method = config.method.unwrap_or(if has_body { Method::Post } else { Method::Get });
         let parameter = |(name, text): (&String, &String)| Ok((name.clone(), template(text)?));
         let header = |(name, text): (&String, &String)| Ok((HeaderName::try_from(name)?, template(text)?));
         Ok(Self {
             client,
             url: template(&config.url)?,
-            method: match method {
-                Method::Get => reqwest::Method::GET,
-                Method::Head => reqwest::Method::HEAD,
-                Method::Post => reqwest::Method::POST,
-                Method::Put => reqwest::Method::PUT,
-                Method::Patch => reqwest::Method::PATCH,
-                Method::Delete => reqwest::Method::DELETE,
-            },
+            method: method.into(),
             query: config.query.iter().map(parameter).collect::<Result<_>>()?,
             headers: config.headers.iter().map(header).collect::<Result<_>>()?,
             body: config.body.as_ref().map(Document::read).transpose()?,
@@ -52,7 +49,37 @@ impl Send {
         })
     }
 
+    /// What a row sends in an array: the body with its places filled, or the row itself.
+    pub fn element(&self, rows: &RecordBatch, row: usize) -> Result<Value> {
+        if let Some(body) = &self.body {
+            return body.value(rows, row);
+        }
+        let mut object = row_value(rows, row)?;
+        object.retain(|name, _| !name.starts_with(RESERVED_PREFIX));
+        Ok(Value::Object(object))
+    }
+
+    /// A request for all `rows`; nothing but its body depends on them.
+    pub fn array(&self, rows: &RecordBatch, array: &Value, key: &str) -> Result<Request> {
+        let mut request = self.head(rows, 0, key)?;
+        request.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(array.to_string().into());
+        Ok(request)
+    }
+
     fn request(&self, rows: &RecordBatch, row: usize, key: &str) -> Result<Request> {
+        let mut request = self.head(rows, row, key)?;
+        if let Some(body) = &self.body {
+            if !matches!(body, Document::Text(_)) {
+                request.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            }
+            *request.body_mut() = Some(body.text(rows, row)?.into());
+        }
+        Ok(request)
+    }
+
+    /// All of a request but its body.
+    fn head(&self, rows: &RecordBatch, row: usize, key: &str) -> Result<Request> {
         let mut url = url::fill(&self.url, rows, row)?;
         for (name, value) in &self.query {
             url.query_pairs_mut().append_pair(name, &value.render(rows, row)?);
@@ -67,29 +94,38 @@ impl Send {
             headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(key)?);
         }
         let mut request = Request::new(self.method.clone(), url);
-        if let Some(body) = &self.body {
-            if !matches!(body, Document::Text(_)) && !headers.contains_key(CONTENT_TYPE) {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-            *request.body_mut() = Some(body.text(rows, row)?.into());
-        }
         *request.headers_mut() = headers;
         Ok(request)
     }
+
+    /// Sends a request, and reads an answer of 2xx.
+    pub async fn exchange(&self, request: Request, context: &CallContext) -> Result<Exchanged> {
+        let asked = format!("{} {}", request.method(), errors::shown(request.url()));
+        let response = self.client.execute(request).await.map_err(|e| errors::transport(&asked, e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read(response, self.response_max, "response_max").await;
+        if !status.is_success() {
+            // What it says is part of the reason, as far as it could be read.
+            return Err(errors::status(&asked, status, &headers, &body.unwrap_or_default(), context.env.wall()));
+        }
+        let body = body.map_err(|e| e.context(&asked))?;
+        Ok(Exchanged { asked, status, headers, body })
+    }
+}
+
+/// An answer.
+pub struct Exchanged {
+    /// What was asked, as it may be shown.
+    pub asked: String,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 impl Ask for Send {
     async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
         let request = self.request(rows, row, &context.idempotency_key)?;
-        let asked = format!("{} {}", request.method(), errors::shown(request.url()));
-        let response = self.client.execute(request).await.map_err(|e| errors::transport(&asked, e))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = body::read(response, self.response_max).await;
-        if !status.is_success() {
-            // What it says is part of the reason, as far as it could be read.
-            return Err(errors::status(&asked, status, &headers, &bytes.unwrap_or_default(), context.env.wall()));
-        }
-        let bytes = bytes.map_err(|e| e.context(&asked))?;
+        let Exchanged { asked, status, headers, body: bytes } = self.exchange(request, context).await?;
         let refuse = |e: Error| e.context(&asked);
         let value = match self.response {
             Response::Auto => body::auto(&headers, bytes).map_err(refuse)?,

@@ -300,6 +300,78 @@ async fn a_row_that_makes_no_request_is_refused() {
     assert!(e.contains("`${n.x}` has no value"), "{e}");
 }
 
+/// Answers an array with an element for each element.
+fn batches(answer: impl Fn(Vec<Value>) -> Value + std::marker::Send + Sync + 'static) -> impl wiremock::Respond {
+    move |request: &wiremock::Request| {
+        let sent: Vec<Value> = request.body_json().unwrap();
+        ResponseTemplate::new(200).set_body_json(answer(sent))
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_a_batch_keeps_the_promises_of_a_call() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(batches(|sent| json!({"results": sent}))).mount(&server).await;
+    let config = json!({"url": server.uri(), "per": "batch", "answers": "/results", "limits": {"rows": 3}});
+    let rows = rows![{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}, {"id": 5}];
+    conformance::call(http(config), rows).passing("id").check(&Env::system()).await;
+}
+
+#[tokio::test]
+async fn each_row_of_a_batch_has_its_own_answer_or_its_own_error() {
+    let server = MockServer::start().await;
+    let answer = |sent: Vec<Value>| {
+        let one = |row: &Value| match row["n"].as_i64() {
+            Some(2) => json!({"error": "two is bad"}),
+            Some(3) => json!({"error": null, "of": row}),
+            _ => json!({"of": row}),
+        };
+        Value::Array(sent.iter().map(one).collect())
+    };
+    Mock::given(method("POST"))
+        .and(header("idempotency-key", "key-1"))
+        .respond_with(batches(answer))
+        .mount(&server)
+        .await;
+    let rows = rows![{"id": 1, "x": {"y": 1}}, {"id": 2, "x": {"y": 1}}, {"id": 3, "x": {"y": 1}}, {"id": 4, "x": {}}];
+    let config =
+        json!({"url": server.uri(), "per": "batch", "body": {"n": "${id}", "y": "${x.y}"}, "limits": {"rows": 10}});
+    let env = Env::system();
+    let call = built(&http(config), &rows.schema(), &env);
+    let reply = call.call(rows, &context(&env)).await.unwrap();
+    let found = rows_of(&reply.rows);
+    assert_eq!(found.iter().map(|r| r["id"].clone()).collect::<Vec<_>>(), [json!(1), json!(3), json!(4)]);
+    assert_eq!(found[0]["result"], json!({"of": {"n": 1, "y": 1}}));
+    assert_eq!(reply.rejected.len(), 1);
+    assert_eq!(reply.rejected[0].error.message(), format!("POST {}/: two is bad", server.uri()));
+    // Another number of answers than of rows is none at all.
+    for (wrong, told) in [(json!([1]), "has 1 answers for 2 rows"), (json!({"a": 1}), "has no array for 2 rows")] {
+        let server = answering(ResponseTemplate::new(200).set_body_json(wrong)).await;
+        let rows = rows![{"id": 1}, {"id": 2}];
+        let call =
+            built(&http(json!({"url": server.uri(), "per": "batch", "limits": {"rows": 2}})), &rows.schema(), &env);
+        let e = call.call(rows, &context(&env)).await.unwrap_err();
+        assert!(e.message().ends_with(told), "{e}");
+    }
+}
+
+#[test]
+fn what_a_batch_can_not_have_is_told() {
+    let schema = [rows![{"id": 1}].schema()];
+    let key = |p: bourn_engine::diagnostic::Problem| match p.path.last() {
+        Some(bourn_engine::diagnostic::Key::Name(name)) => name.clone(),
+        other => format!("{other:?}"),
+    };
+    let told =
+        |config: Value| -> Vec<String> { http(config).schema(&schema).unwrap_err().0.into_iter().map(key).collect() };
+    let config = json!({
+        "url": "http://h/${id}", "query": {"q": "${id}"}, "headers": {"x": "${id}"}, "per": "batch", "response": "full",
+        "answers": "results", "method": "GET",
+    });
+    assert_eq!(told(config), ["url", "q", "x", "response", "answers", "method"]);
+    assert_eq!(told(json!({"url": "http://h/", "answers": "/a"})), ["answers"]);
+}
+
 #[test]
 fn problems_stand_at_their_place() {
     let schema = [rows![{"id": 1}].schema()];

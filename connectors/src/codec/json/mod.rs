@@ -1,9 +1,11 @@
 //! JSON lines: their schema, lines to columns, columns to lines.
 
 pub mod decode;
+pub mod document;
 pub mod encode;
 mod exact;
 pub mod infer;
+pub mod messages;
 mod row;
 mod scan;
 

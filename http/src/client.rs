@@ -1,4 +1,4 @@
-//! The HTTP client: one for all lanes of a stage, so that connections are used again.
+//! The HTTP client: one for all lanes of a stage or connector, so that connections are used again.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,8 +7,20 @@ use bourn_engine::{Error, Result};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, ClientBuilder};
 
-use super::Http;
 use super::errors::innermost;
+
+/// What a client is told of its use.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Where it goes; a template will do.
+    pub url: &'a str,
+    /// The most redirects that are followed for one request, never to another scheme.
+    pub redirects: usize,
+    /// Whether requests carry what no other host may see.
+    pub same_host: bool,
+    /// How many connections stay open.
+    pub idle_max: usize,
+}
 
 /// The client of a stage, made when its first lane is built. Clones share it, and with it its open connections.
 #[derive(Clone, Debug, Default)]
@@ -22,21 +34,20 @@ impl PartialEq for SharedClient {
 }
 
 impl SharedClient {
-    /// The client; made for `config` if there is none yet. It has no timeout of its own: the engine ends what takes too
+    /// The client; made for `options` if there is none yet. It has no timeout of its own: the engine ends what takes too
     /// long.
     ///
     /// # Errors
     /// When secure connections can't be made, and the stage may need them.
-    pub fn get(&self, config: &Http) -> Result<Client> {
+    pub fn get(&self, options: &Options<'_>) -> Result<Client> {
         if let Some(client) = self.0.get() {
             return Ok(client.clone());
         }
-        // It is an error when a provider is installed already, by another stage or by the program around: just as well.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-        let client = builder(config).build().or_else(|e| {
+        install_cryptography();
+        let client = builder(options).build().or_else(|e| {
             // A small container has no certificates, and plain HTTP, which no redirect leaves, needs none.
-            let plain = config.url.to_ascii_lowercase().starts_with("http://");
-            if plain { builder(config).tls_certs_only([]).build() } else { Err(e) }
+            let plain = options.url.to_ascii_lowercase().starts_with("http://");
+            if plain { builder(options).tls_certs_only([]).build() } else { Err(e) }
         });
         let client = client.map_err(|e| {
             let why = innermost(&e);
@@ -46,7 +57,13 @@ impl SharedClient {
     }
 }
 
-fn builder(config: &Http) -> ClientBuilder {
+/// Makes ring what secure connections of this process are made with, if nothing else is yet.
+pub fn install_cryptography() {
+    // It is an error when a provider is installed already, by another stage or by the program around: just as well.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn builder(options: &Options<'_>) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("bourn/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
@@ -56,8 +73,8 @@ fn builder(config: &Http) -> ClientBuilder {
         .referer(false)
         // Trying again is the engine's.
         .retry(reqwest::retry::never())
-        .pool_max_idle_per_host(config.limits.in_flight)
-        .redirect(policy(config.redirects, !config.headers.is_empty()))
+        .pool_max_idle_per_host(options.idle_max)
+        .redirect(policy(options.redirects, options.same_host))
 }
 
 /// Follows so many redirects, within a scheme; a request with headers of its own (a key, perhaps) stays on its host.

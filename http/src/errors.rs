@@ -28,7 +28,7 @@ pub fn shown(url: &Url) -> String {
 pub fn status(asked: &str, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Error {
     let kind = match status.as_u16() {
         429 => Kind::RateLimit,
-        408 | 500..=599 => Kind::Io,
+        408 | 425 | 500..=599 => Kind::Io,
         _ => Kind::Validation,
     };
     let body = String::from_utf8_lossy(body);
@@ -43,8 +43,8 @@ pub fn status(asked: &str, status: StatusCode, headers: &HeaderMap, body: &[u8],
     match (status.as_u16(), retry_after(headers, now)) {
         // Not built, or not spoken: that does not change by asking again.
         (501 | 505, _) => error,
-        (408 | 429 | 500..=599, Some(wait)) => error.retry_after(wait),
-        (408 | 429 | 500..=599, None) => error.transient(),
+        (408 | 425 | 429 | 500..=599, Some(wait)) => error.retry_after(wait),
+        (408 | 425 | 429 | 500..=599, None) => error.transient(),
         _ => error.permanent(),
     }
 }
