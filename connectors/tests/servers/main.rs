@@ -3,6 +3,8 @@
 //! `./test` installs the servers below `target/servers`; without them these tests fail and say so.
 #![expect(clippy::unwrap_used, reason = "the support of tests is outside of their functions")]
 
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "object_store")]
@@ -11,6 +13,4 @@ mod object_store;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "http")]
-mod http;
 mod support;

@@ -1,10 +1,10 @@
 //! Servers to start, stop and cut off, and what drives a connector against them.
 #![allow(dead_code, reason = "not every choice of features has a server")]
 
+pub mod drive;
 pub mod job;
 #[cfg(feature = "postgres")]
 pub mod postgres;
-pub mod drive;
 pub mod program;
 pub mod proxy;
 #[cfg(feature = "http")]
