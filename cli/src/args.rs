@@ -34,6 +34,8 @@ pub enum Verb {
     Run(Box<Run>),
     /// Check a spec: every problem in one go, with line, column and the way out.
     Validate(Spec),
+    /// Run the test cases of specs, which stand below `tests:` in them or in NAME.test.yaml beside them.
+    Test(Test),
     /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
     Plan(Plan),
     /// List the kinds of stages, sources and sinks, or show one with its fields and an example.
@@ -91,6 +93,34 @@ pub struct Run {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
     pub drain_timeout: Duration,
 }
+
+/// `test`.
+#[derive(Debug, Group)]
+#[command(after_help = TESTS)]
+pub struct Test {
+    /// Specs, or files with cases beside them.
+    #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath, required = true)]
+    pub specs: Vec<String>,
+    /// Run those cases alone that have this in their name.
+    #[arg(long, value_name = "PART")]
+    pub filter: Option<String>,
+    /// What the commands of steps stand for, in YAML: `{ /query: {kind: model, args: prompt} }`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub routing: Option<String>,
+}
+
+const TESTS: &str = "\
+A case of a pipeline:
+
+  tests:
+    - name: late flights are kept
+      given: [ { id: 1, delay: 20 }, { id: 2, delay: 3 } ]
+      expect: [ { id: 1, delay: 20 } ]
+
+Memory stands in for sources and sinks, and time is virtual: nothing outside is touched. Several sources, sinks or stages
+are named (`given: { flights: [...] }`, `expect: { late: [...], by_delay.early: { count: 2 } }`); `unordered: true` and
+`partial: true` compare less strictly. See also `dead_letters`, `error`, `fail`, `mocks`, `clock` and `script` in
+`bourn schema`. A case of a workflow says `input: {...}` and `expect: { status, output, steps, skipped, error }`.";
 
 /// `plan`.
 #[derive(Debug, Group)]

@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod screen;
 mod signals;
+mod test;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
 fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
     match &args.verb {
         Verb::Run(run) => return run::run(run, screen),
+        Verb::Test(test) => return test::run(test, screen),
         Verb::Validate(spec) => explain::validate(spec, args.output)?,
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,

@@ -23,6 +23,7 @@ pub struct Screen {
     pub form: Form,
     /// Its width, in columns.
     pub width: usize,
+    color: When,
     is_quiet: bool,
     bar: ProgressBar,
     hidden: Arc<Mutex<Secrets>>,
@@ -32,15 +33,10 @@ impl Screen {
     /// As the command line, the terminal and `NO_COLOR` say.
     pub fn new(args: &Args) -> Self {
         let is_terminal = io::stderr().is_terminal();
-        // The convention of no-color.org: any text in it counts.
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
         Self {
             is_terminal,
-            is_drawn: match args.color {
-                When::Always => true,
-                When::Never => false,
-                When::Auto => is_terminal && !no_color,
-            },
+            is_drawn: is_coloured(args.color, is_terminal),
+            color: args.color,
             form: args.output,
             width: Term::stderr().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)),
             is_quiet: matches!(&args.verb, Verb::Run(run) if run.quiet),
@@ -57,6 +53,11 @@ impl Screen {
     /// Whether what is printed on stdout shows up on the same terminal.
     pub fn shares_terminal(&self) -> bool {
         self.is_terminal && io::stdout().is_terminal()
+    }
+
+    /// Whether an answer on stdout has colours.
+    pub fn colours_answers(&self) -> bool {
+        is_coloured(self.color, io::stdout().is_terminal())
     }
 
     /// The bar of the progress, hidden until somebody shows it.
@@ -97,6 +98,15 @@ impl Screen {
             return self.bar.suspend(|| io::stderr().lock().write_all(shown.as_bytes()));
         }
         self.bar.suspend(|| io::stderr().lock().write_all(bytes))
+    }
+}
+
+fn is_coloured(when: When, is_terminal: bool) -> bool {
+    match when {
+        When::Always => true,
+        When::Never => false,
+        // The convention of no-color.org: any text in it counts.
+        When::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 mod answers;
 mod bad_input;
+mod cases;
 mod embedded;
 mod examples;
 mod pipelines;

@@ -38,8 +38,9 @@ block!(SourceBlock, "source");
 block!(StageBlock, "stage");
 block!(SinkBlock, "sink");
 block!(StepBlock, "step");
+block!(TestBlock, "test");
 /// The definitions that a schema of this file refers to.
-pub(crate) const BLOCKS: [&str; 5] = ["source", "stage", "sink", "step", "fallback"];
+pub(crate) const BLOCKS: [&str; 6] = ["source", "stage", "sink", "step", "fallback", "test"];
 
 /// One or more.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -120,6 +121,8 @@ pub(crate) struct PipelineKeys {
     pub rate_limits: Option<BTreeMap<String, RateKeys>>,
     /// Ways to try again, by name, for `limits: { retry: NAME }`.
     pub retries: Option<BTreeMap<String, Retries>>,
+    /// Cases that `bourn test` runs.
+    pub tests: Option<Vec<TestBlock>>,
 }
 
 /// When progress is made safe.
@@ -215,6 +218,8 @@ pub(crate) struct WorkflowKeys {
     pub output_format: Format,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
+    /// Cases that `bourn test` runs.
+    pub tests: Option<Vec<TestBlock>>,
 }
 
 /// Stages with parameters: a stage `template: { NAME: { parameter: value } }` stands for them.

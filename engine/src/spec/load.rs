@@ -4,6 +4,7 @@ use crate::api::Registry;
 use crate::diagnostic::{Diagnostic, Key, Problem};
 use crate::env::Env;
 
+use super::case::Case;
 use super::document::{Document, Fault};
 use super::fill::Filling;
 use super::keys::names_of;
@@ -14,7 +15,7 @@ use super::reader::Reader;
 use super::routing::Routing;
 use super::secrets::Printed;
 use super::templates::Expanded;
-use super::{chain, check, parse, pipeline, secrets, templates};
+use super::{case, chain, check, parse, pipeline, secrets, templates};
 
 /// A spec without a problem.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub choice: Choice,
     /// What it says.
     pub spec: Spec,
+    /// The test cases that stand in it.
+    pub cases: Vec<Case>,
 }
 
 /// What a spec is loaded with.
@@ -94,9 +97,10 @@ impl Request {
         let document = Document::new(file, text.to_owned(), written, filled).with(secrets, uses);
         let mut reader = Reader { document: &document, registry, faults };
         let read = self.read(&mut reader, stem(file));
+        let cases = case::read(&mut reader, &["tests".into()], read.as_ref().map(|(_, spec)| spec));
         let faults = reader.faults;
         match read {
-            Some((choice, spec)) if faults.is_empty() => Ok(Loaded { document, choice, spec }),
+            Some((choice, spec)) if faults.is_empty() => Ok(Loaded { document, choice, spec, cases }),
             _ => Err(document.diagnostics(&faults)),
         }
     }

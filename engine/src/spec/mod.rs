@@ -1,5 +1,6 @@
 //! Text to a typed spec, with places.
 
+pub mod case;
 pub mod document;
 pub mod load;
 pub mod mode;
@@ -26,6 +27,7 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
+pub use case::{Case, Cases};
 pub use document::Document;
 pub use load::{Loaded, Request, load};
 pub use mode::{Choice, Mode};

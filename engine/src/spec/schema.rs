@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
+use super::case::CaseKeys;
 use super::keys::{BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, StepKeys, WorkflowKeys, schema_of};
 use crate::api::Registry;
 
@@ -27,6 +28,7 @@ pub fn schema(registry: &Registry) -> Value {
     defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages_and_uses, &mut more));
     defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &mut more));
     defs.extend(more);
+    settle("test", schema_of::<CaseKeys>(), &mut defs);
     name_shared(&mut defs);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -93,18 +95,23 @@ fn hoist<'a>(
     let mut properties = Map::new();
     for (name, schema) in kinds {
         let home = format!("{role}.{name}");
-        let mut schema = schema.clone();
-        rename(&mut schema, &home);
-        if let Some(root) = schema.as_object_mut() {
-            root.remove("$schema");
-            if let Some(Value::Object(inner)) = root.remove("$defs") {
-                defs.extend(inner.into_iter().map(|(key, value)| (format!("{home}.{key}"), value)));
-            }
-        }
         properties.insert(name.to_owned(), json!({ "$ref": format!("#/$defs/{home}") }));
-        defs.insert(home, schema);
+        settle(&home, schema.clone(), defs);
     }
     properties
+}
+
+/// Makes a schema of its own a definition of the whole, and its definitions others, below its name.
+fn settle(home: &str, mut schema: Value, defs: &mut Map<String, Value>) {
+    rename(&mut schema, home);
+    if let Some(root) = schema.as_object_mut() {
+        root.remove("$schema");
+        if let Some(Value::Object(inner)) = root.remove("$defs") {
+            let inner = inner.into_iter().filter(|(name, _)| !BLOCKS.contains(&name.as_str()));
+            defs.extend(inner.map(|(key, value)| (format!("{home}.{key}"), value)));
+        }
+    }
+    defs.insert(home.to_owned(), schema);
 }
 
 /// Makes references within a schema of its own fit its new home.

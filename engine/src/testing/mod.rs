@@ -7,3 +7,5 @@ pub mod conformance;
 pub mod simulation;
 
 pub mod random_graph;
+
+pub mod mocked;

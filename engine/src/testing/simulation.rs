@@ -11,12 +11,14 @@ mod world;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::env::{Env, Finished, Launch, Program};
 use crate::error::Result;
+use crate::time::Timestamp;
 use children::{Act, Script};
 use executor::{MAIN, Next};
 use files::MemoryFiles;
@@ -108,6 +110,13 @@ impl Simulation {
     #[must_use]
     pub fn time_max(mut self, time: Duration) -> Self {
         self.time_max = time;
+        self
+    }
+
+    /// Begins at this time of day; 2020-01-01T00:00:00Z if not said.
+    #[must_use]
+    pub fn begin(self, wall: Timestamp) -> Self {
+        self.world.0.start.store(wall.0, Relaxed);
         self
     }
 
@@ -323,6 +332,14 @@ mod tests {
             assert!(outcome.is_deadlock());
             assert_eq!((lock(&order).clone(), simulation.elapsed().as_secs()), (vec![10, 20, 30], 30));
         }
+    }
+
+    #[test]
+    fn the_time_of_day_begins_where_it_is_told_to() {
+        let simulation = Simulation::new(1).begin(Timestamp(5_000_000));
+        let env = simulation.env();
+        simulation.run(env.sleep(Duration::from_secs(2))).done();
+        assert_eq!(env.wall(), Timestamp(7_000_000));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::env::{Child, Files, Finished, Launch, Program, World};
 use crate::error::Result;
 use crate::time::Timestamp;
 
-/// 2020-01-01T00:00:00Z: the wall time at which every simulation begins.
+/// 2020-01-01T00:00:00Z: the wall time at which a simulation begins that does not say.
 const START: i64 = 1_577_836_800_000_000;
 
 /// The world of a [`Simulation`](super::Simulation); a clone is the same world.
@@ -36,6 +37,7 @@ pub(super) struct Parts {
     pub(super) children: Children,
     pub(super) trace: Trace,
     pub(super) variables: Mutex<BTreeMap<String, String>>,
+    pub(super) start: AtomicI64,
     chance: Mutex<SmallRng>,
 }
 
@@ -49,6 +51,7 @@ impl SimulatedWorld {
             children: Children::default(),
             trace: Trace::default(),
             variables: Mutex::default(),
+            start: AtomicI64::new(START),
             // Apart from the schedule, so that a draw more in the code does not shift the schedule of every seed.
             chance: Mutex::new(SmallRng::seed_from_u64(!seed)),
         }))
@@ -58,7 +61,7 @@ impl SimulatedWorld {
 impl World for SimulatedWorld {
     fn wall(&self) -> Timestamp {
         let passed = i64::try_from(self.0.timers.now().as_micros()).unwrap_or(i64::MAX);
-        Timestamp(START.saturating_add(passed))
+        Timestamp(self.0.start.load(Relaxed).saturating_add(passed))
     }
 
     fn monotonic(&self) -> Duration {

@@ -1,0 +1,90 @@
+//! Which specs and cases a command line means.
+
+use std::path::{Path, PathBuf};
+
+use bourn_engine::Engine;
+use bourn_engine::spec::case::Case;
+use bourn_engine::spec::{Cases, Document, Loaded};
+
+use crate::args::{self, Test};
+use crate::failure::Failure;
+use crate::given::Text;
+use crate::prepare;
+
+/// What a spec may be written in.
+const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
+/// What stands before the ending of a file of cases.
+const MARK: &str = ".test";
+
+/// A spec and its cases, each with the document in which it stands.
+pub struct Suite {
+    /// The spec.
+    pub loaded: Loaded,
+    /// First those in it, then those beside it.
+    pub cases: Vec<(Document, Case)>,
+}
+
+/// The specs that are meant, each once, with all their cases.
+///
+/// # Errors
+/// Every problem of specs and cases, or a file that can't be read.
+pub fn suites(args: &Test, engine: &Engine) -> Result<Vec<Suite>, Failure> {
+    let mut specs: Vec<String> = Vec::new();
+    for spec in args.specs.iter().map(|path| spec_of(path)) {
+        if !specs.contains(&spec) {
+            specs.push(spec);
+        }
+    }
+    let (mut suites, mut problems) = (Vec::new(), Vec::new());
+    for path in specs {
+        match suite(path, args, engine) {
+            Ok(suite) => suites.push(suite),
+            Err(Failure::Problems(all)) => problems.extend(all),
+            Err(other) => return Err(other),
+        }
+    }
+    if problems.is_empty() { Ok(suites) } else { Err(Failure::Problems(problems)) }
+}
+
+fn suite(path: String, args: &Test, engine: &Engine) -> Result<Suite, Failure> {
+    let spec = args::Spec { path, mode: None, routing: args.routing.clone() };
+    let loaded = prepare::load(&spec, engine)?;
+    let mut cases: Vec<_> = loaded.cases.iter().map(|case| (loaded.document.clone(), case.clone())).collect();
+    for beside in beside(&spec.path) {
+        let Text { name, text } = Text::read(&beside)?;
+        let more = Cases::load(&text, &name, &loaded, engine.registry(), engine.env()).map_err(Failure::Problems)?;
+        cases.extend(more.cases.into_iter().map(|case| (more.document.clone(), case)));
+    }
+    Ok(Suite { loaded, cases })
+}
+
+/// The spec that a path means: a file of cases means the spec beside it.
+fn spec_of(path: &str) -> String {
+    let file = Path::new(path);
+    let stem = file.file_stem().and_then(|s| s.to_str()).and_then(|s| s.strip_suffix(MARK));
+    let Some(stem) = stem else { return path.to_owned() };
+    let specs = ENDINGS.map(|ending| file.with_file_name(format!("{stem}.{ending}")));
+    let there = specs.iter().find(|spec| is_there(spec));
+    there.map_or_else(|| path.to_owned(), |spec| spec.to_string_lossy().into_owned())
+}
+
+/// The files of cases beside a spec.
+fn beside(spec: &str) -> Vec<String> {
+    let paths = ENDINGS.map(|ending| with_mark(spec, ending));
+    paths.iter().filter(|path| is_there(path)).map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
+/// `orders.test.yaml` for `orders.yaml`.
+pub fn beside_name(spec: &str) -> String {
+    with_mark(spec, ENDINGS[0]).to_string_lossy().into_owned()
+}
+
+fn with_mark(spec: &str, ending: &str) -> PathBuf {
+    let file = Path::new(spec);
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}{MARK}.{ending}"))
+}
+
+fn is_there(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok()
+}

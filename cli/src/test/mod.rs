@@ -1,0 +1,103 @@
+//! `bourn test`: runs the cases of specs in a world of their own, and shows what differs.
+
+mod case;
+mod compare;
+mod find;
+mod given;
+mod memory;
+mod report;
+
+use bourn_engine::Engine;
+use bourn_engine::diagnostic::Problem;
+use bourn_engine::spec::Document;
+
+use crate::answer;
+use crate::args::{Form, Test};
+use crate::failure::{Exit, Failure};
+use crate::prepare;
+use crate::screen::Screen;
+use compare::Fault;
+use find::Suite;
+use report::Report;
+
+/// How a case went.
+pub struct Verdict {
+    /// The spec.
+    pub spec: String,
+    /// The case.
+    pub name: String,
+    /// Where the case stands.
+    document: Document,
+    /// What is wrong; nothing when it passed.
+    pub faults: Vec<Fault>,
+}
+
+impl Verdict {
+    /// The file in which the case stands.
+    fn file(&self) -> &str {
+        self.document.name()
+    }
+
+    /// Line and column of what a fault is about.
+    fn place(&self, fault: &Fault) -> (usize, usize) {
+        self.document.diagnostic(&Problem { path: fault.path.clone(), ..Problem::new("") }).line_column()
+    }
+}
+
+/// Runs the cases that the command line means.
+///
+/// # Errors
+/// Every problem of specs and cases, and when there is no case to run.
+pub fn run(args: &Test, screen: &Screen) -> Result<Exit, Failure> {
+    // Stages may want a runtime around them when they are made; nothing of a case runs on it.
+    let runtime = prepare::runtime()?;
+    let _inside = runtime.enter();
+    let engine = Engine::new(prepare::registry());
+    let suites = find::suites(args, &engine)?;
+    let is_meant = |name: &str| args.filter.as_deref().is_none_or(|part| name.contains(part));
+    let (mut verdicts, mut problems) = (Vec::new(), Vec::new());
+    for Suite { loaded, cases } in &suites {
+        for (document, case) in cases.iter().filter(|(_, case)| is_meant(&case.name)) {
+            let bench = case::Bench { loaded, cases: document, registry: engine.registry() };
+            match case::run(&bench, case) {
+                Ok(faults) => verdicts.push(Verdict {
+                    spec: loaded.document.name().to_owned(),
+                    name: case.name.clone(),
+                    document: document.clone(),
+                    faults: faults.into_iter().map(|f| f.concealed(loaded.document.secrets())).collect(),
+                }),
+                Err(all) => problems.extend(all),
+            }
+        }
+    }
+    // What a spec is at fault of is told once, and not for each of its cases.
+    problems.dedup_by(|a, b| a.span == b.span && a.message == b.message && a.source.name() == b.source.name());
+    if !problems.is_empty() {
+        return Err(Failure::Problems(problems));
+    }
+    if verdicts.is_empty() {
+        return Err(none(args, &suites));
+    }
+    answer::print(&match screen.form {
+        Form::Json => report::json(&verdicts).to_string(),
+        Form::Text => Report::new(screen.colours_answers()).text(&verdicts),
+    })?;
+    Ok(if verdicts.iter().all(|v| v.faults.is_empty()) { Exit::Ok } else { Exit::Failed })
+}
+
+/// That nothing was run, which must not look like success.
+fn none(args: &Test, suites: &[Suite]) -> Failure {
+    let names: Vec<_> = suites.iter().flat_map(|s| &s.cases).map(|(_, case)| format!("`{}`", case.name)).collect();
+    Failure::invalid(match &args.filter {
+        Some(part) if !names.is_empty() => {
+            format!("no case has {part:?} in its name; there are: {}", names.join(", "))
+        }
+        _ => {
+            let spec = args.specs.first().map_or("NAME.yaml", String::as_str);
+            format!(
+                "no cases: write them below `tests:` in {spec}, or into a file {} beside it",
+                find::beside_name(spec)
+            )
+        }
+    })
+}
