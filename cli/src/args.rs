@@ -32,6 +32,8 @@ Logs go to stderr, at the level that BOURN_LOG says: error, warn (default), info
 pub enum Verb {
     /// Run a pipeline, a workflow once, or a workflow for every row.
     Run(Box<Run>),
+    /// Run a spec and print what flows out of a source or stage, or into a sink.
+    Tap(Box<Tap>),
     /// Check a spec: every problem in one go, with line, column and the way out.
     Validate(Spec),
     /// Run the test cases of specs, which stand below `tests:` in them or in NAME.test.yaml beside them.
@@ -121,6 +123,32 @@ Memory stands in for sources and sinks, and time is virtual: nothing outside is 
 are named (`given: { flights: [...] }`, `expect: { late: [...], by_delay.early: { count: 2 } }`); `unordered: true` and
 `partial: true` compare less strictly. See also `dead_letters`, `error`, `fail`, `mocks`, `clock` and `script` in
 `bourn schema`. A case of a workflow says `input: {...}` and `expect: { status, output, steps, skipped, error }`.";
+
+/// `tap`.
+#[derive(Debug, Group)]
+#[command(after_help = TAPS)]
+pub struct Tap {
+    #[command(flatten)]
+    pub run: Run,
+    /// Where to look: the id of a source, stage or sink, `stage.port`, or `dead_letters`.
+    #[arg(value_name = "STAGE")]
+    pub stage: String,
+    /// Stop after so many rows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: Option<u64>,
+    /// Show those rows alone for which this SQL condition is true.
+    #[arg(long, value_name = "SQL")]
+    pub filter: Option<String>,
+    /// Write nothing: every sink takes its rows and drops them.
+    #[arg(long)]
+    pub dry: bool,
+}
+
+const TAPS: &str = "\
+  bourn tap flights.yaml late --dry --rows 10
+  bourn tap flights.yaml by_delay.early --filter \"origin = 'JFK'\" -o json
+
+Sinks run as ever without `--dry`, but those that print (`stdout`, `console`) stay silent.";
 
 /// `plan`.
 #[derive(Debug, Group)]

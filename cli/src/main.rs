@@ -15,6 +15,7 @@ mod run;
 mod screen;
 mod signals;
 mod test;
+mod tap;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
     match &args.verb {
         Verb::Run(run) => return run::run(run, screen),
         Verb::Test(test) => return test::run(test, screen),
+        Verb::Tap(tap) => return tap::run(tap, screen),
         Verb::Validate(spec) => explain::validate(spec, args.output)?,
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,

@@ -17,9 +17,9 @@ use crate::given::Text;
 use crate::run::documents::Documents;
 use crate::run::inputs::Inputs;
 
-/// Every stage and connector of this binary.
+/// Every stage and connector of this binary, and what it lacks.
 pub fn registry() -> Registry {
-    bourn_connectors::register(bourn_stages::register(Registry::new()))
+    bourn_connectors::features::absent(bourn_connectors::register(bourn_stages::register(Registry::new())))
 }
 
 /// The runtime of the data: a worker for every core.

@@ -39,7 +39,11 @@ impl Screen {
             color: args.color,
             form: args.output,
             width: Term::stderr().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)),
-            is_quiet: matches!(&args.verb, Verb::Run(run) if run.quiet),
+            is_quiet: match &args.verb {
+                Verb::Run(run) => run.quiet,
+                Verb::Tap(tap) => tap.run.quiet,
+                _ => false,
+            },
             bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
             hidden: Arc::default(),
         }

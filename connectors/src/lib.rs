@@ -28,6 +28,7 @@ pub mod stdout;
 #[cfg(feature = "http")]
 pub mod websocket;
 
+pub mod features;
 pub mod output;
 mod pace;
 #[cfg(any(feature = "nats", feature = "postgres"))]

@@ -66,6 +66,9 @@ pub fn all(registry: &Registry, form: Form, width: usize) -> String {
 pub fn one(registry: &Registry, name: &str, form: Form, width: usize) -> Result<String, Failure> {
     let all = kinds(registry);
     let found: Vec<_> = all.iter().filter(|k| k.name == name).collect();
+    if let Some(feature) = registry.feature_of(name).filter(|_| found.is_empty()) {
+        return Err(Failure::invalid(format!("`{name}` is not in this build: build with `--features {feature}`")));
+    }
     if found.is_empty() {
         let near = did_you_mean(name, all.iter().map(|k| k.name)).unwrap_or_else(|| "`bourn list` shows all".into());
         return Err(Failure::invalid(format!("there is no stage, source or sink `{name}` ({near})")));

@@ -1,10 +1,12 @@
 //! A job from its start to its end, with all that watches it: signals, metrics, progress, the table at the end.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bourn_engine::metrics::JobStats;
 use bourn_engine::plan::Plan;
 use bourn_engine::{Engine, Error};
+use futures::future::{Either, select};
 
 use crate::args::{Form, Run};
 use crate::failure::{Exit, Failure};
@@ -15,11 +17,17 @@ use crate::report::table;
 use crate::screen::Screen;
 use crate::signals::Signals;
 
-/// Starts a job and waits for its end.
+/// Starts a job and waits for its end, or stops it when there has been enough of it.
 ///
 /// # Errors
 /// When something could not be opened, or the job failed.
-pub async fn run(engine: &Engine, plan: Plan, args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+pub async fn run(
+    engine: &Engine,
+    plan: Plan,
+    args: &Run,
+    screen: &Screen,
+    enough: impl Future<Output = ()>,
+) -> Result<Exit, Failure> {
     let server = args.metrics.map(|address| bind(address, screen)).transpose()?;
     let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
     let signals = Signals::take(args.drain_timeout, screen.clone()).map_err(failed)?;
@@ -33,7 +41,14 @@ pub async fn run(engine: &Engine, plan: Plan, args: &Run, screen: &Screen) -> Re
     let shows = screen.shows_progress() && !writes_on_terminal;
     let progress = shows.then(|| Progress::start(screen.bar(), stats.clone(), shape, engine.env())).transpose();
     let progress = progress.map_err(failed)?;
-    let ended = job.wait().await;
+    let stop = job.stopper();
+    let ended = match select(pin!(job.wait()), pin!(enough)).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(((), ending)) => {
+            stop();
+            ending.await
+        }
+    };
     drop(progress);
     tell(&stats, engine.env().monotonic().saturating_sub(start), args, screen);
     ended.map_err(Failure::ended)?;
@@ -65,7 +80,7 @@ fn bind(address: std::net::SocketAddr, screen: &Screen) -> Result<Server, Failur
 
 /// Whether a sink prints rows where the progress would be.
 fn prints(plan: &Plan) -> bool {
-    plan.nodes.iter().any(|node| node.outputs.is_empty() && ["stdout", "console"].contains(&node.kind()))
+    plan.nodes.iter().any(|node| node.outputs.is_empty() && ["stdout", "console", "tap"].contains(&node.kind()))
 }
 
 fn tell(stats: &JobStats, time: Duration, args: &Run, screen: &Screen) {

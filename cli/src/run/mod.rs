@@ -6,6 +6,8 @@ pub mod job;
 pub mod workflow;
 pub mod writer;
 
+use std::future::pending;
+
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Place;
 use bourn_engine::spec::{Loaded, Spec};
@@ -34,7 +36,7 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
                 no_input(args)?;
                 let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), args.mock)?;
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
-                job::run(&engine, plan, args, screen).await
+                job::run(&engine, plan, args, screen, pending()).await
             }
             _ => workflow::run(&engine, &loaded, args, screen).await,
         };
@@ -46,7 +48,7 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
 }
 
 /// The same failure without values of the environment: a path in an error may have come from there.
-fn concealed(failure: Failure, loaded: &Loaded) -> Failure {
+pub fn concealed(failure: Failure, loaded: &Loaded) -> Failure {
     let conceal = |text: &str| loaded.document.diagnostic(&Problem::new(text)).message;
     match failure {
         Failure::Failed(error) => {
@@ -60,7 +62,10 @@ fn concealed(failure: Failure, loaded: &Loaded) -> Failure {
 }
 
 /// A pipeline has sources of its own.
-fn no_input(args: &Run) -> Result<(), Failure> {
+///
+/// # Errors
+/// When the command line gives it an input all the same.
+pub fn no_input(args: &Run) -> Result<(), Failure> {
     let flag = match (&args.input, &args.inputs) {
         (Some(_), _) => "--input",
         (_, Some(_)) => "--inputs",

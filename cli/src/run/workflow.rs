@@ -1,5 +1,7 @@
 //! A workflow: once for one input, or for every line of many.
 
+use std::future::pending;
+
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::spec::Loaded;
@@ -27,17 +29,11 @@ const SOURCE: &str = "inputs";
 /// its document says so, and the exit code.
 pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     let many = args.inputs.as_deref();
-    let (inputs, documents) = match many {
-        Some(path) => (given::lines(path)?, Documents::lines()),
-        None => (Inputs::one("--input", one(args.input.as_deref())?), Documents::kept()),
-    };
-    let mut runs = Runs::of(SOURCE, BoxConnector::new(inputs));
-    if many.is_none() {
-        runs = runs.with_id(run_id(engine.env()));
-    }
+    let documents = if many.is_some() { Documents::lines() } else { Documents::kept() };
+    let runs = runs(engine, args)?;
     let graph = prepare::graph(loaded, &runs, documents.clone(), args.mock)?;
     let plan = prepare::plan(engine, graph, loaded).await?;
-    job::run(engine, plan, args, screen).await?;
+    job::run(engine, plan, args, screen, pending()).await?;
     let seen = documents.seen();
     if many.is_some() {
         return Ok(tell(&seen, screen));
@@ -50,6 +46,20 @@ pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) 
         (1.., _) => Exit::Invalid,
         (0, 1..) => Exit::Failed,
         (0, 0) => Exit::Ok,
+    })
+}
+
+/// The runs that the command line asks for.
+///
+/// # Errors
+/// When an input can't be read.
+pub fn runs(engine: &Engine, args: &Run) -> Result<Runs, Failure> {
+    Ok(match &args.inputs {
+        Some(path) => Runs::of(SOURCE, BoxConnector::new(given::lines(path)?)),
+        None => {
+            let inputs = Inputs::one("--input", one(args.input.as_deref())?);
+            Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(run_id(engine.env()))
+        }
     })
 }
 

@@ -12,5 +12,6 @@ mod examples;
 mod pipelines;
 mod secrets;
 mod specs;
+mod taps;
 mod watching;
 mod workflows;

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::connector::Connector;
+use super::connector::{Capabilities, ConnectContext, Connector, SinkContext};
 use super::erased::{ErasedConnector, ErasedStage};
+use super::sink::BoxSink;
 use super::stage_config::StageConfig;
+use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
 
 /// The configuration of a connector of any type.
@@ -20,6 +23,35 @@ impl BoxConnector {
     /// Hands a configuration over to the engine.
     pub fn new(connector: impl Connector) -> Self {
         Self(Arc::new(connector))
+    }
+}
+
+/// For a connector that stands before another one and hands over to it.
+impl BoxConnector {
+    /// Its key in a spec.
+    pub fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    /// What it can do; see [`Connector::capabilities`].
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    /// See [`Connector::check_sink`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
+        self.0.check_sink(schema, context).await
+    }
+
+    /// See [`Connector::sink`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
+        self.0.sink(context).await
     }
 }
 
@@ -37,6 +69,13 @@ impl BoxStageConfig {
     /// Hands a configuration over to the engine.
     pub fn new(config: impl StageConfig) -> Self {
         Self(Arc::new(config))
+    }
+}
+
+impl BoxStageConfig {
+    /// The names of its ports; see [`StageConfig::ports`].
+    pub fn ports(&self) -> Vec<String> {
+        self.0.ports()
     }
 }
 
@@ -77,6 +116,7 @@ impl<T> Entry<T> {
 pub struct Registry {
     stages: BTreeMap<&'static str, Entry<BoxStageConfig>>,
     connectors: BTreeMap<&'static str, Entry<BoxConnector>>,
+    absent: BTreeMap<&'static str, &'static str>,
 }
 
 impl Registry {
@@ -99,6 +139,19 @@ impl Registry {
         let entry = Entry { name: C::NAME, schema: schema_of::<C>(), read: |v| Ok(BoxConnector::new(read::<C>(v)?)) };
         self.connectors.insert(C::NAME, entry);
         self
+    }
+
+    /// Notes that a build with the cargo feature `feature` has a connector `name`, which this one lacks, so that a spec that
+    /// names it is told so.
+    #[must_use]
+    pub fn absent(mut self, name: &'static str, feature: &'static str) -> Self {
+        self.absent.insert(name, feature);
+        self
+    }
+
+    /// The cargo feature that brings a connector which is not in this build.
+    pub fn feature_of(&self, connector: &str) -> Option<&'static str> {
+        self.absent.get(connector).copied().filter(|_| !self.connectors.contains_key(connector))
     }
 
     /// The kinds of stages, by name.

@@ -128,7 +128,11 @@ impl Reader<'_> {
         let own_names = what.own.iter().map(String::as_str);
         for stranger in &strangers {
             let near_own = nearest(&stranger.name, own_names.clone()).is_some();
-            let problem = if !kinds.is_empty() || (near_own && strangers.len() > 1) {
+            let feature = self.registry.feature_of(&stranger.name).filter(|_| what.name != "stage" && kinds.is_empty());
+            let problem = if let Some(feature) = feature {
+                Problem::new(format!("`{}` is not in this build", stranger.name))
+                    .help(format!("build with `--features {feature}`"))
+            } else if !kinds.is_empty() || (near_own && strangers.len() > 1) {
                 unknown("key", &stranger.name, own_names.clone())
             } else {
                 let kinds = entries.keys().copied().filter(|k| !what.hidden.contains(k));

@@ -27,6 +27,18 @@ fn keys() {
 }
 
 #[test]
+fn a_connector_that_is_not_in_this_build() {
+    let registry = super::kinds::registry().absent("nats", "nats").absent("file", "never");
+    let told = |text: &str| {
+        let problems = super::super::load(text, "spec.yaml", &registry, &crate::env::Env::new(super::Variables));
+        problems.err().unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert_snapshot!(told("source:\n  nats: { url: x }\nsink:\n  blackhole: {}\n"), @"spec.yaml:2:3 `nats` is not in this build (build with `--features nats`)");
+    assert_snapshot!(told("source:\n  file: { path: a }\nstages:\n  - nats: {}\nsink:\n  blackhole: {}\n"), @"spec.yaml:4:5 unknown kind of stage `nats` (there are filter, map, model, process, route, set, zip)");
+    assert_eq!(told("source:\n  file: { path: a }\nsink:\n  blackhole: {}\n"), "");
+}
+
+#[test]
 fn kinds_of_stages() {
     assert_snapshot!(told(&with("stages:\n  - fliter: x > 1\n")), @"spec.yaml:6:5 unknown kind of stage `fliter` (did you mean `filter`?)");
     assert_snapshot!(told(&with("stages:\n  - id: a\n")), @"spec.yaml:6:5 this stage says no kind (for example `filter: amount > 10`)");

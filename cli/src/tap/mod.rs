@@ -1,0 +1,106 @@
+//! `bourn tap`: a spec runs, and what flows at one place of it is printed.
+
+mod printer;
+
+use bourn_connectors::Blackhole;
+use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::diagnostic::{Problems, did_you_mean};
+use bourn_engine::graph::{Graph, Input, Role};
+use bourn_engine::spec::Spec;
+use bourn_engine::{Engine, plan::Plan};
+
+use crate::args::{Form, Tap};
+use crate::failure::{Exit, Failure};
+use crate::prepare;
+use crate::run::documents::Documents;
+use crate::run::{self, job, workflow};
+use crate::screen::Screen;
+use printer::{FILTER, Printer};
+
+/// The kinds of sinks that print where the tap does.
+const PRINTING: [&str; 2] = ["stdout", "console"];
+
+/// Runs the spec, to its end or until enough rows were shown.
+///
+/// # Errors
+/// When the spec has problems, there is no such place in it, or the job failed.
+pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
+    let runtime = prepare::runtime()?;
+    let result = runtime.block_on(async {
+        let engine = Engine::new(prepare::registry());
+        let loaded = prepare::load(&args.run.spec, &engine)?;
+        let runs = if let Spec::Pipeline(_) = &loaded.spec {
+            run::no_input(&args.run)?;
+            prepare::no_runs()
+        } else {
+            workflow::runs(&engine, &args.run)?
+        };
+        let mut graph = prepare::graph(&loaded, &runs, Documents::kept(), args.run.mock)?;
+        let (printer, enough) = Printer::new(screen.form == Form::Json, args.rows, args.filter.clone());
+        tap(&mut graph, args, printer)?;
+        let problems = |Problems(all): Problems| {
+            // One of `--filter` has no place in the spec.
+            match all.iter().find(|p| p.message.starts_with(FILTER)) {
+                Some(p) => Failure::invalid(match p.help.as_ref().or(p.label.as_ref()) {
+                    Some(help) => format!("{} ({help})", p.message),
+                    None => p.message.clone(),
+                }),
+                None => Failure::Problems(all.iter().map(|p| loaded.document.diagnostic(p)).collect()),
+            }
+        };
+        let plan: Plan = engine.plan(graph).await.map_err(problems)?;
+        let ended = job::run(&engine, plan, &args.run, screen, enough).await;
+        ended.map_err(|failure| run::concealed(failure, &loaded))
+    });
+    // A thread that waits for stdin would hold up the end for ever.
+    runtime.shutdown_background();
+    result
+}
+
+/// Puts the printer into the graph, and silences or empties its sinks.
+fn tap(graph: &mut Graph, args: &Tap, printer: Printer) -> Result<(), Failure> {
+    let (id, port) = args.stage.split_once('.').map_or((args.stage.as_str(), None), |(id, port)| (id, Some(port)));
+    let is_own = |id: &str| id.starts_with('@');
+    let Some(at) = graph.nodes.iter().position(|node| node.id == id && !is_own(id)) else {
+        let ids: Vec<&str> = graph.nodes.iter().map(|n| n.id.as_str()).filter(|id| !is_own(id)).collect();
+        let way = did_you_mean(id, ids.iter().copied()).unwrap_or_else(|| format!("there are {}", ids.join(", ")));
+        return Err(Failure::invalid(format!(
+            "{}: there is no source, stage or sink `{id}` ({way})",
+            args.run.spec.path
+        )));
+    };
+    for node in &mut graph.nodes {
+        if let Role::Sink(connector) = &mut node.role
+            && (args.dry || PRINTING.contains(&connector.kind()))
+        {
+            *connector = BoxConnector::new(Blackhole::default());
+        }
+    }
+    if let Role::Sink(connector) = &mut graph.nodes[at].role {
+        if let Some(port) = port {
+            return Err(Failure::invalid(format!(
+                "{}: a sink such as `{id}` has no port `{port}`",
+                args.run.spec.path
+            )));
+        }
+        *connector = BoxConnector::new(printer.before(connector.clone()));
+        return Ok(());
+    }
+    let input = Input { node: id.to_owned(), port: port.map(str::to_owned) };
+    if let Some(port) = port {
+        let node = &graph.nodes[at];
+        let ports = match &node.role {
+            Role::Stage(config) => config.ports(),
+            _ => Vec::new(),
+        };
+        if !ports.iter().any(|p| p == port) {
+            let there = if ports.is_empty() { "it has none".into() } else { format!("there are {}", ports.join(", ")) };
+            return Err(Failure::invalid(format!(
+                "{}: there is no port `{port}` of `{id}` ({there})",
+                args.run.spec.path
+            )));
+        }
+    }
+    graph.sink("@tap", printer).from([input]);
+    Ok(())
+}
