@@ -1,6 +1,7 @@
 //! What the command line takes.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bourn_engine::data::units::Interval;
@@ -45,12 +46,44 @@ pub enum Verb {
         /// One of them.
         kind: Option<String>,
     },
+    /// Make a pipeline, a stage or a connector to begin with, which works as it is.
+    New {
+        /// What.
+        #[command(subcommand)]
+        what: New,
+    },
     /// Print the JSON Schema of specs, for editors and other tools.
     Schema,
     /// Print a completion script for a shell.
     Completions {
         /// Which.
         shell: Shell,
+    },
+}
+
+/// What can be made anew.
+#[derive(Debug, Subcommand)]
+pub enum New {
+    /// A spec with remarks and a test case: NAME.yaml.
+    Pipeline {
+        /// The name, or the path of the file.
+        name: String,
+    },
+    /// A crate with a stage of one's own and its tests: a folder NAME.
+    Stage {
+        /// The name of the crate, and the stage's in a spec; a path makes it elsewhere.
+        name: String,
+        /// The clone of Bourn to build against; the one around this folder if it is not said.
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
+        bourn: Option<PathBuf>,
+    },
+    /// A crate with a connector of one's own and its tests: a folder NAME.
+    Connector {
+        /// The name of the crate, and the connector's in a spec; a path makes it elsewhere.
+        name: String,
+        /// The clone of Bourn to build against; the one around this folder if it is not said.
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
+        bourn: Option<PathBuf>,
     },
 }
 

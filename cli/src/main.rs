@@ -9,6 +9,7 @@ mod given;
 mod list;
 mod logs;
 mod metrics_server;
+mod new;
 mod prepare;
 mod report;
 mod run;
@@ -53,6 +54,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::List { kind: Some(kind) } => {
             answer::print(&list::one(&prepare::registry(), kind, args.output, answer::width())?)?;
         }
+        Verb::New { what } => new::new(what)?,
         Verb::Schema => answer::print(&format!("{:#}", bourn_engine::spec::schema(&prepare::registry())))?,
         Verb::Completions { shell } => {
             let mut script = Vec::new();

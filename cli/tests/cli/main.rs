@@ -9,6 +9,7 @@ mod bad_input;
 mod cases;
 mod embedded;
 mod examples;
+mod new;
 mod pipelines;
 mod secrets;
 mod specs;
