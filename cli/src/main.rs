@@ -15,8 +15,8 @@ mod report;
 mod run;
 mod screen;
 mod signals;
-mod test;
 mod tap;
+mod test;
 
 use std::process::ExitCode;
 
