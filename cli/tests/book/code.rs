@@ -113,7 +113,9 @@ fn commands(block: &Block, around: &Surroundings) -> Result<(), String> {
         let line = line.trim();
         !line.starts_with("alias ") && !RUN_ELSEWHERE.iter().any(|known| line.starts_with(known))
     });
-    let script: Vec<String> = lines.map(|l| l.replace("cargo run --release --bin bourn --", "bourn")).collect();
+    let built =
+        |line: &str| line.replace("cargo run --release ", "cargo run ").replace("cargo run --bin bourn --", "bourn");
+    let script: Vec<String> = lines.map(built).collect();
     let (ended_well, said) = around.run(&script.join("\n"));
     if ended_well { Ok(()) } else { Err(said) }
 }
