@@ -54,13 +54,11 @@ pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) 
 /// # Errors
 /// When an input can't be read.
 pub fn runs(engine: &Engine, args: &Run) -> Result<Runs, Failure> {
-    Ok(match &args.inputs {
-        Some(path) => Runs::of(SOURCE, BoxConnector::new(given::lines(path)?)),
-        None => {
-            let inputs = Inputs::one("--input", one(args.input.as_deref())?);
-            Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(run_id(engine.env()))
-        }
-    })
+    if let Some(path) = &args.inputs {
+        return Ok(Runs::of(SOURCE, BoxConnector::new(given::lines(path)?)));
+    }
+    let inputs = Inputs::one("--input", one(args.input.as_deref())?);
+    Ok(Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(run_id(engine.env())))
 }
 
 /// The one input as a line; an empty object when none was given.
