@@ -11,6 +11,7 @@ mod embedded;
 mod examples;
 mod new;
 mod pipelines;
+mod schema;
 mod secrets;
 mod specs;
 mod taps;
