@@ -17,7 +17,8 @@ fn examples(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let is_spec = (name.ends_with(".yaml") || name == "chain.json") && !name.contains(".test.");
+        let is_spec =
+            (path.extension().is_some_and(|e| e == "yaml") || name == "chain.json") && !name.contains(".test.");
         if path.is_dir() && !["data", "outside", "target", "out"].contains(&name) {
             examples(&path, found);
         } else if is_spec {
