@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 use crate::error::Result;
 use crate::time::Timestamp;
-pub use files::{Files, ReadFile, WriteFile};
+pub use files::{FileId, Files, ReadFile, WriteFile};
 pub use process::{Child, End, Exit, Finished, Launch, Program};
 
 /// The world as the engine sees it. [`system::SystemWorld`] is the real one; `testing` has a simulated one.

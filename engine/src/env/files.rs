@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 
 /// The file system. Paths are relative to the working folder. Calls block for as long as the disk takes.
@@ -33,6 +35,11 @@ pub trait Files: Send + Sync {
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn Send + Sync>>>;
     /// Whether two paths name one plain file that is there, by whatever way.
     fn is_same(&self, one: &Path, other: &Path) -> bool;
+    /// Which file is there now; `None` where there is none, or something that is no plain file.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it.
+    fn identify(&self, path: &Path) -> Result<Option<FileId>>;
     /// Removes a file.
     ///
     /// # Errors
@@ -44,6 +51,16 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// When the pattern is none, or a folder can't be read.
     fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>>;
+}
+
+/// Which file it is, whatever its name: one that is renamed keeps it, one that takes its name has another. It may be
+/// given to a new file once this one is removed and nobody has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileId {
+    /// The file system that holds it.
+    pub device: u64,
+    /// Its number there.
+    pub number: u64,
 }
 
 /// An open file that is read at any place, by many at once.
@@ -58,6 +75,13 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// What the file system says.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Which file it is.
+    ///
+    /// # Errors
+    /// What the file system says, or that what is read is no file.
+    fn id(&self) -> io::Result<FileId> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Whether it holds nothing.
     ///
     /// # Errors

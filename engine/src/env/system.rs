@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use super::{Child, Files, Finished, Launch, Program, ReadFile, World, WriteFile};
+use super::{Child, FileId, Files, Finished, Launch, Program, ReadFile, World, WriteFile};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
 
@@ -126,6 +126,14 @@ impl Files for Disk {
         number(one).is_some_and(|one| number(other) == Some(one))
     }
 
+    fn identify(&self, path: &Path) -> Result<Option<FileId>> {
+        match fs::metadata(path) {
+            Ok(about) => Ok(about.is_file().then(|| id_of(&about))),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(at(path)(e)),
+        }
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         fs::remove_file(path).map_err(at(path))
     }
@@ -148,6 +156,10 @@ impl Files for Disk {
     }
 }
 
+fn id_of(about: &fs::Metadata) -> FileId {
+    FileId { device: about.dev(), number: about.ino() }
+}
+
 struct DiskFile(fs::File);
 
 impl ReadFile for DiskFile {
@@ -156,6 +168,9 @@ impl ReadFile for DiskFile {
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
+    }
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_of(&self.0.metadata()?))
     }
 }
 

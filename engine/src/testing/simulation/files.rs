@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::{Shared, lock};
-use crate::env::{Files, ReadFile, WriteFile};
+use crate::env::{FileId, Files, ReadFile, WriteFile};
 use crate::error::{Error, Kind, Result};
 
 /// Files in memory. As on a disk, an open file stays readable when its name is gone or names another.
@@ -15,9 +16,17 @@ pub struct MemoryFiles {
     files: Shared<BTreeMap<PathBuf, Content>>,
     locks: Shared<BTreeSet<PathBuf>>,
     faults: Arc<Faults>,
+    /// How many files were ever made.
+    made: Arc<AtomicU64>,
 }
 
-type Content = Shared<Vec<u8>>;
+/// A file, whatever its name.
+type Content = Arc<Held>;
+
+struct Held {
+    number: u64,
+    bytes: Mutex<Vec<u8>>,
+}
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +67,28 @@ impl Faults {
 impl MemoryFiles {
     /// Puts a file there.
     pub fn put(&self, path: impl AsRef<Path>, content: impl Into<Vec<u8>>) {
-        lock(&self.files).insert(plain(path.as_ref()), Arc::new(Mutex::new(content.into())));
+        lock(&self.files).insert(plain(path.as_ref()), self.made(content.into()));
+    }
+
+    /// Adds bytes to the end of a file, as another program would; makes one that is not there.
+    pub fn append(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+        let content = lock(&self.files).entry(plain(path.as_ref())).or_insert_with(|| self.made(Vec::new())).clone();
+        lock(&content.bytes).extend_from_slice(bytes.as_ref());
+    }
+
+    fn made(&self, bytes: Vec<u8>) -> Content {
+        Arc::new(Held { number: self.made.fetch_add(1, Relaxed), bytes: Mutex::new(bytes) })
     }
 
     /// What a file holds.
     pub fn get(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
-        lock(&self.files).get(&plain(path.as_ref())).map(|content| lock(content).clone())
+        lock(&self.files).get(&plain(path.as_ref())).map(|content| lock(&content.bytes).clone())
     }
 
     /// Changes what a file holds, also for those who have it open.
     pub fn change(&self, path: impl AsRef<Path>, change: impl FnOnce(&mut Vec<u8>)) {
         if let Some(content) = lock(&self.files).get(&plain(path.as_ref())) {
-            change(&mut lock(content));
+            change(&mut lock(&content.bytes));
         }
     }
 
@@ -120,8 +139,8 @@ impl Files for MemoryFiles {
         self.call(path)?;
         let mut files = lock(&self.files);
         // As on a disk, a file that is there is emptied, also for those who have it open.
-        let content = files.entry(plain(path)).or_default().clone();
-        lock(&content).clear();
+        let content = files.entry(plain(path)).or_insert_with(|| self.made(Vec::new())).clone();
+        lock(&content.bytes).clear();
         Ok(Box::new(OpenFile { content, faults: self.faults.clone() }))
     }
 
@@ -144,12 +163,17 @@ impl Files for MemoryFiles {
         if !lock(&self.locks).insert(path.clone()) {
             return Ok(None);
         }
-        lock(&self.files).entry(path.clone()).or_default();
+        lock(&self.files).entry(path.clone()).or_insert_with(|| self.made(Vec::new()));
         Ok(Some(Box::new(Locked { path, locks: self.locks.clone() })))
     }
 
     fn is_same(&self, one: &Path, other: &Path) -> bool {
         plain(one) == plain(other) && lock(&self.files).contains_key(&plain(one))
+    }
+
+    fn identify(&self, path: &Path) -> Result<Option<FileId>> {
+        self.call(path)?;
+        Ok(lock(&self.files).get(&plain(path)).map(|content| FileId { device: 0, number: content.number }))
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
@@ -190,22 +214,27 @@ struct OpenFile {
 impl ReadFile for OpenFile {
     fn len(&self) -> io::Result<u64> {
         self.faults.call(0)?;
-        Ok(lock(&self.content).len() as u64)
+        Ok(lock(&self.content.bytes).len() as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let content = lock(&self.content);
+        let content = lock(&self.content.bytes);
         let rest = usize::try_from(offset).ok().and_then(|o| content.get(o..)).unwrap_or_default();
         let count = self.faults.call(rest.len().min(buffer.len()))?;
         buffer[..count].copy_from_slice(&rest[..count]);
         Ok(count)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        self.faults.call(0)?;
+        Ok(FileId { device: 0, number: self.content.number })
     }
 }
 
 impl Write for OpenFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.faults.call(bytes.len())?;
-        lock(&self.content).extend_from_slice(&bytes[..count]);
+        lock(&self.content.bytes).extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
@@ -258,6 +287,22 @@ mod tests {
         assert!(files.lock(Path::new("./a.lock")).unwrap().is_none());
         drop(held);
         assert!(files.lock(Path::new("a.lock")).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_keeps_its_number_under_another_name_and_what_takes_its_name_has_another() {
+        let files = MemoryFiles::default();
+        files.put("a", "1");
+        let id = files.identify(Path::new("a")).unwrap();
+        let open = files.open(Path::new("a")).unwrap();
+        files.rename(Path::new("a"), Path::new("b")).unwrap();
+        files.append("a", "2");
+        assert_eq!((files.identify(Path::new("b")).unwrap(), Some(open.id().unwrap())), (id, id));
+        assert_ne!(files.identify(Path::new("a")).unwrap(), id);
+        files.append("b", "3");
+        assert_eq!(files.get("b").unwrap(), b"13");
+        files.change("b", |bytes| bytes.truncate(1));
+        assert_eq!((open.len().unwrap(), files.identify(Path::new("c")).unwrap()), (1, None));
     }
 
     #[test]
