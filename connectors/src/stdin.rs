@@ -1,9 +1,9 @@
-//! Standard input: JSON or plain lines.
+//! Standard input: JSON, CSV or plain lines.
 
 use std::fmt;
 use std::io::{self, Read};
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -17,9 +17,10 @@ use futures::future::{BoxFuture, Either, select};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::csv::{self, Csv, Dialect};
 use crate::codec::json::infer::BYTES_MAX;
 use crate::codec::json::{Columns, Inference, Inferred};
-use crate::codec::lines::{LineBuffer, Piece};
+use crate::codec::lines::{BYTE_ORDER_MARK, LineBuffer, Piece};
 use crate::codec::types::Declared;
 use crate::file::read_lines::{LineDecoder, next_chunk, schema};
 use crate::generate::Nothing;
@@ -35,9 +36,12 @@ pub struct Stdin {
     /// What the lines are.
     #[serde(default)]
     pub format: StdinFormat,
-    /// The columns of JSON with their types; inferred if it is not said.
+    /// The columns of JSON or CSV with their types; inferred if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Declared>,
+    /// What CSV looks like, where it is not as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
     #[serde(skip)]
     #[schemars(skip)]
     input: Mutex<Input>,
@@ -50,6 +54,8 @@ pub enum StdinFormat {
     /// One JSON object a line.
     #[default]
     Json,
+    /// Values between commas, or what `csv` says (RFC 4180).
+    Csv,
     /// Plain lines, with the columns `text`, `file` (which is `stdin`) and `number`, from 1.
     Lines,
 }
@@ -69,7 +75,21 @@ struct Open {
     input: Option<Pipe>,
     reading: Option<Reading>,
     lines: LineBuffer,
+    /// Columns of JSON that have several types.
     mixed: Vec<String>,
+    /// The columns of CSV.
+    names: Vec<String>,
+}
+
+/// What a look at the first rows came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// There is no row yet.
+    NoRow,
+    /// More would be better.
+    More,
+    /// It is enough.
+    Enough,
 }
 
 /// A read under way: the input comes back with what it gave.
@@ -98,6 +118,10 @@ impl Stdin {
         Self { input: Mutex::new(Input::Open(open(input))), ..Self::default() }
     }
 
+    fn dialect(&self) -> Result<Dialect, Problems> {
+        self.csv.clone().unwrap_or_default().dialect(b',').map_err(|p| p.under("csv"))
+    }
+
     fn take(&self) -> Result<Box<Open>> {
         let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *input, Input::Taken) {
@@ -110,7 +134,13 @@ impl Stdin {
 
 fn open(reader: impl Read + Send + 'static) -> Box<Open> {
     let pipe = Pipe { reader: Box::new(reader), buffer: vec![0; STEP] };
-    Box::new(Open { input: Some(pipe), reading: None, lines: LineBuffer::default(), mixed: Vec::new() })
+    Box::new(Open {
+        input: Some(pipe),
+        reading: None,
+        lines: LineBuffer::default(),
+        mixed: Vec::new(),
+        names: Vec::new(),
+    })
 }
 
 impl Pipe {
@@ -148,35 +178,70 @@ impl Open {
         Ok(())
     }
 
-    /// Looks at the first rows, and leaves them for the source.
-    async fn infer(&mut self, env: &Env) -> Result<SchemaRef> {
-        let mut inference = Inference::default();
-        let mut looked = 0;
+    /// Has `look` look at the whole lines at hand, and at how many of their bytes it saw before, until it has enough; leaves
+    /// them for the source.
+    async fn look_ahead(&mut self, env: &Env, mut look: impl FnMut(&[u8], usize, bool) -> Result<Look>) -> Result<()> {
+        let (mut looked, mut seen) = (0, Look::NoRow);
         loop {
             // Lines looked at stay in the buffer, so an unfinished one behind them must not grow without end.
-            let enough = self.lines.is_read() || (looked > 0 && self.lines.held() >= BYTES_MAX);
+            let is_read = self.lines.is_read();
+            let enough = is_read || (looked > 0 && self.lines.held() >= BYTES_MAX);
             match self.lines.piece() {
-                Some(Piece::Lines(text)) if text.len() > looked => {
-                    let more = inference.look(&text[looked..]);
+                Some(Piece::Lines(text)) if text.len() > looked || (is_read && seen == Look::NoRow) => {
+                    seen = look(text, looked, is_read)?;
                     looked = text.len();
-                    if !more || looked >= BYTES_MAX {
-                        break;
+                    if seen == Look::Enough || looked >= BYTES_MAX || is_read {
+                        return Ok(());
                     }
                 }
                 Some(Piece::Overlong(long)) => {
                     self.lines.put_back(long);
-                    break;
+                    return Ok(());
                 }
-                _ if enough => break,
-                _ if looked == 0 => self.fill(env).await?,
+                _ if enough => return Ok(()),
+                _ if seen == Look::NoRow => self.fill(env).await?,
                 _ => match select(pin!(self.fill(env)), env.sleep(PAUSE)).await {
                     Either::Left((filled, _)) => filled?,
-                    Either::Right(_) => break,
+                    Either::Right(_) => return Ok(()),
                 },
             }
         }
+    }
+
+    async fn infer_json(&mut self, env: &Env) -> Result<SchemaRef> {
+        let mut inference = Inference::default();
+        let look =
+            |text: &[u8], looked: usize, _| Ok(if inference.look(&text[looked..]) { Look::More } else { Look::Enough });
+        self.look_ahead(env, look).await?;
         let Inferred { schema, mixed } = inference.finish();
         self.mixed = mixed;
+        Ok(schema)
+    }
+
+    async fn infer_csv(&mut self, env: &Env, dialect: &Arc<Dialect>) -> Result<SchemaRef> {
+        let mut found = csv::infer::Inference::new(dialect.clone());
+        let look = |text: &[u8], _, last: bool| {
+            let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+            // Its types come from all lines together, so it begins anew each time.
+            let mut inference = csv::infer::Inference::new(dialect.clone());
+            let more = match inference.look(text, last) {
+                // The header may end in a line to come.
+                Err(_) if !last && text.len() < BYTES_MAX => return Ok(Look::NoRow),
+                other => other.map_err(|e| e.context("stdin"))?,
+            };
+            let look = if !more {
+                Look::Enough
+            } else if inference.has_rows() {
+                Look::More
+            } else {
+                Look::NoRow
+            };
+            found = inference;
+            Ok(look)
+        };
+        self.look_ahead(env, look).await?;
+        let (names, schema) = found.finish();
+        self.names = names;
         Ok(schema)
     }
 }
@@ -189,20 +254,37 @@ impl Connector for Stdin {
     }
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
-        match (self.format, &self.schema) {
-            (StdinFormat::Json, Some(declared)) => declared.schema().map_err(|p| p.under("schema")),
+        if self.csv.is_some() && self.format != StdinFormat::Csv {
+            return Err(Problem::new("`csv` is for the format CSV").under("csv").help("say `format: csv`").into());
+        }
+        let declared = self.schema.as_ref().map(Declared::schema).transpose().map_err(|p| p.under("schema"))?;
+        match (self.format, declared) {
             (StdinFormat::Lines, Some(_)) => {
                 let problem = Problem::new("plain lines have the columns `text`, `file` and `number`").under("schema");
-                Err(problem.help("leave `schema` out, or say `format: json`").into())
+                return Err(problem.help("leave `schema` out, or say `format: json`").into());
             }
-            (StdinFormat::Lines, None) => Ok(schema()),
-            (StdinFormat::Json, None) => {
-                let mut open = self.take()?;
-                let schema = open.infer(&context.env).await?;
-                *self.input.lock().unwrap_or_else(PoisonError::into_inner) = Input::Open(open);
-                Ok(schema)
+            (StdinFormat::Lines, None) => return Ok(schema()),
+            (StdinFormat::Csv, Some(declared)) => {
+                self.dialect()?;
+                let unreadable = declared.fields().iter().filter(|f| !csv::is_readable(f.data_type()));
+                let unreadable = unreadable.map(|f| {
+                    let problem = Problem::new(format!("CSV can't be read into a column of {}", f.data_type()));
+                    problem.under(f.name().as_str()).under("schema")
+                });
+                Problems::check(unreadable.collect())?;
+                return Ok(declared);
             }
+            (StdinFormat::Json, Some(declared)) => return Ok(declared),
+            (_, None) => {}
         }
+        let dialect = self.dialect()?;
+        let mut open = self.take()?;
+        let schema = match self.format {
+            StdinFormat::Csv => open.infer_csv(&context.env, &Arc::new(dialect)).await?,
+            _ => open.infer_json(&context.env).await?,
+        };
+        *self.input.lock().unwrap_or_else(PoisonError::into_inner) = Input::Open(open);
+        Ok(schema)
     }
 
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
@@ -212,6 +294,12 @@ impl Connector for Stdin {
         let open = self.take()?;
         let decoder = match self.format {
             StdinFormat::Json => LineDecoder::json(Columns::new(context.schema, &open.mixed))?,
+            StdinFormat::Csv => {
+                let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
+                let declared = || context.schema.fields().iter().map(|f| f.name().clone()).collect();
+                let names = if self.schema.is_some() { declared() } else { open.names.clone() };
+                LineDecoder::Csv(csv::Decoder::new(Arc::new(dialect), context.schema.clone(), &names)?)
+            }
             StdinFormat::Lines => LineDecoder::lines(context.schema),
         };
         Ok(BoxSource::new(StdinSource { env: context.env, open, decoder, split }))
@@ -240,83 +328,4 @@ impl Source for StdinSource {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{chunks, faults, open, open_as, read_all, rows};
-    use serde_json::json;
-
-    /// Gives a few bytes at a time, as a pipe does.
-    struct Trickle(io::Cursor<Vec<u8>>);
-
-    impl Read for Trickle {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let most = buffer.len().min(7);
-            self.0.read(&mut buffer[..most])
-        }
-    }
-
-    fn stdin(text: &str) -> Stdin {
-        Stdin::of(Trickle(io::Cursor::new(text.as_bytes().to_vec())))
-    }
-
-    #[tokio::test]
-    async fn what_planning_has_read_is_not_lost() {
-        let lines: Vec<_> =
-            (0..1_500).map(|i| format!("{{\"a\":{i},\"m\":{}}}", if i % 2 == 0 { "1" } else { "\"x\"" })).collect();
-        let read = read_all(&stdin(&lines.join("\n"))).await.unwrap();
-        let numbers: Vec<_> = rows(&read).iter().map(|r| r["a"].as_i64().unwrap()).collect();
-        assert!(numbers.into_iter().eq(0..1_500));
-        assert_eq!(rows(&read)[..2], [json!({"a": 0, "m": "1"}), json!({"a": 1, "m": "x"})]);
-    }
-
-    /// Gives a row, and then nothing until it is let go.
-    struct Stalls(Option<std::sync::mpsc::Receiver<&'static str>>);
-
-    impl Read for Stalls {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let text = self.0.as_ref().and_then(|r| r.recv().ok()).unwrap_or_default();
-            buffer[..text.len()].copy_from_slice(text.as_bytes());
-            Ok(text.len())
-        }
-    }
-
-    #[tokio::test]
-    async fn planning_does_not_wait_for_a_pipe_that_pauses() {
-        let (send, receive) = std::sync::mpsc::channel();
-        send.send("{\"a\":1}\n").unwrap();
-        let mut source = open(&Stdin::of(Stalls(Some(receive))), None).await.unwrap();
-        assert_eq!(rows(&[source.read().await.unwrap().unwrap()]), [json!({"a": 1})]);
-        send.send("{\"a\":2}\n").unwrap();
-        drop(send);
-        assert_eq!(rows(&chunks(source).await.unwrap()), [json!({"a": 2})]);
-    }
-
-    #[tokio::test]
-    async fn a_bad_line_is_rejected_with_its_number() {
-        let read = read_all(&stdin("{\"a\":1}\n{\n{\"a\":2}")).await.unwrap();
-        assert_eq!(rows(&read).len(), 2);
-        assert_eq!(faults(&read), ["stdin:2: not JSON: EOF while parsing an object at column 1"]);
-    }
-
-    #[tokio::test]
-    async fn an_overlong_line_met_by_planning_is_rejected_by_the_source() {
-        let text = format!("{{\"a\":1}}\n{}\n{{\"a\":2}}\n", "x".repeat(crate::codec::lines::LINE_MAX + STEP));
-        let read = read_all(&Stdin::of(io::Cursor::new(text.into_bytes()))).await.unwrap();
-        assert_eq!((rows(&read).len(), faults(&read).len()), (2, 1));
-    }
-
-    #[tokio::test]
-    async fn plain_lines_are_counted() {
-        let read = read_all(&Stdin { format: StdinFormat::Lines, ..stdin("a\nb") }).await.unwrap();
-        assert_eq!(rows(&read)[1], json!({"text": "b", "file": "stdin", "number": 2}));
-    }
-
-    #[tokio::test]
-    async fn it_is_read_once() {
-        let stdin = stdin("{\"a\":1}");
-        let source = open(&stdin, None).await.unwrap();
-        assert_eq!(chunks(source).await.unwrap().len(), 1);
-        let again = open_as(&stdin, schema(), None).await;
-        assert!(again.err().unwrap().message().contains("only once"));
-    }
-}
+mod tests;

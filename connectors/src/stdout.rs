@@ -74,7 +74,8 @@ impl Connector for Stdout {
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
-        let encoder = self.encoder(&context.schema).map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
+        let mut encoder =
+            self.encoder(&context.schema).map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
         let mut buffer = Vec::new();
         encoder.begin(&mut buffer);
         Ok(BoxSink::new(StdoutSink { env: context.env, output: self.output.clone(), encoder, buffer }))

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bourn_connectors::blackhole::Blackhole;
 use bourn_connectors::console::{Console, ConsoleFormat};
-use bourn_connectors::file::{File, Format};
+use bourn_connectors::file::{File, Format, Rotate};
 use bourn_connectors::generate::Generate;
 use bourn_connectors::memory::Memory;
 use bourn_connectors::nexmark::{Nexmark, Stream};
@@ -13,7 +13,7 @@ use bourn_connectors::output::Output;
 use bourn_connectors::stdin::Stdin;
 use bourn_connectors::stdout::Stdout;
 use bourn_engine::Result;
-use bourn_engine::api::{ConnectContext, Connector, Source, SourceContext};
+use bourn_engine::api::{ConnectContext, Connector, Sink, SinkContext, Source, SourceContext};
 use bourn_engine::data::json::row_value;
 use bourn_engine::env::Env;
 use bourn_engine::testing::conformance::{Target, sink, source};
@@ -63,14 +63,51 @@ async fn parquet_files_are_sources() {
     let folder = TempDir::new().unwrap();
     let rows: Vec<_> = (0..20_000).map(|n| json!({"n": n, "text": format!("row {n}")})).collect();
     for i in 0..2 {
-        let schema = batch(&rows).schema();
-        let target = file(&folder, &format!("{i}.parquet"));
-        let context = bourn_engine::api::SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema };
-        let mut sink = target.sink(context).await.unwrap();
-        bourn_engine::api::Sink::write(&mut sink, &batch(&rows)).await.unwrap();
-        bourn_engine::api::Sink::finish(&mut sink).await.unwrap();
+        write_rows(&file(&folder, &format!("{i}.parquet")), &rows).await;
     }
     source(file(&folder, "*.parquet")).rows(40_000).check(&Env::system()).await;
+}
+
+#[tokio::test]
+async fn arrow_avro_and_compressed_files_are_sources() {
+    for ending in ["arrow", "arrows", "avro", "jsonl.gz", "csv.zst"] {
+        let folder = TempDir::new().unwrap();
+        let rows: Vec<_> = (0..20_000).map(|n| json!({"n": n, "text": format!("row {n}")})).collect();
+        for i in 0..2 {
+            write_rows(&file(&folder, &format!("{i}.{ending}")), &rows).await;
+        }
+        source(file(&folder, &format!("*.{ending}"))).rows(40_000).check(&Env::system()).await;
+    }
+}
+
+async fn write_rows(target: &File, rows: &[Value]) {
+    let schema = batch(rows).schema();
+    let context = SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema };
+    let mut sink = target.sink(context).await.expect("the folder is ours");
+    sink.write(&batch(rows)).await.expect("there is room");
+    sink.prepare(1).await.expect("there is room");
+    sink.finish().await.expect("there is room");
+}
+
+#[tokio::test]
+async fn files_that_are_followed_are_sources() {
+    let folder = TempDir::new().unwrap();
+    source(lines(&folder, "jsonl").followed()).rows(3_003).chunks(3).check(&Env::system()).await;
+}
+
+#[tokio::test]
+async fn many_files_are_sinks() {
+    for ending in ["jsonl", "parquet", "arrow"] {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().to_string_lossy().into_owned();
+        let rotated = |n: usize| {
+            let rotate = Rotate { rows: Some(2), ..Rotate::default() };
+            let read = format!("{path}/{n}-*.{ending}");
+            Target::new(File::new(format!("{path}/{n}-{{number}}.{ending}")).rotated(rotate))
+                .read_back(move || read_back(File::new(&read)))
+        };
+        sink(rotated).check(&Env::system()).await;
+    }
 }
 
 #[tokio::test]
@@ -109,7 +146,7 @@ async fn read_back(file: File) -> Result<Vec<Value>> {
 
 #[tokio::test]
 async fn files_are_sinks() {
-    for ending in ["jsonl", "csv", "parquet"] {
+    for ending in ["jsonl", "csv", "parquet", "arrow", "arrows", "avro", "jsonl.gz", "csv.zst"] {
         let folder = TempDir::new().unwrap();
         let path = folder.path().to_string_lossy().into_owned();
         let target = |n: usize| {

@@ -240,13 +240,21 @@ sink:
       path: data/airports.csv
       csv: { delimiter: \";\", nulls: [\"\", NA] }
       schema: { code: text, name: text, height: double }
+  log:
+    file: { path: \"log/*.jsonl\", follow: true, schema: { at: timestamp, text: text } }
 sinks:
   report:
     from: flights
-    file: { path: out/report.jsonl }
+    file: { path: out/report.jsonl.zst }
+  by_origin:
+    from: flights
+    file: { path: out/flights, format: parquet, partition_by: [origin], rotate: { rows: 1000000 } }
   copy:
     from: airports
-    file: { path: out/airports.tsv }",
+    file: { path: out/airports.tsv }
+  seen:
+    from: log
+    stdout: {}",
     ),
     (
         "object_store",
@@ -262,7 +270,7 @@ sink:
     (
         "stdin",
         "source:
-  stdin: { format: lines }
+  stdin: { format: csv, csv: { delimiter: \";\" } }
 sink:
   console: {}",
     ),

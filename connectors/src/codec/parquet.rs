@@ -4,23 +4,24 @@ mod input;
 mod pages;
 mod thrift;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::new_null_array;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::data::records::{BYTES_MAX, ROWS_MAX};
-use bourn_engine::env::{ReadFile, WriteFile};
+use bourn_engine::env::ReadFile;
 use bourn_engine::{Error, Kind, Result};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader};
 use parquet::arrow::{ArrowWriter, ProjectionMask, parquet_to_arrow_field_levels};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{self, GzipLevel, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 
+use super::table::{Counted, columns, plain};
 use input::Input;
 use pages::Groups;
 
@@ -47,7 +48,7 @@ impl Footer {
             }
             let found = ArrowReaderMetadata::load(&input, ArrowReaderOptions::new())?;
             // Text comes in one type, whatever the writer had.
-            let plain: Vec<_> = found.schema().fields().iter().map(|f| plain_text(f)).collect();
+            let plain: Vec<_> = found.schema().fields().iter().map(|f| plain(f)).collect();
             let plain = Arc::new(Schema::new(plain));
             let options = ArrowReaderOptions::new().with_schema(plain);
             ArrowReaderMetadata::try_new(found.metadata().clone(), options).or(Ok(found))
@@ -71,14 +72,7 @@ impl Footer {
     /// When a column is missing or has another type.
     pub fn rows(self, schema: &SchemaRef, first: u64) -> Result<Rows> {
         let metadata = self.metadata.metadata().clone();
-        let mut roots = Vec::new();
-        for field in schema.fields() {
-            let found = self.schema().column_with_name(field.name());
-            match found.filter(|(_, f)| f.data_type() == field.data_type()) {
-                Some((i, _)) => roots.push(i),
-                None => return Err(unlike(field, found.map(|(_, f)| f))),
-            }
-        }
+        let roots = columns(self.schema(), schema)?;
         let (groups, skip) = groups_from(&metadata, first);
         let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), roots.iter().copied());
         let size = rows_at_once(&metadata);
@@ -126,28 +120,6 @@ impl Rows {
         let options = RecordBatchOptions::new().with_row_count(Some(read.num_rows()));
         Ok(Some(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?))
     }
-}
-
-fn plain_text(field: &Field) -> Field {
-    let text = match field.data_type() {
-        DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => {
-            matches!(**values, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-        }
-        _ => false,
-    };
-    if text { field.clone().with_data_type(DataType::Utf8) } else { field.clone() }
-}
-
-fn unlike(wanted: &Field, found: Option<&Field>) -> Error {
-    let message = match found {
-        None => format!("has no column `{}`, which the first file has", wanted.name()),
-        Some(found) => {
-            let (name, wanted, found) = (wanted.name(), wanted.data_type(), found.data_type());
-            format!("column `{name}` is {found}, and {wanted} in the first file")
-        }
-    };
-    Error::validation(message).at_field(wanted.name())
 }
 
 /// The row groups that hold row `first` and those behind it, and how many rows of the first group lie before it.
@@ -206,20 +178,39 @@ fn broken(cause: &dyn std::fmt::Display) -> Error {
     Error::validation(format!("is no whole Parquet file: {cause}"))
 }
 
-/// Writes a Parquet file from its beginning: zstd, row groups of about a million rows.
+/// How pages are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Snappy.
+    Snappy,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878, its fastest level.
+    Zstd,
+}
+
+/// Writes a Parquet file from its beginning: row groups of about a million rows.
 pub struct Writer {
-    inner: ArrowWriter<Box<dyn WriteFile>>,
+    inner: ArrowWriter<Counted>,
+    memory_max: usize,
 }
 
 impl Writer {
-    /// Begins the file.
+    /// Begins the file. A row group is held in memory until it is full, and written when it takes so many bytes.
     ///
     /// # Errors
     /// When a column has a type without a Parquet form, or the file can't be written.
-    pub fn new(file: Box<dyn WriteFile>, schema: SchemaRef) -> Result<Self> {
-        let compression = Compression::ZSTD(ZstdLevel::default());
+    pub fn new(file: Counted, schema: SchemaRef, compression: Compression, memory_max: usize) -> Result<Self> {
+        let compression = match compression {
+            Compression::None => basic::Compression::UNCOMPRESSED,
+            Compression::Snappy => basic::Compression::SNAPPY,
+            Compression::Gzip => basic::Compression::GZIP(GzipLevel::default()),
+            Compression::Zstd => basic::Compression::ZSTD(ZstdLevel::default()),
+        };
         let properties = WriterProperties::builder().set_compression(compression).build();
-        Ok(Self { inner: ArrowWriter::try_new(file, schema, Some(properties)).map_err(from_writer)? })
+        Ok(Self { inner: ArrowWriter::try_new(file, schema, Some(properties)).map_err(from_writer)?, memory_max })
     }
 
     /// Adds rows.
@@ -228,11 +219,16 @@ impl Writer {
     /// When the file can't be written.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.inner.write(rows).map_err(from_writer)?;
-        // A row group is held in memory until it is full, so wide rows end it early.
-        if self.inner.in_progress_size() > ROW_GROUP_BYTES_MAX {
+        // Wide rows end a row group early.
+        if self.inner.in_progress_size() > self.memory_max {
             self.inner.flush().map_err(from_writer)?;
         }
         Ok(())
+    }
+
+    /// How large the file is by now, about, in bytes.
+    pub fn size(&self) -> u64 {
+        (self.inner.bytes_written() + self.inner.in_progress_size()) as u64
     }
 
     /// Writes the footer, and returns when the file is on the disk.
@@ -257,7 +253,7 @@ pub fn check(schema: &SchemaRef) -> Result<()> {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     let schema = Arc::new(Schema::new(fields));
     let columns = schema.fields().iter().map(|f| new_null_array(f.data_type(), 1)).collect();
-    let mut writer = Writer::new(Box::new(Nowhere), schema.clone())?;
+    let mut writer = Writer::new(Counted::nowhere(), schema.clone(), Compression::None, 1 << 20)?;
     writer.write(&RecordBatch::try_new(schema, columns)?)?;
     writer.finish()
 }
@@ -277,26 +273,6 @@ fn has_union(data_type: &DataType) -> bool {
         _ => false,
     }
 }
-
-struct Nowhere;
-
-impl Write for Nowhere {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl WriteFile for Nowhere {
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// How much a row group may take in memory before it is written.
-const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
 
 fn from_writer(error: ParquetError) -> Error {
     match error {

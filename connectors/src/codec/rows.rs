@@ -3,7 +3,7 @@
 use arrow::record_batch::RecordBatch;
 use bourn_engine::Result;
 
-use super::{csv, json};
+use super::{csv, ipc, json};
 
 /// How rows become bytes.
 #[derive(Debug)]
@@ -12,13 +12,17 @@ pub enum RowEncoder {
     Json(json::Encoder),
     /// CSV.
     Csv(csv::Encoder),
+    /// Arrow IPC as a stream.
+    Arrow(Box<ipc::StreamEncoder>),
 }
 
 impl RowEncoder {
     /// Appends what stands before the first row.
-    pub fn begin(&self, out: &mut Vec<u8>) {
-        if let Self::Csv(encoder) = self {
-            encoder.header(out);
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Json(_) => {}
+            Self::Csv(encoder) => encoder.header(out),
+            Self::Arrow(encoder) => encoder.begin(out),
         }
     }
 
@@ -30,6 +34,18 @@ impl RowEncoder {
         match self {
             Self::Json(encoder) => encoder.encode(rows, out),
             Self::Csv(encoder) => encoder.encode(rows, out),
+            Self::Arrow(encoder) => encoder.encode(rows, out),
+        }
+    }
+
+    /// Appends what stands behind the last row.
+    ///
+    /// # Errors
+    /// When the encoder fails.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Json(_) | Self::Csv(_) => Ok(()),
+            Self::Arrow(encoder) => encoder.end(out),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use bourn_engine::Error;
 use bourn_engine::diagnostic::{Problem, Problems};
-use bourn_engine::env::ReadFile;
 
 use super::{at_path, no_column};
+use crate::codec::compression::Text;
 use crate::codec::csv::{self, Dialect};
 use crate::codec::json::infer::BYTES_MAX;
 use crate::codec::json::{Inference, Inferred};
@@ -18,16 +18,12 @@ use crate::codec::lines::{BYTE_ORDER_MARK, LineBuffer, Piece, Place};
 const STEP: usize = 64 << 10;
 
 /// The columns of JSON lines.
-pub fn json(
-    paths: &[PathBuf],
-    open: impl Fn(&Path) -> Result<Arc<dyn ReadFile>, Problem>,
-) -> Result<Inferred, Problem> {
+pub fn json(paths: &[PathBuf], open: impl Fn(&Path) -> Result<Text, Problem>) -> Result<Inferred, Problem> {
     let mut inference = Inference::default();
     let mut budget = BYTES_MAX;
     for path in paths {
-        let file = open(path)?;
+        let mut input = open(path)?;
         let mut lines = LineBuffer::at(Place::default());
-        let mut offset = 0;
         while !lines.is_done() {
             match lines.piece() {
                 Some(Piece::Lines(text)) => {
@@ -43,11 +39,8 @@ pub fn json(
                     lines.consume_overlong(&long);
                 }
                 None => {
-                    let space = lines.space(STEP);
-                    let count =
-                        file.read_at(offset, space).map_err(|e| at_path(&Error::from(e).context(path.display())))?;
-                    lines.filled(count);
-                    offset += count as u64;
+                    let count = input.read(lines.space(STEP));
+                    lines.filled(count.map_err(|e| at_path(&e.context(path.display())))?);
                 }
             }
         }
@@ -58,7 +51,7 @@ pub fn json(
 /// The names of all fields of CSV, and its columns: those that are declared, or all.
 pub fn csv(
     paths: &[PathBuf],
-    open: impl Fn(&Path) -> Result<Arc<dyn ReadFile>, Problem>,
+    open: impl Fn(&Path) -> Result<Text, Problem>,
     dialect: &Dialect,
     declared: Option<SchemaRef>,
 ) -> Result<(Vec<String>, SchemaRef), Problems> {
@@ -69,14 +62,14 @@ pub fn csv(
     });
     Problems::check(unreadable.collect())?;
     if let Some(schema) = &declared
-        && !dialect.header
+        && (!dialect.header || paths.is_empty())
     {
         return Ok((schema.fields().iter().map(|f| f.name().clone()).collect(), schema.clone()));
     }
     let mut inference = csv::infer::Inference::new(Arc::new(dialect.clone()));
     let mut budget = BYTES_MAX;
     for path in paths {
-        let (text, is_whole) = beginning(&*open(path)?, budget).map_err(|e| at_path(&e.context(path.display())))?;
+        let (text, is_whole) = beginning(open(path)?, budget).map_err(|e| at_path(&e.context(path.display())))?;
         budget -= text.len();
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
         let more = inference.look(text, is_whole).map_err(|e| at_path(&e.context(path.display())))?;
@@ -92,8 +85,8 @@ pub fn csv(
     Ok((names, schema))
 }
 
-/// The whole lines among the first `most` bytes of a file, and whether these are all of it.
-fn beginning(file: &dyn ReadFile, most: usize) -> Result<(Vec<u8>, bool), Error> {
+/// The whole lines among the first `most` bytes of a text, and whether these are all of it.
+fn beginning(mut input: Text, most: usize) -> Result<(Vec<u8>, bool), Error> {
     let mut text = Vec::new();
     loop {
         let had = text.len();
@@ -106,7 +99,7 @@ fn beginning(file: &dyn ReadFile, most: usize) -> Result<(Vec<u8>, bool), Error>
             };
         }
         text.resize(had + STEP.min(most - had), 0);
-        let count = file.read_at(had as u64, &mut text[had..])?;
+        let count = input.read(&mut text[had..])?;
         text.truncate(had + count);
         if count == 0 {
             return Ok((text, true));

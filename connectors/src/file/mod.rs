@@ -1,9 +1,12 @@
-//! Files: JSON lines, CSV, Parquet, plain lines; one, or many by a pattern.
+//! Files: JSON lines, CSV, Parquet, Arrow, Avro, plain lines; one, or many by a pattern.
 
+mod follow;
+mod format;
 mod infer;
+mod partition;
 mod read;
 pub(crate) mod read_lines;
-mod read_parquet;
+mod read_table;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -21,18 +24,25 @@ use bourn_engine::{Error, Kind, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::compression::Limits;
 use crate::codec::csv::{Csv, Dialect};
 use crate::codec::json::Columns;
-use crate::codec::parquet::Footer;
+pub use crate::codec::table::Compression;
+use crate::codec::table::Table;
 use crate::codec::types::Declared;
+use crate::generate::Nothing;
+use follow::Follow;
+pub use format::Format;
 use read::Content;
+pub use write::Rotate;
 
-/// Reads and writes files: JSON lines, CSV, Parquet or plain lines.
+/// Reads and writes files: JSON lines, CSV, Parquet, Arrow, Avro or plain lines; lines also compressed by gzip or zstd.
 ///
 /// A source reads each file as a split of its own; a broken row is rejected alone. A quote in CSV that is not closed, or
 /// has text behind its end, costs the line that it begins in; reading goes on behind that line. A sink writes the one file
-/// that it is told, from its beginning, and makes its folder. A Parquet file appears when the job has ended; until then it is
-/// written beside it, as `PATH.part`. Columns whose names begin with `_bourn_` are not written.
+/// that it is told, from its beginning, and makes its folder. A Parquet, Arrow or Avro file appears when the job has ended;
+/// until then it is written beside it, as `PATH.part`. Compressed lines are whole at the end of each epoch. Columns whose
+/// names begin with `_bourn_` are not written.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -41,6 +51,13 @@ pub struct File {
     /// What is in it; from the ending of the path if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// How it is compressed. Lines: as the ending says, `.gz` or `.zst`, if it is not said. Other formats say it themselves
+    /// when they are read, and are written so: Parquet by `zstd`, Avro by `deflate`, Arrow not at all if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// How far compressed lines may grow when they are read, so that a small file does not fill the world.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decompress: Option<Limits>,
     /// The columns of JSON lines or CSV with their types; inferred from the first 1,000 rows or 1 MiB if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Declared>,
@@ -50,6 +67,20 @@ pub struct File {
     /// What CSV looks like, where it is not as usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<Csv>,
+    /// Reads on for ever: lines that are appended, and new files that match. A file that is renamed is read to its end, one
+    /// that is cut short from its beginning; a last line waits for its end. For lines that are not compressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
+    /// Whether folders such as `country=de` are columns of a source: found by itself if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<bool>,
+    /// When a sink ends a file and begins the next: needs `{number}` in the path. The end of an epoch ends it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<Rotate>,
+    /// Columns whose values make the folders of a sink: `path` is a folder then, and its files are
+    /// `PATH/a=1/b=x/part-LANE-NUMBER.ENDING`, without these columns in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_by: Option<Vec<String>>,
     #[serde(skip)]
     #[schemars(skip)]
     planned: Mutex<Planned>,
@@ -62,32 +93,8 @@ struct Planned {
     mixed: Vec<String>,
     /// The columns of CSV, chosen or not.
     names: Vec<String>,
-}
-
-/// What is in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One JSON object a line.
-    Json,
-    /// Values between commas, or what `csv` says (RFC 4180).
-    Csv,
-    /// Apache Parquet.
-    Parquet,
-    /// Plain lines: a source with the columns `text`, `file` and `number`, which counts from 1.
-    Lines,
-}
-
-impl Format {
-    /// What people call it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Json => "JSON",
-            Self::Csv => "CSV",
-            Self::Parquet => "Parquet",
-            Self::Lines => "text",
-        }
-    }
+    /// The columns that folders say.
+    folders: Vec<String>,
 }
 
 impl File {
@@ -108,33 +115,22 @@ impl File {
         Self { columns: Some(columns.into_iter().map(Into::into).collect()), ..self }
     }
 
-    fn format(&self) -> Result<Format, Problem> {
-        if let Some(format) = self.format {
-            return Ok(format);
-        }
-        match self.ending().as_deref() {
-            Some("jsonl" | "ndjson" | "json") => Ok(Format::Json),
-            Some("csv" | "tsv") => Ok(Format::Csv),
-            Some("parquet") => Ok(Format::Parquet),
-            Some("txt" | "log") => Ok(Format::Lines),
-            Some(other) => Err(Problem::new(format!("the ending `.{other}` says no format that is known"))),
-            None => Err(Problem::new("a path without an ending says no format")),
-        }
-        .map_err(|p| {
-            let help = "say `format: json`, `csv`, `parquet` or `lines`; endings that say it are .jsonl, .ndjson, .json, \
-                        .csv, .tsv, .parquet, .txt and .log";
-            p.under("path").help(help)
-        })
+    /// The same, read on for ever.
+    #[must_use]
+    pub fn followed(self) -> Self {
+        Self { follow: true, ..self }
     }
 
-    /// The ending of the path.
-    fn ending(&self) -> Option<String> {
-        Path::new(&self.path).extension().map(|e| e.to_string_lossy().to_lowercase())
+    /// The same as many files, the next one when one is full.
+    #[must_use]
+    pub fn rotated(self, rotate: Rotate) -> Self {
+        Self { rotate: Some(rotate), ..self }
     }
 
-    /// The delimiter of CSV if nothing else is said.
-    fn delimiter(&self) -> u8 {
-        if self.ending().as_deref() == Some("tsv") { b'\t' } else { b',' }
+    /// The same in folders by the values of these columns.
+    #[must_use]
+    pub fn partitioned_by<S: Into<String>>(self, columns: impl IntoIterator<Item = S>) -> Self {
+        Self { partition_by: Some(columns.into_iter().map(Into::into).collect()), ..self }
     }
 
     fn dialect(&self) -> Result<Dialect, Problems> {
@@ -155,16 +151,93 @@ impl File {
         Ok(paths)
     }
 
-    /// The columns of the files, whether or not they were chosen.
+    /// The files that there are to follow by now; none is needed where the columns are known without.
+    fn paths_to_follow(&self, format: Format, env: &Env) -> Result<Vec<PathBuf>, Problem> {
+        let problem = |message: String| Problem::new(message).under("follow");
+        if format.table().is_some() {
+            return Err(problem(format!("a file of {} does not grow by lines", format.name())));
+        }
+        let mut paths = env.glob(&self.path).map_err(|e| Problem::new(e.message().to_owned()).under("path"))?;
+        paths.retain(|path| matches!(env.files().identify(path), Ok(Some(_))));
+        if let Some(path) =
+            paths.iter().map(PathBuf::as_path).chain([Path::new(&self.path)]).find(|p| self.is_packed(p))
+        {
+            return Err(problem(format!("`{}` is compressed, and does not grow by lines", path.display())));
+        }
+        if paths.is_empty() && self.schema.is_none() && format != Format::Lines {
+            let problem = Problem::new(format!("no file matches `{}` yet, so its columns are unknown", self.path));
+            return Err(problem.under("path").help("declare them: `schema: { id: bigint, name: text }`"));
+        }
+        Ok(paths)
+    }
+
+    fn is_packed(&self, path: &Path) -> bool {
+        !matches!(self.texts().packing(path), Ok(None))
+    }
+
+    /// The columns of the files and of their folders, whether or not they were chosen.
     fn found(&self, format: Format, paths: &[PathBuf], env: &Env) -> Result<SchemaRef, Problems> {
-        let open = |path: &Path| env.files().open(path).map_err(|e| unopened(&e, path));
-        let first = open(&paths[0])?;
         let declared = self.schema.as_ref().map(Declared::schema).transpose().map_err(|p| p.under("schema"))?;
+        let folders = if self.partitions == Some(false) { Vec::new() } else { partition::columns(paths) };
+        if self.partitions == Some(true) && folders.is_empty() {
+            let problem =
+                Problem::new("no folder such as `country=de` is on the way to every file, or not the same ones");
+            return Err(problem.under("partitions").into());
+        }
+        let is_folder = |name: &str| folders.iter().any(|f| f.name() == name);
+        let in_files = declared.as_ref().map(|declared| {
+            let fields = declared.fields().iter().filter(|f| !is_folder(f.name())).cloned();
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        });
+        let files = self.found_in(format, in_files, paths, env)?;
+        let mut fields: Vec<_> = files.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut said = Vec::new();
+        for folder in folders {
+            if files.column_with_name(folder.name()).is_some() {
+                if self.partitions == Some(true) {
+                    let message = format!("column `{}` is in the files and said by their folders", folder.name());
+                    return Err(Problem::new(message).under("partitions").into());
+                }
+                // What the file says is nearer.
+                continue;
+            }
+            let known = declared.as_ref().and_then(|d| d.field_with_name(folder.name()).ok());
+            said.push(folder.name().clone());
+            fields.push(known.cloned().unwrap_or(folder));
+        }
+        self.planned().folders = said;
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// The columns of the files, of which some may be declared.
+    fn found_in(
+        &self,
+        format: Format,
+        declared: Option<SchemaRef>,
+        paths: &[PathBuf],
+        env: &Env,
+    ) -> Result<SchemaRef, Problems> {
+        let open = |path: &Path| {
+            let file = env.files().open(path).map_err(|e| unopened(&e, path))?;
+            self.texts().open(path, file).map_err(|e| at_path(&e.context(path.display())))
+        };
         if self.csv.is_some() && format != Format::Csv {
             return Err(Problem::new("`csv` is for the format CSV").under("csv").into());
         }
+        if let Some((kind, first)) = format.table().zip(paths.first()) {
+            self.check_table(format, declared.is_some())?;
+            let file = env.files().open(first).map_err(|e| unopened(&e, first))?;
+            let table = Table::open(kind, file).map_err(|e| at_path(&e.context(first.display())))?;
+            // A file further on may have nulls where the first has none.
+            let fields = table.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+            return Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())));
+        }
+        if let Some(first) = paths.first() {
+            // Before the first look, so that a slip is told even where no file is read.
+            self.texts().packing(first)?;
+            open(first)?;
+        }
         match (format, declared) {
-            (Format::Lines, _) => Ok(read_lines::schema()),
             (Format::Json, Some(declared)) => Ok(declared),
             (Format::Json, None) => {
                 let found = infer::json(paths, open)?;
@@ -176,16 +249,25 @@ impl File {
                 self.planned().names = names;
                 Ok(schema)
             }
-            (Format::Parquet, Some(_)) => {
-                let problem = Problem::new("a Parquet file brings its own schema").under("schema");
-                Err(problem.help("choose from it with `columns: [a, b]`").into())
+            _ => Ok(read_lines::schema()),
+        }
+    }
+
+    fn check_table(&self, format: Format, declared: bool) -> Result<(), Problem> {
+        let name = format.name();
+        if declared {
+            let article = if name.starts_with('A') { "an" } else { "a" };
+            let problem = Problem::new(format!("{article} {name} file brings its own schema")).under("schema");
+            return Err(problem.help("choose from it with `columns: [a, b]`"));
+        }
+        let for_lines = [("compression", self.compression.is_some()), ("decompress", self.decompress.is_some())];
+        match for_lines.iter().find(|(_, set)| *set) {
+            Some((key, _)) => {
+                let problem =
+                    Problem::new(format!("`{key}` is for lines, and a source of {name} finds it in the file"));
+                Err(problem.under(*key))
             }
-            (Format::Parquet, None) => {
-                let footer = Footer::read(first).map_err(|e| at_path(&e.context(paths[0].display())))?;
-                // A file further on may have nulls where the first has none.
-                let fields = footer.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
-                Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
-            }
+            None => Ok(()),
         }
     }
 
@@ -228,16 +310,19 @@ impl Connector for File {
     const NAME: &'static str = "file";
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::source(Replay::FromPosition, true).and_sink(Delivery::Plain)
+        Capabilities::source(Replay::FromPosition, !self.follow).and_sink(Delivery::Plain)
     }
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
         let format = self.format()?;
-        let paths = self.paths(&context.env)?;
+        let paths = if self.follow { self.paths_to_follow(format, &context.env)? } else { self.paths(&context.env)? };
         self.chosen(self.found(format, &paths, &context.env)?)
     }
 
     async fn splits(&self, context: &ConnectContext) -> Result<Vec<Split>> {
+        if self.follow {
+            return Ok(vec![Split::new(&self.path)]);
+        }
         let paths = self.paths(&context.env).map_err(|p| Error::new(Kind::NotFound, p.message))?;
         Ok(paths.iter().map(|p| Split::new(p.to_string_lossy())).collect())
     }
@@ -245,27 +330,32 @@ impl Connector for File {
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
         let format = self.format().map_err(|p| Error::validation(p.message))?;
         let planned = self.planned().clone();
-        let what = match format {
-            Format::Json => Content::Json(Columns::new(context.schema.clone(), &planned.mixed)),
-            Format::Csv => {
+        let in_files = context.schema.fields().iter().filter(|f| !planned.folders.contains(f.name())).cloned();
+        let in_files = Arc::new(Schema::new(in_files.collect::<Vec<_>>()));
+        let what = match (format.table(), format) {
+            (Some(kind), _) => Content::Table(kind),
+            (None, Format::Json) => Content::Json(Columns::new(in_files.clone(), &planned.mixed)),
+            (None, Format::Csv) => {
                 let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
                 Content::Csv { dialect: Arc::new(dialect), names: planned.names }
             }
-            Format::Parquet => Content::Parquet,
-            Format::Lines => Content::Lines,
+            (None, _) => Content::Lines,
         };
-        Ok(BoxSource::new(read::FileSource::new(what, context)))
+        let recipe = read::Recipe { content: what, texts: self.texts(), in_files };
+        if self.follow {
+            let follow = Follow::new(self.path.clone(), recipe, context)?;
+            return Ok(follow.map_or_else(|| BoxSource::new(Nothing), BoxSource::new));
+        }
+        Ok(BoxSource::new(read::FileSource::new(recipe, context)))
     }
 
     fn files(&self, context: &ConnectContext) -> UsedFiles {
         let read = self.paths(&context.env).unwrap_or_default();
-        // A Parquet file is put in its place when it is whole, and whoever reads the old one still can.
-        let emptied = match self.format() {
-            Ok(Format::Json | Format::Csv) => {
-                context.env.glob(&self.path.replace(write::LANE, "*")).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        };
+        // What is put in its place when it is whole empties nothing, and whoever reads the old file still can.
+        let is_one = self.rotate.is_none() && self.partition_by.is_none();
+        let as_it_comes = self.format().is_ok_and(|format| is_one && !format.is_whole_at_its_end());
+        let pattern = self.path.replace(write::LANE, "*");
+        let emptied = if as_it_comes { context.env.glob(&pattern).unwrap_or_default() } else { Vec::new() };
         UsedFiles { read, emptied }
     }
 

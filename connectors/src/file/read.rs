@@ -4,25 +4,37 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::api::{Chunk, Source, SourceContext};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
 
+use super::format::Texts;
+use super::partition;
 use super::read_lines::{LineDecoder, LinesOf};
-use super::read_parquet::ParquetOf;
+use super::read_table::TableOf;
 use crate::codec::csv::{self, Dialect};
 use crate::codec::json::Columns;
+use crate::codec::table;
 
 /// Reads the files of one lane.
 pub struct FileSource {
     env: Env,
-    content: Content,
+    recipe: Recipe,
     schema: SchemaRef,
     waiting: VecDeque<(Split, Option<Position>)>,
     current: Option<Open>,
     progress: Progress,
+}
+
+/// How files become rows.
+pub struct Recipe {
+    pub content: Content,
+    pub texts: Texts,
+    /// The columns that are read from files; the others are said by folders.
+    pub in_files: SchemaRef,
 }
 
 /// What is in the files, and what is needed to read it.
@@ -34,7 +46,41 @@ pub enum Content {
         names: Vec<String>,
     },
     Lines,
-    Parquet,
+    Table(table::Kind),
+}
+
+impl Recipe {
+    /// A decoder of lines.
+    ///
+    /// # Errors
+    /// When a column can't be read, or the files have no lines.
+    pub fn decoder(&self) -> Result<LineDecoder> {
+        match &self.content {
+            Content::Json(columns) => LineDecoder::json(columns.clone()),
+            Content::Csv { dialect, names } => {
+                Ok(LineDecoder::Csv(csv::Decoder::new(dialect.clone(), self.in_files.clone(), names)?))
+            }
+            Content::Lines => Ok(LineDecoder::lines(self.in_files.clone())),
+            Content::Table(_) => Err(Error::engine("a table has no lines")),
+        }
+    }
+}
+
+/// The columns of `schema` from rows of a file and the folders of its path.
+///
+/// # Errors
+/// When a folder says no value that fits.
+pub fn with_folders(rows: RecordBatch, schema: &SchemaRef, path: &str) -> Result<RecordBatch> {
+    if rows.num_columns() == schema.fields().len() {
+        return Ok(rows);
+    }
+    let column = |field: &FieldRef| match rows.column_by_name(field.name()) {
+        Some(column) => Ok(column.clone()),
+        None => partition::column(path, field, rows.num_rows()),
+    };
+    let columns: Result<Vec<_>> = schema.fields().iter().map(column).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns?, &options)?)
 }
 
 /// How much of the files was read, in bytes.
@@ -50,14 +96,14 @@ struct Progress {
 
 enum Open {
     Lines(Box<LinesOf>),
-    Parquet(Box<ParquetOf>),
+    Table(Box<TableOf>),
 }
 
 impl FileSource {
-    pub fn new(content: Content, lane: SourceContext) -> Self {
+    pub fn new(recipe: Recipe, lane: SourceContext) -> Self {
         let SourceContext { env, schema, mut splits, .. } = lane;
         splits.sort_by(|a, b| a.0.cmp(&b.0));
-        Self { env, content, schema, waiting: splits.into(), current: None, progress: Progress::default() }
+        Self { env, recipe, schema, waiting: splits.into(), current: None, progress: Progress::default() }
     }
 
     /// The size of a file, for the progress alone: one that can't be looked at fails when it is opened.
@@ -75,19 +121,14 @@ impl FileSource {
             _ => e,
         })?;
         let named = |e: Error| e.context(path);
-        let decoder = match &self.content {
-            Content::Parquet => {
-                let rows = ParquetOf::open(file, split.clone(), position, &self.schema).map_err(named)?;
-                return Ok(Open::Parquet(Box::new(rows)));
-            }
-            Content::Json(columns) => LineDecoder::json(columns.clone())?,
-            Content::Csv { dialect, names } => {
-                LineDecoder::Csv(csv::Decoder::new(dialect.clone(), self.schema.clone(), names).map_err(named)?)
-            }
-            Content::Lines => LineDecoder::lines(self.schema.clone()),
-        };
+        if let Content::Table(kind) = &self.recipe.content {
+            let rows = TableOf::open(*kind, file, split.clone(), position, &self.recipe.in_files).map_err(named)?;
+            return Ok(Open::Table(Box::new(rows)));
+        }
+        let decoder = self.recipe.decoder().map_err(named)?;
         let place = position.map(Position::read).transpose()?.unwrap_or_default();
-        LinesOf::open(file, split.clone(), place, decoder).map(|r| Open::Lines(Box::new(r))).map_err(named)
+        let open = || self.recipe.texts.open(Path::new(path), file.clone());
+        LinesOf::open(open, split.clone(), place, decoder).map(|r| Open::Lines(Box::new(r))).map_err(named)
     }
 }
 
@@ -99,15 +140,17 @@ impl Source for FileSource {
         loop {
             let chunk = match &mut self.current {
                 Some(Open::Lines(lines)) => lines.read()?,
-                Some(Open::Parquet(parquet)) => parquet.read()?,
+                Some(Open::Table(table)) => table.read()?,
                 None => None,
             };
             if let Some(chunk) = chunk {
                 let here = match &self.current {
                     Some(Open::Lines(lines)) => lines.bytes_read(),
-                    Some(Open::Parquet(parquet)) => parquet.bytes_read(self.progress.current),
+                    Some(Open::Table(table)) => table.bytes_read(self.progress.current),
                     None => 0,
                 };
+                let records = with_folders(chunk.records, &self.schema, chunk.split.name())?;
+                let chunk = Chunk { records, ..chunk };
                 return Ok(Some(chunk.with_progress(self.progress.before + here, self.progress.total)));
             }
             let Some((split, position)) = self.waiting.pop_front() else {

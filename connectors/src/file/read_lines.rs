@@ -1,4 +1,4 @@
-//! One file of lines: JSON or plain.
+//! One file of lines: JSON, CSV or plain.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{Chunk, Rejected};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::data::records::ROWS_MAX;
-use bourn_engine::env::ReadFile;
-use bourn_engine::{Error, Kind, Result};
+use bourn_engine::{Error, Result};
 
 use super::text_field;
+use crate::codec::compression::Text;
 use crate::codec::csv;
 use crate::codec::json::decode::overlong;
 use crate::codec::json::{Columns, Decoded, Decoder, Fault};
@@ -19,33 +19,26 @@ use crate::codec::lines::{BLOCK, LINE_MAX, LineBuffer, Overlong, Piece, Place, n
 
 /// Lines of one input, read as they come.
 pub struct LinesOf {
-    file: Arc<dyn ReadFile>,
-    /// What it held when it was opened; it may grow.
-    length: u64,
-    offset: u64,
+    text: Text,
     lines: LineBuffer,
     decoder: LineDecoder,
     split: Split,
 }
 
 impl LinesOf {
-    /// The lines of `file` from `place` on.
-    pub fn open(file: Arc<dyn ReadFile>, split: Split, place: Place, mut decoder: LineDecoder) -> Result<Self> {
-        let length = file.len()?;
-        if length < place.offset {
-            let message =
-                format!("holds {length} bytes, and {} of it had been read before: it is another file", place.offset);
-            return Err(Error::validation(message));
-        }
+    /// The lines from `place` on of the text that `open` opens.
+    pub fn open(open: impl Fn() -> Result<Text>, split: Split, place: Place, mut decoder: LineDecoder) -> Result<Self> {
+        let mut text = open()?;
         if place.offset > 0 {
-            decoder.read_header(&*file)?;
+            text.skip_to(place.offset)?;
+            decoder.read_header(open()?)?;
         }
-        Ok(Self { file, length, offset: place.offset, lines: LineBuffer::at(place), decoder, split })
+        Ok(Self { text, lines: LineBuffer::at(place), decoder, split })
     }
 
-    /// Bytes read so far.
+    /// Bytes of the file read so far.
     pub fn bytes_read(&self) -> u64 {
-        self.offset
+        self.text.bytes_read()
     }
 
     /// The next rows and rejected lines; `None` at the end.
@@ -58,16 +51,8 @@ impl LinesOf {
             if self.lines.is_done() {
                 break;
             }
-            let space = self.lines.space(BLOCK);
-            let count = self.file.read_at(self.offset, space).map_err(|e| named(e.into()))?;
-            if count == 0 && self.offset < self.length {
-                let (had, has) = (self.length, self.file.len().unwrap_or(0));
-                let message =
-                    format!("{}: had {had} bytes, and has {has} now: it was cut off while it was read", self.split);
-                return Err(Error::new(Kind::Io, message));
-            }
+            let count = self.text.read(self.lines.space(BLOCK)).map_err(named)?;
             self.lines.filled(count);
-            self.offset += count as u64;
         }
         Ok(None)
     }
@@ -147,23 +132,21 @@ impl LineDecoder {
     }
 
     /// Reads the header of a file that is read from further behind.
-    fn read_header(&mut self, file: &dyn ReadFile) -> Result<()> {
+    pub(super) fn read_header(&mut self, mut text: Text) -> Result<()> {
         let Self::Csv(decoder) = self else { return Ok(()) };
         let mut lines = LineBuffer::default();
-        let mut offset = 0;
         while decoder.needs_header() {
             let is_enough = lines.is_read() || lines.held() > LINE_MAX;
-            if let Some(Piece::Lines(text)) = lines.piece()
-                && decoder.read_header(text)?.is_some()
+            if let Some(Piece::Lines(at_hand)) = lines.piece()
+                && decoder.read_header(at_hand)?.is_some()
             {
                 break;
             }
             if is_enough {
                 return Err(Error::validation("has no header any more: it is another file"));
             }
-            let count = file.read_at(offset, lines.space(BLOCK))?;
+            let count = text.read(lines.space(BLOCK))?;
             lines.filled(count);
-            offset += count as u64;
         }
         Ok(())
     }

@@ -15,7 +15,11 @@ use super::*;
 use crate::codec::lines::LINE_MAX;
 use crate::testing::{self, batch_of, connect, faults, read_all, read_file, rows, write_file};
 
+mod compressed;
 mod csv;
+mod follow;
+mod spread;
+mod tables;
 
 struct Folder(TempDir);
 

@@ -1,6 +1,9 @@
-//! The sinks: JSON lines and CSV, visible as they are written; Parquet, visible when the job has ended.
+//! The sinks: one file, or many by rows, size, time and value.
 
-use std::io::Write;
+mod out;
+mod partition;
+mod spread;
+
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
@@ -8,184 +11,181 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::diagnostic::{Problem, Problems};
-use bourn_engine::env::{Env, WriteFile};
+use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
+
+pub use spread::Rotate;
 
 use super::{File, Format, without_reserved};
 use crate::codec::csv;
 use crate::codec::json::Encoder;
-use crate::codec::parquet::{self, Writer};
-use crate::codec::rows::RowEncoder;
+use crate::codec::table::{self, Options};
+use out::{Out, Recipe};
+use partition::Partition;
+use spread::Spread;
 
 pub const LANE: &str = "{lane}";
-/// How much text is collected before it is written, in bytes.
-const BUFFER: usize = 1 << 20;
+const NUMBER: &str = "{number}";
 
 /// Checks what a sink is told.
 pub fn check(file: &File, format: Format, schema: &SchemaRef, env: &Env) -> Result<(), Problems> {
     let mut problems = Vec::new();
-    if format == Format::Parquet && env.files().is_special(Path::new(&file.path)) {
+    let is_one = file.rotate.is_none() && file.partition_by.is_none();
+    if is_one && format.is_whole_at_its_end() && env.files().is_special(Path::new(&file.path)) {
         let problem = Problem::new(format!("`{}` is a device, a pipe or a folder", file.path)).under("path");
-        problems.push(
-            problem.help("a Parquet file is put in its place when it is whole; `format: json` is written as it comes"),
+        let help = format!(
+            "{} {} file is put in its place when it is whole; `format: json` is written as it comes",
+            if format.name().starts_with('A') { "an" } else { "a" },
+            format.name()
         );
+        problems.push(problem.help(help));
     }
     if file.path.contains(['*', '?']) {
         let problem = Problem::new(format!("`{}` is a pattern, and a sink writes one file", file.path)).under("path");
         problems.push(problem.help("`{lane}` in the path makes one file a lane"));
     }
-    let for_sources = [("schema", file.schema.is_some()), ("columns", file.columns.is_some())];
+    let for_sources = [
+        ("schema", file.schema.is_some()),
+        ("columns", file.columns.is_some()),
+        ("decompress", file.decompress.is_some()),
+        ("follow", file.follow),
+        ("partitions", file.partitions.is_some()),
+    ];
     for (key, _) in for_sources.iter().filter(|(_, set)| *set) {
-        problems.push(
-            Problem::new(format!("`{key}` is for a source")).under(*key).help("choose columns by a `map` before it"),
-        );
+        let problem = Problem::new(format!("`{key}` is for a source")).under(*key);
+        let chosen = *key == "columns" || *key == "schema";
+        problems.push(if chosen { problem.help("choose columns by a `map` before it") } else { problem });
     }
     if file.csv.is_some() && format != Format::Csv {
         problems.push(Problem::new("`csv` is for the format CSV").under("csv"));
     }
     let (schema, _) = without_reserved(schema);
+    problems.extend(spread::check(file));
+    let schema = match Partition::of(file, &schema) {
+        Ok(Some(partition)) => partition.schema().clone(),
+        Ok(None) => schema,
+        Err(found) => {
+            problems.extend(found.0);
+            schema
+        }
+    };
+    check_columns(file, format, &schema, &mut problems);
+    Problems::check(problems)
+}
+
+fn check_columns(file: &File, format: Format, schema: &SchemaRef, problems: &mut Vec<Problem>) {
+    let packing = file.texts().packing(Path::new(&file.path));
     let mut note = |checked: Result<()>| problems.extend(checked.err().map(|e| Problem::new(e.message().to_owned())));
     match format {
-        Format::Parquet | Format::Csv if schema.fields().is_empty() => {
-            problems.push(Problem::new(format!("a {} file needs at least one column", format.name())));
-        }
-        Format::Json => note(Encoder::new(&schema).map(drop)),
-        Format::Csv => match file.csv.clone().unwrap_or_default().for_sink(file.delimiter()) {
-            Ok(dialect) => note(csv::Encoder::new(dialect, &schema).map(drop)),
-            Err(found) => problems.extend(found.under("csv").0),
-        },
-        Format::Parquet => note(parquet::check(&schema)),
+        Format::Json => note(Encoder::new(schema).map(drop)),
         Format::Lines => {
             let problem = Problem::new("plain lines are for sources").under("format");
-            problems.push(problem.help("say `format: json`, `csv` or `parquet`"));
+            problems.push(problem.help("say `format: json`, `csv`, `parquet`, `arrow` or `avro`"));
+        }
+        _ if schema.fields().is_empty() => {
+            let article = if format.name().starts_with('A') { "an" } else { "a" };
+            problems.push(Problem::new(format!("{article} {} file needs at least one column", format.name())));
+        }
+        Format::Csv => match file.csv.clone().unwrap_or_default().for_sink(file.delimiter()) {
+            Ok(dialect) => note(csv::Encoder::new(dialect, schema).map(drop)),
+            Err(found) => problems.extend(found.under("csv").0),
+        },
+        _ => {
+            if let Some(kind) = format.table() {
+                note(table::check(kind, schema, file.compression));
+            }
         }
     }
-    Problems::check(problems)
+    if format.table().is_none() {
+        problems.extend(packing.err());
+    }
 }
 
 /// The sink of one lane.
 pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink> {
-    if context.lanes > 1 && !file.path.contains(LANE) {
-        let message =
-            format!("{} lanes can't write the one file {}: put `{LANE}` into the path", context.lanes, file.path);
+    let SinkContext { env, lane, lanes, schema, .. } = context;
+    let first = |Problems(p): Problems| Error::validation(p[0].message.clone());
+    let (written, indices) = without_reserved(&schema);
+    let indices = (indices.len() < schema.fields().len()).then_some(indices);
+    let partition = Partition::of(file, &written).map_err(first)?;
+    if lanes > 1 && partition.is_none() && !file.path.contains(LANE) {
+        let message = format!("{lanes} lanes can't write the one file {}: put `{LANE}` into the path", file.path);
         return Err(Error::validation(message));
     }
-    let path = PathBuf::from(file.path.replace(LANE, &context.lane.to_string()));
-    let (schema, indices) = without_reserved(&context.schema);
-    let files = context.env.files();
-    match format {
-        Format::Json | Format::Csv => {
-            let mut buffer = Vec::new();
-            let encoder = if format == Format::Json {
-                RowEncoder::Json(Encoder::new(&context.schema)?)
-            } else {
-                let dialect = file.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
-                RowEncoder::Csv(csv::Encoder::new(dialect, &context.schema)?)
-            };
-            encoder.begin(&mut buffer);
-            let file = Some(files.create(&path)?);
-            Ok(BoxSink::new(TextSink { env: context.env, path, file, encoder, buffer, unsynced: false }))
-        }
-        Format::Parquet => {
-            if files.is_special(&path) {
-                return Err(Error::validation(format!("{} is a device, a pipe or a folder", path.display())));
-            }
-            let part = with_part(&path);
-            let writer = Writer::new(files.create(&part)?, schema).map_err(|e| e.context(part.display()))?;
-            Ok(BoxSink::new(ParquetSink { env: context.env, path, part, writer: Some(writer), indices }))
-        }
-        Format::Lines => Err(Error::unsupported("plain lines are for sources")),
+    let many = file.rotate.is_some() || partition.is_some();
+    let packing = match format.table() {
+        Some(_) => None,
+        None => file.texts().packing(Path::new(&file.path)).map_err(|p| Error::validation(p.message))?,
+    };
+    let recipe = Recipe {
+        env,
+        format,
+        schema: partition.as_ref().map_or(written, |p| p.schema().clone()),
+        dialect: if format == Format::Csv { file.dialect().map_err(first)? } else { csv::Dialect::default() },
+        packing,
+        options: Options { compression: file.compression, memory_max: memory_max(partition.as_ref()) },
+        beside: many || format.is_whole_at_its_end(),
+    };
+    let path = file.path.replace(LANE, &lane.to_string());
+    if many {
+        let rotate = file.rotate.unwrap_or_default();
+        return Ok(BoxSink::new(Columns { indices, sink: Spread::new(recipe, path, lane, rotate, partition) }));
     }
+    let sink = One { out: recipe.open(PathBuf::from(path))? };
+    Ok(BoxSink::new(Columns { indices, sink }))
 }
 
-fn with_part(path: &Path) -> PathBuf {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    part.into()
+/// How much the open file may hold in memory, in bytes: less, where many are open.
+fn memory_max(partition: Option<&Partition>) -> usize {
+    if partition.is_some() { 4 << 20 } else { 64 << 20 }
 }
 
-/// Writes JSON lines or CSV. What was written before an epoch is on the disk when it is prepared.
-struct TextSink {
-    env: Env,
-    path: PathBuf,
-    /// Away while it is synced; then lost for good if that failed.
-    file: Option<Box<dyn WriteFile>>,
-    encoder: RowEncoder,
-    buffer: Vec<u8>,
-    unsynced: bool,
+/// What the sinks of this connector have in common: the rows come without the columns of the engine.
+trait Files: Send + 'static {
+    fn write(&mut self, rows: &RecordBatch) -> impl Future<Output = Result<Written>> + Send;
+    fn prepare(&mut self) -> impl Future<Output = Result<()>> + Send;
+    fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-impl TextSink {
-    fn flush(&mut self) -> Result<()> {
-        let lost = || Error::engine(format!("{}: an earlier write failed", self.path.display()));
-        let file = self.file.as_mut().ok_or_else(lost)?;
-        file.write_all(&self.buffer).map_err(|e| Error::from(e).context(self.path.display()))?;
-        self.buffer.clear();
-        self.unsynced = true;
-        Ok(())
-    }
+struct Columns<F> {
+    indices: Option<Vec<usize>>,
+    sink: F,
 }
 
-impl Sink for TextSink {
+impl<F: Files> Sink for Columns<F> {
     async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
-        self.encoder.encode(rows, &mut self.buffer)?;
-        if self.buffer.len() >= BUFFER {
-            self.flush()?;
+        match &self.indices {
+            Some(indices) => self.sink.write(&rows.project(indices)?).await,
+            None => self.sink.write(rows).await,
         }
-        Ok(Written::all())
     }
 
     async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
-        if !self.buffer.is_empty() {
-            self.flush()?;
-        }
-        if self.unsynced
-            && let Some(mut file) = self.file.take()
-        {
-            // The disk takes its time; a worker must not wait for it.
-            let (file, synced) = self
-                .env
-                .blocking(move || {
-                    let synced = file.sync();
-                    (file, synced)
-                })
-                .await?;
-            synced.map_err(|e| Error::from(e).context(self.path.display()))?;
-            self.file = Some(file);
-            self.unsynced = false;
-        }
-        Ok(None)
-    }
-}
-
-/// Writes a Parquet file beside its place, and puts it there when the job has ended well.
-struct ParquetSink {
-    env: Env,
-    path: PathBuf,
-    part: PathBuf,
-    writer: Option<Writer>,
-    indices: Vec<usize>,
-}
-
-impl Sink for ParquetSink {
-    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
-        let finished = || Error::engine(format!("{} is finished", self.path.display()));
-        let writer = self.writer.as_mut().ok_or_else(finished)?;
-        writer.write(&rows.project(&self.indices)?).map_err(|e| e.context(self.part.display()))?;
-        Ok(Written::all())
-    }
-
-    // The footer comes last, so a single file can't be made visible epoch by epoch.
-    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        self.sink.prepare().await?;
         Ok(None)
     }
 
     async fn finish(&mut self) -> Result<()> {
-        if let Some(writer) = self.writer.take() {
-            let finished = self.env.blocking(move || writer.finish()).await?;
-            finished.map_err(|e| e.context(self.part.display()))?;
-            self.env.files().rename(&self.part, &self.path)?;
-        }
-        Ok(())
+        self.sink.finish().await
+    }
+}
+
+/// Writes one file: text, visible as it is written, or a file of columns, visible when the job has ended.
+struct One {
+    out: Out,
+}
+
+impl Files for One {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        self.out.write(rows)?;
+        Ok(Written::all())
+    }
+
+    async fn prepare(&mut self) -> Result<()> {
+        self.out.settle().await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.out.finish().await
     }
 }

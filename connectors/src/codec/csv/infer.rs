@@ -46,6 +46,11 @@ impl Inference {
         self.names.is_some()
     }
 
+    /// Whether a row was looked at.
+    pub fn has_rows(&self) -> bool {
+        self.rows > 0
+    }
+
     /// Looks at the beginning of a file: whole lines, all of it if it is the `last`. The first file that is not empty
     /// names the columns. Returns whether more is wanted.
     ///

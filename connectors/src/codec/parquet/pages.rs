@@ -103,8 +103,9 @@ fn holds(bytes: usize, values: u32) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::super::{Footer, Writer};
+    use super::super::{Compression, Footer, Writer};
     use super::*;
+    use crate::codec::table::Counted;
     use arrow::array::{ArrayRef, Int64Array};
     use arrow::record_batch::RecordBatch;
     use bourn_engine::testing::simulation::Simulation;
@@ -114,7 +115,8 @@ mod tests {
         let (world, path) = (Simulation::new(1), Path::new("numbers.parquet"));
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
         let rows = RecordBatch::try_from_iter([("n", numbers)]).unwrap();
-        let mut writer = Writer::new(world.env().files().create(path).unwrap(), rows.schema()).unwrap();
+        let file = Counted::new(world.env().files().create(path).unwrap());
+        let mut writer = Writer::new(file, rows.schema(), Compression::Zstd, 64 << 20).unwrap();
         writer.write(&rows).unwrap();
         writer.finish().unwrap();
         let mut bytes = world.files().get(path).unwrap();

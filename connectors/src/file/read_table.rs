@@ -1,4 +1,4 @@
-//! One Parquet file.
+//! One file of columns: Parquet, Arrow or Avro.
 
 use std::sync::Arc;
 
@@ -9,13 +9,12 @@ use bourn_engine::env::ReadFile;
 use bourn_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::parquet::{Footer, Rows};
+use crate::codec::table::{Kind, Rows, Table};
 
 /// Batches of one file.
-pub struct ParquetOf {
+pub struct TableOf {
     rows: Rows,
     row: u64,
-    row_count: u64,
     split: Split,
 }
 
@@ -25,24 +24,22 @@ struct RowPosition {
     row: u64,
 }
 
-impl ParquetOf {
+impl TableOf {
     /// The columns of `schema` in `file`, behind `position`.
     pub fn open(
+        kind: Kind,
         file: Arc<dyn ReadFile>,
         split: Split,
         position: Option<&Position>,
         schema: &SchemaRef,
     ) -> Result<Self> {
         let RowPosition { row } = position.map(Position::read).transpose()?.unwrap_or_default();
-        let footer = Footer::read(file)?;
-        let row_count = footer.row_count();
-        Ok(Self { rows: footer.rows(schema, row)?, row, row_count, split })
+        Ok(Self { rows: Table::open(kind, file)?.rows(schema, row)?, row, split })
     }
 
-    /// The share of the rows that was read, in bytes of a file of this size.
+    /// How much of a file of this size was read, about, in bytes.
     pub fn bytes_read(&self, size: u64) -> u64 {
-        let share = u128::from(size) * u128::from(self.row) / u128::from(self.row_count.max(1));
-        u64::try_from(share).unwrap_or(size)
+        self.rows.bytes_read(size).min(size)
     }
 
     /// The next rows; `None` at the end.
