@@ -6,19 +6,13 @@ start-up included. Rounds are interleaved, the median is shown. The outputs are 
 
 import json
 import os
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-ROWS = int(os.environ.get("ROWS", 2_000_000))
-ROUNDS = int(os.environ.get("ROUNDS", 5))
-ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / "target" / "peers-data"
-BOURN = ROOT / "target" / "release" / "bourn"
+from measure import BOURN, ROUNDS, ROWS, WORK, processor, run
+
 SOURCE = WORK / f"bids-{ROWS}.jsonl"
 
 GENERATE = f"""
@@ -56,27 +50,6 @@ schema = pa.schema([(c, pa.int64()) for c in ('auction', 'bidder', 'price')] + [
 ctx.register_json('bids', '{SOURCE}', schema=schema, file_extension='.jsonl')
 ctx.sql('SELECT * FROM bids WHERE price > 1000000').write_json('{WORK}/datafusion/')
 """
-
-
-def run(argv, text=None):
-    """Runs a process; returns its wall time, CPU-seconds and the most memory it held in MiB."""
-    start = time.monotonic()
-    child = subprocess.Popen(argv, stdin=subprocess.PIPE if text else None, stdout=subprocess.DEVNULL)
-    if text:
-        child.stdin.write(text.encode())
-        child.stdin.close()
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
-        sys.exit(f"{argv[:2]} failed with status {status}")
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
-def processor():
-    """What the machine says it is."""
-    for line in open("/proc/cpuinfo") if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def rows_of(*paths):
