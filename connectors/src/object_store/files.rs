@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bourn_engine::env::{Env, Files, ReadFile, WriteFile};
+use bourn_engine::env::{Env, FileId, Files, ReadFile, WriteFile};
 use bourn_engine::{Error, Kind, Result};
 use futures::future::{BoxFuture, Either, select};
 use futures::{FutureExt, TryStreamExt};
@@ -274,6 +274,11 @@ impl Files for Objects {
 
     fn is_same(&self, one: &Path, other: &Path) -> bool {
         one == other
+    }
+
+    /// An object is replaced and never renamed: nothing tells one from its successor but its name.
+    fn identify(&self, _: &Path) -> Result<Option<FileId>> {
+        Ok(None)
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
