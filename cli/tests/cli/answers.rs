@@ -69,7 +69,8 @@ fn what_the_documentation_shows_of_a_kind_can_be_planned() {
             shown
                 .extend(values.into_iter().map(|value| format!("{name}: {{ {field}: {} }}", value.replace('\n', " "))));
         }
-        for snippet in shown {
+        // Planning a source of objects asks its server, and no test asks anybody outside of this machine.
+        for snippet in shown.into_iter().filter(|_| name != "object_store") {
             let spec = if kind["role"] == "stage" {
                 let readers = if name == "route" { "{ from: shown.late, blackhole: {} }" } else { "{ blackhole: {} }" };
                 format!("source: {{ {source} }}\nstages: [ {{ id: shown, {snippet} }} ]\nsink: {readers}\n")

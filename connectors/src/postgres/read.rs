@@ -10,7 +10,7 @@ use bourn_engine::data::position::{Position, Split};
 use bourn_engine::data::units::Interval;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
-use bourn_engine::{Error, Kind as ErrorKind, Result};
+use bourn_engine::{Error, Result};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
@@ -122,7 +122,7 @@ fn planned(schema: &SchemaRef, selection: &Selection) -> Result<Vec<(String, Kin
         let found = selection.columns.iter().find(|(name, _)| name == field.name());
         let Some((name, kind)) = found else {
             let message = format!("column `{}` was there when the job was planned, and is not any more", field.name());
-            return Err(Error::new(ErrorKind::NotFound, message));
+            return Err(Error::new(bourn_engine::Kind::NotFound, message));
         };
         if kind.data_type() != *field.data_type() {
             return Err(changed(name, field.data_type(), Some(kind)));
@@ -134,7 +134,10 @@ fn planned(schema: &SchemaRef, selection: &Selection) -> Result<Vec<(String, Kin
 
 fn changed(name: &str, was: &arrow::datatypes::DataType, is: Option<&Kind>) -> Error {
     let is = is.map_or_else(|| "something without a place here".to_owned(), |k| k.data_type().to_string());
-    Error::new(ErrorKind::Unsupported, format!("column `{name}` was {was} when the job was planned, and is {is} now"))
+    Error::new(
+        bourn_engine::Kind::Unsupported,
+        format!("column `{name}` was {was} when the job was planned, and is {is} now"),
+    )
 }
 
 impl Selection {

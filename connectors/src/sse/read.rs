@@ -70,8 +70,35 @@ pub struct SseSource {
 /// The events of one connection.
 struct Events {
     stream: SseByteStream<BoxStream<'static, Result<Bytes, Broken>>>,
-    /// How many bytes came since the last event.
+    /// How many bytes came since the last event or blank line.
     unfinished: Arc<AtomicU64>,
+}
+
+/// Where the lines of a stream are: a blank one ends an event, or comments that keep a quiet connection alive.
+#[derive(Default)]
+struct Lines {
+    /// Whether nothing has come since the end of a line.
+    blank: bool,
+    /// Whether the last byte was a carriage return, which a line feed may follow.
+    returned: bool,
+}
+
+impl Lines {
+    /// How many bytes there are behind the last blank line, when `before` came before this piece.
+    fn unfinished(&mut self, before: u64, piece: &[u8]) -> u64 {
+        let mut bytes = before;
+        for byte in piece {
+            bytes += 1;
+            match byte {
+                b'\n' if self.returned => {}
+                b'\n' | b'\r' if self.blank => bytes = 0,
+                b'\n' | b'\r' => self.blank = true,
+                _ => self.blank = false,
+            }
+            self.returned = *byte == b'\r';
+        }
+        bytes
+    }
 }
 
 /// What ends a connection, as an error that the decoder of events can carry.
@@ -151,7 +178,7 @@ impl SseSource {
         let unfinished = Arc::new(AtomicU64::new(0));
         let (env, timeout, asked) = (self.env.clone(), self.timeout, self.asked.clone());
         let (count, most) = (unfinished.clone(), self.event_max);
-        let pieces = stream::try_unfold(body, move |mut body| {
+        let pieces = stream::try_unfold((body, Lines::default()), move |(mut body, mut lines)| {
             let (env, asked, count) = (env.clone(), asked.clone(), count.clone());
             async move {
                 if count.load(Ordering::Relaxed) > most {
@@ -160,8 +187,10 @@ impl SseSource {
                 }
                 let piece = within(&env, timeout, &asked, body.piece()).await.and_then(|piece| piece);
                 let piece = piece.map_err(|e| Broken(e.context(&asked)))?;
-                count.fetch_add(piece.as_ref().map_or(0, |p| p.len() as u64), Ordering::Relaxed);
-                Ok(piece.map(|piece| (piece, body)))
+                if let Some(piece) = &piece {
+                    count.store(lines.unfinished(count.load(Ordering::Relaxed), piece), Ordering::Relaxed);
+                }
+                Ok(piece.map(|piece| (piece, (body, lines))))
             }
         });
         Ok(Events { stream: SseByteStream::new(pieces.boxed()), unfinished })
@@ -275,6 +304,27 @@ impl Source for SseSource {
                 Err(error) if error.retry() == Retry::Never => return Err(error),
                 Ok(None) | Err(_) => self.open = None,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn a_blank_line_of_any_kind_ends_what_is_counted_and_no_other_line_does() {
+        for (text, left) in [
+            ("data: x\n\n", 0),
+            (": alive\r\n\r\nab", 3),
+            (": a\r\rab", 2),
+            ("data: x\r\ndata: y\r\n", 18),
+            ("data: x\ndata: y\n", 16),
+        ] {
+            assert_eq!(Lines::default().unfinished(0, text.as_bytes()), left, "{text:?} at once");
+            let mut lines = Lines::default();
+            let trickled = text.bytes().fold(0, |before, byte| lines.unfinished(before, &[byte]));
+            assert_eq!(trickled, left, "{text:?} byte by byte");
         }
     }
 }

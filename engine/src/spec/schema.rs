@@ -68,7 +68,8 @@ fn fallback(connectors: &Map<String, Value>) -> Value {
 fn name_shared(defs: &mut Map<String, Value>) {
     for limits in defs.iter_mut().filter(|(name, _)| name.ends_with(".Limits")).map(|(_, schema)| schema) {
         for (key, of) in [("rate", "rate_limits"), ("retry", "retries")] {
-            let own = limits["properties"][key].take();
+            // Limits of another kind have neither.
+            let Some(own) = limits["properties"].get_mut(key).map(Value::take) else { continue };
             let description = own.get("description").cloned().unwrap_or_default();
             let name = json!({ "type": "string", "description": format!("a name from `{of}`") });
             limits["properties"][key] = json!({ "description": description, "anyOf": [own, name] });

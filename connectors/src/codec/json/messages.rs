@@ -73,6 +73,6 @@ mod tests {
         let told: Vec<_> = rejected.iter().map(|r| r.error.to_string()).collect();
         assert!(told[0].starts_with("message 2: no JSON document"), "{told:?}");
         assert!(told[1].starts_with("message 5: no JSON document"), "{told:?}");
-        assert_eq!(told[2], "message 1, field `a`: `\"x\"` does not fit Int64");
+        assert_eq!(told[2], "message 1, field `a`: `\"x\"` does not fit bigint");
     }
 }

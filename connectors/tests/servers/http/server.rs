@@ -173,7 +173,7 @@ async fn bad_rows_refuse_their_request_with_lines_and_reasons_or_are_rejected_al
     let (job, collected) = job(refusing, None).await;
     let (status, said) = post(&url, body).await.unwrap();
     assert_eq!((status, said["error"].as_str().unwrap()), (400, "2 of 4 rows can't be read, and none was taken"));
-    assert_eq!(said["lines"][0], json!({"line": 2, "error": "field `n`: `\"x\"` does not fit Int64"}));
+    assert_eq!(said["lines"][0], json!({"line": 2, "error": "field `n`: `\"x\"` does not fit bigint"}));
     assert_eq!(said["lines"][1]["line"], 4);
     assert_eq!(post(&url, "[{\"n\":1},{\"n\":[]}]").await.unwrap().1["lines"][0]["line"], 2);
     for rubbish in ["<html>", "[{\"n\":1}", "\"x", "7"] {
