@@ -32,7 +32,6 @@ pub mod features;
 pub mod output;
 mod pace;
 #[cfg(any(feature = "nats", feature = "postgres"))]
-pub mod secret;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(test)]

@@ -46,17 +46,17 @@ pub(super) async fn connect(nats: &Nats) -> Result<Context> {
 fn options(nats: &Nats) -> Result<ConnectOptions> {
     let mut options = ConnectOptions::new().name("bourn").connection_timeout(PATIENCE);
     if let Some(user) = &nats.user {
-        let password = nats.password.as_ref().map(|p| p.reveal().to_owned()).unwrap_or_default();
+        let password = nats.password.as_ref().map(|p| p.expose().to_owned()).unwrap_or_default();
         options = options.user_and_password(user.clone(), password);
     }
     if let Some(token) = &nats.token {
-        options = options.token(token.reveal().to_owned());
+        options = options.token(token.expose().to_owned());
     }
     if let Some(nkey) = &nats.nkey {
-        options = options.nkey(nkey.reveal().to_owned());
+        options = options.nkey(nkey.expose().to_owned());
     }
     if let Some(credentials) = &nats.credentials {
-        options = options.credentials(credentials.reveal()).map_err(|_| {
+        options = options.credentials(credentials.expose()).map_err(|_| {
             Error::validation("`credentials` is no content of a credentials file: a JWT and a seed between their marks")
         })?;
     }

@@ -14,6 +14,7 @@ use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
 };
 use bourn_engine::data::position::Split;
+use bourn_engine::data::secret::Secret;
 use bourn_engine::data::units::Interval;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::{Error, Result};
@@ -21,7 +22,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::types::Declared;
-use crate::secret::Secret;
 
 /// Reads and writes the messages of NATS `JetStream`.
 ///

@@ -62,9 +62,9 @@ impl Address {
     pub(super) fn of(postgres: &Postgres) -> Result<Self> {
         // What is wrong with it is not told in its own words: a password may stand in them.
         let wrong = |_| Error::validation("`url` is no address such as `postgres://user@host:5432/database`");
-        let mut config: Config = postgres.url.reveal().parse().map_err(wrong)?;
+        let mut config: Config = postgres.url.expose().parse().map_err(wrong)?;
         if let Some(password) = &postgres.password {
-            config.password(password.reveal());
+            config.password(password.expose());
         }
         config.application_name("bourn").connect_timeout(PATIENCE);
         // A server that is gone without a word is noticed within half a minute.

@@ -12,13 +12,13 @@ use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
 };
 use bourn_engine::data::position::Split;
+use bourn_engine::data::secret::Secret;
 use bourn_engine::data::units::Interval;
 use bourn_engine::diagnostic::Problems;
 use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
 pub use crate::sql::Mode;
 
 /// Reads and writes tables of PostgreSQL.

@@ -202,15 +202,24 @@ async fn nothing_is_lost_when_the_server_is_killed_and_started_again() {
     let mut weed = Weed::start().await;
     let store = weed.store("restart.jsonl");
     let mut sink = store.sink(sink_context(batch(&some_rows(0, 1)).schema())).await.unwrap();
+    let (half, half_written) = tokio::sync::oneshot::channel();
+    let (killed, is_killed) = tokio::sync::oneshot::channel();
     let writing = tokio::task::spawn(async move {
-        for n in 0..40 {
+        for n in 0..20 {
+            sink.write(&batch(&some_rows(n * 2_000, 2_000))).await?;
+            sink.prepare(n as u64 + 1).await?;
+        }
+        half.send(()).unwrap();
+        is_killed.await.unwrap();
+        for n in 20..40 {
             sink.write(&batch(&some_rows(n * 2_000, 2_000))).await?;
             sink.prepare(n as u64 + 1).await?;
         }
         sink.finish().await
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    half_written.await.unwrap();
     weed.server.kill().await;
+    killed.send(()).unwrap();
     weed.server.start_again().await;
     writing.await.unwrap().unwrap();
     is_whole(&store, 40).await;
@@ -222,6 +231,12 @@ async fn nothing_is_lost_when_the_server_is_killed_and_started_again() {
     weed.server.start_again().await;
     let rows = reading.await.unwrap().unwrap();
     assert_eq!(rows.last().unwrap()["n"], 79_999);
+}
+
+/// An outage has a length: of a network that stalls there is nothing to see that one could wait for.
+async fn outage(proxy: &Proxy) {
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.set(Network::Open);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,30 +252,18 @@ async fn nothing_is_lost_when_the_network_is_cut_or_stalls() {
                 proxy.set(network);
             }
             let rows = batch(&some_rows(n * 2_000, 2_000));
-            let heal = async {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                proxy.set(Network::Open);
-            };
-            let (written, ()) = tokio::join!(sink.write(&rows), heal);
+            let (written, ()) = tokio::join!(sink.write(&rows), outage(&proxy));
             written.unwrap();
         }
         proxy.set(network);
-        let heal = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            proxy.set(Network::Open);
-        };
-        let (finished, ()) = tokio::join!(sink.finish(), heal);
+        let (finished, ()) = tokio::join!(sink.finish(), outage(&proxy));
         finished.unwrap();
         is_whole(&weed.store(&key), 20).await;
 
         let mut source = open(&store).await.unwrap();
         let first = source.read().await.unwrap().unwrap().records.num_rows();
         proxy.set(network);
-        let heal = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            proxy.set(Network::Open);
-        };
-        let (rest, ()) = tokio::join!(rows_of(&mut source), heal);
+        let (rest, ()) = tokio::join!(rows_of(&mut source), outage(&proxy));
         assert_eq!(first + rest.unwrap().len(), 40_000, "{network:?}");
     }
 }

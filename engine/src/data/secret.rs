@@ -4,10 +4,14 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
-/// A value that neither `Debug` nor serde shows.
-#[derive(Clone, PartialEq, Eq)]
+/// A password, a token, a key: a value that neither `Debug` nor serde shows. Take it from the environment,
+/// `${env.PASSWORD}`, or from the secrets of the spec, `${secret.PASSWORD}`.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
 pub struct Secret(String);
 
 impl Secret {

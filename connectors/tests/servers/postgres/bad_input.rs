@@ -2,9 +2,9 @@
 
 use bourn_connectors::generate::Generate;
 use bourn_connectors::postgres::Postgres;
-use bourn_connectors::secret::Secret;
 use bourn_engine::Kind;
 use bourn_engine::api::{Connector, Source};
+use bourn_engine::data::secret::Secret;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::graph::Graph;
 
