@@ -31,7 +31,6 @@ pub mod websocket;
 pub mod features;
 pub mod output;
 mod pace;
-#[cfg(any(feature = "nats", feature = "postgres"))]
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(test)]
