@@ -11,14 +11,14 @@ use super::node::Node;
 use super::reader::{Reader, check_id, own_part};
 use super::references::{Names, reduce};
 use super::routing::{Route, Routing};
+use super::shared::Shared;
 use crate::api::limits::Retries;
 use crate::api::template::Template;
 use crate::data::units::Interval;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 9] =
-    ["env", "concurrency", "rate_limits", "budget", "durability", "priority", "targets", "monitoring", "output"];
+const LATER: [&str; 8] = ["env", "concurrency", "budget", "durability", "priority", "targets", "monitoring", "output"];
 /// How long an attempt may take when nothing says.
 const TIMEOUT: Duration = Duration::from_mins(5);
 /// Names that a step can't have, because `${name}` means something else.
@@ -29,6 +29,7 @@ pub(super) struct Common<'a> {
     ids: Vec<String>,
     pub(super) routing: &'a Routing,
     pub(super) defaults: DefaultKeys,
+    pub(super) shared: Shared,
 }
 
 /// Reads the spec; `None` when a fault stands in the way.
@@ -48,7 +49,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
     let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
     let blocks = spec.get("steps").map(Node::elements).unwrap_or_default();
     let ids = ids(reader, blocks);
-    let common = Common { ids, routing: &routing, defaults };
+    let common = Common { ids, routing: &routing, defaults, shared: Shared::read(reader, spec) };
     let steps: Vec<_> = blocks.iter().enumerate().map(|(at, block)| common.step(reader, at, block)).collect();
     let needs: Vec<Vec<usize>> = steps.iter().map(|(needs, _)| needs.clone()).collect();
     if let Some(circle) = cycle(&needs) {
@@ -67,6 +68,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
         name: keys.name.unwrap_or_else(|| name.to_owned()),
         input: keys.input.and_then(|i| i.schema),
         steps,
+        rate_limits: common.shared.rates,
         optimization: keys.optimization,
         format: keys.output_format,
     })
@@ -121,7 +123,7 @@ impl Common<'_> {
             let short = names.text(reader, text, &below("if"), &mut needs);
             condition(reader, &short, &below("if"))
         });
-        let retry = retries(reader, &path, self.defaults.retry.as_ref(), keys.retry.as_ref());
+        let retry = self.retries(reader, &path, keys.retry.as_ref());
         let command = self.command(reader, block, &path, &own);
         let config =
             command.as_ref().and_then(|command| self.config(reader, command, block, &path, &names, &mut needs));
@@ -131,15 +133,41 @@ impl Common<'_> {
             (reader.faults.len() == before).then_some(()).and(command).zip(config).map(|(command, config)| Step {
                 id: self.ids[at].clone(),
                 command: command.name,
-                config: config.0,
+                config: config.stage,
                 needs: needs.clone(),
                 timeout: keys.timeout.or(self.defaults.timeout).map_or(TIMEOUT, |Interval(t)| t),
                 retry,
+                rate_limit: config.rate_limit,
                 condition,
                 path,
-                places: config.1,
+                places: config.places,
             });
         (needs, step)
+    }
+
+    /// What the step says, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
+    fn retries(&self, reader: &mut Reader<'_>, path: &[Key], step: Option<&RetryKeys>) -> Retries {
+        let usual = Retries {
+            initial_interval: Interval(Duration::from_secs(1)),
+            max_interval: Interval(Duration::from_secs(100)),
+            ..Retries::default()
+        };
+        let Ok(Value::Object(mut all)) = serde_json::to_value(&usual) else { return usual };
+        let of_step = [path, &["retry".into()]].concat();
+        let of_all: Vec<Key> = vec!["defaults".into(), "retry".into()];
+        for (keys, at) in [(self.defaults.retry.as_ref(), &of_all), (step, &of_step)] {
+            match keys {
+                Some(RetryKeys::Said(said)) => all.extend(said.clone()),
+                Some(RetryKeys::Name(name)) => {
+                    all.extend(self.shared.retry(reader, at, name).cloned().unwrap_or_default());
+                }
+                None => {}
+            }
+        }
+        serde_json::from_value(all.into()).unwrap_or_else(|e| {
+            reader.fault(if step.is_some() { &of_step } else { &of_all }, Problem::new(e.to_string()));
+            usual
+        })
     }
 
     fn depends(
@@ -178,26 +206,4 @@ fn condition(reader: &mut Reader<'_>, text: &str, path: &[Key]) -> Option<Templa
         reader.fault(path, problem.help("for example `if: ${input.wanted}`"));
     }
     one.then_some(template)
-}
-
-/// What the step says, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
-fn retries(reader: &mut Reader<'_>, path: &[Key], spec: Option<&RetryKeys>, step: Option<&RetryKeys>) -> Retries {
-    let usual = Retries {
-        initial_interval: Interval(Duration::from_secs(1)),
-        max_interval: Interval(Duration::from_secs(100)),
-        ..Retries::default()
-    };
-    let Ok(Value::Object(mut all)) = serde_json::to_value(&usual) else { return usual };
-    for keys in [spec, step].into_iter().flatten() {
-        all.extend(keys.0.clone());
-    }
-    match serde_json::from_value(all.into()) {
-        Ok(retries) => retries,
-        Err(e) => {
-            let in_step = step.is_some();
-            let at = if in_step { [path, &["retry".into()]].concat() } else { vec!["defaults".into(), "retry".into()] };
-            reader.fault(&at, Problem::new(e.to_string()));
-            usual
-        }
-    }
 }

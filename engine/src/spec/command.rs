@@ -34,6 +34,13 @@ pub(super) struct Command {
     key: String,
 }
 
+/// What a step's configuration says.
+pub(super) struct Configured {
+    pub(super) stage: BoxStageConfig,
+    pub(super) rate_limit: Option<String>,
+    pub(super) places: Places,
+}
+
 impl Common<'_> {
     /// What the step does: a `command`, `uses`, or a kind as a key.
     pub(super) fn command(
@@ -133,7 +140,7 @@ impl Common<'_> {
         path: &[Key],
         names: &Names<'_>,
         needs: &mut Vec<usize>,
-    ) -> Option<(BoxStageConfig, Places)> {
+    ) -> Option<Configured> {
         let registry = reader.registry;
         let entry = registry.stages().get(command.route.kind.as_str())?;
         let schema = entry.schema.as_value();
@@ -156,7 +163,7 @@ impl Common<'_> {
                 reader.fault_at_key(&below, problem);
             }
         }
-        let (filled, written) =
+        let (mut filled, written) =
             assembly.whole.unwrap_or((Value::Object(assembly.filled), Value::Object(assembly.written)));
         let places = assembly.places;
         let locate = |place: &[Key]| {
@@ -169,8 +176,10 @@ impl Common<'_> {
             }
             below
         };
-        let config = reader.configured(entry, filled, &written, locate)?;
-        Some((config, places))
+        let has_limits = schema["properties"].get("limits").is_some();
+        let shared = has_limits.then(|| self.shared.resolve(reader, &locate(&["limits".into()]), &mut filled));
+        let stage = reader.configured(entry, filled, &written, locate)?;
+        Some(Configured { stage, rate_limit: shared.flatten(), places })
     }
 
     fn defaults_for(&self, route: &Route, schema: &Value) -> Map<String, Value> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::mode::Type;
@@ -218,6 +218,10 @@ pub(crate) struct WorkflowKeys {
     pub output_format: Format,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
+    /// Rates by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.
+    pub rate_limits: Option<BTreeMap<String, RateKeys>>,
+    /// Ways to try again, by name, for `retry: NAME`.
+    pub retries: Option<BTreeMap<String, Retries>>,
     /// Cases that `bourn test` runs.
     pub tests: Option<Vec<TestBlock>>,
 }
@@ -268,10 +272,14 @@ pub(crate) struct DefaultKeys {
 }
 
 /// When a step is tried again; what is not said is taken from the spec's defaults.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(with = "Retries")]
-pub(crate) struct RetryKeys(pub Map<String, Value>);
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RetryKeys {
+    /// A name from `retries`.
+    Name(String),
+    /// What is said of it.
+    Said(#[schemars(with = "Retries")] Map<String, Value>),
+}
 
 /// The keys of a step beside a kind.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

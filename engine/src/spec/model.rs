@@ -121,6 +121,8 @@ pub struct Chain {
     pub input: Option<Value>,
     /// The steps, in the order of the spec.
     pub steps: Vec<Step>,
+    /// Rates that steps keep together, by name.
+    pub rate_limits: BTreeMap<String, Rate>,
     /// What may be done to make it faster or cheaper.
     pub optimization: Optimization,
     /// What `final_output` is made of.
@@ -142,6 +144,8 @@ pub struct Step {
     pub timeout: Duration,
     /// When to try again.
     pub retry: Retries,
+    /// The rate limit that it keeps with others, by name.
+    pub rate_limit: Option<String>,
     /// When its place is false, the step is skipped.
     pub condition: Option<Template>,
     /// Where the step stands.

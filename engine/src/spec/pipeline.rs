@@ -244,7 +244,8 @@ fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node, shared: &Shared)
     let read = entry.and_then(|entry| {
         let mut filled = reader.document.filled().at(&config)?.value();
         if entry.schema.as_value()["properties"].get("limits").is_some() {
-            rate_limit = shared.resolve(reader, &config, &mut filled);
+            let limits = [config.as_slice(), &["limits".into()]].concat();
+            rate_limit = shared.resolve(reader, &limits, &mut filled);
         }
         let written = reader.document.written().at(&config)?.value();
         reader.configured(entry, filled, &written, |place| [config.as_slice(), place].concat())

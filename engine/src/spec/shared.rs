@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::edges::dangling;
 use super::node::Node;
 use super::reader::{Reader, check_id};
+use crate::api::limits::Retries;
 use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem};
 
@@ -71,10 +72,22 @@ impl Shared {
         shared
     }
 
-    /// Puts what is named in the `limits` of a configuration in its place; returns the name of its rate, which is shared.
+    /// What a name of `retries` stands for.
+    pub(crate) fn retry(&self, reader: &mut Reader<'_>, path: &[Key], name: &str) -> Option<&Map<String, Value>> {
+        if !self.retry_names.iter().any(|known| known == name) {
+            reader.fault(path, missing("retry", "retries", name, &self.retry_names));
+        }
+        // One that can't be read is told where it stands.
+        let policy =
+            self.retries.get(name).filter(|policy| serde_json::from_value::<Retries>((*policy).clone()).is_ok());
+        policy?.as_object()
+    }
+
+    /// Puts what is named in the `limits` of a configuration, which stand at `path`, in its place; returns the name of its
+    /// rate, which is shared.
     pub(crate) fn resolve(&self, reader: &mut Reader<'_>, path: &[Key], config: &mut Value) -> Option<String> {
         let limits = config.get_mut("limits")?.as_object_mut()?;
-        let below = |key: &str| [path, &["limits".into(), key.into()]].concat();
+        let below = |key: &str| [path, &[key.into()]].concat();
         if let Some(name) = named(limits.get("retry"), |_| false) {
             if let Some(policy) = self.retries.get(&name) {
                 limits.insert("retry".into(), policy.clone());

@@ -56,6 +56,7 @@ pub fn run_id(env: &Env) -> String {
 /// The graph of a workflow; `file` is the name of its spec. The last node is `@result`.
 pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     let mut graph = Graph::new(&spec.name);
+    graph.options.rate_limits = spec.rate_limits.clone();
     let mut source = node(&runs.source_id, Role::Source(runs.source.clone()), Vec::new(), Vec::new());
     source.admission = Some(runs.admission);
     graph.nodes.push(source);
@@ -77,7 +78,9 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
             needs => wiring.gather(needs),
         };
         let config = StepConfig::new(step, needs, spec.optimization.max_concurrency);
-        wiring.stage(&step.id, BoxStageConfig(Arc::new(config)), vec![from], step.path.clone());
+        let mut node = node(&step.id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![from], step.path.clone());
+        node.rate_limit.clone_from(&step.rate_limit);
+        wiring.graph.nodes.push(node);
         before.clone_from(&step.id);
     }
     let ends = if spec.optimization.parallel_where_possible { leaves(&spec.steps) } else { vec![before] };

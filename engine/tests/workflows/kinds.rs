@@ -37,6 +37,8 @@ pub struct Say {
     /// What goes wrong: `permanent`, `transient`, `twice` (and then no more).
     #[serde(default)]
     fail: String,
+    #[serde(default)]
+    limits: Limits,
 }
 
 /// The most calls of `Say` at once, and how many there were.
@@ -81,7 +83,7 @@ impl StageConfig for Say {
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let call = Saying { config: self.clone(), schema: with_column(&context.inputs[0], "said") };
-        Ok(Operator::call(call, Limits::default()))
+        Ok(Operator::call(call, self.limits.clone()))
     }
 }
 

@@ -58,6 +58,18 @@ fn no_more_requests_are_in_flight_than_the_spec_allows() {
     assert_eq!(worked.took, Duration::from_millis(100));
 }
 
+#[test]
+fn steps_that_name_one_rate_keep_it_together() {
+    let steps = "steps:
+  - { id: a, say: { text: x, limits: { rate: RATE } } }
+  - { id: b, say: { text: x, limits: { rate: RATE } } }
+rate_limits: { api: 1/s }
+";
+    let lines = ["1", "2", "3"];
+    assert_eq!(work(&steps.replace("RATE", "1/s"), &lines, 1).took, Duration::from_secs(2));
+    assert_eq!(work(&steps.replace("RATE", "api"), &lines, 1).took, Duration::from_secs(5));
+}
+
 /// Every 50th of the lines is run alone as well; `BOURN_SINGLES=10000` runs each of them, which takes minutes.
 #[test]
 fn ten_thousand_lines_give_what_single_runs_give_and_sooner_by_the_concurrency_allowed() {

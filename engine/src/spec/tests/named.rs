@@ -222,3 +222,36 @@ fn a_secret_that_is_not_there_is_told_and_none_is_part_of_a_name() {
     assert_snapshot!(told("source: { file: { path: a } }\nsink: { blackhole: {} }\nsecrets: { A: { vault: x } }\n"), @"spec.yaml:3:17 unknown key `vault` (known: `env`, `file`, `command`)");
     drop(Env::new(Variables));
 }
+
+#[test]
+fn steps_keep_rates_together_and_take_retries_by_name() {
+    let spec = "steps:
+  - { id: a, command: model, args: p, with: { limits: { rate: api } }, retry: patient }
+  - { id: b, model: { prompt: p, limits: { rate: api } }, retry: { max_attempts: 2 } }
+  - { id: c, model: { prompt: p, limits: { rate: 5/s } } }
+rate_limits: { api: { requests_per_minute: 10 } }
+retries: { patient: { max_attempts: 9 } }
+defaults: { retry: patient }
+";
+    let loaded = loaded(spec).unwrap_or_else(|p| panic!("{p:?}"));
+    let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
+    let rates: Vec<_> = chain.steps.iter().map(|s| s.rate_limit.as_deref()).collect();
+    assert_eq!(rates, [Some("api"), Some("api"), None]);
+    assert_eq!(chain.rate_limits["api"].to_string(), "10/1m");
+    assert_eq!(chain.steps.iter().map(|s| s.retry.max_attempts).collect::<Vec<_>>(), [9, 2, 9]);
+}
+
+#[test]
+fn a_name_that_a_workflow_lacks_is_told_where_it_is_used() {
+    let spec = "steps:
+  - { id: a, model: { prompt: p, limits: { rate: apo } }, retry: patent }
+  - { id: b, command: model, args: p, with: { limits: { rate: none } } }
+rate_limits: { api: 10/s }
+retries: { patient: { max_attempts: 9 } }
+";
+    assert_snapshot!(told(spec), @"
+    spec.yaml:2:50 there is no rate limit `apo` (did you mean `api`?)
+    spec.yaml:2:66 there is no retry `patent` (did you mean `patient`?)
+    spec.yaml:3:63 there is no rate limit `none` (there is: api)
+    ");
+}
