@@ -36,7 +36,7 @@ pub enum Verb {
     /// Run a spec and print what flows out of a source or stage, or into a sink.
     Tap(Box<Tap>),
     /// Check a spec: every problem in one go, with line, column and the way out.
-    Validate(Spec),
+    Validate(Validate),
     /// Run the test cases of specs, which stand below `tests:` in them or in NAME.test.yaml beside them.
     Test(Test),
     /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
@@ -182,6 +182,17 @@ const TAPS: &str = "\
   bourn tap flights.yaml by_delay.early --filter \"origin = 'JFK'\" -o json
 
 Sinks run as ever without `--dry`, but those that print (`stdout`, `console`) stay silent.";
+
+/// `validate`.
+#[derive(Debug, Group)]
+pub struct Validate {
+    #[command(flatten)]
+    pub spec: Spec,
+    /// Ask the servers that it reads from and writes to, each for 15 seconds at most: whether they are there, let us in, and
+    /// have the columns and tables. Programs that print secrets are run. Without it nobody is asked.
+    #[arg(long)]
+    pub connect: bool,
+}
 
 /// `plan`.
 #[derive(Debug, Group)]

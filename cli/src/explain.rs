@@ -1,8 +1,11 @@
 //! `bourn validate` and `bourn plan`: whether a spec can run, and what it becomes. Nothing is changed outside.
 
 use bourn_engine::Engine;
-use bourn_engine::plan::{DEAD_LETTERS, Plan, PlannedEdge};
-use bourn_engine::spec::Loaded;
+use bourn_engine::data::sql_type::sql_name;
+use bourn_engine::diagnostic::Problem;
+use bourn_engine::graph::Role;
+use bourn_engine::plan::{Asking, DEAD_LETTERS, Plan, PlannedEdge};
+use bourn_engine::spec::{Choice, Loaded};
 use bourn_engine::workflow::{Analysis, analyze};
 use serde_json::{Value, json};
 
@@ -17,14 +20,16 @@ use crate::run::documents::Documents;
 ///
 /// # Errors
 /// Every problem of it.
-pub fn validate(spec: &args::Spec, form: Form) -> Result<(), Failure> {
-    let checked = planned(spec);
+pub fn validate(args: &args::Validate, form: Form) -> Result<(), Failure> {
+    let checked = planned(&args.spec, if args.connect { Asking::Everyone } else { Asking::Nobody });
     if form == Form::Json {
         // The verdict is the answer here, also when it is a bad one.
         answer::print(&match &checked {
-            Ok((loaded, _)) => {
-                json!({ "valid": true, "mode": loaded.choice.mode.to_string(), "problems": [] }).to_string()
-            }
+            Ok((loaded, plan)) => json!({
+                "valid": true, "mode": loaded.choice.mode.to_string(), "problems": [],
+                "open": plan.open().map(|o| json!({ "source": &*o.source, "asks": &*o.asks })).collect::<Vec<_>>(),
+            })
+            .to_string(),
             Err(Failure::Problems(problems)) => {
                 let mut verdict = diagnostics::problems_as_json(problems);
                 verdict["valid"] = false.into();
@@ -34,8 +39,13 @@ pub fn validate(spec: &args::Spec, form: Form) -> Result<(), Failure> {
         })?;
         return checked.map(drop).map_err(|_| Failure::Told(Exit::Invalid));
     }
-    let (loaded, _) = checked?;
-    answer::print(&format!("{}: valid ({}: {})", loaded.document.name(), loaded.choice.mode, loaded.choice.reason))
+    let (loaded, plan) = checked?;
+    let Choice { mode, reason } = &loaded.choice;
+    let verdict = format!("{}: valid ({mode}: {reason})\n", loaded.document.name());
+    let open = plan.open().map(|open| {
+        format!("  `{}`: {open}, so what reads it is not checked; `bourn validate --connect` asks\n", open.source)
+    });
+    answer::print(&open.fold(verdict, |text, line| text + &line))
 }
 
 /// What a spec becomes, as text.
@@ -43,7 +53,7 @@ pub fn validate(spec: &args::Spec, form: Form) -> Result<(), Failure> {
 /// # Errors
 /// Every problem of it.
 pub fn plan(args: &args::Plan, form: Form) -> Result<String, Failure> {
-    let (loaded, plan) = planned(&args.spec)?;
+    let (loaded, plan) = planned(&args.spec, Asking::Nobody)?;
     Ok(match (args.graph, form) {
         (Some(Drawing::Mermaid), _) => plan.mermaid(),
         (None, Form::Text) => text(&plan, &analyze(&loaded)),
@@ -51,15 +61,22 @@ pub fn plan(args: &args::Plan, form: Form) -> Result<String, Failure> {
     })
 }
 
-fn planned(spec: &args::Spec) -> Result<(Loaded, Plan), Failure> {
+fn planned(spec: &args::Spec, asking: Asking) -> Result<(Loaded, Plan), Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
-        let loaded = prepare::load(spec, &engine)?;
+        let loaded = match asking {
+            Asking::Nobody => prepare::load(spec, &engine)?,
+            // A server asks for the secrets as they are.
+            Asking::Sources | Asking::Everyone => prepare::load_to_run(spec, &engine).await?,
+        };
         // No model is asked here, so a spec is as good without the keys of one.
-        let plan =
-            prepare::plan(&engine, prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), true)?, &loaded)
-                .await?;
+        let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), true)?;
+        let mut plan = prepare::plan_asking(&engine, graph, &loaded, asking).await?;
+        // An address may have come from the environment.
+        for open in plan.nodes.iter_mut().filter_map(|node| node.open.as_mut()) {
+            open.asks = loaded.document.diagnostic(&Problem::new(&*open.asks)).message.into();
+        }
         Ok((loaded, plan))
     });
     runtime.shutdown_background();
@@ -87,12 +104,16 @@ fn json(plan: &Plan, analysis: &Analysis) -> Value {
         let columns = node.outputs.first().map(|schema| {
             let column = |f: &arrow::datatypes::FieldRef| {
                 json!({
-                    "name": f.name(), "type": f.data_type().to_string(), "nullable": f.is_nullable(),
+                    "name": f.name(), "type": sql_name(f.data_type()), "nullable": f.is_nullable(),
                 })
             };
             schema.fields().iter().map(column).collect::<Vec<_>>()
         });
-        json!({ "id": &*node.id, "kind": node.kind(), "lanes": node.lanes, "columns": columns })
+        let asks = node.open.as_ref().filter(|_| matches!(node.role, Role::Source(_))).map(|open| &*open.asks);
+        json!({
+            "id": &*node.id, "kind": node.kind(), "lanes": node.lanes, "columns": columns,
+            "checked": node.open.is_none(), "asks": asks,
+        })
     });
     let edges = plan.edges.iter().map(|edge| {
         json!({

@@ -7,7 +7,7 @@ use bourn_engine::api::Registry;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::Problems;
 use bourn_engine::graph::Graph;
-use bourn_engine::plan::Plan;
+use bourn_engine::plan::{Asking, Plan};
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
 use bourn_engine::workflow::{self, Runs};
 
@@ -85,12 +85,20 @@ pub fn no_runs() -> Runs {
     Runs::of("inputs", BoxConnector::new(Inputs::one("--input", String::new())))
 }
 
-/// Plans a graph that was made of a spec.
+/// Plans a graph that was made of a spec, to run it.
 ///
 /// # Errors
 /// Every problem, with its place in the spec.
 pub async fn plan(engine: &Engine, graph: Graph, loaded: &Loaded) -> Result<Plan, Failure> {
-    engine.plan(graph).await.map_err(|Problems(all)| {
+    plan_asking(engine, graph, loaded, Asking::default()).await
+}
+
+/// The same, asking whom `asking` says.
+///
+/// # Errors
+/// Every problem, with its place in the spec.
+pub async fn plan_asking(engine: &Engine, graph: Graph, loaded: &Loaded, asking: Asking) -> Result<Plan, Failure> {
+    engine.plan_asking(graph, asking).await.map_err(|Problems(all)| {
         Failure::Problems(all.iter().map(|problem| loaded.document.diagnostic(problem)).collect())
     })
 }

@@ -23,6 +23,7 @@ use crate::codec::json::{Columns, Inference, Inferred};
 use crate::codec::lines::{BYTE_ORDER_MARK, LineBuffer, Piece};
 use crate::codec::types::Declared;
 use crate::file::read_lines::{LineDecoder, next_chunk, schema};
+use crate::file::readable;
 use crate::generate::Nothing;
 
 /// Reads lines from the standard input, once, as they come.
@@ -266,12 +267,7 @@ impl Connector for Stdin {
             (StdinFormat::Lines, None) => return Ok(schema()),
             (StdinFormat::Csv, Some(declared)) => {
                 self.dialect()?;
-                let unreadable = declared.fields().iter().filter(|f| !csv::is_readable(f.data_type()));
-                let unreadable = unreadable.map(|f| {
-                    let problem = Problem::new(format!("CSV can't be read into a column of {}", f.data_type()));
-                    problem.under(f.name().as_str()).under("schema")
-                });
-                Problems::check(unreadable.collect())?;
+                readable(Some(&declared))?;
                 return Ok(declared);
             }
             (StdinFormat::Json, Some(declared)) => return Ok(declared),

@@ -8,7 +8,7 @@ use crate::diagnostic::Problems;
 use crate::env::Env;
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Asking, Plan};
 use crate::runtime::job::{self, Job, Start};
 
 /// Plans graphs and starts jobs. Everything it needs is a value in it: two engines in one process do not know each other.
@@ -49,12 +49,21 @@ impl Engine {
         &self.env
     }
 
-    /// Plans a graph; changes nothing outside.
+    /// Plans a graph that is to run; changes nothing outside. Servers of sources are asked for columns that are not known
+    /// otherwise.
     ///
     /// # Errors
     /// Every problem of the graph.
     pub async fn plan(&self, graph: Graph) -> Result<Plan, Problems> {
-        plan::plan(graph, &self.env).await
+        self.plan_asking(graph, Asking::default()).await
+    }
+
+    /// The same, asking whom `asking` says.
+    ///
+    /// # Errors
+    /// Every problem of the graph.
+    pub async fn plan_asking(&self, graph: Graph, asking: Asking) -> Result<Plan, Problems> {
+        plan::plan(graph, &self.env, asking).await
     }
 
     /// Starts a planned job. Its tasks run on the runtime that the world spawns on.

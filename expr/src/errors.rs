@@ -153,7 +153,7 @@ const TYPES: [(&str, &str); 11] = [
     ("Int16", "smallint"),
     ("Int32", "int"),
     ("Int64", "bigint"),
-    ("Float32", "real"),
+    ("Float32", "float"),
     ("Float64", "double"),
     ("Date32", "date"),
 ];

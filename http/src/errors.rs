@@ -25,7 +25,32 @@ pub fn shown(url: &Url) -> String {
 }
 
 /// An answer that is not 2xx.
-pub fn status(asked: &str, status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Error {
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    /// What was asked, as it may be shown.
+    pub asked: &'a str,
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The body, as far as it was read.
+    pub body: &'a [u8],
+    /// What becomes of redirects.
+    pub redirects: Redirects,
+}
+
+/// What becomes of redirects where a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// So many are followed as `redirects` says.
+    Said,
+    /// None is followed.
+    Never,
+}
+
+/// What an answer that is not 2xx means.
+pub fn status(answer: Refusal<'_>, now: Timestamp) -> Error {
+    let Refusal { asked, status, headers, body, redirects } = answer;
     let kind = match status.as_u16() {
         429 => Kind::RateLimit,
         408 | 425 | 500..=599 => Kind::Io,
@@ -34,10 +59,10 @@ pub fn status(asked: &str, status: StatusCode, headers: &HeaderMap, body: &[u8],
     let body = String::from_utf8_lossy(body);
     let said: String = body.trim().chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let said = if said.is_empty() { said } else { format!(": {said}") };
-    let redirect = if status.is_redirection() && headers.contains_key(LOCATION) {
-        ", a redirect that `redirects` does not allow"
-    } else {
-        ""
+    let redirect = match redirects {
+        _ if !status.is_redirection() || !headers.contains_key(LOCATION) => "",
+        Redirects::Said => ", a redirect that `redirects` does not allow",
+        Redirects::Never => ", a redirect, and none is followed here: say the URL that it leads to",
     };
     let error = Error::new(kind, format!("{asked}: {status}{redirect}{said}"));
     match (status.as_u16(), retry_after(headers, now)) {
@@ -104,7 +129,9 @@ mod tests {
         }
         // 2001-01-01T00:00:00Z
         let now = Timestamp(978_307_200_000_000);
-        let e = status("GET x", StatusCode::from_u16(code).unwrap(), &headers, b"", now);
+        let status = StatusCode::from_u16(code).unwrap();
+        let answer = Refusal { asked: "GET x", status, headers: &headers, body: b"", redirects: Redirects::Said };
+        let e = super::status(answer, now);
         (e.kind(), e.retry())
     }
 
@@ -123,6 +150,18 @@ mod tests {
         assert_eq!(told(403, None), (Validation, Retry::Never));
         assert_eq!(told(404, None), (Validation, Retry::Never));
         assert_eq!(told(302, None), (Validation, Retry::Never));
+    }
+
+    #[test]
+    fn a_redirect_is_told_with_the_way_out_that_there_is() {
+        let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/b"))]);
+        let told = |redirects| {
+            let answer = Refusal { asked: "GET x", status: StatusCode::FOUND, headers: &headers, body: b"", redirects };
+            status(answer, Timestamp(0)).message().to_owned()
+        };
+        assert_eq!(told(Redirects::Said), "GET x: 302 Found, a redirect that `redirects` does not allow");
+        let said = "GET x: 302 Found, a redirect, and none is followed here: say the URL that it leads to";
+        assert_eq!(told(Redirects::Never), said);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
@@ -175,6 +176,17 @@ impl Sink for Printing {
     async fn abort(&mut self, receipt: &Receipt) -> Result<()> {
         match &mut self.then {
             Some(sink) => sink.abort(receipt).await,
+            None => Ok(()),
+        }
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        self.then.as_ref().and_then(Sink::wake_at)
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        match &mut self.then {
+            Some(sink) => sink.tick().await,
             None => Ok(()),
         }
     }

@@ -116,7 +116,7 @@ fn a_plan_is_text_json_or_a_drawing() {
     );
     let json: Value = serde_json::from_str(&folder.bourn(&["plan", "a.yaml", "-o", "json"]).quietly()).unwrap();
     assert_eq!((&json["mode"], &json["nodes"][1]["id"]), (&"pipeline".into(), &"even".into()));
-    assert_eq!(json["nodes"][1]["columns"][0]["type"], "Int64");
+    assert_eq!(json["nodes"][1]["columns"][0]["type"], "bigint");
 }
 
 #[test]

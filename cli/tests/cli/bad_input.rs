@@ -118,7 +118,7 @@ fn a_column_that_is_missing_in_a_later_file_is_named_with_the_file() {
         ("{ m: n }", "error: stage `source`, field `n`: b.parquet: has no column `n`, which the first file has"),
         (
             "{ n: \"'x'\" }",
-            "error: stage `source`, field `n`: b.parquet: column `n` is Utf8, and Int64 in the first file",
+            "error: stage `source`, field `n`: b.parquet: column `n` is text, and bigint in the first file",
         ),
     ] {
         let folder = Folder::with(&[

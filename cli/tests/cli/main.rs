@@ -10,6 +10,8 @@ mod cases;
 mod embedded;
 mod examples;
 mod new;
+#[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
+mod offline;
 mod pipelines;
 mod schema;
 mod secrets;

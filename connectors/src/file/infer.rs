@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use bourn_engine::Error;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems};
 
 use super::{at_path, no_column};
@@ -55,12 +56,7 @@ pub fn csv(
     dialect: &Dialect,
     declared: Option<SchemaRef>,
 ) -> Result<(Vec<String>, SchemaRef), Problems> {
-    let unreadable = declared.iter().flat_map(|s| s.fields()).filter(|f| !csv::is_readable(f.data_type()));
-    let unreadable = unreadable.map(|f| {
-        let problem = Problem::new(format!("CSV can't be read into a column of {}", f.data_type()));
-        problem.under(f.name().as_str()).under("schema").help("declare it as `json`, and take it apart in a `map`")
-    });
-    Problems::check(unreadable.collect())?;
+    readable(declared.as_ref())?;
     if let Some(schema) = &declared
         && (!dialect.header || paths.is_empty())
     {
@@ -78,11 +74,25 @@ pub fn csv(
         }
     }
     let (names, found) = inference.finish();
-    let Some(schema) = declared.filter(|_| !names.is_empty()) else { return Ok((names, found)) };
+    let Some(schema) = declared else { return Ok((names, found)) };
+    if names.is_empty() {
+        // Nothing is there yet that could say otherwise.
+        return Ok((schema.fields().iter().map(|f| f.name().clone()).collect(), schema));
+    }
     let known: Vec<_> = names.iter().map(String::as_str).collect();
     let missing = schema.fields().iter().filter(|f| !names.contains(f.name()));
     Problems::check(missing.map(|f| no_column(f.name(), &known).under(f.name().as_str()).under("schema")).collect())?;
     Ok((names, schema))
+}
+
+/// Whether CSV can be read into all declared columns.
+pub fn readable(declared: Option<&SchemaRef>) -> Result<(), Problems> {
+    let unreadable = declared.into_iter().flat_map(|s| s.fields()).filter(|f| !csv::is_readable(f.data_type()));
+    let unreadable = unreadable.map(|f| {
+        let problem = Problem::new(format!("CSV can't be read into a column of {}", sql_name(f.data_type())));
+        problem.under(f.name().as_str()).under("schema").help("declare it as `json`, and take it apart in a `map`")
+    });
+    Problems::check(unreadable.collect())
 }
 
 /// The whole lines among the first `most` bytes of a text, and whether these are all of it.

@@ -7,6 +7,8 @@ mod partition;
 mod read;
 pub(crate) mod read_lines;
 mod read_table;
+#[cfg(feature = "object_store")]
+mod unseen;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ use crate::codec::types::Declared;
 use crate::generate::Nothing;
 use follow::Follow;
 pub use format::Format;
+pub(crate) use infer::readable;
 use read::Content;
 pub use write::Rotate;
 
@@ -84,6 +87,10 @@ pub struct File {
     #[serde(skip)]
     #[schemars(skip)]
     planned: Mutex<Planned>,
+    /// How many files of a lane are open at once, if fewer than usual.
+    #[serde(skip)]
+    #[schemars(skip)]
+    open_max: Option<usize>,
 }
 
 /// What planning found and the source needs.

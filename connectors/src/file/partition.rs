@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, StringArray, UInt32Array};
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Date32Type, Field, FieldRef};
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::{Error, Result};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
@@ -106,7 +107,7 @@ pub fn column(path: &str, field: &FieldRef, rows: usize) -> Result<ArrayRef> {
     let text: ArrayRef = Arc::new(StringArray::from(vec![value.as_deref()]));
     let one = cast(&text, field.data_type())?;
     if let Some(value) = value.filter(|_| one.is_null(0)) {
-        let message = format!("{path}: `{value}` does not fit {}", field.data_type());
+        let message = format!("{path}: `{value}` does not fit {}", sql_name(field.data_type()));
         return Err(Error::validation(message).at_field(field.name()));
     }
     Ok(take(&one, &UInt32Array::from(vec![0; rows]), None)?)
@@ -151,7 +152,7 @@ mod tests {
         let field = Arc::new(Field::new("n", DataType::Int64, true));
         assert_eq!(column("n=7/a.csv", &field, 3).unwrap().len(), 3);
         let error = column("n=x/a.csv", &field, 3).unwrap_err();
-        assert_eq!(error.to_string(), "field `n`: n=x/a.csv: `x` does not fit Int64");
+        assert_eq!(error.to_string(), "field `n`: n=x/a.csv: `x` does not fit bigint");
         let error = column("m=x/a.csv", &field, 3).unwrap_err();
         assert!(error.message().contains("no folder says `n`"), "{error}");
     }

@@ -5,6 +5,7 @@ mod partition;
 mod spread;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -22,7 +23,7 @@ use crate::codec::json::Encoder;
 use crate::codec::table::{self, Options};
 use out::{Out, Recipe};
 use partition::Partition;
-use spread::Spread;
+use spread::{Place, Spread};
 
 pub const LANE: &str = "{lane}";
 const NUMBER: &str = "{number}";
@@ -129,7 +130,9 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
     let path = file.path.replace(LANE, &lane.to_string());
     if many {
         let rotate = file.rotate.unwrap_or_default();
-        return Ok(BoxSink::new(Columns { indices, sink: Spread::new(recipe, path, lane, rotate, partition) }));
+        let open_max = file.open_max.unwrap_or(spread::OPEN_MAX);
+        let place = Place { path, lane, open_max };
+        return Ok(BoxSink::new(Columns { indices, sink: Spread::new(recipe, place, rotate, partition) }));
     }
     let sink = One { out: recipe.open(PathBuf::from(path))? };
     Ok(BoxSink::new(Columns { indices, sink }))
@@ -145,6 +148,12 @@ trait Files: Send + 'static {
     fn write(&mut self, rows: &RecordBatch) -> impl Future<Output = Result<Written>> + Send;
     fn prepare(&mut self) -> impl Future<Output = Result<()>> + Send;
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
+    fn wake_at(&self) -> Option<Duration> {
+        None
+    }
+    fn tick(&mut self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
 }
 
 struct Columns<F> {
@@ -163,6 +172,14 @@ impl<F: Files> Sink for Columns<F> {
     async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
         self.sink.prepare().await?;
         Ok(None)
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        self.sink.wake_at()
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        self.sink.tick().await
     }
 
     async fn finish(&mut self) -> Result<()> {

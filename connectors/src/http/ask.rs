@@ -3,20 +3,26 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
 use bourn_http::body::read;
+use bourn_http::errors::{Redirects, Refusal};
 use bourn_http::{Method, Options, errors};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use super::{Http, config, told};
 
 /// The most that is read of an answer that refuses, in bytes.
 const REFUSAL_MAX: usize = 64 << 10;
+
+/// How long somebody may take to take a connection, when that is all that is asked.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What a source asks for.
 pub struct Asking {
@@ -67,7 +73,7 @@ impl Asking {
         if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED && !more.is_empty() {
             return Ok(response);
         }
-        Err(refusal(&self.env, self.timeout, &asked, response).await)
+        Err(refusal(&self.env, self.timeout, (&asked, Redirects::Said), response).await)
     }
 }
 
@@ -78,11 +84,11 @@ pub fn client(config: &Http, url: &Url, redirects: usize, idle_max: usize) -> Re
 }
 
 /// What an answer that is not 2xx means. What it says is part of the reason, as far as it can be read.
-pub async fn refusal(env: &Env, timeout: Duration, asked: &str, response: Response) -> Error {
+pub async fn refusal(env: &Env, timeout: Duration, (asked, redirects): (&str, Redirects), response: Response) -> Error {
     let (status, headers) = (response.status(), response.headers().clone());
     let said = within(env, timeout, asked, read(response, REFUSAL_MAX, "")).await;
     let said = said.and_then(|read| read).unwrap_or_default();
-    errors::status(asked, status, &headers, &said, env.wall())
+    errors::status(Refusal { asked, status, headers: &headers, body: &said, redirects }, env.wall())
 }
 
 /// What `work` gives, if it gives it in time.
@@ -94,4 +100,15 @@ pub async fn within<T>(env: &Env, timeout: Duration, asked: &str, work: impl Fut
             Err(Error::new(Kind::Timeout, format!("{asked}: nothing came for {waited} (`timeout`)")))
         }
     }
+}
+
+/// Whether somebody takes connections where a URL points, soon. Nothing is asked: a request may change something there.
+pub async fn reach(url: &str, timeout: Duration, env: &Env) -> Result<(), Problems> {
+    let url = config::url(url, &["http", "https", "ws", "wss"])?;
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+    let address = (host.trim_matches(['[', ']']), port);
+    let shown = errors::shown(&url);
+    let connected = within(env, timeout.min(SOON), &shown, TcpStream::connect(address)).await;
+    let connected = connected.and_then(|c| c.map_err(|e| Error::from(e).context(&shown)));
+    connected.map(drop).map_err(|e| Problem::new(e.message().to_owned()).under("url").into())
 }

@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
+    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
+    SourceContext,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::{Interval, Size};
@@ -36,7 +37,7 @@ pub use config::{Batch, Compression, Cursor, Format, Numbered, Pagination};
 /// `http: { url: "https://api.example.com/orders", rows: /data, pagination: { cursor: { from: /next, parameter: after } },
 /// schema: { id: bigint, total: double } }`.
 /// A source ends after one round of pages, unless it is told `every` how long to ask anew; what has not changed since (`ETag`,
-/// `Last-Modified`) is not read again then. Without `schema` planning asks once for the first 1,000 rows or 1 MiB. 408, 425, 429,
+/// `Last-Modified`) is not read again then. Without `schema` a job that is to run asks once for the first 1,000 rows or 1 MiB. 408, 425, 429,
 /// 5xx, answers that break off, documents that are none and failing connections are tried again as `retry` says, not before
 /// an asked `Retry-After`, and reading goes on behind the last row that came; what fails for good ends the job. A broken row is
 /// rejected alone.
@@ -124,6 +125,23 @@ impl Http {
         self.planned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The columns of a source, where they are not to be inferred.
+    fn columns(&self) -> Result<Option<SchemaRef>, Problems> {
+        let declared = self.schema.as_ref().map(Declared::schema).transpose().map_err(|p| p.under("schema"))?;
+        match (self.format, declared) {
+            (Format::Lines, Some(_)) => {
+                let problem = Problem::new("plain lines have the columns `text`, `file` and `number`").under("schema");
+                Err(problem.help("leave `schema` out, or say `format: json_lines`").into())
+            }
+            (Format::Lines, None) => Ok(Some(read_lines::schema())),
+            (Format::Csv, Some(declared)) => {
+                self.planned().names = declared.fields().iter().map(|f| f.name().clone()).collect();
+                Ok(Some(declared))
+            }
+            (_, declared) => Ok(declared),
+        }
+    }
+
     /// The address without what may be secret in it.
     fn shown(&self) -> Result<String> {
         Ok(errors::shown(&told(config::url(&self.url, &["http", "https"]).map_err(Problems::from))?))
@@ -149,27 +167,27 @@ impl Connector for Http {
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
         let reading = self.check_source()?;
-        let declared = self.schema.as_ref().map(Declared::schema).transpose().map_err(|p| p.under("schema"))?;
-        match (self.format, declared) {
-            (Format::Lines, Some(_)) => {
-                let problem = Problem::new("plain lines have the columns `text`, `file` and `number`").under("schema");
-                Err(problem.help("leave `schema` out, or say `format: json_lines`").into())
-            }
-            (Format::Lines, None) => Ok(read_lines::schema()),
-            (Format::Json | Format::JsonLines | Format::Object, Some(declared)) => Ok(declared),
-            (Format::Csv, Some(declared)) => {
-                self.planned().names = declared.fields().iter().map(|f| f.name().clone()).collect();
-                Ok(declared)
-            }
-            (_, None) => {
-                let found = infer::columns(self, reading, &context.env).await.map_err(|e| {
-                    let problem = Problem::new(e.message().to_owned()).under("url");
-                    problem.help("with `schema: { … }` nobody is asked before the job starts")
-                })?;
-                *self.planned() = found.1;
-                Ok(found.0)
-            }
+        if let Some(columns) = self.columns()? {
+            return Ok(columns);
         }
+        let (columns, planned) = infer::columns(self, reading, &context.env).await.map_err(|e| {
+            let problem = Problem::new(e.message().to_owned()).under("url");
+            problem.help("with `schema: { … }` nobody is asked before the job starts")
+        })?;
+        *self.planned() = planned;
+        Ok(columns)
+    }
+
+    async fn known(&self, _: &ConnectContext) -> Result<Known, Problems> {
+        self.check_source()?;
+        match self.columns()? {
+            Some(columns) => Ok(Known::Schema(columns)),
+            None => Ok(Known::Asks(self.shown()?)),
+        }
+    }
+
+    async fn reach(&self, _: Side<'_>, context: &ConnectContext) -> Result<(), Problems> {
+        ask::reach(&self.url, self.timeout.0, &context.env).await
     }
 
     async fn splits(&self, _: &ConnectContext) -> Result<Vec<Split>> {

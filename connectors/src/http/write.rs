@@ -11,6 +11,7 @@ use bourn_engine::data::message::Epoch;
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
 use bourn_http::body::read;
+use bourn_http::errors::Redirects;
 use bourn_http::{Attempts, Method, errors};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
@@ -195,7 +196,7 @@ impl Sending {
         let response = answer.map_err(unanswered)?;
         let status = response.status();
         if !status.is_success() {
-            let error = refusal(&self.env, self.timeout, &self.asked, response).await;
+            let error = refusal(&self.env, self.timeout, (&self.asked, Redirects::Never), response).await;
             return Err(Refused { status: Some(status), error });
         }
         if response.content_length().is_none_or(|n| n <= ANSWER_MAX as u64) {

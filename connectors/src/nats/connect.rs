@@ -66,6 +66,11 @@ fn options(nats: &Nats) -> Result<ConnectOptions> {
     Ok(options)
 }
 
+/// The servers, for messages.
+pub(super) fn place(nats: &Nats) -> String {
+    format!("nats at {}", shown(&nats.servers))
+}
+
 /// Addresses without what stands before an `@`.
 pub(super) fn shown(servers: &str) -> String {
     let one = |server: &str| {

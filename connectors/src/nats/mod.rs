@@ -9,9 +9,10 @@ mod write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
+    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
+    SourceContext,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::data::secret::Secret;
@@ -192,6 +193,19 @@ impl Nats {
         self.stream.as_deref().ok_or_else(|| Problem::new("a source needs `stream`, the one to read"))
     }
 
+    /// The columns of messages, where they are not to be inferred.
+    fn columns(&self) -> Result<Option<SchemaRef>, Problems> {
+        match (self.format, &self.schema) {
+            (NatsFormat::Text, _) => Ok(Some(decode::text_schema())),
+            (NatsFormat::Json, Some(declared)) => declared.schema().map(Some).map_err(|p| p.under("schema")),
+            (NatsFormat::Json, None) => Ok(None),
+        }
+    }
+
+    fn with_metadata(&self, columns: &SchemaRef) -> Result<SchemaRef, Problems> {
+        decode::with_metadata(columns, self.metadata.as_ref()).map_err(|p| p.under("metadata").into())
+    }
+
     /// What must be said of a source, whether or not the server is there.
     fn check_source(&self) -> Result<(), Problems> {
         let mut problems = Vec::new();
@@ -227,16 +241,29 @@ impl Connector for Nats {
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
         self.check_source()?;
-        let columns = match (self.format, &self.schema) {
-            (NatsFormat::Text, _) => decode::text_schema(),
-            (NatsFormat::Json, Some(declared)) => declared.schema().map_err(|p| p.under("schema"))?,
-            (NatsFormat::Json, None) => {
-                let inferred = read::infer(self, &context.env).await?;
-                *self.mixed() = inferred.mixed;
-                inferred.schema
-            }
+        let columns = if let Some(columns) = self.columns()? {
+            columns
+        } else {
+            let inferred = read::infer(self, &context.env).await?;
+            *self.mixed() = inferred.mixed;
+            inferred.schema
         };
-        decode::with_metadata(&columns, self.metadata.as_ref()).map_err(|p| p.under("metadata").into())
+        self.with_metadata(&columns)
+    }
+
+    async fn known(&self, _: &ConnectContext) -> Result<Known, Problems> {
+        self.check_source()?;
+        match self.columns()? {
+            Some(columns) => self.with_metadata(&columns).map(Known::Schema),
+            None => self.with_metadata(&Schema::empty().into()).map(|_| Known::Asks(connect::place(self))),
+        }
+    }
+
+    async fn reach(&self, side: Side<'_>, _: &ConnectContext) -> Result<(), Problems> {
+        match side {
+            Side::Source => read::reach(self).await,
+            Side::Sink(schema) => write::reach(self, &write::Publication::of(self, schema)?).await,
+        }
     }
 
     async fn splits(&self, _: &ConnectContext) -> Result<Vec<Split>> {

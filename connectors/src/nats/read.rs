@@ -15,7 +15,7 @@ use futures::future::{Either, select};
 use futures::stream::Stream as MessageStream;
 use futures::{FutureExt, StreamExt};
 
-use super::connect::{PATIENCE, connect, passing, shown};
+use super::connect::{PATIENCE, connect, passing, place, shown};
 use super::decode::{Decode, Message, line};
 use super::keep::Keeper;
 use super::{From, IN_FLIGHT_MAX, Nats, NatsFormat};
@@ -38,6 +38,13 @@ async fn stream(context: &Context, name: &str) -> Result<Stream> {
         GetStreamErrorKind::Request => passing("asking for the stream", &e),
         other => Error::new(Kind::Other, format!("stream `{name}`: {other}")),
     })
+}
+
+/// Connects, and asks for the stream.
+pub(super) async fn reach(nats: &Nats) -> Result<(), Problems> {
+    let context = connect(nats).await.map_err(|e| Problem::new(e.message().to_owned()).under("servers"))?;
+    let found = stream(&context, nats.stream()?).await;
+    found.map(drop).map_err(|e| Problem::new(format!("{}: {}", place(nats), e.message())).under("stream").into())
 }
 
 /// The columns of the first messages, looked at without taking them from anybody.

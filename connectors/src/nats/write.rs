@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{GetStreamByNameErrorKind, PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode, message::PublishMessage};
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{BoxSink, Receipt, Rejected, Sink, Written};
@@ -17,7 +17,7 @@ use bourn_engine::{Error, Kind, Result};
 use bytes::Bytes;
 use futures::FutureExt;
 
-use super::connect::{connect, shown};
+use super::connect::{connect, place};
 use super::decode::TEXT;
 use super::{IN_FLIGHT_MAX, Nats, NatsFormat};
 use crate::codec::json::Encoder;
@@ -101,8 +101,26 @@ fn is_subject(text: &str) -> bool {
 
 pub(super) async fn sink(nats: &Nats, publication: Publication, env: Env) -> Result<BoxSink> {
     let context = connect(nats).await?;
-    let (place, random) = (format!("nats at {}", shown(&nats.servers)), env.random());
+    let (place, random) = (place(nats), env.random());
     Ok(BoxSink::new(NatsSink { context, publication, env, place, random, published: 0 }))
+}
+
+/// Connects, and asks for a stream that takes the subject, if there is one for all rows.
+pub(super) async fn reach(nats: &Nats, publication: &Publication) -> Result<(), Problems> {
+    let context = connect(nats).await.map_err(|e| Problem::new(e.message().to_owned()).under("servers"))?;
+    let told = |what: String| Problem::new(format!("{}: {what}", place(nats)));
+    match &nats.subject {
+        Some(subject) if publication.subject.references().next().is_none() => {
+            let found = context.stream_by_subject(subject.as_str()).await;
+            found.map(drop).map_err(|e| match e.kind() {
+                GetStreamByNameErrorKind::NotFound => {
+                    told(format!("no stream takes the subject `{subject}`")).under("subject").into()
+                }
+                _ => told(e.to_string()).under("servers").into(),
+            })
+        }
+        _ => context.query_account().await.map(drop).map_err(|e| told(e.to_string()).under("servers").into()),
+    }
 }
 
 struct NatsSink {

@@ -180,6 +180,38 @@ impl Objects {
         }
     }
 
+    /// Asks for one page of what is beside the objects of a sink: the bucket is there and lets us in. One that lets us write
+    /// and not list is taken as it is.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub fn reach(&self, url: &str) -> Result<()> {
+        let base = &self.bucket().base;
+        let key = url.strip_prefix(base.as_str()).unwrap_or(url);
+        let folder = &key[..key[..key.find('{').unwrap_or(key.len())].rfind('/').unwrap_or(0)];
+        let prefix = Key::parse(folder).map_err(|e| Error::validation(format!("{url} can't be a key: {e}")))?;
+        let client = &self.bucket().client;
+        let listed = self.ask(url, |_| {
+            let prefix = prefix.clone();
+            Box::pin(async move { client.list(Some(&prefix)).try_next().await })
+        });
+        match listed {
+            Err(e) if e.kind() == Kind::Permission && e.message().contains("AccessDenied") => Ok(()),
+            listed => listed.map(drop),
+        }
+    }
+
+    /// Waits until no part of another object is on its way, so that those of all open objects together are few.
+    ///
+    /// # Errors
+    /// When one can't be sent.
+    pub fn settle_others(&self) -> Result<()> {
+        let uploads: Vec<_> = self.uploads().values().cloned().collect();
+        // One that is locked is the one that asks: a sink writes to one object at a time.
+        let mut others = uploads.iter().filter_map(|upload| upload.try_lock().ok());
+        others.try_for_each(|mut upload| upload.settle(0))
+    }
+
     fn list(&self, pattern: &str) -> Result<Vec<PathBuf>> {
         let base = &self.bucket().base;
         let key = pattern.strip_prefix(base.as_str()).unwrap_or(pattern);

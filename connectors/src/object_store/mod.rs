@@ -9,12 +9,13 @@ mod upload;
 mod world;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, Chunk, ConnectContext, Connector, Delivery, Receipt, Replay, Sink, SinkContext,
-    Source, SourceContext, Written,
+    BoxSink, BoxSource, Capabilities, Chunk, ConnectContext, Connector, Delivery, Known, Receipt, Replay, Side, Sink,
+    SinkContext, Source, SourceContext, Written,
 };
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::position::Split;
@@ -26,9 +27,10 @@ use futures::executor::block_on;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::compression::Limits;
 use crate::codec::csv::Csv;
 use crate::codec::types::Declared;
-use crate::file::{File, Format};
+use crate::file::{Compression, File, Format, Rotate};
 use bucket::Bucket;
 use files::{HASTY, Objects, PATIENT, Stop, Writing};
 pub use options::Options;
@@ -36,16 +38,16 @@ pub use options::Options;
 /// Reads and writes objects in S3 and what is compatible with it, Google Cloud Storage and Azure Blob Storage.
 ///
 /// `object_store: { url: "s3://bucket/2024/*.parquet", options: { endpoint: "https://s3.example.com", region: eu-1 } }`.
-/// Formats are those of `file`. Keys come from `options` or from the variables that the tools of each provider read
-/// (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`,
-/// `AZURE_STORAGE_ACCOUNT_NAME`, …), from the metadata service of the machine where there are none; public buckets need
-/// `options: { skip_signature: "true" }`.
+/// Formats are those of `file`, and so are compressed lines, folders that say columns, `rotate` and `partition_by`. Keys come
+/// from `options` or from the variables that the tools of each provider read (`AWS_ACCESS_KEY_ID`,
+/// `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, …), from the
+/// metadata service of the machine where there are none; public buckets need `options: { skip_signature: "true" }`.
 ///
 /// A source reads each object as a split of its own, in ranges, and goes on where it was after an error of the network. One
-/// that is changed while it is read ends the job. Its schema is looked for when the job is planned. A sink uploads an object
-/// in parts as rows come. It appears, whole, when the job has ended; until then nothing of it can be seen, and the
-/// parts of a job that failed are thrown away. A job that is killed can't do that: let the bucket abort incomplete uploads
-/// after some days.
+/// that is changed while it is read ends the job. Without `schema` its columns are looked for when a job is planned that is to
+/// run. A sink uploads an object in parts as rows come. It appears, whole, when the job has ended, or with `rotate` and
+/// `partition_by` when it is full or its epoch ends; until then nothing of it can be seen, and the parts of a job that failed
+/// are thrown away. A job that is killed can't do that: let the bucket abort incomplete uploads after some days.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectStore {
@@ -59,7 +61,15 @@ pub struct ObjectStore {
     /// What is in the objects; from the ending of the URL if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The columns of JSON lines or CSV with their types; inferred from the first 1,000 rows or 1 MiB if it is not said.
+    /// How they are compressed. Lines: as the ending says, `.gz` or `.zst`, if it is not said. Other formats say it themselves
+    /// when they are read, and are written so: Parquet by `zstd`, Avro by `deflate`, Arrow not at all if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// How far compressed lines may grow when they are read, so that a small object does not fill the world.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decompress: Option<Limits>,
+    /// The columns of JSON lines or CSV with their types, those that folders say among them; inferred from the first 1,000 rows
+    /// or 1 MiB if it is not said. `plan` and `validate` ask nobody where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Declared>,
     /// The columns to read; all of them if it is not said.
@@ -68,6 +78,20 @@ pub struct ObjectStore {
     /// What CSV looks like, where it is not as usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<Csv>,
+    /// Not for objects, which are replaced and never grow: refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
+    /// Whether folders such as `country=de` are columns of a source: found by itself if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<bool>,
+    /// When a sink ends an object and begins the next: needs `{number}` in the URL. The end of an epoch ends it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<Rotate>,
+    /// Columns whose values make the folders of a sink: `url` is a folder then, and its objects are
+    /// `URL/a=1/b=x/part-LANE-NUMBER.ENDING`, without these columns in them. So many are open at once as have parts of 256 MiB
+    /// together; beyond it the one that was written to longest ago is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_by: Option<Vec<String>>,
     /// What a sink does where an object is already.
     #[serde(default)]
     pub if_exists: IfExists,
@@ -95,6 +119,9 @@ fn part_size() -> Size {
     Size(8 << 20)
 }
 
+/// What the open objects of a sink may hold together, in bytes, beside the few parts that are on their way.
+const PARTS_HELD: usize = 256 << 20;
+
 /// The objects, and the connector for files that reads and writes them.
 #[derive(Clone, Debug)]
 struct Opened {
@@ -109,9 +136,15 @@ impl ObjectStore {
             url: url.into(),
             options: Options::default(),
             format: None,
+            compression: None,
+            decompress: None,
             schema: None,
             columns: None,
             csv: None,
+            follow: false,
+            partitions: None,
+            rotate: None,
+            partition_by: None,
             if_exists: IfExists::default(),
             part_size: part_size(),
             opened: OnceLock::new(),
@@ -133,13 +166,33 @@ impl ObjectStore {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
+        if self.follow {
+            let problem = Problem::new("objects are replaced and never grow, so there is nothing to follow");
+            return Err(problem
+                .under("follow")
+                .help("read what is there now; `nats` or `http` bring what comes")
+                .into());
+        }
         let bucket = Arc::new(Bucket::of(&self.url, &self.options, env)?);
+        Ok(self.opened.get_or_init(|| Opened { bucket, file: Arc::new(self.file()) }))
+    }
+
+    /// The connector for files that reads and writes the objects.
+    fn file(&self) -> File {
+        let declared = self.schema.as_ref().map(|schema| schema.0.iter().map(|(name, _)| name.clone()).collect());
+        let part_size = usize::try_from(self.part_size.0).unwrap_or(usize::MAX);
         let mut file = File::new(&self.url);
         file.format = self.format;
+        file.compression = self.compression;
+        file.decompress = self.decompress;
         file.schema.clone_from(&self.schema);
-        file.columns.clone_from(&self.columns);
+        // What is declared is all there is, whatever folders say: so nobody needs to be asked for it.
+        file.columns = self.columns.clone().or(declared);
         file.csv.clone_from(&self.csv);
-        Ok(self.opened.get_or_init(|| Opened { bucket, file: Arc::new(file) }))
+        file.partitions = self.partitions;
+        file.rotate = self.rotate;
+        file.partition_by.clone_from(&self.partition_by);
+        file.with_open_max((PARTS_HELD / part_size.max(1)).clamp(1, 64))
     }
 
     fn writing(&self) -> Writing {
@@ -167,6 +220,7 @@ fn of_objects(Problems(found): Problems) -> Problems {
             problem.path[0] = "url".into();
             problem.message = problem.message.replace("there is no file `", "there is no object `");
             problem.message = problem.message.replace("no file matches `", "no object matches `");
+            problem.message = problem.message.replace("the path names one", "the URL names one");
             // What is said of paths that are relative to a folder.
             problem.help = problem.help.filter(|help| !help.starts_with("paths are relative"));
         }
@@ -193,6 +247,23 @@ impl Connector for ObjectStore {
         found.map_err(of_objects)
     }
 
+    async fn known(&self, context: &ConnectContext) -> Result<Known, Problems> {
+        let unseen = self.opened(&context.env)?.file.unseen().map_err(of_objects)?;
+        Ok(unseen.map_or_else(|| Known::Asks(self.url.clone()), Known::Schema))
+    }
+
+    async fn reach(&self, side: Side<'_>, context: &ConnectContext) -> Result<(), Problems> {
+        match side {
+            // For the schema its objects are listed and looked into.
+            Side::Source => Ok(()),
+            Side::Sink(_) => {
+                let (_, env, objects, _stop) = self.world(HASTY, &context.env)?;
+                let url = self.url.clone();
+                env.blocking(move || objects.reach(&url)).await.flatten().map_err(|e| at_url(&e).into())
+            }
+        }
+    }
+
     async fn splits(&self, context: &ConnectContext) -> Result<Vec<Split>> {
         let (opened, env, _, _stop) = self.world(HASTY, &context.env).map_err(first)?;
         let context = ConnectContext { env: env.clone(), id: context.id.clone() };
@@ -208,11 +279,16 @@ impl Connector for ObjectStore {
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
         let (opened, env, _, _stop) = self.world(HASTY, &context.env)?;
-        if self.url.ends_with('/') {
+        if self.url.ends_with('/') && self.partition_by.is_none() {
             return Err(Problem::new("a sink needs the name of an object").under("url").into());
         }
         let context = ConnectContext { env, id: context.id.clone() };
-        opened.file.check_sink(schema, &context).await.map_err(of_objects)
+        opened.file.check_sink(schema, &context).await.map_err(|problems| {
+            let Problems(mut found) = of_objects(problems);
+            // The names of `schema`, which is told.
+            found.retain(|p| self.columns.is_some() || p.path.first() != Some(&Key::from("columns")));
+            Problems(found)
+        })
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
@@ -285,6 +361,14 @@ impl Sink for ObjectSink {
 
     async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Receipt>> {
         self.with(move |sink| block_on(sink.prepare(epoch))).await
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        self.sink.as_ref().and_then(Sink::wake_at)
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        self.with(|sink| block_on(sink.tick())).await
     }
 
     async fn finish(&mut self) -> Result<()> {

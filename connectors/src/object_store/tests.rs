@@ -11,9 +11,14 @@ use crate::testing::{batch_of, connect, faults, read_all, rows, sink_for, write_
 
 /// A connector over a store in memory.
 fn over(store: &Arc<InMemory>, url: &str) -> ObjectStore {
+    on(store, ObjectStore::new(url))
+}
+
+/// The same for what a spec says.
+fn on(store: &Arc<InMemory>, config: ObjectStore) -> ObjectStore {
     let bucket = Arc::new(Bucket::over(store.clone(), "s3://b/".into()));
-    let file = Arc::new(File::new(url));
-    ObjectStore { opened: OnceLock::from(Opened { bucket, file }), ..ObjectStore::new(url) }
+    let file = Arc::new(config.file());
+    ObjectStore { opened: OnceLock::from(Opened { bucket, file }), ..config }
 }
 
 async fn put(store: &Arc<InMemory>, key: &str, text: &str) {
@@ -76,10 +81,7 @@ async fn a_folder_is_all_that_is_below_it_but_what_writers_leave_beside_the_data
     for key in ["in/a.jsonl", "in/x/b.jsonl", "in/_SUCCESS", "in/x/.b.crc", "input.jsonl"] {
         put(&store, key, "{\"n\":1}\n").await;
     }
-    let all = ObjectStore { format: Some(Format::Json), ..over(&store, "s3://b/in/") };
-    let file = File::new("s3://b/in/").with_format(Format::Json);
-    let opened = Opened { file: Arc::new(file), ..all.opened.get().unwrap().clone() };
-    let all = ObjectStore { opened: OnceLock::from(opened), ..all };
+    let all = on(&store, ObjectStore { format: Some(Format::Json), ..ObjectStore::new("s3://b/in/") });
     let names: Vec<_> = all.splits(&connect()).await.unwrap().iter().map(|s| s.name().to_owned()).collect();
     assert_eq!(names, ["s3://b/in/a.jsonl", "s3://b/in/x/b.jsonl"]);
     let deep = over(&store, "s3://b/**/*.jsonl").splits(&connect()).await.unwrap();
@@ -221,3 +223,5 @@ fn keys_are_never_shown_and_come_from_the_variables_of_the_provider() {
     options.set("access_key_id", "B".into());
     assert_eq!(read(&options), [pair("aws_region", "eu-2"), pair("access_key_id", "B")]);
 }
+
+mod spread;

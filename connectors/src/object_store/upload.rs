@@ -93,6 +93,7 @@ impl Upload {
             let message = format!("{}: an object has {PARTS_MAX} parts at most: make `part_size` larger", self.place);
             return Err(Error::new(Kind::Budget, message));
         }
+        self.objects.settle_others()?;
         self.settle(IN_FLIGHT - 1)?;
         let room = Vec::with_capacity(self.buffer.len());
         let data = Bytes::from(std::mem::replace(&mut self.buffer, room));
@@ -120,7 +121,10 @@ impl Upload {
     }
 
     /// Waits until at most `most` parts are on their way, and sends those again that failed.
-    fn settle(&mut self, most: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// When one can't be sent.
+    pub fn settle(&mut self, most: usize) -> Result<()> {
         let parts = &mut self.parts;
         self.objects.wait(poll_fn(|cx| {
             let mut running = 0;

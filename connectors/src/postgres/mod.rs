@@ -9,7 +9,8 @@ mod write;
 
 use arrow::datatypes::SchemaRef;
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
+    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
+    SourceContext,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::data::secret::Secret;
@@ -86,6 +87,19 @@ impl Connector for Postgres {
 
     async fn schema(&self, _: &ConnectContext) -> Result<SchemaRef, Problems> {
         read::schema(self).await
+    }
+
+    async fn known(&self, _: &ConnectContext) -> Result<Known, Problems> {
+        let address = read::check(self)?;
+        Ok(Known::Asks(format!("postgres at {}", address.place)))
+    }
+
+    async fn reach(&self, side: Side<'_>, context: &ConnectContext) -> Result<(), Problems> {
+        match side {
+            // The server is asked for the columns.
+            Side::Source => Ok(()),
+            Side::Sink(schema) => write::reach(self, write::Insertion::of(self, schema)?, context.env.clone()).await,
+        }
     }
 
     async fn splits(&self, _: &ConnectContext) -> Result<Vec<Split>> {

@@ -7,6 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::api::{BoxSource, Chunk, Rejected, Source, SourceContext};
 use bourn_engine::data::position::{Position, Split};
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::data::units::Interval;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
@@ -43,10 +44,7 @@ async fn select(postgres: &Postgres, address: &Address, link: &Link) -> Result<S
     let cursor = match (&postgres.cursor, &postgres.table) {
         (Some(cursor), _) => cursor.clone(),
         (None, Some(table)) => primary_key(address, link, table).await?,
-        (None, None) => {
-            let problem = Problem::new("a query needs `cursor`, the column that its rows are ordered by");
-            return Err(problem.under("query").into());
-        }
+        (None, None) => return Err(no_cursor().into()),
     };
     let (mut columns, mut problems) = (Vec::new(), Vec::new());
     for column in statement.columns() {
@@ -85,9 +83,27 @@ async fn primary_key(address: &Address, link: &Link, table: &str) -> Result<Stri
     Err(problem.help("say `cursor`, a column that orders the rows"))
 }
 
+/// Where a source is, if what is said of it makes sense whatever the server has.
+pub(super) fn check(postgres: &Postgres) -> Result<Address, Problems> {
+    let address = Address::of(postgres).map_err(|e| Problem::new(e.message().to_owned()).under("url"));
+    let mut problems: Vec<_> =
+        selected_from(postgres.table.as_deref(), postgres.query.as_deref()).err().into_iter().collect();
+    if problems.is_empty() && postgres.query.is_some() && postgres.cursor.is_none() {
+        problems.push(no_cursor());
+    }
+    match address {
+        Ok(address) => Problems::check(problems).map(|()| address),
+        Err(problem) => Err(Problems([vec![problem], problems].concat())),
+    }
+}
+
+fn no_cursor() -> Problem {
+    Problem::new("a query needs `cursor`, the column that its rows are ordered by").under("query")
+}
+
 /// The schema, at planning.
 pub(super) async fn schema(postgres: &Postgres) -> Result<SchemaRef, Problems> {
-    let address = Address::of(postgres).map_err(|e| Problem::new(e.message().to_owned()).under("url"))?;
+    let address = check(postgres)?;
     let link = address.connect().await.map_err(|e| Problem::new(e.message().to_owned()).under("url"))?;
     let selection = select(postgres, &address, &link).await?;
     let nulls = format!("select 1 from {} as q where q.{} is null limit 1", selection.from, quoted(&selection.cursor));
@@ -133,7 +149,8 @@ fn planned(schema: &SchemaRef, selection: &Selection) -> Result<Vec<(String, Kin
 }
 
 fn changed(name: &str, was: &arrow::datatypes::DataType, is: Option<&Kind>) -> Error {
-    let is = is.map_or_else(|| "something without a place here".to_owned(), |k| k.data_type().to_string());
+    let is = is.map_or_else(|| "something without a place here".to_owned(), |k| sql_name(&k.data_type()));
+    let was = sql_name(was);
     Error::new(
         bourn_engine::Kind::Unsupported,
         format!("column `{name}` was {was} when the job was planned, and is {is} now"),

@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Receipt, Rejected, Sink, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::records::bytes_needed;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result, Retry};
@@ -56,7 +57,7 @@ impl Insertion {
         let mut forms = Vec::new();
         for field in schema.fields() {
             let Some(form) = Form::of(field) else {
-                let (name, kind) = (field.name(), field.data_type());
+                let (name, kind) = (field.name(), sql_name(field.data_type()));
                 let problem = Problem::new(format!("PostgreSQL has no place for column `{name}`, a {kind}"));
                 problems.push(problem.help("make it a text or a number in a `map` stage before"));
                 continue;
@@ -112,10 +113,25 @@ pub(super) async fn sink(postgres: &Postgres, insertion: Insertion, env: Env) ->
     if insertion.create {
         link.batch_execute(&insertion.creation()).await.map_err(|e| address.told(e))?;
     }
-    let mut sink = PostgresSink { address, insertion, env, open: None, kept: Vec::new(), kept_bytes: 0 };
+    let mut sink = PostgresSink::new(address, insertion, env);
     // The statement is tried, so that a table that is not fit is told before the first row.
     sink.open = Some(sink.begin(link).await?);
     Ok(BoxSink::new(sink))
+}
+
+/// Connects, and tries the statement without running it. A table that is to be made may be missing.
+pub(super) async fn reach(postgres: &Postgres, insertion: Insertion, env: Env) -> Result<(), Problems> {
+    let at = |key: &'static str| move |e: Error| Problem::new(e.message().to_owned()).under(key);
+    let address = Address::of(postgres).map_err(at("url"))?;
+    let link = address.connect().await.map_err(at("url"))?;
+    if insertion.create {
+        let found = link.query_one("select to_regclass($1::text) is not null", &[&insertion.table]).await;
+        if !found.map_err(|e| at("table")(address.told(e)))?.get::<_, bool>(0) {
+            return Ok(());
+        }
+    }
+    let begun = PostgresSink::new(address, insertion, env).begin(link).await;
+    begun.map(drop).map_err(|e| at("table")(e).into())
 }
 
 struct PostgresSink {
@@ -161,6 +177,10 @@ impl Sink for PostgresSink {
 }
 
 impl PostgresSink {
+    fn new(address: Address, insertion: Insertion, env: Env) -> Self {
+        Self { address, insertion, env, open: None, kept: Vec::new(), kept_bytes: 0 }
+    }
+
     /// The transaction under way, or a new one with the rows that are kept.
     async fn opened(&mut self) -> Result<Open> {
         if let Some(open) = self.open.take().filter(|o| !o.link.is_closed()) {

@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Date32Type, Field, TimestampMicrosecondType};
 use bourn_engine::data::columns::{MOMENT, json_field};
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::{Error, Result};
 use rusqlite::types::ValueRef;
 
@@ -142,7 +143,8 @@ impl<'a> Cell<'a> {
     /// # Errors
     /// When it is none of it: nothing is rounded or cut.
     pub(super) fn of(kind: Kind, value: ValueRef<'a>) -> Result<Self> {
-        let misfit = || Error::validation(format!("{} does not fit {}", shown(value), kind.field("").data_type()));
+        let misfit =
+            || Error::validation(format!("{} does not fit {}", shown(value), sql_name(kind.field("").data_type())));
         let text =
             |bytes: &'a [u8]| std::str::from_utf8(bytes).map_err(|_| Error::validation("text that is not UTF-8"));
         #[expect(clippy::cast_possible_truncation, reason = "compared with what it came from")]

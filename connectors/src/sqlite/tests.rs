@@ -73,7 +73,7 @@ async fn a_later_row_that_does_not_fit_is_rejected_alone() {
     let read = read_all(&Sqlite::new(path, "t")).await.unwrap();
     assert_eq!(rows(&read).len(), 1_003);
     let expected =
-        ["field `n`: \"many\" does not fit Int64", "field `day`: \"2001-01-01 and more\" does not fit Date32"];
+        ["field `n`: \"many\" does not fit bigint", "field `day`: \"2001-01-01 and more\" does not fit date"];
     assert_eq!(faults(&read), expected);
     let RejectedRow::Text(text) = &read[0].rejected[0].row else { panic!("it has no columns") };
     assert_eq!(serde_json::from_str::<Value>(text).unwrap(), json!({"id": 1002, "n": "many", "day": "2001-01-01"}));
@@ -207,7 +207,7 @@ async fn numbers_that_sqlite_would_change_are_rejected() {
         told,
         [
             "row 0, field `x`: NaN, which SQLite would keep as null",
-            "row 2, field `n`: a UInt64 beyond what SQLite holds"
+            "row 2, field `n`: a bigint unsigned beyond what SQLite holds"
         ]
     );
     sink.prepare(1).await.unwrap();

@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Receipt, Rejected, Sink, Written};
 use bourn_engine::data::json::cell_value;
 use bourn_engine::data::message::Epoch;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
@@ -95,7 +96,8 @@ impl Insertion {
         let mut stored = Vec::new();
         for field in schema.fields() {
             let Some(kind) = Stored::of(field.data_type()) else {
-                let message = format!("SQLite has no place for column `{}`, a {}", field.name(), field.data_type());
+                let message =
+                    format!("SQLite has no place for column `{}`, a {}", field.name(), sql_name(field.data_type()));
                 problems.push(Problem::new(message).help("make it a text or a number in a `map` stage before"));
                 continue;
             };
@@ -321,7 +323,9 @@ impl Column {
     fn misfit(&self, row: usize) -> Option<Error> {
         if self.values.is_null(row) {
             let lost = self.given.is_valid(row) && self.given.data_type() != &DataType::Null;
-            return lost.then(|| Error::validation(format!("a {} beyond what SQLite holds", self.given.data_type())));
+            return lost.then(|| {
+                Error::validation(format!("a {} beyond what SQLite holds", sql_name(self.given.data_type())))
+            });
         }
         let is_nan = self.stored == Stored::Real && self.values.as_primitive::<Float64Type>().value(row).is_nan();
         is_nan.then(|| Error::validation("NaN, which SQLite would keep as null"))

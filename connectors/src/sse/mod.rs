@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bourn_engine::api::limits::Retries;
-use bourn_engine::api::{BoxSource, Capabilities, ConnectContext, Connector, Replay, SourceContext};
+use bourn_engine::api::{BoxSource, Capabilities, ConnectContext, Connector, Replay, Side, SourceContext};
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::{Interval, Size};
 use bourn_engine::diagnostic::{Problem, Problems};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::types::Declared;
 use crate::generate::Nothing;
-use crate::http::config;
+use crate::http::{ask, config};
 
 /// Reads server-sent events, for as long as the server has any.
 ///
@@ -96,6 +96,10 @@ impl Connector for Sse {
 
     async fn schema(&self, _: &ConnectContext) -> Result<SchemaRef, Problems> {
         self.check()
+    }
+
+    async fn reach(&self, _: Side<'_>, context: &ConnectContext) -> Result<(), Problems> {
+        ask::reach(&self.url, self.timeout.0, &context.env).await
     }
 
     async fn splits(&self, _: &ConnectContext) -> Result<Vec<Split>> {

@@ -15,6 +15,7 @@ use bourn_engine::data::position::{Position, Split};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
 use bourn_engine::{Error, Kind, Result};
+use bourn_http::errors::Redirects;
 use bourn_http::{Attempts, Body, Options, errors};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
@@ -160,7 +161,7 @@ impl SseSource {
         match response.status() {
             StatusCode::NO_CONTENT => return Ok(false),
             status if !status.is_success() => {
-                return Err(refusal(&self.env, self.timeout, &self.asked, response).await);
+                return Err(refusal(&self.env, self.timeout, (&self.asked, Redirects::Never), response).await);
             }
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
 use bourn_http::client::install_cryptography;
-use bourn_http::errors;
+use bourn_http::errors::{self, Redirects, Refusal};
 use futures::{FutureExt, SinkExt};
 use reqwest::header::HeaderMap;
 use tokio::net::TcpStream;
@@ -74,7 +74,9 @@ impl Door {
         match fault {
             Fault::Http(answer) => {
                 let body = answer.body().as_deref().unwrap_or_default();
-                errors::status(&self.shown, answer.status(), answer.headers(), body, self.env.wall())
+                let (asked, status, headers) = (&*self.shown, answer.status(), answer.headers());
+                let redirects = Redirects::Never;
+                errors::status(Refusal { asked, status, headers, body, redirects }, self.env.wall())
             }
             Fault::Capacity(_) => {
                 let most = self.message_max;

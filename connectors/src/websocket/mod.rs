@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
+    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, Side, SinkContext, SourceContext,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::{Interval, Size};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::json::Encoder;
 use crate::codec::types::Declared;
 use crate::generate::Nothing;
-use crate::http::config;
+use crate::http::{ask, config};
 
 /// Reads the messages of a websocket, or sends rows as messages.
 ///
@@ -116,6 +116,10 @@ impl Connector for Websocket {
                 Err(Problems(problems))
             }
         }
+    }
+
+    async fn reach(&self, _: Side<'_>, context: &ConnectContext) -> Result<(), Problems> {
+        ask::reach(&self.url, self.timeout.0, &context.env).await
     }
 
     async fn splits(&self, _: &ConnectContext) -> Result<Vec<Split>> {

@@ -1,5 +1,7 @@
 //! NATS `JetStream`: its server killed, its network cut, its jobs killed.
 
+mod reach;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Objects in a real S3 server: `SeaweedFS`, which keeps them over a restart and checks who asks.
 #![expect(clippy::disallowed_methods, reason = "a real server in the real world, and faults that last a while")]
 
+mod spread;
+
 use std::time::Duration;
 
 use bourn_connectors::object_store::{IfExists, ObjectStore};

@@ -1,6 +1,7 @@
 //! PostgreSQL: its server crashed, its network cut, its jobs killed.
 
 mod bad_input;
+mod reach;
 
 use std::time::Duration;
 

@@ -23,13 +23,23 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
     /// What it can do, as configured. The planner computes the delivery guarantee of each pair from it.
     fn capabilities(&self) -> Capabilities;
 
-    /// The schema of the rows that the source reads. May look at the input. Asked once, at planning.
+    /// The schema of the rows that the source reads. May look at the input, and ask a server. Asked once, when a job is
+    /// planned that is to run.
     ///
     /// # Errors
     /// When the configuration is at fault, or the input is not there.
     fn schema(&self, context: &ConnectContext) -> impl Future<Output = Result<SchemaRef, Problems>> + Send {
         let _ = context;
         async { Err(Problem::new(format!("`{}` can't be a source", Self::NAME)).into()) }
+    }
+
+    /// What is known of [`Connector::schema`] without a network, for `bourn plan` and `bourn validate`, which may open files
+    /// and ask no server. A connector that may have to ask one says so here; for any other this stays as it is.
+    ///
+    /// # Errors
+    /// When the configuration is at fault: it is checked all the same.
+    fn known(&self, context: &ConnectContext) -> impl Future<Output = Result<Known, Problems>> + Send {
+        async { self.schema(context).await.map(Known::Schema) }
     }
 
     /// The parts that lanes can read side by side. Asked once, at the start of a job.
@@ -63,6 +73,17 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
         async { Ok(()) }
     }
 
+    /// Looks whether the server is there, lets us in and has what is read or takes what is written; changes nothing, and tries
+    /// nothing for long. Asked by `bourn validate --connect` alone, before [`Connector::schema`] and behind
+    /// [`Connector::check_sink`]; what `schema` asks anyhow it can leave to it.
+    ///
+    /// # Errors
+    /// When it can't be reached, or does not fit.
+    fn reach(&self, side: Side<'_>, context: &ConnectContext) -> impl Future<Output = Result<(), Problems>> + Send {
+        let _ = (side, context);
+        async { Ok(()) }
+    }
+
     /// The files that it reads as a source, and those that it empties before it writes as a sink. The planner refuses a job
     /// that would empty what it reads. Asked once, at planning.
     fn files(&self, context: &ConnectContext) -> UsedFiles {
@@ -78,6 +99,24 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
         let _ = context;
         async { Err(crate::Error::unsupported(format!("`{}` can't be a sink", Self::NAME))) }
     }
+}
+
+/// What is known of the schema of a source without a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// All of it.
+    Schema(SchemaRef),
+    /// It takes asking this server, as it may be shown: `s3://bucket/key`, `postgres at db:5432`.
+    Asks(String),
+}
+
+/// The side of a connector that a job uses.
+#[derive(Clone, Copy, Debug)]
+pub enum Side<'a> {
+    /// It reads.
+    Source,
+    /// It writes rows of this schema.
+    Sink(&'a SchemaRef),
 }
 
 /// Files that a connector uses, as paths from the folder that the job is started in.

@@ -1,6 +1,7 @@
 //! Private object-safe twins of the public traits with `async fn`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -8,7 +9,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
 use super::call::{Call, CallContext, Reply};
-use super::connector::{Capabilities, ConnectContext, Connector, SinkContext, SourceContext, UsedFiles};
+use super::connector::{Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, UsedFiles};
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
 use super::source::{BoxSource, Chunk, Source};
 use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
@@ -46,6 +47,8 @@ pub trait ErasedSink: Send {
     fn prepare(&mut self, epoch: Epoch) -> BoxFuture<'_, Result<Option<Receipt>>>;
     fn commit<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Outcome>>;
     fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>>;
+    fn wake_at(&self) -> Option<Duration>;
+    fn tick(&mut self) -> BoxFuture<'_, Result<()>>;
     fn finish(&mut self) -> BoxFuture<'_, Result<()>>;
 }
 
@@ -62,6 +65,12 @@ impl<S: Sink> ErasedSink for S {
     fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>> {
         Sink::abort(self, receipt).boxed()
     }
+    fn wake_at(&self) -> Option<Duration> {
+        Sink::wake_at(self)
+    }
+    fn tick(&mut self) -> BoxFuture<'_, Result<()>> {
+        Sink::tick(self).boxed()
+    }
     fn finish(&mut self) -> BoxFuture<'_, Result<()>> {
         Sink::finish(self).boxed()
     }
@@ -76,6 +85,12 @@ pub trait ErasedConnector: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn schema<'a>(&'a self, _: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>> {
         ready(Err(Error::unsupported(format!("`{}` can't be a source", self.kind())).into())).boxed()
+    }
+    fn known<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Known, Problems>> {
+        self.schema(context).map(|schema| schema.map(Known::Schema)).boxed()
+    }
+    fn reach<'a>(&'a self, _: Side<'a>, _: &'a ConnectContext) -> BoxFuture<'a, Result<(), Problems>> {
+        ready(Ok(())).boxed()
     }
     fn splits<'a>(&'a self, _: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>> {
         ready(Ok(vec![Split::new(self.kind())])).boxed()
@@ -106,6 +121,12 @@ impl<C: Connector> ErasedConnector for C {
     }
     fn schema<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>> {
         Connector::schema(self, context).boxed()
+    }
+    fn known<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Known, Problems>> {
+        Connector::known(self, context).boxed()
+    }
+    fn reach<'a>(&'a self, side: Side<'a>, context: &'a ConnectContext) -> BoxFuture<'a, Result<(), Problems>> {
+        Connector::reach(self, side, context).boxed()
     }
     fn splits<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>> {
         Connector::splits(self, context).boxed()

@@ -16,7 +16,9 @@ pub mod stage_config;
 pub mod template;
 
 pub use call::{BoxCall, Call, CallContext, Reply, Usage};
-pub use connector::{Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext, UsedFiles};
+pub use connector::{
+    Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext, SourceContext, UsedFiles,
+};
 pub use join::{BoxJoin, Join};
 pub use limits::{Limits, Order};
 pub use merged::merged;

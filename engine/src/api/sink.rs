@@ -1,6 +1,7 @@
 //! Where rows go.
 
 use std::future::Future;
+use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use serde::de::DeserializeOwned;
@@ -14,8 +15,9 @@ use crate::error::Result;
 /// Writes the rows of one lane, made by [`Connector::sink`](super::Connector::sink).
 ///
 /// The engine calls one method at a time, in this order: any number of `write`, then `prepare` for each epoch, then
-/// `commit` of what it returned (rows of the next epoch may be written in between), and at the end of the job a last
-/// `prepare` and `commit`. A job that ended well calls `finish` behind them; one that failed just drops the sink.
+/// `commit` of what it returned (rows of the next epoch may be written in between), a `tick` wherever one is wanted, and at
+/// the end of the job a last `prepare` and `commit`. A job that ended well calls `finish` behind them; one that failed just
+/// drops the sink.
 pub trait Sink: Send + 'static {
     /// Takes 1 to 8,192 rows. They may stay in a buffer until `prepare`.
     ///
@@ -47,6 +49,20 @@ pub trait Sink: Send + 'static {
     /// Reported; the job has failed already.
     fn abort(&mut self, receipt: &Receipt) -> impl Future<Output = Result<()>> + Send {
         let _ = receipt;
+        async { Ok(()) }
+    }
+
+    /// The monotonic time at which [`Sink::tick`] is wanted, whether or not rows come; asked after every other call, up to the
+    /// end of the rows.
+    fn wake_at(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The time of [`Sink::wake_at`] has come: a file is to be ended, say.
+    ///
+    /// # Errors
+    /// Ends the job.
+    fn tick(&mut self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
 
@@ -129,6 +145,12 @@ impl Sink for BoxSink {
     }
     async fn abort(&mut self, receipt: &Receipt) -> Result<()> {
         self.0.abort(receipt).await
+    }
+    fn wake_at(&self) -> Option<Duration> {
+        self.0.wake_at()
+    }
+    async fn tick(&mut self) -> Result<()> {
+        self.0.tick().await
     }
     async fn finish(&mut self) -> Result<()> {
         self.0.finish().await

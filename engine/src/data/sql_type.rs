@@ -1,8 +1,9 @@
-//! The names that a SQL author knows Arrow's types by.
+//! The names that people know Arrow's types by: those that a spec declares columns with.
 
 use arrow::datatypes::{DataType, Field};
 
-/// The name that a SQL author knows a type by: `bigint` for `Int64`. Types that SQL has no name for keep Arrow's.
+/// The name that a spec declares a column of this type with: `bigint` for `Int64`. Types that SQL has no name for keep
+/// Arrow's.
 pub fn sql_name(data_type: &DataType) -> String {
     let name = match data_type {
         DataType::Null => "null",
@@ -15,14 +16,14 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::UInt16 => "smallint unsigned",
         DataType::UInt32 => "int unsigned",
         DataType::UInt64 => "bigint unsigned",
-        DataType::Float32 => "real",
+        DataType::Float32 => "float",
         DataType::Float64 => "double",
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text",
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytea",
         DataType::Date32 | DataType::Date64 => "date",
         DataType::Time32(_) | DataType::Time64(_) => "time",
         DataType::Timestamp(_, None) => "timestamp",
-        DataType::Timestamp(_, Some(_)) => "timestamp with time zone",
+        DataType::Timestamp(_, Some(_)) => "timestamptz",
         DataType::Interval(_) | DataType::Duration(_) => "interval",
         DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => return format!("decimal({p}, {s})"),
         DataType::List(item) | DataType::LargeList(item) => return format!("{}[]", sql_name(item.data_type())),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{DEAD_LETTERS, Exchange, OperatorKind, Plan, PlannedEdge, PlannedNode};
+use super::{DEAD_LETTERS, Exchange, Open, OperatorKind, Plan, PlannedEdge, PlannedNode};
 use crate::api::{OnFull, Order};
 use crate::data::sql_type::sql_name;
 use crate::data::units::{Interval, Size};
@@ -43,7 +43,21 @@ impl Plan {
                     .collect();
                 writeln!(out, "    -> {name}({})", columns.join(", "))?;
             }
+            if let Some(open) = &node.open {
+                writeln!(out, "    {}", node.left_open(open))?;
+            }
         }
+        if self.open().next().is_none() {
+            self.write_tasks(out)?;
+        }
+        writeln!(out, "\ndelivery")?;
+        for g in &self.guarantees {
+            writeln!(out, "  {} -> {}: {} ({})", g.source, g.sink, g.level, g.reason)?;
+        }
+        Ok(())
+    }
+
+    fn write_tasks(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\ntasks")?;
         for chain in &self.chains {
             let ids: Vec<&str> = chain.iter().map(|n| &*self.nodes[*n].id).collect();
@@ -56,10 +70,6 @@ impl Plan {
             let (from, to) = (format!("{}{}", from.id, port_name(from, e.port)), &to.id);
             let full = self.when_full(e);
             writeln!(out, "  {from} -> {to}: {}, {} rows, {}{full}", e.exchange, e.rows, Size(e.bytes as u64))?;
-        }
-        writeln!(out, "\ndelivery")?;
-        for g in &self.guarantees {
-            writeln!(out, "  {} -> {}: {} ({})", g.source, g.sink, g.level, g.reason)?;
         }
         Ok(())
     }
@@ -119,6 +129,16 @@ impl PlannedNode {
         }
     }
 
+    /// What stands in place of the columns.
+    fn left_open(&self, open: &Open) -> String {
+        let source = &open.source;
+        match self.role {
+            Role::Source(_) => format!("{open}; `bourn validate --connect` asks"),
+            Role::Stage(_) => format!("schema: open, as that of `{source}`"),
+            Role::Sink(_) => format!("not checked, since the schema of `{source}` is open"),
+        }
+    }
+
     /// The configuration as it was written: what came from the environment is shown by its name.
     fn config(&self) -> String {
         match &self.role {
@@ -157,6 +177,12 @@ impl PlannedNode {
             let _ = write!(text, " at most {rows} rows under way");
         }
         text
+    }
+}
+
+impl std::fmt::Display for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "schema: not known without asking {}", self.asks)
     }
 }
 

@@ -57,9 +57,12 @@ pub struct PlannedNode {
     pub id: Arc<str>,
     /// What it is.
     pub role: Role,
-    /// The schema of each input.
+    /// Whether its columns were left open, since a server would have to be asked that nobody was to ask: its own if it is
+    /// a source, else that of a source before it.
+    pub open: Option<Open>,
+    /// The schema of each input; empty when one of them is open.
     pub inputs: Vec<SchemaRef>,
-    /// The schema of each port; the main one first, empty for a sink.
+    /// The schema of each port; the main one first, empty for a sink and for what is open.
     pub outputs: Vec<SchemaRef>,
     /// The names of the ports beside the main one.
     pub ports: Vec<String>,
@@ -86,6 +89,28 @@ impl PlannedNode {
     fn place(&self, problem: Problem) -> Problem {
         self.path.iter().rev().fold(problem, |p, key| p.under(key.clone()))
     }
+}
+
+/// Why columns are left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The id of the source whose columns are not known.
+    pub source: Arc<str>,
+    /// Whom its connector would ask, as it may be shown: `s3://bucket/key`, `postgres at db:5432`.
+    pub asks: Arc<str>,
+}
+
+/// Whom planning may ask over a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asking {
+    /// Nobody: columns that a server would have to be asked for stay open, and what reads them is left unchecked. A plan
+    /// with open columns can be shown, and not be started.
+    Nobody,
+    /// The servers of sources whose columns are not known otherwise, for a job that is to run.
+    #[default]
+    Sources,
+    /// Every server that the job reads from or writes to, each for a short time.
+    Everyone,
 }
 
 /// What runs a node.
@@ -142,18 +167,22 @@ pub enum Exchange {
     Broadcast,
 }
 
-/// Plans a graph: nothing is changed outside, inputs may be looked at.
+/// Plans a graph: nothing is changed outside, inputs may be looked at, servers be asked as `asking` says.
 ///
 /// # Errors
 /// Every problem that the passes find; a later pass runs only when the earlier ones found none.
-pub async fn plan(graph: Graph, env: &Env) -> Result<Plan, Problems> {
+pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Problems> {
     let mut plan = resolve::resolve(graph)?;
-    schemas::infer(&mut plan, env).await?;
+    schemas::infer(&mut plan, env, asking).await?;
     overwrites::refuse(&plan, env)?;
     operators::learn(&mut plan, env)?;
     plan.guarantees = guarantee::compute(&plan);
     plan.epoch_every = guarantee::epochs(&plan);
     distribute::spread(&mut plan);
+    if plan.open().next().is_some() {
+        // What runs a stage is known when it is built for its columns, and which stages share a task with it.
+        return Ok(plan);
+    }
     fuse::fuse(&mut plan);
     reserve::reserve(&mut plan)?;
     physical::lay_out(&mut plan);
@@ -161,6 +190,11 @@ pub async fn plan(graph: Graph, env: &Env) -> Result<Plan, Problems> {
 }
 
 impl Plan {
+    /// The sources whose columns are open. While there is one, the plan has no tasks and can't be started.
+    pub fn open(&self) -> impl Iterator<Item = &Open> {
+        self.nodes.iter().filter(|n| matches!(n.role, Role::Source(_))).filter_map(|n| n.open.as_ref())
+    }
+
     /// The indices of the edges that leave a node.
     pub fn edges_from(&self, node: usize) -> impl Iterator<Item = &PlannedEdge> {
         self.edges.iter().filter(move |e| e.from == node)

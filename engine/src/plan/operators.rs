@@ -15,6 +15,9 @@ pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
     let mock = plan.options.mock;
     for node in &mut plan.nodes {
         let Role::Stage(config) = &node.role else { continue };
+        if node.open.is_some() {
+            continue;
+        }
         let context = BuildContext {
             env: env.clone(),
             id: node.id.to_string(),

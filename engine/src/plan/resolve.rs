@@ -35,6 +35,7 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
         nodes.push(PlannedNode {
             id: node.id.as_str().into(),
             role: node.role.clone(),
+            open: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
             ports,

@@ -1,25 +1,38 @@
 //! Second pass: the schema of every edge.
 
-use arrow::datatypes::SchemaRef;
+use std::pin::pin;
+use std::time::Duration;
 
-use super::{DEAD_LETTERS, Plan, PlannedNode};
-use crate::api::{ConnectContext, Inputs, merged};
+use arrow::datatypes::SchemaRef;
+use futures::future::{Either, select};
+
+use super::{Asking, DEAD_LETTERS, Open, Plan, PlannedNode};
+use crate::api::erased::{ErasedConnector, ErasedStage};
+use crate::api::{ConnectContext, Inputs, Known, Side, merged};
 use crate::data::columns;
+use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
 use crate::graph::Role;
 
-/// Asks sources, stages and sinks in order. A node whose input is at fault is left out, so that one fault is told once.
+/// How long a server may take for all that it is asked, where everyone is asked.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks sources, stages and sinks in order. A node whose input is at fault is left out, so that one fault is told once; one
+/// whose input is open is left open.
 ///
 /// # Errors
 /// Every problem that they name, placed below the node.
-pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
+pub async fn infer(plan: &mut Plan, env: &Env, asking: Asking) -> Result<(), Problems> {
     let mut problems = Vec::new();
     let mut failed = vec![false; plan.nodes.len()];
     for n in 0..plan.nodes.len() {
         let inputs: Vec<_> = plan.edges.iter().filter(|e| e.to == n).map(|e| (e.from, e.port)).collect();
-        failed[n] = inputs.iter().any(|(from, port)| *port != DEAD_LETTERS && failed[*from]);
-        if failed[n] {
+        // Rejected rows have the same columns wherever they come from.
+        let read = || inputs.iter().filter(|(_, port)| *port != DEAD_LETTERS).map(|(from, _)| *from);
+        failed[n] = read().any(|from| failed[from]);
+        plan.nodes[n].open = read().find_map(|from| plan.nodes[from].open.clone());
+        if failed[n] || plan.nodes[n].open.is_some() {
             continue;
         }
         let names: Vec<String> = inputs.iter().map(|(from, port)| named(&plan.nodes[*from], *port)).collect();
@@ -31,28 +44,28 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
             })
             .collect();
         let node = &mut plan.nodes[n];
-        let context = ConnectContext { env: env.clone(), id: node.id.to_string() };
+        let asked = Asked { context: ConnectContext { env: env.clone(), id: node.id.to_string() }, asking };
         let outputs = match &node.role {
-            Role::Source(connector) => connector.0.schema(&context).await.map(|s| vec![s]),
+            Role::Source(connector) => match asked.source(&*connector.0).await {
+                Ok(Known::Schema(schema)) => Ok(vec![schema]),
+                Ok(Known::Asks(server)) => {
+                    node.open = Some(Open { source: node.id.clone(), asks: server.into() });
+                    Ok(Vec::new())
+                }
+                Err(problems) => Err(problems),
+            },
             Role::Stage(config) => {
                 let read = match config.0.inputs() {
                     Inputs::Two => Ok(()),
                     Inputs::Merged => merge(&mut schemas, &names),
                 };
-                let mut found = read.and_then(|()| config.0.schema(&schemas)).map(|s| vec![s]);
-                for port in &node.ports {
-                    found = found.and_then(|mut all| {
-                        all.push(config.0.port_schema(port, &schemas)?);
-                        Ok(all)
-                    });
-                }
-                found
+                read.and_then(|()| ports(&*config.0, &node.ports, &schemas))
             }
             Role::Sink(connector) => match (merge(&mut schemas, &names), schemas.first()) {
                 (Ok(()), Some(schema)) => {
-                    let mut checked = connector.0.check_sink(schema, &context).await;
+                    let mut checked = asked.sink(&*connector.0, schema).await;
                     for (number, other) in node.fallback.iter().enumerate() {
-                        let other = other.0.check_sink(schema, &context).await;
+                        let other = asked.sink(&*other.0, schema).await;
                         checked = and(checked, other.map_err(|found| in_fallback(found, number)));
                     }
                     checked.map(|()| Vec::new())
@@ -70,6 +83,63 @@ pub async fn infer(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
         }
     }
     Problems::check(problems)
+}
+
+/// The schema of each port, the main one first.
+fn ports(config: &dyn ErasedStage, names: &[String], inputs: &[SchemaRef]) -> Result<Vec<SchemaRef>, Problems> {
+    let mut all = vec![config.schema(inputs)?];
+    for port in names {
+        all.push(config.port_schema(port, inputs)?);
+    }
+    Ok(all)
+}
+
+/// A connector that is asked.
+struct Asked {
+    context: ConnectContext,
+    asking: Asking,
+}
+
+impl Asked {
+    async fn source(&self, connector: &dyn ErasedConnector) -> Result<Known, Problems> {
+        match self.asking {
+            Asking::Nobody => connector.known(&self.context).await,
+            Asking::Sources => connector.schema(&self.context).await.map(Known::Schema),
+            Asking::Everyone => {
+                // What is at fault without a network is told as ever.
+                let known = connector.known(&self.context).await?;
+                let all = async {
+                    connector.reach(Side::Source, &self.context).await?;
+                    connector.schema(&self.context).await.map(Known::Schema)
+                };
+                match known {
+                    Known::Asks(server) => self.in_time(&server, all).await,
+                    Known::Schema(_) => self.in_time(connector.kind(), all).await,
+                }
+            }
+        }
+    }
+
+    async fn sink(&self, connector: &dyn ErasedConnector, schema: &SchemaRef) -> Result<(), Problems> {
+        connector.check_sink(schema, &self.context).await?;
+        if self.asking != Asking::Everyone {
+            return Ok(());
+        }
+        self.in_time(connector.kind(), connector.reach(Side::Sink(schema), &self.context)).await
+    }
+
+    /// The answer of a server, with the name of the source or sink before what is wrong with it.
+    async fn in_time<T>(&self, server: &str, answer: impl Future<Output = Result<T, Problems>>) -> Result<T, Problems> {
+        let answer = match select(pin!(answer), self.context.env.sleep(PATIENCE)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => {
+                let waited = Interval(PATIENCE);
+                Err(Problem::new(format!("{server}: no answer within {waited}")).into())
+            }
+        };
+        let tell = |p: Problem| Problem { message: format!("`{}`: {}", self.context.id, p.message), ..p };
+        answer.map_err(|Problems(found)| Problems(found.into_iter().map(tell).collect()))
+    }
 }
 
 /// The problems of both.

@@ -116,6 +116,18 @@ impl Sink for Fallback {
         Ok(())
     }
 
+    fn wake_at(&self) -> Option<Duration> {
+        self.sinks.iter().filter_map(|tried| tried.sink.wake_at()).min()
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        let now = self.env.monotonic();
+        for tried in self.sinks.iter_mut().filter(|tried| tried.sink.wake_at().is_some_and(|at| at <= now)) {
+            tried.sink.tick().await?;
+        }
+        Ok(())
+    }
+
     async fn finish(&mut self) -> Result<()> {
         for tried in &mut self.sinks {
             tried.sink.finish().await?;

@@ -72,6 +72,10 @@ pub async fn start(plan: Plan, with: Start) -> Result<Job> {
 }
 
 async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
+    if let Some(open) = plan.open().next() {
+        let message = format!("the columns of `{}` are open: plan the job again, asking {}", open.source, open.asks);
+        return Err(Error::unsupported(message));
+    }
     let stages = stage_stats(&plan);
     let edges = edge_stats(&plan);
     let stats = Arc::new(JobStats {

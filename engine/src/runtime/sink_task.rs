@@ -1,9 +1,12 @@
 //! The task of a sink: writes, prepares at barriers, commits when the coordinator says so.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{Either, select};
 
 use super::align::{Event, Inputs};
@@ -57,6 +60,8 @@ pub struct SinkTask {
 enum Heard {
     Command(Command),
     Event(Event),
+    /// It may be time to wake the sink.
+    Time,
 }
 
 impl SinkTask {
@@ -78,6 +83,7 @@ impl SinkTask {
                     self.outlets.control(&Message::End)?;
                     self.report(Report::Finished(self.task)).await;
                 }
+                Heard::Time => self.wake(&mut shares, &mut tally).await?,
                 Heard::Command(Command::Commit(epoch, receipt)) => self.commit(epoch, &receipt).await?,
                 Heard::Command(Command::Exit) => break,
                 Heard::Command(_) => return Err(Error::engine("a source's command came to a sink")),
@@ -92,6 +98,10 @@ impl SinkTask {
         if let Ok(command) = self.commands.try_recv() {
             return Ok(Heard::Command(command));
         }
+        let wake_at = self.sink.wake_at().filter(|_| !ended);
+        if wake_at.is_some_and(|at| at <= self.env.monotonic()) {
+            return Ok(Heard::Time);
+        }
         if !ended && let Some(event) = self.inputs.try_next()? {
             return Ok(Heard::Event(event));
         }
@@ -100,10 +110,21 @@ impl SinkTask {
         if ended {
             return self.commands.recv().await.map(Heard::Command).map_err(gone);
         }
-        match select(pin!(self.commands.recv()), pin!(self.inputs.next())).await {
+        let wait = wake_at.map(|at| at.saturating_sub(self.env.monotonic()).min(Duration::from_mins(1)));
+        let time = wait.map_or_else(|| pending().boxed(), |wait| self.env.sleep(wait));
+        match select(pin!(self.commands.recv()), select(pin!(self.inputs.next()), time)).await {
             Either::Left((command, _)) => command.map(Heard::Command).map_err(gone),
-            Either::Right((event, _)) => event.map(Heard::Event),
+            Either::Right((Either::Left((event, _)), _)) => event.map(Heard::Event),
+            Either::Right((Either::Right(_), _)) => Ok(Heard::Time),
         }
+    }
+
+    /// Wakes the sink, unless its time is far off and waited for in parts.
+    async fn wake(&mut self, shares: &mut Shares, tally: &mut Tally) -> Result<()> {
+        if self.sink.wake_at().is_some_and(|at| at <= self.env.monotonic()) {
+            shares.outside(tally, self.sink.tick()).await.map_err(|e| e.at_stage(&self.id))?;
+        }
+        Ok(())
     }
 
     async fn write(

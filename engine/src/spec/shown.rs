@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::api::erased::{ErasedConnector, ErasedStage};
 use crate::api::{BoxSink, BoxSource};
 use crate::api::{
-    BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Operator, SinkContext,
+    BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Known, Operator, Side, SinkContext,
     SourceContext, UsedFiles,
 };
 use crate::data::position::Split;
@@ -31,6 +31,12 @@ impl ErasedConnector for Shown<dyn ErasedConnector> {
     }
     fn schema<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<SchemaRef, Problems>> {
         self.inner.schema(context)
+    }
+    fn known<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Known, Problems>> {
+        self.inner.known(context)
+    }
+    fn reach<'a>(&'a self, side: Side<'a>, context: &'a ConnectContext) -> BoxFuture<'a, Result<(), Problems>> {
+        self.inner.reach(side, context)
     }
     fn splits<'a>(&'a self, context: &'a ConnectContext) -> BoxFuture<'a, Result<Vec<Split>>> {
         self.inner.splits(context)

@@ -20,6 +20,7 @@ mod fallback;
 mod full_edges;
 mod merged_inputs;
 mod no_global;
+mod open_columns;
 mod plan_text;
 mod problems;
 mod random_graphs;

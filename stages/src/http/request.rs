@@ -6,6 +6,7 @@ use bourn_engine::api::template::Template;
 use bourn_engine::data::columns::RESERVED_PREFIX;
 use bourn_engine::data::json::row_value;
 use bourn_engine::{Error, Result};
+use bourn_http::errors::{Redirects, Refusal};
 use bourn_http::{Method, body::read, errors};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Request, StatusCode};
@@ -106,7 +107,10 @@ impl Send {
         let body = read(response, self.response_max, "response_max").await;
         if !status.is_success() {
             // What it says is part of the reason, as far as it could be read.
-            return Err(errors::status(&asked, status, &headers, &body.unwrap_or_default(), context.env.wall()));
+            let body = body.unwrap_or_default();
+            let redirects = Redirects::Said;
+            let answer = Refusal { asked: &asked, status, headers: &headers, body: &body, redirects };
+            return Err(errors::status(answer, context.env.wall()));
         }
         let body = body.map_err(|e| e.context(&asked))?;
         Ok(Exchanged { asked, status, headers, body })

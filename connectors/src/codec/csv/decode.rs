@@ -8,6 +8,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bourn_engine::data::records::ROWS_MAX;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::{Error, Result};
 
 use super::dialect::Dialect;
@@ -47,7 +48,7 @@ impl Decoder {
     /// When a column has no field or a type that CSV can't be read into.
     pub fn new(dialect: Arc<Dialect>, schema: SchemaRef, names: &[String]) -> Result<Self> {
         if let Some(field) = schema.fields().iter().find(|f| !values::is_readable(f.data_type())) {
-            let message = format!("CSV can't be read into a column of {}", field.data_type());
+            let message = format!("CSV can't be read into a column of {}", sql_name(field.data_type()));
             return Err(Error::unsupported(message).at_field(field.name()));
         }
         let layout = if dialect.header { None } else { Some(Layout::new(names.to_vec(), &schema)?) };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::env::ReadFile;
 use bourn_engine::{Error, Result};
 
@@ -108,7 +109,7 @@ fn unlike(wanted: &Field, found: Option<&Field>) -> Error {
     let message = match found {
         None => format!("has no column `{}`, which the first file has", wanted.name()),
         Some(found) => {
-            let (name, wanted, found) = (wanted.name(), wanted.data_type(), found.data_type());
+            let (name, wanted, found) = (wanted.name(), sql_name(wanted.data_type()), sql_name(found.data_type()));
             format!("column `{name}` is {found}, and {wanted} in the first file")
         }
     };

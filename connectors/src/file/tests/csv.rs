@@ -91,7 +91,7 @@ async fn planning_tells_what_is_wrong_with_csv() {
     let list = problem(&declared(folder.file("a.csv"), r#"{"id":"text[]"}"#)).await;
     assert_eq!(
         (list.message.as_str(), list.path.as_slice()),
-        ("CSV can't be read into a column of List(Utf8)", ["schema".into(), "id".into()].as_slice())
+        ("CSV can't be read into a column of text[]", ["schema".into(), "id".into()].as_slice())
     );
     let header = problem(&folder.write("b.csv", "a,\"b\n1,2\n")).await;
     assert!(header.message.ends_with("b.csv: the header has a quote without an end"), "{header:?}");

@@ -1,8 +1,11 @@
 //! What many files promise: each whole, none too large, in the folder that says its values.
 
 use super::*;
-use bourn_engine::api::Sink;
+use crate::generate::Generate;
+use bourn_engine::Engine;
+use bourn_engine::api::{Registry, Sink};
 use bourn_engine::data::units::{Interval, Size};
+use bourn_engine::graph::Graph;
 use bourn_engine::testing::simulation::Simulation;
 use std::time::Duration;
 
@@ -85,6 +88,31 @@ fn a_file_that_is_old_enough_is_ended_by_the_next_rows() {
     };
     let paths = simulation.run(work).done();
     assert_eq!(paths, [PathBuf::from("00000.jsonl"), PathBuf::from("00001.jsonl.part")]);
+}
+
+#[test]
+fn a_file_that_is_old_enough_is_ended_though_no_rows_come() {
+    let simulation = Simulation::new(1);
+    let (env, files) = (simulation.env(), simulation.files().clone());
+    let engine = Engine::new(Registry::new()).with_env(env.clone());
+    let mut graph = Graph::new("it");
+    // A row an hour, and one epoch at the end, which is far away.
+    let rows: Generate = serde_json::from_value(json!({"rows": 1_000, "rate": "24/d"})).unwrap();
+    graph.source("rows", rows);
+    graph.sink(
+        "files",
+        File::new("{number}.jsonl").rotated(Rotate { every: Some("1m".parse().unwrap()), ..Rotate::default() }),
+    );
+    let work = async move {
+        let job = engine.start(engine.plan(graph).await.unwrap()).await.unwrap();
+        env.sleep(Duration::from_mins(90)).await;
+        let paths = files.paths();
+        job.stop();
+        job.wait().await.unwrap();
+        paths
+    };
+    let paths = simulation.run(work).done();
+    assert!(!paths.is_empty() && paths.iter().all(|p| p.extension().is_some_and(|e| e == "jsonl")), "{paths:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::Result;
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems};
 use indexmap::IndexMap;
 
@@ -37,7 +38,7 @@ impl Partition {
                 }
                 Some((index, field)) if makes_folders(field.data_type()) => by.push(index),
                 Some((_, field)) => {
-                    let problem = Problem::new(format!("{} makes no folders", field.data_type())).under(i);
+                    let problem = Problem::new(format!("{} makes no folders", sql_name(field.data_type()))).under(i);
                     problems.push(problem.help("texts, whole numbers, booleans, dates and timestamps do"));
                 }
                 None => problems.push(no_column(name, &known).under(i)),

@@ -18,8 +18,8 @@ use super::{Files, NUMBER};
 use crate::codec::compression::Packing;
 use crate::file::File;
 
-/// How many files of a lane are open at once. Beyond it the one that was written to longest ago is ended.
-const OPEN_MAX: usize = 64;
+/// How many files of a lane are open at once, as a rule. Beyond it the one that was written to longest ago is ended.
+pub const OPEN_MAX: usize = 64;
 /// The longest name of a folder that file systems take, in bytes.
 const NAME_MAX: usize = 255;
 
@@ -33,7 +33,7 @@ pub struct Rotate {
     /// It has this size, about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
-    /// It was begun so long ago, which is looked at when rows come.
+    /// It was begun so long ago, whether or not rows come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Interval>,
 }
@@ -73,8 +73,7 @@ pub fn check(file: &File) -> Vec<Problem> {
 /// committed can be read, and what can be read is whole.
 pub struct Spread {
     recipe: Recipe,
-    path: String,
-    lane: usize,
+    place: Place,
     rotate: Rotate,
     partition: Option<Partition>,
     /// The open file of each folder, the one written to longest ago first. Without folders, that of the empty one.
@@ -83,15 +82,25 @@ pub struct Spread {
     number: u64,
 }
 
+/// Where the files of a lane are.
+pub struct Place {
+    /// The path with the place of the number, or the folder.
+    pub path: String,
+    /// Which lane.
+    pub lane: usize,
+    /// How many files are open at once; beyond it the one that was written to longest ago is ended.
+    pub open_max: usize,
+}
+
 struct Open {
     out: Out,
     begun: Duration,
 }
 
 impl Spread {
-    /// Files of one lane, at `path` or in the folders below it.
-    pub fn new(recipe: Recipe, path: String, lane: usize, rotate: Rotate, partition: Option<Partition>) -> Self {
-        Self { recipe, path, lane, rotate, partition, open: IndexMap::new(), number: 0 }
+    /// Files of one lane, at its path or in the folders below it.
+    pub fn new(recipe: Recipe, place: Place, rotate: Rotate, partition: Option<Partition>) -> Self {
+        Self { recipe, place, rotate, partition, open: IndexMap::new(), number: 0 }
     }
 
     /// The place of the next file of a folder.
@@ -99,15 +108,15 @@ impl Spread {
         let number = format!("{:05}", self.number);
         self.number += 1;
         if self.partition.is_none() {
-            return self.path.replace(NUMBER, &number).into();
+            return self.place.path.replace(NUMBER, &number).into();
         }
         let packed = match self.recipe.packing {
             Some(Packing::Gzip) => ".gz",
             Some(Packing::Zstd) => ".zst",
             None => "",
         };
-        let name = format!("part-{}-{number}.{}{packed}", self.lane, self.recipe.format.ending());
-        Path::new(&self.path).join(folder).join(name)
+        let name = format!("part-{}-{number}.{}{packed}", self.place.lane, self.recipe.format.ending());
+        Path::new(&self.place.path).join(folder).join(name)
     }
 
     async fn write_to(&mut self, folder: &str, mut rows: RecordBatch) -> Result<()> {
@@ -116,7 +125,7 @@ impl Spread {
             let index = if let Some(index) = self.open.get_index_of(folder) {
                 index
             } else {
-                if self.open.len() >= OPEN_MAX
+                if self.open.len() >= self.place.open_max
                     && let Some((_, mut longest_ago)) = self.open.shift_remove_index(0)
                 {
                     longest_ago.out.finish().await?;
@@ -196,6 +205,15 @@ impl Files for Spread {
 
     async fn prepare(&mut self) -> Result<()> {
         self.end_all().await
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        let Interval(every) = self.rotate.every?;
+        self.open.values().map(|open| open.begun.saturating_add(every)).min()
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        self.end_old().await
     }
 
     async fn finish(&mut self) -> Result<()> {

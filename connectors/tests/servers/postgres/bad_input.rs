@@ -79,7 +79,7 @@ async fn a_table_that_changes_after_planning_ends_the_job_with_the_column() {
         .await
         .unwrap();
     let error = source.read().await.unwrap_err();
-    assert_eq!(error.message(), "column `n` was Int32 when the job was planned, and is Utf8 now");
+    assert_eq!(error.message(), "column `n` was int when the job was planned, and is text now");
     client.batch_execute("alter table t drop column n; insert into t values (3)").await.unwrap();
     let error = source.read().await.unwrap_err();
     assert!(error.message().contains("column q.n does not exist"), "{error}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 
 use super::{Broken, Check, config, in_time, must_hold, require, without_panic};
-use crate::api::{ConnectContext, Connector, Replay};
+use crate::api::{ConnectContext, Connector, Known, Replay};
 use crate::data::position::Split;
 use crate::env::Env;
 use crate::testing::harness::rows::columns;
@@ -20,6 +20,8 @@ use run::Run;
 pub const DECLARED: &str = "a connector with a source declares what the source can do";
 /// The schema is one.
 pub const SCHEMA: &str = "every chunk has the declared schema, and the schema is the same each time it is asked for";
+/// Nothing is guessed.
+pub const KNOWN: &str = "what is known of the schema without a network is what is found by asking";
 /// Splits are stable.
 pub const SPLITS: &str = "splits are the same each time they are asked for, and each has a name of its own";
 /// Chunks keep to the splits.
@@ -43,7 +45,7 @@ pub const REDELIVERY: &str = "rows that were not acknowledged come again, and th
 
 /// What [`Suite::check`] tests beside [`config::PROMISES`] and [`super::NO_PANIC`].
 pub const PROMISES: &[&str] =
-    &[DECLARED, SCHEMA, SPLITS, OWN_SPLITS, BOUNDED, ENDS, READS, COUNT, REPLAY, DROPPED, ACKS, REDELIVERY];
+    &[DECLARED, SCHEMA, KNOWN, SPLITS, OWN_SPLITS, BOUNDED, ENDS, READS, COUNT, REPLAY, DROPPED, ACKS, REDELIVERY];
 
 /// The suite for the source of `connector`.
 pub fn source<C: Connector>(connector: C) -> Suite<C> {
@@ -124,6 +126,13 @@ impl<C: Connector> Suite<C> {
         };
         let (first, second) = (ask().await?, ask().await?);
         require(first == second, SCHEMA, || format!("it was {} and is {}", columns(&first), columns(&second)))?;
+        let known = in_time(env, self.bound, ENDS, self.connector.known(&context)).await?;
+        match known.map_err(|problems| Broken::new(KNOWN, format!("{:?}", problems.0)))? {
+            Known::Asks(_) => {}
+            Known::Schema(known) => require(first == known, KNOWN, || {
+                format!("{} is known, and {} is found", columns(&known), columns(&first))
+            })?,
+        }
         Ok(first)
     }
 

@@ -26,6 +26,7 @@ enum Fault {
     Endless,
     Undeclared,
     OtherSchema,
+    Guesses,
     NewSplits,
     AllSplits,
     Huge,
@@ -100,6 +101,12 @@ impl Connector for Numbers {
     }
     async fn schema(&self, _: &ConnectContext) -> Result<SchemaRef, Problems> {
         Ok(rows![{"n": 1, "split": "a"}].schema())
+    }
+    async fn known(&self, context: &ConnectContext) -> Result<Known, Problems> {
+        match self.fault {
+            Fault::Guesses => Ok(Known::Schema(rows![{"n": 1}].schema())),
+            _ => self.schema(context).await.map(Known::Schema),
+        }
     }
     async fn splits(&self, _: &ConnectContext) -> Result<Vec<Split>> {
         let asked = self.shared.fetch_add(usize::from(self.fault == Fault::NewSplits), Ordering::SeqCst);
@@ -195,6 +202,7 @@ fn each_broken_promise_of_a_source_is_caught() {
     let caught = [
         (DECLARED, numbers(Fault::Undeclared)),
         (SCHEMA, numbers(Fault::OtherSchema)),
+        (KNOWN, numbers(Fault::Guesses)),
         (SPLITS, numbers(Fault::NewSplits)),
         (OWN_SPLITS, numbers(Fault::AllSplits)),
         (BOUNDED, numbers(Fault::Huge)),
