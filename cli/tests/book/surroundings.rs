@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use wiremock::matchers::{method, path};
+use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::blocks::top;
@@ -33,8 +33,15 @@ impl Surroundings {
             }
         }
         let mut around = Self { folder, variables: Vec::new(), servers: Vec::new() };
-        if page == "docs/cookbook/03-enrich.md" {
-            around.serve("API", customers());
+        match page {
+            "docs/cookbook/03-enrich.md" => around.serve("API", customers()),
+            "docs/cookbook/13-poll.md" => around.serve("API", orders()),
+            // A port that is free; whoever sends tries until somebody listens there.
+            "docs/cookbook/14-webhooks.md" => {
+                let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+                around.variables.push(("LISTEN", free.to_string()));
+            }
+            _ => {}
         }
         around
     }
@@ -80,6 +87,20 @@ fn customers() -> Vec<Mock> {
         get("c1").respond_with(named("Ada")),
         get("c2").respond_with(ResponseTemplate::new(503)).up_to_n_times(1).with_priority(1),
         get("c2").respond_with(named("Bo")),
+    ]
+}
+
+/// Has three orders on two pages.
+fn orders() -> Vec<Mock> {
+    let page = |body| ResponseTemplate::new(200).set_body_json(body);
+    let get = || Mock::given(method("GET")).and(path("/orders"));
+    let order = |id: u32, total: f64| serde_json::json!({ "id": id, "total": total });
+    vec![
+        get()
+            .and(query_param("after", "2"))
+            .respond_with(page(serde_json::json!({ "data": [order(3, 7.0)] })))
+            .with_priority(1),
+        get().respond_with(page(serde_json::json!({ "data": [order(1, 12.5), order(2, 8.0)], "next": "2" }))),
     ]
 }
 
