@@ -8,6 +8,9 @@ use bourn_engine::data::units::Interval;
 use bourn_engine::spec::Mode;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
+
+use crate::complete;
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -32,7 +35,13 @@ Logs go to stderr, at the level that BOURN_LOG says: error, warn (default), info
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a pipeline, a workflow once, or a workflow for every row.
-    Run(Box<Run>),
+    Run {
+        #[command(flatten)]
+        run: Box<Run>,
+        /// Start again when the spec, its routing or the file of `--input` changes: what runs is stopped as by Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Run a spec and print what flows out of a source or stage, or into a sink.
     Tap(Box<Tap>),
     /// Check a spec: every problem in one go, with line, column and the way out.
@@ -44,6 +53,7 @@ pub enum Verb {
     /// List the kinds of stages, sources and sinks, or show one with its fields and an example.
     List {
         /// One of them.
+        #[arg(add = ArgValueCandidates::new(complete::kinds))]
         kind: Option<String>,
     },
     /// Make a pipeline, a stage or a connector to begin with, which works as it is.
@@ -52,9 +62,13 @@ pub enum Verb {
         #[command(subcommand)]
         what: New,
     },
-    /// Print the JSON Schema of specs, for editors and other tools.
-    Schema,
-    /// Print a completion script for a shell.
+    /// Print the JSON Schema of specs or of files with test cases, for editors and other tools.
+    Schema {
+        /// Of what.
+        #[arg(long, value_enum, default_value_t, value_name = "FILES")]
+        of: Files,
+    },
+    /// Print what a shell reads when it starts to complete commands: `source <(bourn completions bash)`.
     Completions {
         /// Which.
         shell: Shell,
@@ -91,10 +105,10 @@ pub enum New {
 #[derive(Debug, Group)]
 pub struct Spec {
     /// The spec, in YAML or JSON; `-` is stdin.
-    #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath, add = complete::specs())]
     pub path: String,
     /// Read the spec in this mode; one that can't be read so is refused.
-    #[arg(long, value_name = "MODE", value_parser = mode)]
+    #[arg(long, value_name = "MODE", value_parser = mode, add = ArgValueCandidates::new(complete::modes))]
     pub mode: Option<Mode>,
     /// What the commands of steps stand for, in YAML: `{ /query: {kind: model, args: prompt} }`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -103,6 +117,7 @@ pub struct Spec {
 
 /// `run`.
 #[derive(Debug, Group)]
+#[group(skip)]
 pub struct Run {
     #[command(flatten)]
     pub spec: Spec,
@@ -133,15 +148,18 @@ pub struct Run {
 #[derive(Debug, Group)]
 #[command(after_help = TESTS)]
 pub struct Test {
-    /// Specs, or files with cases beside them.
-    #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath, required = true)]
-    pub specs: Vec<String>,
+    /// Specs, files with cases beside them, or folders: every spec with cases below one, and below this one if none is said.
+    #[arg(value_name = "SPEC|FOLDER", value_hint = ValueHint::AnyPath, default_value = ".", hide_default_value = true)]
+    pub paths: Vec<String>,
     /// Run those cases alone that have this in their name.
     #[arg(long, value_name = "PART")]
     pub filter: Option<String>,
     /// What the commands of steps stand for, in YAML: `{ /query: {kind: model, args: prompt} }`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub routing: Option<String>,
+    /// Run them again when a spec, its cases or the routing changes, or a new file with cases appears.
+    #[arg(long)]
+    pub watch: bool,
 }
 
 const TESTS: &str = "\
@@ -164,7 +182,7 @@ pub struct Tap {
     #[command(flatten)]
     pub run: Run,
     /// Where to look: the id of a source, stage or sink, `stage.port`, or `dead_letters`.
-    #[arg(value_name = "STAGE")]
+    #[arg(value_name = "STAGE", add = ArgValueCompleter::new(complete::places))]
     pub stage: String,
     /// Stop after so many rows.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -224,6 +242,16 @@ pub enum When {
     Always,
     /// Never.
     Never,
+}
+
+/// Files that a schema describes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Files {
+    /// Pipelines and workflows.
+    #[default]
+    Specs,
+    /// Cases beside a spec: NAME.test.yaml.
+    Tests,
 }
 
 /// A language to draw graphs in.

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::run::inputs::Inputs;
 
 /// A longer spec is a slip: a data file in its place.
-const SPEC_MAX: u64 = 64 << 20;
+pub const SPEC_MAX: u64 = 64 << 20;
 
 /// A text and the name under which messages show it.
 pub struct Text {

@@ -3,6 +3,7 @@
 
 mod answer;
 mod args;
+mod complete;
 mod explain;
 mod failure;
 mod given;
@@ -17,12 +18,13 @@ mod screen;
 mod signals;
 mod tap;
 mod test;
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
-use args::{Args, Verb};
+use args::{Args, Files, Verb};
 use failure::{Exit, Failure};
 use screen::Screen;
 
@@ -30,6 +32,7 @@ use screen::Screen;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    complete::answer_shell();
     let args = Args::parse();
     let screen = Screen::new(&args);
     logs::start(&screen);
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
 
 fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
     match &args.verb {
-        Verb::Run(run) => return run::run(run, screen),
+        Verb::Run { run, watch: false } => return run::run(run, screen),
+        Verb::Run { run, watch: true } => return run::watched::run(run, screen),
         Verb::Test(test) => return test::run(test, screen),
         Verb::Tap(tap) => return tap::run(tap, screen),
         Verb::Validate(spec) => explain::validate(spec, args.output)?,
@@ -55,12 +59,14 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
             answer::print(&list::one(&prepare::registry(), kind, args.output, answer::width())?)?;
         }
         Verb::New { what } => new::new(what)?,
-        Verb::Schema => answer::print(&format!("{:#}", bourn_engine::spec::schema(&prepare::registry())))?,
-        Verb::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Args::command(), "bourn", &mut script);
-            answer::print(&String::from_utf8_lossy(&script))?;
-        }
+        Verb::Schema { of } => answer::print(&format!(
+            "{:#}",
+            match of {
+                Files::Specs => bourn_engine::spec::schema(&prepare::registry()),
+                Files::Tests => bourn_engine::spec::cases_schema(),
+            }
+        ))?,
+        Verb::Completions { shell } => answer::print(&complete::script(*shell)?)?,
     }
     Ok(Exit::Ok)
 }

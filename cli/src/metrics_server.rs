@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +13,8 @@ use axum::routing::get;
 use bourn_engine::env::Env;
 use bourn_engine::metrics::publish::Family;
 use bourn_engine::metrics::{JobStats, histograms, publish};
+use futures::channel::oneshot;
+use futures::future::{Either, select};
 use indexmap::IndexMap;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder};
@@ -38,15 +41,21 @@ impl Server {
         self.0.local_addr()
     }
 
-    /// Serves the counters of a job until the process ends, on a thread of its own, so that busy stages never silence it.
+    /// Serves the counters of a job until what this returns is dropped, on a thread of its own, so that busy stages never
+    /// silence it.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn serve(self, stats: Arc<JobStats>, env: Env) -> io::Result<()> {
+    pub fn serve(self, stats: Arc<JobStats>, env: Env) -> io::Result<Serving> {
+        let (stop, stopped) = oneshot::channel::<()>();
         let serve = move || -> io::Result<()> {
             tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(self.0)?;
-                axum::serve(listener, routes(stats, env)).await
+                let serving = async { axum::serve(listener, routes(stats, env)).await };
+                match select(pin!(serving), stopped).await {
+                    Either::Left((ended, _)) => ended,
+                    Either::Right(_) => Ok(()),
+                }
             })
         };
         let told = move || {
@@ -54,7 +63,24 @@ impl Server {
                 tracing::error!("the server of --metrics has ended: {e}");
             }
         };
-        Builder::new().name("bourn-metrics".into()).spawn(told).map(drop)
+        let thread = Builder::new().name("bourn-metrics".into()).spawn(told)?;
+        Ok(Serving { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// A server at work; when it is dropped, its address is free again.
+pub struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was told there, and takes nothing but the metrics.
+            let _panicked = thread.join();
+        }
     }
 }
 
@@ -91,4 +117,21 @@ fn write_histograms(text: &mut String, family: &Family<'_>) {
         write_metric_line::<&str, _>(text, name, Some("count"), &labels, None, count, None);
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use bourn_engine::Engine;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_free_again_when_its_job_has_ended() {
+        let mut address = "127.0.0.1:0".parse().unwrap();
+        for _ in 0..2 {
+            let server = Server::bind(address).unwrap();
+            address = server.address().unwrap();
+            drop(server.serve(Arc::default(), Engine::default().env().clone()).unwrap());
+        }
+    }
 }

@@ -40,7 +40,7 @@ impl Screen {
             form: args.output,
             width: Term::stderr().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)),
             is_quiet: match &args.verb {
-                Verb::Run(run) => run.quiet,
+                Verb::Run { run, .. } => run.quiet,
                 Verb::Tap(tap) => tap.run.quiet,
                 _ => false,
             },
@@ -79,6 +79,13 @@ impl Screen {
     pub fn warn(&self, text: &str) {
         if !self.is_quiet {
             self.say(&format!("warning: {text}"));
+        }
+    }
+
+    /// Writes what goes on, also when nobody looks at a terminal, unless silence was asked for.
+    pub fn tell(&self, text: &str) {
+        if !self.is_quiet {
+            self.say(text);
         }
     }
 

@@ -5,6 +5,7 @@ pub mod fields;
 #[cfg(test)]
 mod reference;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bourn_engine::api::Registry;
@@ -39,6 +40,11 @@ fn kinds(registry: &Registry) -> Vec<Kind<'_>> {
         schema: &e.schema,
     });
     stages.chain(connectors).collect()
+}
+
+/// The names of the kinds, each once, with what they do.
+pub fn summaries(registry: &Registry) -> BTreeMap<&'static str, &str> {
+    kinds(registry).into_iter().map(|kind| (kind.name, kind.summary)).collect()
 }
 
 /// All kinds.

@@ -60,10 +60,13 @@ fn drawn(problems: &[Diagnostic], width: usize, theme: GraphicalTheme) -> String
 }
 
 fn count(problems: &[Diagnostic]) -> String {
-    let file = problems.first().map_or("spec", |p| p.source.name());
-    match problems.len() {
-        1 => format!("{file}: 1 problem"),
-        n => format!("{file}: {n} problems"),
+    let mut files: Vec<&str> = problems.iter().map(|p| p.source.name()).collect();
+    files.dedup();
+    let total = if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
+    match files[..] {
+        [] => format!("spec: {total}"),
+        [file] => format!("{file}: {total}"),
+        _ => format!("{total} in {} files", files.len()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bourn_engine::metrics::JobStats;
 use bourn_engine::plan::Plan;
 use bourn_engine::{Engine, Error};
-use futures::future::{Either, select};
+use futures::future::{Either, Pending, pending, select};
 
 use crate::args::{Form, Run};
 use crate::failure::{Exit, Failure};
@@ -17,27 +17,48 @@ use crate::report::table;
 use crate::screen::Screen;
 use crate::signals::Signals;
 
-/// Starts a job and waits for its end, or stops it when there has been enough of it.
+/// What ends a job before its time.
+pub enum Ending<F> {
+    /// A signal, or that there has been enough of it.
+    Here(F),
+    /// This alone: somebody else takes the signals, and goes on after it. The job has no longer to drain than after one.
+    Elsewhere(F),
+}
+
+impl Ending<Pending<()>> {
+    /// Nothing but a signal.
+    pub fn signal() -> Self {
+        Self::Here(pending())
+    }
+}
+
+/// Starts a job and waits for its end, or stops it before.
 ///
 /// # Errors
-/// When something could not be opened, or the job failed.
+/// When something could not be opened, or the job failed, or it did not drain in time.
 pub async fn run(
     engine: &Engine,
     plan: Plan,
     args: &Run,
     screen: &Screen,
-    enough: impl Future<Output = ()>,
+    ending: Ending<impl Future<Output = ()>>,
 ) -> Result<Exit, Failure> {
     let server = args.metrics.map(|address| bind(address, screen)).transpose()?;
     let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
-    let signals = Signals::take(args.drain_timeout, screen.clone()).map_err(failed)?;
+    let (signals, deadline, enough) = match ending {
+        Ending::Here(enough) => {
+            (Some(Signals::take(args.drain_timeout, screen.clone()).map_err(failed)?), None, enough)
+        }
+        Ending::Elsewhere(enough) => (None, Some(args.drain_timeout), enough),
+    };
     let start = engine.env().monotonic();
     let job = engine.start(plan).await.map_err(Failure::Failed)?;
-    signals.stop_with(job.stopper());
-    let stats = job.stats().clone();
-    if let Some(server) = server {
-        server.serve(stats.clone(), engine.env().clone()).map_err(failed)?;
+    if let Some(signals) = signals {
+        signals.stop_with(job.stopper());
     }
+    let stats = job.stats().clone();
+    let serving = server.map(|server| server.serve(stats.clone(), engine.env().clone()));
+    let _serving = serving.transpose().map_err(failed)?;
     let shows = screen.shows_progress() && !writes_on_terminal;
     let progress = shows.then(|| Progress::start(screen.bar(), stats.clone(), shape, engine.env())).transpose();
     let progress = progress.map_err(failed)?;
@@ -46,13 +67,23 @@ pub async fn run(
         Either::Left((ended, _)) => ended,
         Either::Right(((), ending)) => {
             stop();
-            ending.await
+            match deadline {
+                None => ending.await,
+                Some(deadline) => match select(ending, pin!(engine.env().sleep(deadline))).await {
+                    Either::Left((ended, _)) => ended,
+                    Either::Right(_) => Err(not_drained(deadline)),
+                },
+            }
         }
     };
     drop(progress);
     tell(&stats, engine.env().monotonic().saturating_sub(start), args, screen);
     ended.map_err(Failure::ended)?;
     Ok(Exit::Ok)
+}
+
+fn not_drained(within: Duration) -> Error {
+    Error::engine(format!("the job did not drain within {within:?}; see --drain-timeout"))
 }
 
 fn failed(e: std::io::Error) -> Failure {

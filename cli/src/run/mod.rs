@@ -3,10 +3,9 @@
 pub mod documents;
 pub mod inputs;
 pub mod job;
+pub mod watched;
 pub mod workflow;
 pub mod writer;
-
-use std::future::pending;
 
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Place;
@@ -14,6 +13,7 @@ use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::{Engine, Error};
 
 use documents::Documents;
+use job::Ending;
 
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
@@ -26,19 +26,27 @@ use crate::screen::Screen;
 /// # Errors
 /// When the spec has problems, or the job failed.
 pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+    once(args, screen, Ending::signal())
+}
+
+/// The same, until it is ended.
+fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
         let loaded = prepare::load_to_run(&args.spec, &engine).await?;
         screen.hide(loaded.document.secrets());
         let ended = match &loaded.spec {
-            Spec::Pipeline(_) => {
+            Spec::Pipeline(spec) => {
                 no_input(args)?;
+                if let Ending::Elsewhere(_) = &ending {
+                    watched::no_stdin(spec)?;
+                }
                 let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), args.mock)?;
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
-                job::run(&engine, plan, args, screen, pending()).await
+                job::run(&engine, plan, args, screen, ending).await
             }
-            _ => workflow::run(&engine, &loaded, args, screen).await,
+            _ => workflow::run(&engine, &loaded, args, screen, ending).await,
         };
         ended.map_err(|failure| concealed(failure, &loaded))
     });

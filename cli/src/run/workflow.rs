@@ -1,7 +1,5 @@
 //! A workflow: once for one input, or for every line of many.
 
-use std::future::pending;
-
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::spec::Loaded;
@@ -10,7 +8,7 @@ use serde_json::Value;
 
 use super::documents::{Documents, Seen};
 use super::inputs::Inputs;
-use super::job;
+use super::job::{self, Ending};
 use crate::answer;
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
@@ -27,13 +25,19 @@ const SOURCE: &str = "inputs";
 /// # Errors
 /// When an input can't be read, a step can't be planned, or the job failed. A run that failed is no error of the job:
 /// its document says so, and the exit code.
-pub async fn run(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+pub async fn run(
+    engine: &Engine,
+    loaded: &Loaded,
+    args: &Run,
+    screen: &Screen,
+    ending: Ending<impl Future<Output = ()>>,
+) -> Result<Exit, Failure> {
     let many = args.inputs.as_deref();
     let documents = if many.is_some() { Documents::lines() } else { Documents::kept() };
     let runs = runs(engine, args)?;
     let graph = prepare::graph(loaded, &runs, documents.clone(), args.mock)?;
     let plan = prepare::plan(engine, graph, loaded).await?;
-    job::run(engine, plan, args, screen, pending()).await?;
+    job::run(engine, plan, args, screen, ending).await?;
     let seen = documents.seen();
     if many.is_some() {
         return Ok(tell(&seen, screen));

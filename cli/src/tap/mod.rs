@@ -13,7 +13,8 @@ use crate::args::{Form, Tap};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::run::documents::Documents;
-use crate::run::{self, job, workflow};
+use crate::run::job::{self, Ending};
+use crate::run::{self, workflow};
 use crate::screen::Screen;
 use printer::{FILTER, Printer};
 
@@ -49,7 +50,7 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
             }
         };
         let plan: Plan = engine.plan(graph).await.map_err(problems)?;
-        let ended = job::run(&engine, plan, &args.run, screen, enough).await;
+        let ended = job::run(&engine, plan, &args.run, screen, Ending::Here(enough)).await;
         ended.map_err(|failure| run::concealed(failure, &loaded))
     });
     // A thread that waits for stdin would hold up the end for ever.

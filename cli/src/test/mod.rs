@@ -3,6 +3,7 @@
 mod case;
 mod compare;
 mod find;
+mod folder;
 mod given;
 mod memory;
 mod report;
@@ -10,12 +11,15 @@ mod report;
 use bourn_engine::Engine;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::spec::Document;
+use futures::executor::block_on;
 
 use crate::answer;
 use crate::args::{Form, Test};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::report::diagnostics;
 use crate::screen::Screen;
+use crate::watch::Watch;
 use compare::Fault;
 use find::Suite;
 use report::Report;
@@ -44,11 +48,29 @@ impl Verdict {
     }
 }
 
-/// Runs the cases that the command line means.
+/// Runs the cases that the command line means, once or after each change.
 ///
 /// # Errors
-/// Every problem of specs and cases, and when there is no case to run.
+/// Every problem of specs and cases, and when there is no case to run; those are told only where changes are waited for.
 pub fn run(args: &Test, screen: &Screen) -> Result<Exit, Failure> {
+    if !args.watch {
+        return once(args, screen);
+    }
+    find::watched(args)?;
+    screen.tell(&format!("watching {}; Ctrl-C ends", args.paths.join(", ")));
+    loop {
+        let mut watch = Watch::begin(|| find::watched(args))?;
+        match once(args, screen) {
+            Ok(_) => {}
+            Err(Failure::Unread) => return Ok(Exit::Ok),
+            Err(failure) => screen.say(&diagnostics::failure(&failure, screen)),
+        }
+        let name = block_on(watch.changed());
+        screen.tell(&format!("{name} has changed: starting again"));
+    }
+}
+
+fn once(args: &Test, screen: &Screen) -> Result<Exit, Failure> {
     // Stages may want a runtime around them when they are made; nothing of a case runs on it.
     let runtime = prepare::runtime()?;
     let _inside = runtime.enter();
@@ -92,12 +114,14 @@ fn none(args: &Test, suites: &[Suite]) -> Failure {
         Some(part) if !names.is_empty() => {
             format!("no case has {part:?} in its name; there are: {}", names.join(", "))
         }
-        _ => {
-            let spec = args.specs.first().map_or("NAME.yaml", String::as_str);
-            format!(
+        _ => match args.paths.first().map_or("NAME.yaml", String::as_str) {
+            folder if find::is_folder(folder) => {
+                format!("no cases: below {folder} no spec has `tests:`, and none has a file NAME.test.yaml beside it")
+            }
+            spec => format!(
                 "no cases: write them below `tests:` in {spec}, or into a file {} beside it",
                 find::beside_name(spec)
-            )
-        }
+            ),
+        },
     })
 }

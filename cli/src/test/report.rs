@@ -39,14 +39,26 @@ impl Report {
                 self.difference(fault, &mut text);
             }
         }
-        let failed = verdicts.iter().filter(|v| !v.faults.is_empty()).count();
-        let total = if verdicts.len() == 1 { "1 case".to_owned() } else { format!("{} cases", verdicts.len()) };
+        self.sum(verdicts, &mut text);
+        text
+    }
+
+    /// The last line; above it the specs with cases that failed, when there are others beside them.
+    fn sum(&self, verdicts: &[Verdict], text: &mut String) {
+        let specs = by_spec(verdicts);
+        let failed: usize = specs.iter().map(|spec| spec.failed).sum();
+        let mut total = if verdicts.len() == 1 { "1 case".to_owned() } else { format!("{} cases", verdicts.len()) };
+        if specs.len() > 1 {
+            let _ = write!(total, " in {} specs", specs.len());
+            for Sum { spec, cases, failed } in specs.iter().filter(|spec| spec.failed > 0) {
+                let _ = writeln!(text, "{spec}: {}", self.red().apply_to(format!("{failed} of {cases} failed")));
+            }
+        }
         let end = match failed {
             0 => self.green().apply_to("all passed".to_owned()),
             n => self.red().apply_to(format!("{n} failed")),
         };
         let _ = writeln!(text, "{total}: {end}");
-        text
     }
 
     /// What was expected with a `-`, what came with a `+`, and what is the same around it.
@@ -93,7 +105,21 @@ impl Report {
     }
 }
 
-/// `{"cases": [{spec, name, file, line, passed, faults}], "passed": N, "failed": N}`
+/// The cases of a spec.
+struct Sum<'a> {
+    spec: &'a str,
+    cases: usize,
+    failed: usize,
+}
+
+/// Those of one spec stand together.
+fn by_spec(verdicts: &[Verdict]) -> Vec<Sum<'_>> {
+    let sum = |all: &[Verdict]| all.iter().filter(|v| !v.faults.is_empty()).count();
+    let same = verdicts.chunk_by(|a, b| a.spec == b.spec);
+    same.map(|all| Sum { spec: &all[0].spec, cases: all.len(), failed: sum(all) }).collect()
+}
+
+/// `{"cases": [{spec, name, file, line, passed, faults}], "specs": [{spec, passed, failed}], "passed": N, "failed": N}`
 pub fn json(verdicts: &[Verdict]) -> Value {
     let case = |v: &Verdict| {
         let fault = |f: &Fault| {
@@ -106,8 +132,11 @@ pub fn json(verdicts: &[Verdict]) -> Value {
             "faults": v.faults.iter().map(fault).collect::<Vec<_>>(),
         })
     };
-    let failed = verdicts.iter().filter(|v| !v.faults.is_empty()).count();
+    let specs = by_spec(verdicts);
+    let failed: usize = specs.iter().map(|spec| spec.failed).sum();
+    let spec = |s: &Sum<'_>| json!({ "spec": s.spec, "passed": s.cases - s.failed, "failed": s.failed });
     json!({
-        "cases": verdicts.iter().map(case).collect::<Vec<_>>(), "passed": verdicts.len() - failed, "failed": failed,
+        "cases": verdicts.iter().map(case).collect::<Vec<_>>(), "specs": specs.iter().map(spec).collect::<Vec<_>>(),
+        "passed": verdicts.len() - failed, "failed": failed,
     })
 }

@@ -129,13 +129,6 @@ fn planning_changes_nothing() {
 }
 
 #[test]
-fn shells_can_complete_it() {
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(Folder::with(&[]).bourn(&["completions", shell]).quietly().contains("bourn"), "{shell}");
-    }
-}
-
-#[test]
 fn a_wrong_command_line_is_invalid() {
     let folder = Folder::with(&[]);
     for args in

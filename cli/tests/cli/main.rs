@@ -7,8 +7,10 @@ mod support;
 mod answers;
 mod bad_input;
 mod cases;
+mod completions;
 mod embedded;
 mod examples;
+mod folders;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
@@ -17,5 +19,6 @@ mod schema;
 mod secrets;
 mod specs;
 mod taps;
+mod watch;
 mod watching;
 mod workflows;

@@ -33,4 +33,4 @@ pub use load::{Loaded, Request, load};
 pub use mode::{Choice, Mode};
 pub use model::{Chain, Pipeline, Spec};
 pub use routing::{Route, Routing};
-pub use schema::schema;
+pub use schema::{cases_schema, schema};

@@ -41,6 +41,24 @@ pub fn schema(registry: &Registry) -> Value {
     })
 }
 
+/// The JSON Schema (2020-12) of files with the test cases of a spec, which stand beside it: `NAME.test.yaml`.
+pub fn cases_schema() -> Value {
+    let mut defs = Map::new();
+    settle("test", schema_of::<CaseKeys>(), &mut defs);
+    let case = json!({ "$ref": "#/$defs/test" });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Bourn test cases",
+        "description": "What `bourn test` runs for the spec beside this file: `tests: [ … ]`, or the list alone.",
+        "type": ["object", "array"],
+        "properties": { "tests": { "description": "the cases, each with a name of its own", "type": "array", "items": case } },
+        "required": ["tests"],
+        "additionalProperties": false,
+        "items": case,
+        "$defs": defs,
+    })
+}
+
 /// A stage that stands for those of a template.
 fn template_use() -> Value {
     json!({
