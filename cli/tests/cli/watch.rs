@@ -40,17 +40,29 @@ impl Watching {
     }
 }
 
+/// A test that has failed leaves nobody behind who watches on.
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // One that has ended can't be ended.
+        let _ended = self.child.kill();
+    }
+}
+
+/// So many lines of something else are no sign that it is still to come.
+const LINES_MAX: usize = 5_000;
+
 #[track_caller]
 fn wait_for(from: &mut impl BufRead, line: &str) {
-    let (mut all, mut next) = (String::new(), String::new());
-    while from.read_line(&mut next).unwrap() > 0 {
+    let mut others = Vec::new();
+    for next in from.lines().take(LINES_MAX) {
+        let next = next.unwrap();
         if next.contains(line) {
             return;
         }
-        all.push_str(&next);
-        next.clear();
+        others.push(next);
     }
-    panic!("it ended without {line:?}: {all}");
+    others.drain(..others.len().saturating_sub(20));
+    panic!("{line:?} did not come, but {others:#?}");
 }
 
 /// Writes this number again and again, for ever.
