@@ -1,12 +1,13 @@
 //! A disk that fails at any call, is full, or moves half of what it is told; files that vanish or shrink: the job is whole,
-//! or it ends and names the file.
+//! or it ends and names the file. Locks, on a real one.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use bourn_connectors::file::{File, Format, Rotate};
 use bourn_engine::api::Registry;
 use bourn_engine::diagnostic::Problems;
-use bourn_engine::env::Files;
+use bourn_engine::env::{Env, Files};
 use bourn_engine::graph::Graph;
 use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::testing::simulation::files::{Fault, MemoryFiles};
@@ -175,4 +176,35 @@ fn whichever_call_fails_every_file_that_appeared_is_whole() {
         }
         assert!(failed > 8, "{ending}: {failed} failures");
     }
+}
+
+#[test]
+fn a_lock_is_held_by_one_and_leaves_nothing_behind() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (env, path) = (Env::system(), folder.path().join("it.lock"));
+    let held = env.files().lock(&path).unwrap().unwrap();
+    assert!(env.files().lock(&path).unwrap().is_none());
+    drop(held);
+    assert_eq!(env.files().identify(&path).unwrap(), None);
+    // One that a dead process has left is taken over.
+    drop(env.files().create(&path).unwrap());
+    assert!(env.files().lock(&path).unwrap().is_some());
+}
+
+#[test]
+fn many_that_ask_for_a_lock_at_once_hold_it_one_after_the_other() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (env, path) = (Env::system(), folder.path().join("it.lock"));
+    let (holders, turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let take_turns = || {
+        while turns.load(SeqCst) < 2_000 {
+            let Some(held) = env.files().lock(&path).unwrap() else { continue };
+            assert_eq!(holders.fetch_add(1, SeqCst), 0);
+            turns.fetch_add(1, SeqCst);
+            holders.fetch_sub(1, SeqCst);
+            drop(held);
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(take_turns))));
+    assert_eq!(env.files().identify(&path).unwrap(), None);
 }

@@ -113,9 +113,9 @@ fn a_secret_of_a_program_is_fetched_to_run_and_not_to_look() {
     let spec = "\
 source: { file: { path: '${secret.P}.jsonl' } }
 sink: { stdout: {} }
-secrets: { P: { command: [sh, -c, 'touch ran; echo in'] } }
+secrets: { P: { command: [sh, -c, 'touch ran; echo rows'] } }
 ";
-    let folder = Folder::with(&[("in.jsonl", "{\"a\":1}\n"), ("a.yaml", spec)]);
+    let folder = Folder::with(&[("rows.jsonl", "{\"a\":1}\n"), ("a.yaml", spec)]);
     folder.bourn(&["validate", "a.yaml"]);
     assert!(!folder.path("ran").exists());
     assert_eq!(folder.bourn(&["run", "a.yaml"]).quietly(), "{\"a\":1}\n");

@@ -20,6 +20,11 @@ impl Secret {
         Self(value.into())
     }
 
+    /// Whether a text can be searched for it: a shorter one would turn up by chance, and is shown.
+    pub fn can_be_hidden(&self) -> bool {
+        self.0.len() > SHOWN_MAX
+    }
+
     /// The value, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0

@@ -28,7 +28,7 @@ pub trait Files: Send + Sync {
     /// Whether something is there that is no plain file: a folder, a device, a pipe. It must not be replaced by one.
     fn is_special(&self, path: &Path) -> bool;
     /// Locks a file, which is created if it is not there; none when another process or another holder in this one has
-    /// it. It is free again when what is returned is dropped, or when the process ends.
+    /// it. It is free again when what is returned is dropped, which also removes it, or when the process ends.
     ///
     /// # Errors
     /// What the file system says, with the path before it.

@@ -113,11 +113,18 @@ impl Files for Disk {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(at(folder))?;
         }
-        let file = fs::File::options().create(true).append(true).open(path).map_err(at(path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(e)) => Err(at(path)(e)),
+        loop {
+            let file = fs::File::options().create(true).append(true).open(path).map_err(at(path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(e)) => return Err(at(path)(e)),
+            }
+            // Whoever had it may have removed the name since it was opened: a lock counts only on the file that has it.
+            let opened = file.metadata().map_err(at(path))?;
+            if fs::metadata(path).is_ok_and(|named| id_of(&named) == id_of(&opened)) {
+                return Ok(Some(Box::new(Locked { path: path.to_owned(), file })));
+            }
         }
     }
 
@@ -158,6 +165,20 @@ impl Files for Disk {
 
 fn id_of(about: &fs::Metadata) -> FileId {
     FileId { device: about.dev(), number: about.ino() }
+}
+
+/// A file that is locked.
+struct Locked {
+    path: PathBuf,
+    #[expect(dead_code, reason = "held for its drop")]
+    file: fs::File,
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // The lock is still held, so nobody else can have taken this name by now. One that stays is taken over.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 struct DiskFile(fs::File);

@@ -40,6 +40,13 @@ impl<'a> Filling<'a> {
                     filling.faults.push(Fault::at(path, problem));
                     None
                 }
+                Ok(value) if !value.can_be_hidden() => {
+                    let problem =
+                        Problem::new(format!("the secret `{name}` is shorter than 4 bytes, and could not be hidden"));
+                    let help = "a value that may be shown comes from the environment: `${env.NAME}`";
+                    filling.faults.push(Fault::at(path, problem.help(help)));
+                    None
+                }
                 Ok(value) => {
                     filling.used.push((format!("${{secret.{name}}}"), Origin::Secret, value.clone()));
                     Some(value)

@@ -112,6 +112,14 @@ fn the_environment() {
 }
 
 #[test]
+fn a_secret_that_could_not_be_hidden() {
+    let told = |name: &str| {
+        told(&format!("source: {{ file: {{ path: a }} }}\nsink: {{ blackhole: {{}} }}\nsecrets: [{name}]\n"))
+    };
+    assert_snapshot!(told("SHORT"), @"spec.yaml:3:11 the secret `SHORT` is shorter than 4 bytes, and could not be hidden (a value that may be shown comes from the environment: `${env.NAME}`)");
+}
+
+#[test]
 fn no_spec_at_all() {
     assert_snapshot!(told(""), @"spec.yaml:1:1 a spec is a map, and this is nothing (a pipeline has `sources`, `stages` and `sinks`; a workflow has `steps`)");
     assert_snapshot!(told("- a\n- b"), @"spec.yaml:1:1 a spec is a map, and this is a list (a pipeline has `sources`, `stages` and `sinks`; a workflow has `steps`)");

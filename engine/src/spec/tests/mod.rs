@@ -17,7 +17,7 @@ use crate::diagnostic::Diagnostic;
 use crate::env::{Child, Env, Files, Finished, Launch, Program, World};
 use crate::time::Timestamp;
 
-/// A world that has two variables and nothing else.
+/// A world that has some variables and nothing else.
 struct Variables;
 
 impl World for Variables {
@@ -45,6 +45,7 @@ impl World for Variables {
     fn variable(&self, name: &str) -> Option<String> {
         match name {
             "TOKEN" => Some("s3cr3t-value".into()),
+            "SHORT" => Some("abc".into()),
             "TEMPLATE" => Some("a ${b}".into()),
             _ => None,
         }

@@ -164,7 +164,7 @@ impl Files for MemoryFiles {
             return Ok(None);
         }
         lock(&self.files).entry(path.clone()).or_insert_with(|| self.made(Vec::new()));
-        Ok(Some(Box::new(Locked { path, locks: self.locks.clone() })))
+        Ok(Some(Box::new(Locked { path, locks: self.locks.clone(), files: self.files.clone() })))
     }
 
     fn is_same(&self, one: &Path, other: &Path) -> bool {
@@ -198,10 +198,12 @@ impl Files for MemoryFiles {
 struct Locked {
     path: PathBuf,
     locks: Shared<BTreeSet<PathBuf>>,
+    files: Shared<BTreeMap<PathBuf, Content>>,
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
+        lock(&self.files).remove(&self.path);
         lock(&self.locks).remove(&self.path);
     }
 }
@@ -286,6 +288,7 @@ mod tests {
         let held = files.lock(Path::new("a.lock")).unwrap().unwrap();
         assert!(files.lock(Path::new("./a.lock")).unwrap().is_none());
         drop(held);
+        assert_eq!(files.identify(Path::new("a.lock")).unwrap(), None);
         assert!(files.lock(Path::new("a.lock")).unwrap().is_some());
     }
 
