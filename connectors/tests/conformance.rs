@@ -4,16 +4,17 @@ use std::io::Write;
 use std::path::Path;
 
 use bourn_connectors::blackhole::Blackhole;
+use bourn_connectors::codec::compression::Packing;
 use bourn_connectors::console::{Console, ConsoleFormat};
 use bourn_connectors::file::{File, Format, Rotate};
 use bourn_connectors::generate::Generate;
 use bourn_connectors::memory::Memory;
 use bourn_connectors::nexmark::{Nexmark, Stream};
 use bourn_connectors::output::Output;
-use bourn_connectors::stdin::Stdin;
-use bourn_connectors::stdout::Stdout;
+use bourn_connectors::stdin::{Stdin, StdinFormat};
+use bourn_connectors::stdout::{Stdout, StdoutFormat};
 use bourn_engine::Result;
-use bourn_engine::api::{ConnectContext, Connector, Sink, SinkContext, Source, SourceContext};
+use bourn_engine::api::{BoxSink, ConnectContext, Connector, Sink, SinkContext, Source, SourceContext};
 use bourn_engine::data::json::row_value;
 use bourn_engine::env::Env;
 use bourn_engine::testing::conformance::{Target, sink, source};
@@ -80,10 +81,14 @@ async fn arrow_avro_and_compressed_files_are_sources() {
     }
 }
 
-async fn write_rows(target: &File, rows: &[Value]) {
-    let schema = batch(rows).schema();
+async fn sink_of(target: &impl Connector, like: &[Value]) -> BoxSink {
+    let schema = batch(like).schema();
     let context = SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema };
-    let mut sink = target.sink(context).await.expect("the folder is ours");
+    target.sink(context).await.expect("there is a place for it")
+}
+
+async fn write_rows(target: &File, rows: &[Value]) {
+    let mut sink = sink_of(target, rows).await;
     sink.write(&batch(rows)).await.expect("there is room");
     sink.prepare(1).await.expect("there is room");
     sink.finish().await.expect("there is room");
@@ -127,10 +132,32 @@ async fn what_generates_is_a_source() {
 async fn stdin_is_a_source() {
     let text = "{\"a\":1}\n{\n".repeat(5_000);
     source(Stdin::of(std::io::Cursor::new(text.into_bytes()))).rows(10_000).check(&Env::system()).await;
+    let rows: Vec<_> = (0..20_000).map(|n| json!({"n": n, "text": format!("row {n}")})).collect();
+    for (stdout, format) in pipes() {
+        let (output, captured) = Output::captured();
+        let mut sink = sink_of(&Stdout { output, ..stdout.clone() }, &rows).await;
+        sink.write(&batch(&rows)).await.expect("there is room");
+        sink.finish().await.expect("there is room");
+        let bytes = std::io::Cursor::new(captured.bytes());
+        let stdin = Stdin::of(bytes).with_format(format).compressed(stdout.compression);
+        source(stdin).rows(20_000).check(&Env::system()).await;
+    }
 }
 
-/// The rows of a file that may not be there.
-async fn read_back(file: File) -> Result<Vec<Value>> {
+/// What is written to a pipe in each way, and what reads it.
+fn pipes() -> Vec<(Stdout, StdinFormat)> {
+    let formats = [
+        (StdoutFormat::Json, StdinFormat::Json),
+        (StdoutFormat::Csv, StdinFormat::Csv),
+        (StdoutFormat::Arrow, StdinFormat::Arrow),
+    ];
+    let packings = [None, Some(Packing::Gzip), Some(Packing::Zstd)];
+    let pipe = |(format, read): (_, _), compression| (Stdout { format, compression, ..Stdout::default() }, read);
+    packings.into_iter().flat_map(|packing| formats.map(|f| pipe(f, packing))).collect()
+}
+
+/// The rows of a file that may not be there, or of a pipe.
+async fn read_back(file: impl Connector) -> Result<Vec<Value>> {
     let context = ConnectContext { env: Env::system(), id: "it".into() };
     let Ok(schema) = file.schema(&context).await else { return Ok(Vec::new()) };
     let splits = file.splits(&context).await?.into_iter().map(|s| (s, None)).collect();
@@ -173,15 +200,17 @@ async fn memory_is_a_sink() {
 async fn outputs_are_sinks() {
     let env = Env::system();
     let read = |text: String| text.lines().map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>();
-    let stdout = |_| {
-        let (output, captured) = Output::captured();
-        let stdout = Stdout { output, ..Stdout::default() };
-        Target::new(stdout).read_back(move || {
-            let rows = read(captured.text());
-            async { Ok(rows?) }
-        })
-    };
-    sink(stdout).check(&env).await;
+    for (stdout, format) in pipes() {
+        let target = |_| {
+            let (output, captured) = Output::captured();
+            let compression = stdout.compression;
+            Target::new(Stdout { output, ..stdout.clone() }).read_back(move || {
+                let bytes = std::io::Cursor::new(captured.bytes());
+                read_back(Stdin::of(bytes).with_format(format).compressed(compression))
+            })
+        };
+        sink(target).check(&env).await;
+    }
     let json = |_| {
         let (output, captured) = Output::captured();
         let mut console = Console::to(output);

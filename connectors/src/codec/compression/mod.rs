@@ -11,7 +11,8 @@ pub use pack::Packer;
 pub use unpack::Text;
 
 /// How a text is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Packing {
     /// RFC 1952, one member or several.
     Gzip,
@@ -33,10 +34,10 @@ impl Packing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// The most decompressed bytes for each compressed one, once a file has given 16 MiB.
+    /// The most decompressed bytes for each compressed one, once the text has 16 MiB.
     #[serde(default = "ratio")]
     pub ratio: u32,
-    /// The most decompressed bytes of one file; without a limit if it is not said.
+    /// The most decompressed bytes of one text; without a limit if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
 }

@@ -1,6 +1,6 @@
-//! The bytes of a text file one after the other, decompressed where they are compressed.
+//! The bytes of a file or a pipe one after the other, decompressed where they are compressed.
 
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
 
 use bourn_engine::env::ReadFile;
@@ -27,9 +27,11 @@ enum Inner {
 }
 
 enum Decoder {
+    /// Nothing was read yet: the first bytes of a pipe may be long in coming.
+    Unread(BufReader<Sequential>),
     Gzip(Box<MultiGzDecoder<BufReader<Sequential>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Sequential>>>),
-    /// Of a file without a byte, which is no text at all.
+    /// Of an input without a byte, which is no text at all.
     Empty,
 }
 
@@ -40,18 +42,27 @@ impl Text {
     /// When the file can't be looked at.
     pub fn open(file: Arc<dyn ReadFile>, packing: Option<Packing>, limits: Limits) -> Result<Self> {
         let length = file.len()?;
-        let input = Sequential { file, length, offset: 0, failed: false };
-        let Some(packing) = packing else { return Ok(Self { inner: Inner::Plain(input), given: 0 }) };
-        let input = BufReader::with_capacity(STEP, input);
-        let decoder = match packing {
-            _ if length == 0 => Decoder::Empty,
-            Packing::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(input))),
-            Packing::Zstd => Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(input)?)),
-        };
-        Ok(Self { inner: Inner::Packed { decoder, packing, limits }, given: 0 })
+        Ok(Self::of(Origin::File { file, length }, packing, limits))
     }
 
-    /// Bytes of the file that were read so far.
+    /// The text that a pipe gives. Nothing is read before the first [`read`](Self::read), which waits for the pipe.
+    pub fn of_pipe(pipe: Box<dyn Read + Send>, packing: Option<Packing>, limits: Limits) -> Self {
+        Self::of(Origin::Pipe(pipe), packing, limits)
+    }
+
+    fn of(origin: Origin, packing: Option<Packing>, limits: Limits) -> Self {
+        let input = Sequential { origin, offset: 0, failed: false };
+        let inner = match packing {
+            None => Inner::Plain(input),
+            Some(packing) => {
+                let decoder = Decoder::Unread(BufReader::with_capacity(STEP, input));
+                Inner::Packed { decoder, packing, limits }
+            }
+        };
+        Self { inner, given: 0 }
+    }
+
+    /// Bytes of the input that were read so far.
     pub fn bytes_read(&self) -> u64 {
         match &self.inner {
             Inner::Plain(input) => input.offset,
@@ -68,11 +79,11 @@ impl Text {
             let message = format!("holds {has} bytes, and {offset} of it had been read before: it is another file");
             Error::validation(message)
         };
-        if let Inner::Plain(input) = &mut self.inner {
-            if input.length < offset {
-                return Err(short(input.length));
+        if let Inner::Plain(Sequential { origin: Origin::File { length, .. }, offset: at, .. }) = &mut self.inner {
+            if *length < offset {
+                return Err(short(*length));
             }
-            input.offset = offset;
+            *at = offset;
             self.given = offset;
             return Ok(());
         }
@@ -99,7 +110,7 @@ impl Text {
             }
             Inner::Packed { decoder, packing, limits } => (decoder, *packing, *limits),
         };
-        let count = decoder.read(buffer).map_err(|e| decoder.fault(e, packing))?;
+        let count = decoder.read(buffer, packing).map_err(|e| decoder.fault(e, packing))?;
         self.given += count as u64;
         let grown = u128::from(self.given) > u128::from(decoder.offset().max(1)) * u128::from(limits.ratio);
         if self.given > FLOOR && grown {
@@ -120,11 +131,22 @@ impl Text {
 }
 
 impl Decoder {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, buffer: &mut [u8], packing: Packing) -> io::Result<usize> {
+        if let Self::Unread(input) = self {
+            let is_empty = input.fill_buf()?.is_empty();
+            *self = match (std::mem::replace(self, Self::Empty), packing) {
+                (Self::Unread(_), _) if is_empty => Self::Empty,
+                (Self::Unread(input), Packing::Gzip) => Self::Gzip(Box::new(MultiGzDecoder::new(input))),
+                (Self::Unread(input), Packing::Zstd) => {
+                    Self::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(input)?))
+                }
+                (other, _) => other,
+            };
+        }
         match self {
             Self::Gzip(decoder) => decoder.read(buffer),
             Self::Zstd(decoder) => decoder.read(buffer),
-            Self::Empty => Ok(0),
+            Self::Unread(_) | Self::Empty => Ok(0),
         }
     }
 
@@ -132,16 +154,17 @@ impl Decoder {
         match self {
             Self::Gzip(decoder) => Some(decoder.get_ref()),
             Self::Zstd(decoder) => Some(decoder.get_ref()),
+            Self::Unread(input) => Some(input),
             Self::Empty => None,
         }
     }
 
-    /// How many bytes of the file were worked.
+    /// How many bytes of the input were worked.
     fn offset(&self) -> u64 {
         self.input().map_or(0, |input| input.get_ref().offset - input.buffer().len() as u64)
     }
 
-    /// An error of the disk stays one; any other is the file's, and told with its place.
+    /// An error of the disk or the pipe stays one; any other is the data's, and told with its place.
     fn fault(&self, error: io::Error, packing: Packing) -> Error {
         if self.input().is_some_and(|input| input.get_ref().failed) {
             return error.into();
@@ -155,25 +178,46 @@ impl Decoder {
     }
 }
 
-/// A file read from one byte to the next.
+/// A file or a pipe read from one byte to the next.
 struct Sequential {
-    file: Arc<dyn ReadFile>,
-    /// What it held when it was opened; it may grow.
-    length: u64,
+    origin: Origin,
     offset: u64,
     failed: bool,
 }
 
+enum Origin {
+    File {
+        file: Arc<dyn ReadFile>,
+        /// What it held when it was opened; it may grow.
+        length: u64,
+    },
+    Pipe(Box<dyn Read + Send>),
+}
+
+impl Origin {
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let (file, had) = match self {
+            Self::File { file, length } => (file, *length),
+            Self::Pipe(pipe) => loop {
+                match pipe.read(buffer) {
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    other => return other,
+                }
+            },
+        };
+        let count = file.read_at(offset, buffer)?;
+        if count == 0 && offset < had && !buffer.is_empty() {
+            let has = file.len().unwrap_or(0);
+            let message = format!("had {had} bytes, and has {has} now: it was cut off while it was read");
+            return Err(io::Error::other(message));
+        }
+        Ok(count)
+    }
+}
+
 impl Read for Sequential {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(self.offset, buffer).and_then(|count| {
-            if count == 0 && self.offset < self.length && !buffer.is_empty() {
-                let (had, has) = (self.length, self.file.len().unwrap_or(0));
-                let message = format!("had {had} bytes, and has {has} now: it was cut off while it was read");
-                return Err(io::Error::other(message));
-            }
-            Ok(count)
-        });
+        let read = self.origin.read(self.offset, buffer);
         self.failed |= read.is_err();
         let count = read?;
         self.offset += count as u64;

@@ -11,7 +11,7 @@ use bourn_engine::env::ReadFile;
 
 use super::{broken, guard, handed_out, message, schema_of};
 
-const MAGIC: &[u8] = b"ARROW1";
+pub(super) const MAGIC: &[u8] = b"ARROW1";
 /// What stands behind the footer, in bytes: its length and the magic.
 const FOOTER_END: u64 = 10;
 

@@ -21,10 +21,7 @@ pub fn bytes_at(file: &dyn ReadFile, end: u64, offset: u64, length: u64) -> Resu
     if offset.checked_add(length).is_none_or(|e| e > end) {
         return Err(broken(format!("{length} bytes at {offset} lie beyond its end, {end}")));
     }
-    if length > BYTES_MAX {
-        let message = format!("a message of {length} bytes, and 1 GiB is the most: write smaller batches");
-        return Err(Error::new(Kind::Budget, message));
-    }
+    check_length(length)?;
     let mut buffer = MutableBuffer::from_len_zeroed(usize::try_from(length).unwrap_or(usize::MAX));
     let mut filled = 0;
     while filled < buffer.len() {
@@ -34,6 +31,18 @@ pub fn bytes_at(file: &dyn ReadFile, end: u64, offset: u64, length: u64) -> Resu
         }
     }
     Ok(buffer.into())
+}
+
+/// Checks that a message of `length` bytes is not too long to be held.
+///
+/// # Errors
+/// When it is.
+pub fn check_length(length: u64) -> Result<()> {
+    if length <= BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("a message of {length} bytes, and 1 GiB is the most: write smaller batches");
+    Err(Error::new(Kind::Budget, message))
 }
 
 /// The metadata of a message whose first `length` bytes they are, without what stands before them.

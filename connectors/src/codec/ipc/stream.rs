@@ -1,23 +1,23 @@
-//! A stream of Arrow IPC in a file: its schema, then one batch behind the other.
+//! A stream of Arrow IPC in a file or a pipe: its schema, then one batch behind the other.
 
-use std::sync::Arc;
-
-use arrow::buffer::Buffer;
+use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow_ipc::reader::StreamDecoder;
 use bourn_engine::Result;
-use bourn_engine::env::ReadFile;
 
 use super::{broken, guard, handed_out, message, schema_of};
+use crate::codec::compression::Text;
 
 /// The mark behind the last message.
 const END: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+/// How much room is made at once for a message, in bytes: what it claims may never come.
+const STEP: usize = 1 << 20;
 
 /// An open stream, its schema read.
 pub struct Stream {
-    input: Arc<dyn ReadFile>,
-    length: u64,
+    input: Text,
+    /// How many bytes of the input were given, when nothing is compressed the place in it.
     offset: u64,
     ended: bool,
     decoder: StreamDecoder,
@@ -33,11 +33,9 @@ impl Stream {
     ///
     /// # Errors
     /// When it is none.
-    pub fn open(input: Arc<dyn ReadFile>) -> Result<Self> {
-        let length = input.len()?;
+    pub fn open(input: Text) -> Result<Self> {
         let mut stream = Self {
             input,
-            length,
             offset: 0,
             ended: false,
             decoder: StreamDecoder::new(),
@@ -67,38 +65,67 @@ impl Stream {
 
     /// The next message, whole, and the length of what stands before its body; `None` at the end.
     fn message(&mut self) -> Result<Option<(Buffer, usize)>> {
-        if self.ended || self.offset == self.length {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut bytes = MutableBuffer::new(0);
+        if self.fill(&mut bytes, 8)? == 0 {
             self.ended = true;
             return Ok(None);
         }
-        let cut = |offset| broken(format!("it ends at byte {offset}, in the middle of a message"));
-        let left = self.length - self.offset;
-        let head = message::bytes_at(&*self.input, self.length, self.offset, left.min(8))?;
-        let word = |at: usize| head.get(at..at + 4).and_then(|w| w.try_into().ok()).map(u32::from_le_bytes);
+        let word = |at: usize| bytes.get(at..at + 4).and_then(|w| w.try_into().ok()).map(u32::from_le_bytes);
         let (before, metadata) = match word(0) {
             Some(u32::MAX) => (8, word(4)),
             first => (4, first),
         };
-        let metadata = metadata.ok_or_else(|| cut(self.length))?;
-        if metadata == 0 {
-            self.ended = true;
-            return Ok(None);
+        let metadata = match metadata {
+            // The mark behind the last message of old versions is a length of nothing, and nothing follows.
+            Some(0) => {
+                self.ended = true;
+                return Ok(None);
+            }
+            _ if bytes.len() < 8 => return Err(self.cut()),
+            Some(metadata) => metadata as usize,
+            None => return Err(self.cut()),
+        };
+        if bytes.starts_with(super::file::MAGIC) {
+            return Err(broken("it is a file with a footer, and a stream has none"));
         }
-        let length = before + u64::from(metadata);
-        if length > left {
-            return Err(cut(self.length));
-        }
-        let head = message::bytes_at(&*self.input, self.length, self.offset, length)?;
-        let whole = usize::try_from(length).unwrap_or(usize::MAX);
-        let body = u64::try_from(message::metadata(&head, whole)?.bodyLength())
+        let length = before + metadata;
+        self.fill_whole(&mut bytes, length)?;
+        let body = usize::try_from(message::metadata(&bytes, length)?.bodyLength())
             .map_err(|_| broken("a message of fewer than no bytes"))?;
-        if body > left - length {
-            return Err(cut(self.length));
+        self.fill_whole(&mut bytes, length.saturating_add(body))?;
+        message::check(message::metadata(&bytes, length)?, &bytes[length..])?;
+        Ok(Some((bytes.into(), length)))
+    }
+
+    /// Reads on until there are `length` bytes; an error if there are fewer.
+    fn fill_whole(&mut self, bytes: &mut MutableBuffer, length: usize) -> Result<()> {
+        message::check_length(length as u64)?;
+        if self.fill(bytes, length)? < length { Err(self.cut()) } else { Ok(()) }
+    }
+
+    /// Reads on until there are `length` bytes, or fewer at the end of the input; says how many there are.
+    fn fill(&mut self, bytes: &mut MutableBuffer, length: usize) -> Result<usize> {
+        let mut filled = bytes.len();
+        while filled < length {
+            if filled == bytes.len() {
+                bytes.resize(length.min(filled.max(STEP) * 2), 0);
+            }
+            let count = self.input.read(&mut bytes.as_slice_mut()[filled..])?;
+            if count == 0 {
+                break;
+            }
+            filled += count;
+            self.offset += count as u64;
         }
-        let bytes = message::bytes_at(&*self.input, self.length, self.offset, length + body)?;
-        message::check(message::metadata(&bytes, whole)?, &bytes[whole..])?;
-        self.offset += length + body;
-        Ok(Some((bytes, whole)))
+        bytes.truncate(filled);
+        Ok(filled)
+    }
+
+    fn cut(&self) -> bourn_engine::Error {
+        broken(format!("it ends at byte {}, in the middle of a message", self.offset))
     }
 
     /// The next batch, and how many of its rows are to be passed over; `None` at the end.
@@ -128,6 +155,6 @@ impl Stream {
 
     /// How many bytes of the file lie before what comes next.
     pub fn bytes_read(&self) -> u64 {
-        self.offset
+        self.input.bytes_read()
     }
 }

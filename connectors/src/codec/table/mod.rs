@@ -16,8 +16,9 @@ use bourn_engine::{Error, Result};
 pub use counted::Counted;
 pub use write::{Compression, Options, Writer, check};
 
+use super::compression::{Limits, Text};
 use super::{avro, ipc, parquet};
-use cut::Cutter;
+pub use cut::Cutter;
 
 /// The most columns that a file may have.
 pub const COLUMNS_MAX: usize = 10_000;
@@ -56,7 +57,9 @@ impl Table {
         Ok(match kind {
             Kind::Parquet => Self::Parquet(parquet::Footer::read(file)?),
             Kind::Arrow => Self::Arrow(ipc::File::open(file)?),
-            Kind::ArrowStream => Self::ArrowStream(Box::new(ipc::Stream::open(file)?)),
+            Kind::ArrowStream => {
+                Self::ArrowStream(Box::new(ipc::Stream::open(Text::open(file, None, Limits::default())?)?))
+            }
             Kind::Avro => Self::Avro(avro::Container::open(file)?),
         })
     }
