@@ -37,7 +37,7 @@ impl Folder {
     pub fn numbers(&self, name: &str) -> BTreeSet<i64> {
         let bytes = std::fs::read(self.path(name)).unwrap_or_default();
         let mut text = Vec::new();
-        if name.ends_with(".gz") {
+        if bytes.starts_with(&[0x1F, 0x8B]) {
             // Whatever comes before the error is there.
             let _ = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text);
         } else {

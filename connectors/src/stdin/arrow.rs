@@ -45,7 +45,7 @@ impl Source for ArrowSource {
         loop {
             let row = self.row;
             let named = |e: bourn_engine::Error| e.context(format!("stdin, behind row {row}"));
-            if let Some(rows) = self.cutter.next().map_err(named)? {
+            if let Some(rows) = self.cutter.cut().map_err(named)? {
                 self.row += rows.num_rows() as u64;
                 let position = Position::of(&RowPosition { row: self.row })?;
                 return Ok(Some(Chunk::new(rows, self.split.clone(), position)));

@@ -38,7 +38,7 @@ impl Cutter {
     ///
     /// # Errors
     /// When they are no batch of the schema.
-    pub fn next(&mut self) -> Result<Option<RecordBatch>> {
+    pub fn cut(&mut self) -> Result<Option<RecordBatch>> {
         let Some(batch) = self.batch.as_ref().filter(|b| self.begin < b.num_rows()) else {
             self.batch = None;
             return Ok(None);
@@ -88,7 +88,7 @@ mod tests {
         let mut cutter = Cutter::new(batch.schema());
         cutter.put(batch, 5);
         let (mut expected, mut sizes) = (5, Vec::new());
-        while let Some(rows) = cutter.next().unwrap() {
+        while let Some(rows) = cutter.cut().unwrap() {
             for value in rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values() {
                 assert_eq!(*value, expected);
                 expected += 1;
@@ -106,7 +106,7 @@ mod tests {
         let mut cutter = Cutter::new(schema(DataType::Utf8));
         cutter.put(batch, 0);
         let mut rows = 0;
-        while let Some(batch) = cutter.next().unwrap() {
+        while let Some(batch) = cutter.cut().unwrap() {
             assert!(bytes_held(&batch) <= BYTES_MAX + (1 << 20), "{}", bytes_held(&batch));
             rows += batch.num_rows();
         }

@@ -174,7 +174,7 @@ impl Rows {
                 Ok(batch)
             }
             Self::Batches { batches, cutter } => loop {
-                if let Some(rows) = cutter.next()? {
+                if let Some(rows) = cutter.cut()? {
                     return Ok(Some(rows));
                 }
                 let next = match batches {
