@@ -48,6 +48,12 @@ pub enum Verb {
     Validate(Validate),
     /// Run the test cases of specs, which stand below `tests:` in them or in NAME.test.yaml beside them.
     Test(Test),
+    /// Look at the checkpoints of a job, check them, and delete them.
+    Checkpoints {
+        /// What to do with them.
+        #[command(subcommand)]
+        what: Checkpoints,
+    },
     /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
     Plan(Plan),
     /// List the kinds of stages, sources and sinks, or show one with its fields and an example.
@@ -73,6 +79,49 @@ pub enum Verb {
         /// Which.
         shell: Shell,
     },
+}
+
+/// What can be done with the checkpoints of a job.
+#[derive(Debug, Subcommand)]
+pub enum Checkpoints {
+    /// List them, the newest last.
+    List {
+        #[command(flatten)]
+        job: JobOf,
+    },
+    /// Show what one keeps: positions of sources, state of stages, receipts of sinks.
+    Show {
+        #[command(flatten)]
+        job: JobOf,
+        /// Its number; the newest if it is not said.
+        id: Option<u64>,
+    },
+    /// Read them to the last byte and compare their checksums.
+    Verify {
+        #[command(flatten)]
+        job: JobOf,
+        /// The number of one; all of them if it is not said.
+        id: Option<u64>,
+    },
+    /// Delete some, or all: the job begins anew when none is left.
+    Delete {
+        #[command(flatten)]
+        job: JobOf,
+        /// Their numbers.
+        #[arg(required_unless_present = "all")]
+        ids: Vec<u64>,
+        /// All of them, and what is staged for files that never will be whole.
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+}
+
+/// Whose checkpoints.
+#[derive(Debug, Group)]
+pub struct JobOf {
+    /// The spec of the job, or the folder of its checkpoints.
+    #[arg(value_name = "SPEC|FOLDER", value_hint = ValueHint::AnyPath)]
+    pub job: String,
 }
 
 /// What can be made anew.
@@ -133,6 +182,8 @@ pub struct Run {
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub begin: Beginning,
     /// Say nothing but errors: no progress, no table, no warnings.
     #[arg(short, long)]
     pub quiet: bool,
@@ -142,6 +193,20 @@ pub struct Run {
     /// How long a job may drain after the first Ctrl-C or SIGTERM before it is ended.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
     pub drain_timeout: Duration,
+}
+
+/// Where a job that keeps checkpoints begins.
+#[derive(Debug, Group)]
+pub struct Beginning {
+    /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`.
+    #[arg(long, value_name = "ID", conflicts_with = "fresh")]
+    pub from_checkpoint: Option<u64>,
+    /// Begin anew, whatever checkpoints there are.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Lose what a checkpoint keeps of this source, stage or sink, because the spec has no place for it any more.
+    #[arg(long, value_name = "ID", conflicts_with = "fresh")]
+    pub drop_state: Vec<String>,
 }
 
 /// `test`.

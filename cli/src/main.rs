@@ -3,6 +3,7 @@
 
 mod answer;
 mod args;
+mod checkpoints;
 mod complete;
 mod explain;
 mod failure;
@@ -53,6 +54,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Test(test) => return test::run(test, screen),
         Verb::Tap(tap) => return tap::run(tap, screen),
         Verb::Validate(spec) => explain::validate(spec, args.output)?,
+        Verb::Checkpoints { what } => return checkpoints::run(what, screen),
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,
         Verb::List { kind: Some(kind) } => {

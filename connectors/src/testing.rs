@@ -85,7 +85,7 @@ pub fn batch_of(rows: &[Value]) -> RecordBatch {
 /// A sink of one lane.
 pub async fn sink_for(connector: &impl Connector, schema: SchemaRef) -> Result<BoxSink> {
     connector.check_sink(&schema, &connect()).await.map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
-    connector.sink(SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema }).await
+    connector.sink(SinkContext::new(Env::system(), "it", schema)).await
 }
 
 /// Writes each batch in an epoch of its own, as the engine does.

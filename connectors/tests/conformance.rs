@@ -83,7 +83,7 @@ async fn arrow_avro_and_compressed_files_are_sources() {
 
 async fn sink_of(target: &impl Connector, like: &[Value]) -> BoxSink {
     let schema = batch(like).schema();
-    let context = SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema };
+    let context = SinkContext::new(Env::system(), "it", schema);
     target.sink(context).await.expect("there is a place for it")
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::api::Registry;
 use crate::api::call::Memo;
+use crate::checkpoint::Resume;
 use crate::diagnostic::Problems;
 use crate::env::Env;
 use crate::error::Result;
@@ -71,7 +72,15 @@ impl Engine {
     /// # Errors
     /// When something can't be opened; nothing runs then.
     pub async fn start(&self, plan: Plan) -> Result<Job> {
-        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone() }).await
+        self.start_from(plan, Resume::default()).await
+    }
+
+    /// Starts a planned job; one that keeps checkpoints begins where `resume` says.
+    ///
+    /// # Errors
+    /// When something can't be opened, or what is kept has no place in the job; nothing runs then.
+    pub async fn start_from(&self, plan: Plan, resume: Resume) -> Result<Job> {
+        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone(), resume }).await
     }
 
     /// Plans, starts and waits.

@@ -264,6 +264,10 @@ pub struct JobStats {
     pub input_total: AtomicU64,
     /// Epochs committed.
     pub epochs: AtomicU64,
+    /// Checkpoints written; epochs in which nothing has happened need none.
+    pub checkpoints: AtomicU64,
+    /// Bytes written for them.
+    pub checkpoint_bytes: AtomicU64,
     /// Nanoseconds that epochs took, from the barrier to the commit.
     pub epoch_duration: Histogram,
 }

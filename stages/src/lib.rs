@@ -25,7 +25,7 @@ pub use model::Model;
 pub use process::Process;
 pub use route::Route;
 pub use set::Set;
-pub use shape::{Batch, Dedupe, Filter, Flatten, Log, Map, Redact, Sample, Split, Sql, Throttle, Union};
+pub use shape::{Batch, Count, Dedupe, Filter, Flatten, Log, Map, Redact, Sample, Split, Sql, Throttle, Union};
 
 /// Adds every stage of this crate.
 #[must_use]
@@ -37,6 +37,7 @@ pub fn register(registry: Registry) -> Registry {
         .stage::<Flatten>()
         .stage::<Sample>()
         .stage::<Dedupe>()
+        .stage::<Count>()
         .stage::<Redact>()
         .stage::<Split>()
         .stage::<Log>()

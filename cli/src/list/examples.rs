@@ -59,6 +59,19 @@ sink:
   file: { path: out/sample.parquet }",
     ),
     (
+        "count",
+        "source:
+  file: { path: visits.jsonl }
+stages:
+  - id: numbered
+    count: { by: [user], as: visit }
+  - id: first_three
+    filter: visit <= 3
+sink:
+  file: { path: out/first.jsonl }
+checkpoint: { every: 10s }",
+    ),
+    (
         "dedupe",
         "source:
   stdin: {}

@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use bourn_engine::checkpoint::store::plain;
+use bourn_engine::checkpoint::{Begin, Resume, Resumed};
 use bourn_engine::metrics::JobStats;
 use bourn_engine::plan::Plan;
 use bourn_engine::{Engine, Error};
@@ -52,7 +54,12 @@ pub async fn run(
         Ending::Elsewhere(enough) => (None, Some(args.drain_timeout), enough),
     };
     let start = engine.env().monotonic();
-    let job = engine.start(plan).await.map_err(Failure::Failed)?;
+    let resume = resume(args, &plan)?;
+    let folder = plan.checkpoints.as_ref().map(|c| c.path.join(plain(&plan.name)).display().to_string());
+    let job = engine.start_from(plan, resume).await.map_err(Failure::Failed)?;
+    if let (Some(resumed), Some(folder)) = (job.resumed(), &folder) {
+        tell_resumed(resumed, folder, screen);
+    }
     if let Some(signals) = signals {
         signals.stop_with(job.stopper());
     }
@@ -84,6 +91,35 @@ pub async fn run(
 
 fn not_drained(within: Duration) -> Error {
     Error::engine(format!("the job did not drain within {within:?}; see --drain-timeout"))
+}
+
+/// Where the command line lets a job begin.
+fn resume(args: &Run, plan: &Plan) -> Result<Resume, Failure> {
+    let begin = match (args.begin.fresh, args.begin.from_checkpoint) {
+        (true, _) => Begin::Fresh,
+        (_, Some(epoch)) => Begin::At(epoch),
+        _ => Begin::Resume,
+    };
+    if plan.checkpoints.is_none() && (args.begin.from_checkpoint.is_some() || !args.begin.drop_state.is_empty()) {
+        let flag = if args.begin.from_checkpoint.is_some() { "--from-checkpoint" } else { "--drop-state" };
+        let message =
+            format!("{flag}: {} keeps no checkpoints; say `checkpoint: {{ every: 10s }}` in it", args.spec.path);
+        return Err(Failure::invalid(message));
+    }
+    Ok(Resume { begin, drop_state: args.begin.drop_state.iter().cloned().collect() })
+}
+
+fn tell_resumed(resumed: &Resumed, folder: &str, screen: &Screen) {
+    for (epoch, reason) in &resumed.unreadable {
+        screen.warn(&format!("checkpoint {epoch} in {folder}: {reason}; the one before it is taken"));
+    }
+    screen.notice(&format!(
+        "goes on behind checkpoint {} of {} ({folder}); `--fresh` begins anew",
+        resumed.epoch, resumed.written
+    ));
+    for (id, change) in &resumed.changes {
+        screen.notice(&format!("  `{id}` {change}"));
+    }
 }
 
 fn failed(e: std::io::Error) -> Failure {

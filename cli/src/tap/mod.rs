@@ -3,6 +3,7 @@
 mod printer;
 
 use bourn_connectors::Blackhole;
+use bourn_engine::api::Checkpointing;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::{Problems, did_you_mean};
 use bourn_engine::graph::{Graph, Input, Role};
@@ -39,6 +40,8 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
         let mut graph = prepare::graph(&loaded, &runs, Documents::kept(), args.run.mock)?;
         let (printer, enough) = Printer::new(screen.form == Form::Json, args.rows, args.filter.clone());
         tap(&mut graph, args, printer)?;
+        // A look at a job is not its progress.
+        graph.options.checkpoints = Checkpointing::Off;
         let problems = |Problems(all): Problems| {
             // One of `--filter` has no place in the spec.
             match all.iter().find(|p| p.message.starts_with(FILTER)) {

@@ -173,13 +173,6 @@ impl Sink for Printing {
         }
     }
 
-    async fn abort(&mut self, receipt: &Receipt) -> Result<()> {
-        match &mut self.then {
-            Some(sink) => sink.abort(receipt).await,
-            None => Ok(()),
-        }
-    }
-
     fn wake_at(&self) -> Option<Duration> {
         self.then.as_ref().and_then(Sink::wake_at)
     }

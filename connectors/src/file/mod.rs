@@ -317,7 +317,14 @@ impl Connector for File {
     const NAME: &'static str = "file";
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::source(Replay::FromPosition, !self.follow).and_sink(Delivery::Plain)
+        let is_one = self.rotate.is_none() && self.partition_by.is_none();
+        let delivery = match self.format() {
+            // A device or a pipe takes what it gets.
+            _ if self.path.starts_with("/dev/") => Delivery::Plain,
+            Ok(Format::Json | Format::Csv) if is_one => Delivery::Revocable,
+            _ => Delivery::Transactional,
+        };
+        Capabilities::source(Replay::FromPosition, !self.follow).and_sink(delivery)
     }
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {

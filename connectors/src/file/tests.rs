@@ -17,6 +17,7 @@ use crate::testing::{self, batch_of, connect, faults, read_all, read_file, rows,
 
 mod compressed;
 mod csv;
+mod epochs;
 mod follow;
 mod spread;
 mod tables;

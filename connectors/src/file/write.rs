@@ -3,17 +3,19 @@
 mod out;
 mod partition;
 mod spread;
+mod staged;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{BoxSink, Receipt, Sink, SinkContext, Written};
+use bourn_engine::api::{BoxSink, Outcome, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 pub use spread::Rotate;
 
@@ -24,6 +26,7 @@ use crate::codec::table::{self, Options};
 use out::{Out, Recipe};
 use partition::Partition;
 use spread::{Place, Spread};
+use staged::Staged;
 
 pub const LANE: &str = "{lane}";
 const NUMBER: &str = "{number}";
@@ -104,7 +107,10 @@ fn check_columns(file: &File, format: Format, schema: &SchemaRef, problems: &mut
 
 /// The sink of one lane.
 pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink> {
-    let SinkContext { env, lane, lanes, schema, .. } = context;
+    let SinkContext { env, id, lane, lanes, schema, epochs } = context;
+    // A device or a pipe takes what it gets, and can't be cut; the folder of many files is none.
+    let is_one = file.rotate.is_none() && file.partition_by.is_none();
+    let epochs = epochs.filter(|_| !is_one || !env.files().is_special(Path::new(&file.path)));
     let first = |Problems(p): Problems| Error::validation(p[0].message.clone());
     let (written, indices) = without_reserved(&schema);
     let indices = (indices.len() < schema.fields().len()).then_some(indices);
@@ -128,14 +134,32 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
         beside: many || format.is_whole_at_its_end(),
     };
     let path = file.path.replace(LANE, &lane.to_string());
-    if many {
-        let rotate = file.rotate.unwrap_or_default();
-        let open_max = file.open_max.unwrap_or(spread::OPEN_MAX);
-        let place = Place { path, lane, open_max };
-        return Ok(BoxSink::new(Columns { indices, sink: Spread::new(recipe, place, rotate, partition) }));
-    }
-    let sink = One { out: recipe.open(PathBuf::from(path))? };
-    Ok(BoxSink::new(Columns { indices, sink }))
+    let rotate = file.rotate.unwrap_or_default();
+    Ok(match epochs {
+        _ if many => {
+            let open_max = file.open_max.unwrap_or(spread::OPEN_MAX);
+            let place = Place { path, lane, open_max };
+            let sink = Spread::new(recipe, place, rotate, partition, epochs.as_ref())?;
+            BoxSink::new(Columns { indices, sink })
+        }
+        Some(epochs) if recipe.is_whole_at_its_end() => {
+            let sink = Staged::new(recipe, path.into(), (&id, lane, lanes), &epochs)?;
+            BoxSink::new(Columns { indices, sink })
+        }
+        Some(epochs) => {
+            let own = epochs.receipts.iter().find(|(of, _)| *of == lane);
+            let cut: Option<Cut> = own.map(|(_, receipt)| receipt.read()).transpose()?;
+            let out = match cut {
+                Some(cut) if cut.path == Path::new(&path) => recipe.reopen(path.into(), cut.length)?,
+                _ => recipe.open(path.into())?,
+            };
+            BoxSink::new(Columns { indices, sink: One { out, epochs: true } })
+        }
+        None => {
+            let out = recipe.open(PathBuf::from(path))?;
+            BoxSink::new(Columns { indices, sink: One { out, epochs: false } })
+        }
+    })
 }
 
 /// How much the open file may hold in memory, in bytes: less, where many are open.
@@ -146,7 +170,8 @@ fn memory_max(partition: Option<&Partition>) -> usize {
 /// What the sinks of this connector have in common: the rows come without the columns of the engine.
 trait Files: Send + 'static {
     fn write(&mut self, rows: &RecordBatch) -> impl Future<Output = Result<Written>> + Send;
-    fn prepare(&mut self) -> impl Future<Output = Result<()>> + Send;
+    fn prepare(&mut self, epoch: Epoch) -> impl Future<Output = Result<Option<Receipt>>> + Send;
+    fn commit(&mut self, receipt: &Receipt) -> impl Future<Output = Result<Outcome>> + Send;
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
     fn wake_at(&self) -> Option<Duration> {
         None
@@ -169,9 +194,12 @@ impl<F: Files> Sink for Columns<F> {
         }
     }
 
-    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
-        self.sink.prepare().await?;
-        Ok(None)
+    async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Receipt>> {
+        self.sink.prepare(epoch).await
+    }
+
+    async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
+        self.sink.commit(receipt).await
     }
 
     fn wake_at(&self) -> Option<Duration> {
@@ -187,9 +215,18 @@ impl<F: Files> Sink for Columns<F> {
     }
 }
 
-/// Writes one file: text, visible as it is written, or a file of columns, visible when the job has ended.
+/// Writes one file: text, visible as it is written, or a file of columns, visible when the job has ended. A job that keeps
+/// checkpoints cuts the text behind the last one when it goes on.
 struct One {
     out: Out,
+    epochs: bool,
+}
+
+/// The receipt of a text: how long it is.
+#[derive(Serialize, Deserialize)]
+struct Cut {
+    path: PathBuf,
+    length: u64,
 }
 
 impl Files for One {
@@ -198,8 +235,22 @@ impl Files for One {
         Ok(Written::all())
     }
 
-    async fn prepare(&mut self) -> Result<()> {
-        self.out.settle().await
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        self.out.settle().await?;
+        if !self.epochs {
+            return Ok(None);
+        }
+        self.out.keep_name().await?;
+        Receipt::of(&Cut { path: self.out.path().to_owned(), length: self.out.size() }).map(Some)
+    }
+
+    async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
+        let Cut { path, length } = receipt.read()?;
+        if path != self.out.path() {
+            // The file of a lane that is no more.
+            self.out.cut(path, length).await?;
+        }
+        Ok(Outcome::Committed)
     }
 
     async fn finish(&mut self) -> Result<()> {

@@ -130,7 +130,7 @@ async fn no_rows_are_still_something_that_others_read() {
 #[tokio::test]
 async fn what_has_one_beginning_is_not_written_by_two_lanes() {
     let batch = batch_of(&[json!({"a": 1})]);
-    let context = |lane| SinkContext { env: connect().env, id: "it".into(), lane, lanes: 2, schema: batch.schema() };
+    let context = |lane| SinkContext { lane, lanes: 2, ..SinkContext::new(connect().env, "it", batch.schema()) };
     for format in [StdoutFormat::Csv, StdoutFormat::Arrow] {
         let Err(error) = (Stdout { format, ..Stdout::default() }).sink(context(0)).await else { panic!("{format:?}") };
         assert!(error.message().starts_with("2 lanes can't write what has one beginning"), "{error}");

@@ -303,7 +303,7 @@ async fn rows_that_no_stream_can_take_are_rejected_alone() {
         {"to": "z", "text": null}
     ];
     let nats = Nats { subject: Some("s.${to}".into()), format: NatsFormat::Text, ..Nats::at(broker.url()) };
-    let context_of = SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema: given.schema() };
+    let context_of = SinkContext::new(Env::system(), "it", given.schema());
     let mut sink = nats.sink(context_of).await.unwrap();
     let written = bourn_engine::api::Sink::write(&mut sink, &given).await.unwrap();
     let mut told: Vec<_> =

@@ -154,7 +154,7 @@ fn some_rows(from: usize, count: usize) -> Vec<Value> {
 }
 
 fn sink_context(schema: arrow::datatypes::SchemaRef) -> SinkContext {
-    SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema }
+    SinkContext::new(Env::system(), "it", schema)
 }
 
 /// Writes so many batches of 2,000 rows, each an epoch of its own.

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::sink::BoxSink;
+use super::sink::{BoxSink, Receipt};
 use super::source::BoxSource;
+use crate::data::message::Epoch;
 use crate::data::position::{Position, Split};
 use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
@@ -180,6 +181,8 @@ pub enum Replay {
 pub enum Delivery {
     /// Staged rows become visible once, by receipt.
     Transactional,
+    /// Rows are visible at once; after a crash those that no checkpoint has are taken back.
+    Revocable,
     /// Rows are visible at once; after a crash some may be there twice.
     Plain,
 }
@@ -219,4 +222,29 @@ pub struct SinkContext {
     pub lanes: usize,
     /// The schema of the rows.
     pub schema: SchemaRef,
+    /// What a job that keeps checkpoints says of them; none where rows may be visible at once.
+    pub epochs: Option<Epochs>,
+}
+
+impl SinkContext {
+    /// The only lane of a job that keeps no checkpoints.
+    pub fn new(env: Env, id: impl Into<String>, schema: SchemaRef) -> Self {
+        Self { env, id: id.into(), lane: 0, lanes: 1, schema, epochs: None }
+    }
+}
+
+/// What a sink is told by a job that keeps checkpoints. Such a sink stages rows until they are committed, and returns a
+/// receipt for each epoch in which it got any.
+#[derive(Clone, Debug)]
+pub struct Epochs {
+    /// Which run of the job: the same for all that go on from each other, another after a new beginning.
+    pub run: String,
+    /// The epoch behind which the job goes on; 0 at a new beginning. What is staged of later ones was never committed: it
+    /// must be thrown away.
+    pub behind: Epoch,
+    /// The receipts of that epoch with the lanes that prepared them. They may be committed already: the engine calls
+    /// [`Sink::commit`](super::Sink::commit) of lane `of % lanes` with each.
+    pub receipts: Vec<(usize, Receipt)>,
+    /// A folder for what is staged outside of the target. It is the job's own, and survives it.
+    pub folder: PathBuf,
 }

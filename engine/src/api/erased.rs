@@ -46,7 +46,6 @@ pub trait ErasedSink: Send {
     fn write<'a>(&'a mut self, rows: &'a RecordBatch) -> BoxFuture<'a, Result<Written>>;
     fn prepare(&mut self, epoch: Epoch) -> BoxFuture<'_, Result<Option<Receipt>>>;
     fn commit<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Outcome>>;
-    fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>>;
     fn wake_at(&self) -> Option<Duration>;
     fn tick(&mut self) -> BoxFuture<'_, Result<()>>;
     fn finish(&mut self) -> BoxFuture<'_, Result<()>>;
@@ -61,9 +60,6 @@ impl<S: Sink> ErasedSink for S {
     }
     fn commit<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Outcome>> {
         Sink::commit(self, receipt).boxed()
-    }
-    fn abort<'a>(&'a mut self, receipt: &'a Receipt) -> BoxFuture<'a, Result<()>> {
-        Sink::abort(self, receipt).boxed()
     }
     fn wake_at(&self) -> Option<Duration> {
         Sink::wake_at(self)

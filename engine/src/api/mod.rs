@@ -1,6 +1,7 @@
 //! What you implement: stages, joins, calls, sources, sinks, and the configurations that make them.
 
 pub mod call;
+pub mod checkpointing;
 pub mod connector;
 pub(crate) mod erased;
 pub mod join;
@@ -16,8 +17,10 @@ pub mod stage_config;
 pub mod template;
 
 pub use call::{BoxCall, Call, CallContext, Reply, Usage};
+pub use checkpointing::{Checkpointing, Checkpoints};
 pub use connector::{
-    Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext, SourceContext, UsedFiles,
+    Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext,
+    UsedFiles,
 };
 pub use join::{BoxJoin, Join};
 pub use limits::{Limits, Order};

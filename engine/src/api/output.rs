@@ -6,6 +6,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::data::records::ROWS_MAX;
 use crate::error::Error;
+use crate::time::Timestamp;
 
 /// A row, or several with one fault, on the way to the dead letters.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub struct Output {
     pub(crate) filtered: usize,
     pub(crate) late: usize,
     pub(crate) now: Duration,
+    /// The time of day at the beginning of monotonic time.
+    pub(crate) origin: Timestamp,
     rows: usize,
 }
 
@@ -98,6 +101,11 @@ impl Output {
     /// The monotonic time of this call.
     pub fn now(&self) -> Duration {
         self.now
+    }
+
+    /// The time of day of this call, for what must be remembered over a restart. It never goes back within a run.
+    pub fn wall(&self) -> Timestamp {
+        Timestamp(self.origin.0.saturating_add(i64::try_from(self.now.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// Whether a stage that has more to say should return `Progress::More` first: a batch's worth of rows is waiting.

@@ -43,15 +43,6 @@ pub trait Sink: Send + 'static {
         async { Ok(Outcome::Committed) }
     }
 
-    /// Throws away what was prepared. Idempotent.
-    ///
-    /// # Errors
-    /// Reported; the job has failed already.
-    fn abort(&mut self, receipt: &Receipt) -> impl Future<Output = Result<()>> + Send {
-        let _ = receipt;
-        async { Ok(()) }
-    }
-
     /// The monotonic time at which [`Sink::tick`] is wanted, whether or not rows come; asked after every other call, up to the
     /// end of the rows.
     fn wake_at(&self) -> Option<Duration> {
@@ -101,7 +92,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// By what a prepared epoch can be committed or aborted, also by another process. Kept as JSON in the manifest.
+/// By what a prepared epoch can be committed, also by another process. Kept as JSON in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt(String);
 
@@ -112,6 +103,11 @@ impl Receipt {
     /// When `value` has no JSON form.
     pub fn of(value: &impl Serialize) -> Result<Self> {
         Ok(Self(serde_json::to_string(value)?))
+    }
+
+    /// Its JSON, for people.
+    pub fn json(&self) -> &str {
+        &self.0
     }
 
     /// What [`Receipt::of`] was given.
@@ -142,9 +138,6 @@ impl Sink for BoxSink {
     }
     async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
         self.0.commit(receipt).await
-    }
-    async fn abort(&mut self, receipt: &Receipt) -> Result<()> {
-        self.0.abort(receipt).await
     }
     fn wake_at(&self) -> Option<Duration> {
         self.0.wake_at()

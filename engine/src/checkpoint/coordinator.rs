@@ -15,8 +15,18 @@ use crate::data::message::Epoch;
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Aligning { waiting: BTreeSet<TaskId>, receipts: BTreeMap<TaskId, Receipt> },
-    Committing { waiting: BTreeSet<TaskId> },
+    Aligning {
+        waiting: BTreeSet<TaskId>,
+        receipts: BTreeMap<TaskId, Receipt>,
+    },
+    /// The checkpoint is being written; whether its owner knows.
+    Storing {
+        receipts: BTreeMap<TaskId, Receipt>,
+        told: bool,
+    },
+    Committing {
+        waiting: BTreeSet<TaskId>,
+    },
 }
 
 /// Tasks that go from epoch to epoch together.
@@ -59,6 +69,8 @@ pub struct Coordinator {
     acknowledging: Option<(Epoch, BTreeSet<TaskId>)>,
     last: bool,
     over: bool,
+    /// Whether an epoch is written before it is committed.
+    stores: bool,
 }
 
 impl Coordinator {
@@ -80,7 +92,22 @@ impl Coordinator {
             acknowledging: None,
             last: false,
             over: false,
+            stores: false,
         }
+    }
+
+    /// The same behind an epoch that was committed by an earlier run.
+    #[must_use]
+    pub fn behind(mut self, epoch: Epoch) -> Self {
+        self.groups.iter_mut().for_each(|g| g.epoch = epoch);
+        Self { acknowledged: epoch, ..self }
+    }
+
+    /// The same with a store: an epoch that every task has reported waits for [`Coordinator::stored`] before it is
+    /// committed.
+    #[must_use]
+    pub fn storing(self) -> Self {
+        Self { stores: true, ..self }
     }
 
     /// The newest epoch that has begun.
@@ -91,6 +118,44 @@ impl Coordinator {
     /// The newest epoch that the sinks have committed, those of isolated branches excepted.
     pub fn committed(&self) -> Epoch {
         self.groups[0].committed()
+    }
+
+    /// The newest epoch that sources have acknowledged.
+    pub fn acknowledged(&self) -> Epoch {
+        self.acknowledged
+    }
+
+    /// Whether the epoch under way is the last one.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// Whether a task has said all that it had to say.
+    pub fn has_finished(&self, task: TaskId) -> bool {
+        self.finished[task]
+    }
+
+    /// The epoch that must be written now, with the receipts of its sinks. It is told once.
+    pub fn to_store(&mut self) -> Option<(Epoch, BTreeMap<TaskId, Receipt>)> {
+        let group = &mut self.groups[0];
+        match &mut group.phase {
+            Phase::Storing { receipts, told } if !*told => {
+                *told = true;
+                Some((group.epoch, receipts.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The epoch of [`Coordinator::to_store`] is written.
+    pub fn stored(&mut self) -> Vec<(TaskId, Command)> {
+        let mut commands = Vec::new();
+        if let Phase::Storing { receipts, .. } = &mut self.groups[0].phase {
+            let receipts = std::mem::take(receipts);
+            commit(&mut self.groups[0], receipts, &mut commands);
+        }
+        commands.extend(self.proceed());
+        commands
     }
 
     /// Whether another epoch may begin: none is under way, but for those that isolated branches lag behind with.
@@ -208,11 +273,13 @@ impl Coordinator {
         let group = &mut self.groups[number];
         match &mut group.phase {
             Phase::Aligning { waiting, receipts } if waiting.is_empty() => {
-                // Here the manifest becomes durable, before the first commit.
                 let receipts = std::mem::take(receipts);
-                let waiting = receipts.keys().copied().collect();
-                commands.extend(receipts.into_iter().map(|(t, r)| (t, Command::Commit(group.epoch, r))));
-                group.phase = Phase::Committing { waiting };
+                if self.stores {
+                    // The manifest becomes durable before the first commit.
+                    group.phase = Phase::Storing { receipts, told: false };
+                } else {
+                    commit(group, receipts, commands);
+                }
                 true
             }
             Phase::Committing { waiting } if waiting.is_empty() => {
@@ -252,107 +319,12 @@ impl Coordinator {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOURCE: TaskId = 0;
-    const STAGE: TaskId = 1;
-    const SINK: TaskId = 2;
-
-    fn coordinator() -> Coordinator {
-        Coordinator::new(vec![Part::Source, Part::Stage, Part::Sink])
-    }
-
-    fn receipt() -> Receipt {
-        Receipt::of(&"part-1").unwrap()
-    }
-
-    #[test]
-    fn sinks_commit_only_when_every_task_has_reported_and_sources_acknowledge_after_that() {
-        let mut c = coordinator();
-        assert_eq!(c.begin(), [(SOURCE, Command::Barrier(1))]);
-        assert_eq!(c.begin(), []);
-        assert_eq!(c.on(Report::Aligned(SOURCE, 1, None)), []);
-        assert_eq!(c.on(Report::Aligned(SINK, 1, Some(receipt()))), []);
-        assert_eq!(c.on(Report::Aligned(STAGE, 1, None)), [(SINK, Command::Commit(1, receipt()))]);
-        assert_eq!(c.on(Report::Committed(SINK, 0)), []);
-        assert_eq!(c.on(Report::Committed(SINK, 1)), [(SOURCE, Command::Acknowledge(1))]);
-        assert!(!c.is_idle());
-        assert_eq!(c.on(Report::Acknowledged(SOURCE, 1)), []);
-        assert!(c.is_idle());
-    }
-
-    #[test]
-    fn a_task_that_finishes_while_an_epoch_is_under_way_still_takes_part() {
-        let mut c = coordinator();
-        c.begin();
-        c.on(Report::Finished(SOURCE));
-        c.on(Report::Aligned(SOURCE, 1, None));
-        assert_eq!(c.on(Report::Finished(STAGE)), []);
-        assert_eq!(c.on(Report::Finished(SINK)), [(SINK, Command::Prepare(1))]);
-        assert_eq!(c.on(Report::Aligned(SINK, 1, None)), [(SOURCE, Command::Acknowledge(1))]);
-        // That was not yet the last one: it began before the tasks had finished.
-        let last = c.on(Report::Acknowledged(SOURCE, 1));
-        assert_eq!(last, [(SOURCE, Command::Barrier(2)), (SINK, Command::Prepare(2))]);
-        c.on(Report::Aligned(SOURCE, 2, None));
-        c.on(Report::Aligned(SINK, 2, None));
-        let exit = c.on(Report::Acknowledged(SOURCE, 2));
-        assert_eq!(exit, [(SOURCE, Command::Exit), (SINK, Command::Exit)]);
-        assert!(c.is_over());
-    }
-
-    /// A source, a sink, and a sink behind a spool.
-    fn divided() -> Coordinator {
-        let parts = vec![Part::Source, Part::Stage, Part::Sink, Part::Sink];
-        Coordinator::divided(parts, Groups { of: vec![0, 0, 0, 1], spools: vec![(1, 1)] })
-    }
-
-    const SPOOL: TaskId = 1;
-    const LAGGING: TaskId = 3;
-
-    #[test]
-    fn an_isolated_branch_holds_up_the_acks_and_no_commit_of_the_others() {
-        let mut c = divided();
-        let mut epoch = |n: Epoch| {
-            let mut commands = c.begin();
-            for task in [SOURCE, SPOOL] {
-                commands.extend(c.on(Report::Aligned(task, n, None)));
-            }
-            commands.extend(c.on(Report::Aligned(SINK, n, Some(receipt()))));
-            commands.extend(c.on(Report::Committed(SINK, n)));
-            assert_eq!(c.committed(), n);
-            commands
-        };
-        let release = (SPOOL, Command::Release(1));
-        assert_eq!(epoch(1), [(SOURCE, Command::Barrier(1)), release, (SINK, Command::Commit(1, receipt()))]);
-        // The branch is at its first epoch still, and the next ones go by.
-        assert_eq!(epoch(2), [(SOURCE, Command::Barrier(2)), (SINK, Command::Commit(2, receipt()))]);
-        let freed = c.on(Report::Aligned(LAGGING, 1, None));
-        assert_eq!(freed, [(SOURCE, Command::Acknowledge(1)), (SPOOL, Command::Release(2))]);
-        c.on(Report::Acknowledged(SOURCE, 1));
-        assert_eq!(c.on(Report::Aligned(LAGGING, 2, None)), [(SOURCE, Command::Acknowledge(2))]);
-    }
-
-    #[test]
-    fn the_last_epoch_waits_until_isolated_branches_have_finished() {
-        let mut c = divided();
-        c.begin();
-        for task in [SOURCE, SPOOL, SINK] {
-            assert_eq!(c.on(Report::Aligned(task, 1, None)), []);
-        }
-        for task in [SOURCE, SPOOL, SINK] {
-            assert_eq!(c.on(Report::Finished(task)), []);
-        }
-        assert_eq!(c.on(Report::Finished(LAGGING)), [(LAGGING, Command::Prepare(1))]);
-        assert_eq!(c.on(Report::Aligned(LAGGING, 1, None)), [(SOURCE, Command::Acknowledge(1))]);
-        let last = c.on(Report::Acknowledged(SOURCE, 1));
-        assert!(last.contains(&(SOURCE, Command::Barrier(2))) && last.contains(&(LAGGING, Command::Prepare(2))));
-        c.on(Report::Aligned(SOURCE, 2, None));
-        c.on(Report::Aligned(SINK, 2, None));
-        c.on(Report::Aligned(LAGGING, 2, None));
-        let exit = c.on(Report::Acknowledged(SOURCE, 2));
-        assert_eq!(exit, [SOURCE, SINK, LAGGING].map(|task| (task, Command::Exit)));
-        assert!(c.is_over());
-    }
+/// Every task of a group has reported: its sinks commit.
+fn commit(group: &mut Group, receipts: BTreeMap<TaskId, Receipt>, commands: &mut Vec<(TaskId, Command)>) {
+    let waiting = receipts.keys().copied().collect();
+    commands.extend(receipts.into_iter().map(|(t, r)| (t, Command::Commit(group.epoch, r))));
+    group.phase = Phase::Committing { waiting };
 }
+
+#[cfg(test)]
+mod tests;

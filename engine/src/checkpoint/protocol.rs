@@ -45,6 +45,8 @@ pub enum Command {
     Acknowledge(Epoch),
     /// To a source: read no more; what was read drains.
     Drain,
+    /// To a source: read no more, and wait: another run goes on from here.
+    Hold,
     /// To a source or sink: the last epoch is over.
     Exit,
 }

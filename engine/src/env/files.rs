@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The file system. Paths are relative to the working folder. Calls block for as long as the disk takes.
 pub trait Files: Send + Sync {
@@ -20,6 +20,21 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// What the file system says, with the path before it.
     fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>>;
+    /// Opens a file that is there for writing behind its first `length` bytes; what it has beyond them is cut off.
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it, and when the file is shorter than that.
+    fn reopen(&self, path: &Path, length: u64) -> Result<Box<dyn WriteFile>> {
+        let _ = length;
+        Err(Error::unsupported(format!("{}: can't be written behind what it has", path.display())))
+    }
+    /// Returns when the names in a folder are on the disk: that of a file that was made, renamed or removed there (fsync).
+    ///
+    /// # Errors
+    /// What the file system says, with the path before it. The call must not be tried again.
+    fn sync_folder(&self, path: &Path) -> Result<()> {
+        Err(Error::unsupported(format!("{}: its names can't be made to stay", path.display())))
+    }
     /// Renames a file, in place of one that is there.
     ///
     /// # Errors
@@ -98,4 +113,9 @@ pub trait WriteFile: Write + Send {
     /// # Errors
     /// What the file system says. The file must not be trusted any more, and the call not be tried again.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// What [`Files::reopen`] says of a file that has lost its end.
+pub(crate) fn shorter(path: &Path, there: u64, wanted: u64) -> String {
+    format!("{}: has {there} bytes, and had {wanted} when they were last counted", path.display())
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
+use super::files::shorter;
 use super::{Child, FileId, Files, Finished, Launch, Program, ReadFile, World, WriteFile};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
@@ -99,6 +100,22 @@ impl Files for Disk {
             fs::create_dir_all(folder).map_err(at(folder))?;
         }
         Ok(Box::new(DiskFile(fs::File::create(path).map_err(at(path))?)))
+    }
+
+    fn reopen(&self, path: &Path, length: u64) -> Result<Box<dyn WriteFile>> {
+        // Append, so that nothing is ever written but behind the end.
+        let file = fs::File::options().append(true).open(path).map_err(at(path))?;
+        let there = file.metadata().map_err(at(path))?.len();
+        if there < length {
+            return Err(Error::new(Kind::Io, shorter(path, there, length)));
+        }
+        file.set_len(length).map_err(at(path))?;
+        Ok(Box::new(DiskFile(file)))
+    }
+
+    fn sync_folder(&self, path: &Path) -> Result<()> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(at(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::OnFull;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::api::{Checkpointing, OnFull};
 use crate::data::secret::Secrets;
 use crate::data::units::Rate;
 use crate::diagnostic::Key;
@@ -100,6 +100,8 @@ pub struct Options {
     pub dead_letters: Option<String>,
     /// How often an epoch ends. `None` leaves it to the planner: by what the sources need.
     pub epoch_every: Option<Duration>,
+    /// Where and how progress is made safe.
+    pub checkpoints: Checkpointing,
     /// Rates that stages keep together, by name.
     pub rate_limits: BTreeMap<String, Rate>,
     /// Values that no message, dead letter or record of a run may show.
@@ -120,6 +122,7 @@ impl Default for Options {
             on_error: OnError::Fail,
             dead_letters: None,
             epoch_every: None,
+            checkpoints: Checkpointing::Off,
             rate_limits: BTreeMap::new(),
             secrets: Secrets::default(),
             memory: 512 << 20,

@@ -94,7 +94,13 @@ pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
             lag,
         );
     }
-    set_counter(recorder, "bourn_checkpoint_epochs_total", "epochs committed", job, stats.epochs.load(Relaxed));
+    for (name, about, count) in [
+        ("bourn_checkpoint_epochs_total", "epochs committed", &stats.epochs),
+        ("bourn_checkpoint_written_total", "checkpoints written", &stats.checkpoints),
+        ("bourn_checkpoint_bytes_total", "bytes written for checkpoints", &stats.checkpoint_bytes),
+    ] {
+        set_counter(recorder, name, about, job.clone(), count.load(Relaxed));
+    }
 }
 
 /// The histograms of one name.

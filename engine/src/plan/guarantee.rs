@@ -41,8 +41,8 @@ pub struct Guarantee {
     pub reason: &'static str,
 }
 
-/// Whether a job that was cut off goes on from its last epoch. The store of checkpoints turns it on.
-const RECOVERS: bool = false;
+/// How often a checkpoint is taken where neither the job nor its sources say.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
 /// Computes the guarantee of each pair that a path joins. The weaker side decides.
 pub fn compute(plan: &Plan) -> Vec<Guarantee> {
@@ -55,14 +55,12 @@ pub fn compute(plan: &Plan) -> Vec<Guarantee> {
         for (n, sink) in plan.nodes.iter().enumerate().filter(|(n, _)| reached[*n]) {
             let Role::Sink(connector) = &sink.role else { continue };
             let Some(writes) = connector.0.capabilities().sink else { continue };
-            // Rows that went to a fallback are as safe as that makes them.
-            let others = sink.fallback.iter().filter_map(|c| c.0.capabilities().sink);
-            let is_plain = others.chain([writes]).any(|d| d == Delivery::Plain);
-            let writes = if is_plain { Delivery::Plain } else { writes };
+            // What went to which of several sinks is not kept.
+            let writes = if sink.fallback.is_empty() { writes } else { Delivery::Plain };
             let (level, reason) = if lossy[n] {
                 (Level::AtMostOnce, "an edge between them drops rows when it is full")
             } else {
-                pair(reads.replay, writes, RECOVERS)
+                pair(reads.replay, writes, plan.checkpoints.is_some())
             };
             found.push(Guarantee { source: source.id.to_string(), sink: sink.id.to_string(), level, reason });
         }
@@ -80,6 +78,9 @@ fn pair(replay: Replay, delivery: Delivery, recovers: bool) -> (Level, &'static 
         (Replay::Nothing, _) => (Level::AtMostOnce, "the source can't read again what was under way"),
         (Replay::FromPosition, Delivery::Transactional) => {
             (Level::ExactlyOnce, "the source replays, the sink commits by epoch")
+        }
+        (Replay::FromPosition, Delivery::Revocable) => {
+            (Level::ExactlyOnce, "the source replays, the sink takes back what no checkpoint has")
         }
         (Replay::FromPosition, Delivery::Plain) => {
             (Level::AtLeastOnce, "the sink's rows are visible before their epoch ends")
@@ -102,7 +103,9 @@ pub fn epochs(plan: &Plan) -> Option<Duration> {
         }
         all.iter().any(|s| !s.finite).then_some(Duration::from_secs(1))
     };
-    plan.options.epoch_every.or_else(by_need)
+    let checkpoints = plan.checkpoints.is_some().then_some(CHECKPOINT_EVERY);
+    // What sources need is more often than what a checkpoint needs, and an epoch in which nothing has happened is free.
+    plan.options.epoch_every.or_else(by_need).or(checkpoints)
 }
 
 fn reached_from(plan: &Plan, start: usize) -> Vec<bool> {

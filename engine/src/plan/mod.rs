@@ -1,5 +1,6 @@
 //! From a graph to tasks and channels: passes over plain data, each a file with a text form.
 
+pub mod checkpoints;
 pub mod distribute;
 pub mod explain;
 pub mod fuse;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
+use crate::api::Checkpoints;
 use crate::api::registry::BoxConnector;
-use crate::api::{Cardinality, Inputs, Limits, OnFull};
+use crate::api::{Cardinality, Distribution, Inputs, Limits, OnFull};
 use crate::checkpoint::coordinator::Groups;
 use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem, Problems};
@@ -40,6 +42,8 @@ pub struct Plan {
     pub edges: Vec<PlannedEdge>,
     /// What each pair of source and sink delivers.
     pub guarantees: Vec<Guarantee>,
+    /// Where its progress is made safe, if it is.
+    pub checkpoints: Option<Checkpoints>,
     /// How often an epoch ends beside the last one.
     pub epoch_every: Option<Duration>,
     /// Runs of nodes that share a task, as indices into `nodes`.
@@ -68,6 +72,8 @@ pub struct PlannedNode {
     pub ports: Vec<String>,
     /// What runs it.
     pub operator: OperatorKind,
+    /// Whether it keeps something by key.
+    pub keeps_keys: bool,
     /// How many parallel copies.
     pub lanes: usize,
     /// What happens to a row that fails.
@@ -85,6 +91,11 @@ pub struct PlannedNode {
 }
 
 impl PlannedNode {
+    /// Whether rows are spread over its lanes by their keys.
+    pub fn is_keyed(&self) -> bool {
+        matches!(&self.role, Role::Stage(config) if matches!(config.0.distribution(), Distribution::Keyed(_)))
+    }
+
     /// The problem, placed below this node's configuration.
     fn place(&self, problem: Problem) -> Problem {
         self.path.iter().rev().fold(problem, |p, key| p.under(key.clone()))
@@ -176,6 +187,7 @@ pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Probl
     schemas::infer(&mut plan, env, asking).await?;
     overwrites::refuse(&plan, env)?;
     operators::learn(&mut plan, env)?;
+    plan.checkpoints = checkpoints::decide(&plan)?;
     plan.guarantees = guarantee::compute(&plan);
     plan.epoch_every = guarantee::epochs(&plan);
     distribute::spread(&mut plan);

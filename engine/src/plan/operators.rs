@@ -4,7 +4,10 @@ use super::{OperatorKind, Plan};
 use crate::api::{BuildContext, Limits, Operator};
 use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
+use crate::error::Result;
 use crate::graph::Role;
+use crate::state::StateVisitor;
+use crate::state::visitor::{Piece, Scope};
 
 /// Builds one instance of each stage to see what it is.
 ///
@@ -31,8 +34,14 @@ pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
                 let problem = Problem::new(format!("`{}` makes no requests, so it has no rate", node.id));
                 problems.push(node.place(problem));
             }
-            Ok(Operator::Stage(_)) => node.operator = OperatorKind::Stage,
-            Ok(Operator::Join(_)) => node.operator = OperatorKind::Join,
+            Ok(Operator::Stage(mut stage)) => {
+                node.operator = OperatorKind::Stage;
+                node.keeps_keys = keeps_keys(|visitor| stage.visit_state(visitor));
+            }
+            Ok(Operator::Join(mut join)) => {
+                node.operator = OperatorKind::Join;
+                node.keeps_keys = keeps_keys(|visitor| join.visit_state(visitor));
+            }
             Ok(Operator::Call(_, limits)) => {
                 let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
                 node.operator = OperatorKind::Call(Limits { rate, ..limits });
@@ -41,4 +50,17 @@ pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
         }
     }
     Problems::check(problems)
+}
+
+/// Whether a stage names a piece of state that belongs to keys.
+fn keeps_keys(visit: impl FnOnce(&mut dyn StateVisitor) -> Result<()>) -> bool {
+    struct Look(bool);
+    impl StateVisitor for Look {
+        fn piece(&mut self, _: &str, piece: &mut dyn Piece) -> Result<()> {
+            self.0 |= piece.scope() == Scope::Key;
+            Ok(())
+        }
+    }
+    let mut look = Look(false);
+    visit(&mut look).is_ok() && look.0
 }

@@ -135,7 +135,9 @@ fn groups(tasks: &[Task]) -> Groups {
             readers.for_each(|reader| _ = joined.union(task, reader));
         }
     }
-    let sources: Vec<usize> = (0..tasks.len()).filter(|t| tasks[*t].kind == TaskKind::Source).collect();
+    // A sink of dead letters that nothing sends to goes with the sources too.
+    let is_first = |t: &usize| tasks[*t].kind == TaskKind::Source || tasks[*t].inlets.is_empty();
+    let sources: Vec<usize> = (0..tasks.len()).filter(is_first).collect();
     sources.windows(2).for_each(|pair| _ = joined.union(pair[0], pair[1]));
     let mut roots: Vec<usize> = sources.first().map(|s| joined.find(*s)).into_iter().collect();
     let mut number = |task: usize| {

@@ -15,21 +15,26 @@ use super::emit::Outlets;
 use super::exchange::Router;
 use super::fallback::Fallback;
 use super::job::Start;
-use super::sink_task::SinkTask;
-use super::source_task::SourceTask;
+use super::sink_task::{self, SinkTask};
+use super::source_task::{Before, SourceTask};
 use super::spool::{Folder, Spool};
 use super::spool_task::SpoolTask;
 use super::supervise::{Note, Supervisor};
 use crate::api::{
-    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, OnFull, Operator, SinkContext, SourceContext,
+    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, SinkContext, SourceContext,
 };
 use crate::call::rate_limit::Limiter;
 use crate::call::stack::{Shared, stack};
+use crate::checkpoint::begin::Beginning;
 use crate::checkpoint::coordinator::Command;
+use crate::checkpoint::recovery::Recovered;
+use crate::checkpoint::store::plain;
+use crate::data::position::Split;
 use crate::error::{Error, Result};
 use crate::graph::Role;
 use crate::metrics::{JobStats, StageEntry, StageStats};
 use crate::plan::{Channel, Plan, PlannedEdge, PlannedNode, Task, TaskKind};
+use crate::state::visitor::Owned;
 
 /// A task that can be spawned.
 pub(super) enum Ready {
@@ -49,6 +54,19 @@ enum Spaced {
     Shared(String),
 }
 
+/// What a job that keeps checkpoints begins with.
+pub(super) struct Kept {
+    run: String,
+    recovered: Option<Arc<Recovered>>,
+}
+
+impl Kept {
+    pub(super) fn of(beginning: &Beginning) -> Self {
+        let recovered = beginning.recovered.as_ref().map(|(recovered, _)| recovered.clone());
+        Self { run: beginning.run.clone(), recovered }
+    }
+}
+
 /// Builds one task after the other; what they share is made once.
 pub(super) struct Builder<'a> {
     plan: &'a Plan,
@@ -66,6 +84,7 @@ pub(super) struct Builder<'a> {
     /// One for all lanes of a source.
     admissions: HashMap<usize, Arc<Semaphore>>,
     job_key: u64,
+    kept: Option<Kept>,
 }
 
 impl<'a> Builder<'a> {
@@ -77,6 +96,7 @@ impl<'a> Builder<'a> {
         (senders, receivers): (HashMap<usize, Sender>, HashMap<usize, Receiver>),
         notes: Post<Note>,
         supervisor: Arc<Supervisor>,
+        kept: Option<Kept>,
     ) -> Self {
         let (limiters, folders, admissions) = (HashMap::new(), HashMap::new(), HashMap::new());
         let job_key = with.env.random();
@@ -93,6 +113,7 @@ impl<'a> Builder<'a> {
             folders,
             admissions,
             job_key,
+            kept,
         }
     }
 
@@ -110,23 +131,28 @@ impl<'a> Builder<'a> {
         let at = |e: Error| e.at_stage(&node.id);
         Ok(match task.kind {
             TaskKind::Spool(_) => return Err(Error::engine("a spool is built on its own")),
-            TaskKind::Source => Ready::Source(Box::new(SourceTask {
-                task: id,
-                id: node.id.clone(),
-                source: self.source(node, task.lane).await.map_err(at)?,
-                outlets,
-                commands,
-                notes: self.notes.clone(),
-                on_error: node.on_error,
-                admission: node.admission.map(|rows| {
-                    let permits = self.admissions.entry(head).or_insert_with(|| Arc::new(Semaphore::new(rows)));
-                    (permits.clone(), rows)
-                }),
-                stats,
-                job: self.stats.clone(),
-                secrets,
-                env,
-            })),
+            TaskKind::Source => {
+                let (source, before) = self.source(node, task.lane).await.map_err(at)?;
+                Ready::Source(Box::new(SourceTask {
+                    task: id,
+                    id: node.id.clone(),
+                    source,
+                    before,
+                    saves: self.kept.is_some(),
+                    outlets,
+                    commands,
+                    notes: self.notes.clone(),
+                    on_error: node.on_error,
+                    admission: node.admission.map(|rows| {
+                        let permits = self.admissions.entry(head).or_insert_with(|| Arc::new(Semaphore::new(rows)));
+                        (permits.clone(), rows)
+                    }),
+                    stats,
+                    job: self.stats.clone(),
+                    secrets,
+                    env,
+                }))
+            }
             TaskKind::Sink => Ready::Sink(Box::new(SinkTask {
                 task: id,
                 id: node.id.clone(),
@@ -151,6 +177,9 @@ impl<'a> Builder<'a> {
                 let chain = Chain::new(slots, env.clone());
                 Ready::Chain(Box::new(ChainTask {
                     task: id,
+                    lane: task.lane,
+                    finished_before: self.has_finished(node, task.lane),
+                    saves: self.kept.is_some(),
                     chain,
                     inputs,
                     outlets,
@@ -159,42 +188,54 @@ impl<'a> Builder<'a> {
                     env,
                 }))
             }
-            TaskKind::Call => {
-                let Operator::Call(call, limits) = self.build(node, task.lane).map_err(at)? else {
-                    return Err(Error::engine("what was planned as a call is none any more").at_stage(&node.id));
-                };
-                let spaced =
-                    node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
-                let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
-                let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
-                let journal = self.with.journal.clone();
-                let shared = Shared { limiter: limiter.clone(), journal: journal.clone(), stats: stats.clone() };
-                Ready::Call(Box::new(CallTask {
-                    task: id,
-                    id: node.id.clone(),
-                    call: stack(call, &limits, shared),
-                    limits,
-                    cardinality: node.cardinality,
-                    context: CallContext {
-                        env: env.clone(),
-                        stage: node.id.clone(),
-                        idempotency_key: "".into(),
-                        attempt: 1,
-                        deadline: std::time::Duration::MAX,
-                        journal,
-                    },
-                    key: request_key(node, self.job_key ^ (id as u64)),
-                    inputs,
-                    outlets,
-                    notes: self.notes.clone(),
-                    on_error: node.on_error,
-                    supervisor: self.supervisor.clone(),
-                    stats,
-                    secrets,
-                    env,
-                }))
-            }
+            TaskKind::Call => self.call(id, task, (inputs, outlets), stats)?,
         })
+    }
+
+    fn call(
+        &mut self,
+        id: usize,
+        task: &Task,
+        (inputs, outlets): (Inputs, Outlets),
+        stats: Arc<StageStats>,
+    ) -> Result<Ready> {
+        let head = task.nodes[0];
+        let node = &self.plan.nodes[head];
+        let (env, secrets) = (self.with.env.clone(), self.plan.options.secrets.clone());
+        let at = |e: Error| e.at_stage(&node.id);
+        let Operator::Call(call, limits) = self.build(node, task.lane).map_err(at)? else {
+            return Err(Error::engine("what was planned as a call is none any more").at_stage(&node.id));
+        };
+        let spaced = node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
+        let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
+        let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
+        let journal = self.with.journal.clone();
+        let shared = Shared { limiter: limiter.clone(), journal: journal.clone(), stats: stats.clone() };
+        Ok(Ready::Call(Box::new(CallTask {
+            task: id,
+            saves: self.kept.is_some(),
+            id: node.id.clone(),
+            call: stack(call, &limits, shared),
+            limits,
+            cardinality: node.cardinality,
+            context: CallContext {
+                env: env.clone(),
+                stage: node.id.clone(),
+                idempotency_key: "".into(),
+                attempt: 1,
+                deadline: std::time::Duration::MAX,
+                journal,
+            },
+            key: RequestKey::of(node, self.job_key ^ (id as u64)),
+            inputs,
+            outlets,
+            notes: self.notes.clone(),
+            on_error: node.on_error,
+            supervisor: self.supervisor.clone(),
+            stats,
+            secrets,
+            env,
+        })))
     }
 
     /// The queue on the disk before a lane of an isolated node. Its cap is a share of what the node may have.
@@ -233,7 +274,21 @@ impl<'a> Builder<'a> {
         };
         let read = (0..=node.ports.len()).filter(|port| outlets.is_read(index, *port)).collect();
         let stats = self.stages[n][task.lane].stats.clone();
-        Ok(Slot::new(node.id.clone(), worker, (node.on_error, node.cardinality), read, stats))
+        let mut slot = Slot::new(node.id.clone(), worker, (node.on_error, node.cardinality), read, stats);
+        if let Some(recovered) = self.recovered() {
+            let restored =
+                slot.restore(recovered.loader(&node.id, Owned { lane: task.lane, lanes: node.lanes }, node.is_keyed()));
+            restored.map_err(|e| e.context("its saved state").at_stage(&node.id))?;
+        }
+        Ok(slot)
+    }
+
+    fn recovered(&self) -> Option<&Arc<Recovered>> {
+        self.kept.as_ref()?.recovered.as_ref()
+    }
+
+    fn has_finished(&self, node: &PlannedNode, lane: usize) -> bool {
+        self.recovered().is_some_and(|r| r.is_finished(&node.id, lane, node.lanes))
     }
 
     fn build(&self, node: &PlannedNode, lane: usize) -> Result<Operator> {
@@ -248,14 +303,24 @@ impl<'a> Builder<'a> {
         })
     }
 
-    async fn source(&self, node: &PlannedNode, lane: usize) -> Result<BoxSource> {
+    /// A source and where an earlier run had left it.
+    async fn source(&self, node: &PlannedNode, lane: usize) -> Result<(BoxSource, Before)> {
         let Role::Source(connector) = &node.role else { return Err(Error::engine("only sources read")) };
         let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string() };
         let splits = connector.0.splits(&context).await?;
-        let mine =
-            splits.into_iter().enumerate().filter(|(i, _)| i % node.lanes == lane).map(|(_, s)| (s, None)).collect();
+        let mut before = Before::default();
+        if let Some(recovered) = self.recovered() {
+            (before.epoch, before.finished) = (recovered.manifest.epoch, self.has_finished(node, lane));
+            before.splits = recovered.splits(&node.id);
+            // The others are of other lanes. Those that are gone stay known, should they come back.
+            let lane_of = |split: &Split| splits.iter().position(|s| s == split).map_or(0, |i| i % node.lanes);
+            before.splits.retain(|split, _| lane_of(split) == lane);
+        }
+        let mine = splits.iter().enumerate().filter(|(i, _)| i % node.lanes == lane);
+        let splits = mine.map(|(_, split)| (split.clone(), before.splits.get(split).cloned())).collect();
         let schema = node.outputs[0].clone();
-        connector.0.source(SourceContext { env: context.env, id: context.id, splits: mine, schema }).await
+        let source = connector.0.source(SourceContext { env: context.env, id: context.id, splits, schema }).await?;
+        Ok((source, before))
     }
 
     async fn sink(&self, node: &PlannedNode, lane: usize, stats: Arc<StageStats>) -> Result<BoxSink> {
@@ -263,9 +328,23 @@ impl<'a> Builder<'a> {
         // The sink of the dead letters may have no reader's edge when nothing can fail.
         let schema = node.inputs.first().unwrap_or(&crate::data::columns::DEAD_LETTER).clone();
         let (env, id) = (self.with.env.clone(), node.id.to_string());
-        let context =
-            || SinkContext { env: env.clone(), id: id.clone(), lane, lanes: node.lanes, schema: schema.clone() };
+        let epochs = self.epochs(node);
+        let context = || SinkContext {
+            env: env.clone(),
+            id: id.clone(),
+            lane,
+            lanes: node.lanes,
+            schema: schema.clone(),
+            epochs: epochs.clone(),
+        };
         let mut sinks = vec![connector.0.sink(context()).await?];
+        let receipts = epochs.iter().flat_map(|e| &e.receipts);
+        for (_, receipt) in receipts.filter(|(of, _)| of % node.lanes == lane) {
+            // What an earlier run had prepared and written down, and perhaps not committed.
+            sink_task::commit(&mut sinks[0], receipt, &env)
+                .await
+                .map_err(|e| e.context("committing what a checkpoint has"))?;
+        }
         for (number, other) in node.fallback.iter().enumerate() {
             let sink = other.0.sink(context()).await;
             sinks.push(sink.map_err(|e| e.context(format!("fallback {}", number + 1)))?);
@@ -277,6 +356,21 @@ impl<'a> Builder<'a> {
                 Ok(BoxSink::new(Fallback::new(sinks, stats, env)))
             }
         }
+    }
+
+    /// What a sink is told of checkpoints. One with a fallback is told nothing: what went where is not kept.
+    fn epochs(&self, node: &PlannedNode) -> Option<Epochs> {
+        let (kept, checkpoints) = (self.kept.as_ref()?, self.plan.checkpoints.as_ref()?);
+        if !node.fallback.is_empty() {
+            return None;
+        }
+        let recovered = kept.recovered.as_ref();
+        Some(Epochs {
+            run: kept.run.clone(),
+            behind: recovered.map_or(0, |r| r.manifest.epoch),
+            receipts: recovered.map(|r| r.receipts(&node.id)).unwrap_or_default(),
+            folder: checkpoints.path.join(plain(&self.plan.name)).join("staged"),
+        })
     }
 
     fn outlets(&mut self, task: &Task) -> Outlets {
@@ -298,10 +392,4 @@ impl<'a> Builder<'a> {
             None => inputs,
         }
     }
-}
-
-/// What the keys of a stage's requests are made from: its kind and configuration, so that a changed stage asks anew.
-fn request_key(node: &PlannedNode, unique: u64) -> RequestKey {
-    let Role::Stage(config) = &node.role else { return RequestKey { stage: String::new(), unique } };
-    RequestKey { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
 }

@@ -23,19 +23,22 @@ use super::shares::Shares;
 use super::supervise::{Note, Supervisor};
 use crate::api::{BoxCall, Call, CallContext, Cardinality, Limits, Rejected, Reply};
 use crate::checkpoint::coordinator::{Report, TaskId};
+use crate::checkpoint::saved::Saved;
 use crate::data::message::Message;
 use crate::data::records::{Header, Records, bytes_held};
 use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::graph::OnError;
+use crate::graph::{OnError, Role};
 use crate::metrics::{StageStats, Tally};
-use crate::plan::DEAD_LETTERS;
+use crate::plan::{DEAD_LETTERS, PlannedNode};
 
 /// What a call task works with.
 pub struct CallTask {
     /// Its number in the plan.
     pub task: TaskId,
+    /// Whether epochs are written.
+    pub saves: bool,
     /// Its id in the spec, and the lane.
     pub id: Arc<str>,
     /// The call with its layers.
@@ -72,6 +75,14 @@ pub struct RequestKey {
     pub stage: String,
     /// Different for each job and lane: for rows that can't be told apart by where they were read.
     pub unique: u64,
+}
+
+impl RequestKey {
+    /// Its kind and configuration are part of it, so that a changed stage asks anew.
+    pub fn of(node: &PlannedNode, unique: u64) -> Self {
+        let Role::Stage(config) = &node.role else { return Self { stage: String::new(), unique } };
+        Self { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
+    }
 }
 
 /// A request that has come back.
@@ -260,9 +271,13 @@ impl CallTask {
         match event {
             Event::Watermark(to) => self.outlets.watermark(&Message::Watermark(to)).await,
             Event::Barrier(epoch) => {
-                // While no store is configured, nothing is saved of requests in flight, so the barrier has waited for them.
+                // Nothing is saved of requests in flight: the barrier has waited for them.
                 tally.flush(&self.stats);
                 self.audit()?;
+                if self.saves {
+                    // Nothing is in flight, so nothing but the barrier's place is kept.
+                    let _ = self.notes.send(Note::Saved(self.task, Saved::default())).await;
+                }
                 self.outlets.control(&Message::Barrier(epoch))?;
                 self.report(Report::Aligned(self.task, epoch, None)).await;
                 Ok(())

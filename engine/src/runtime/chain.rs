@@ -9,12 +9,14 @@ use arrow::record_batch::RecordBatch;
 
 use super::narrow::{guarded, narrow};
 use crate::api::{BoxJoin, BoxStage, Cardinality, Output, Progress, Rejected};
+use crate::checkpoint::recovery::Loader;
+use crate::checkpoint::saved::{SavedPiece, Saver};
 use crate::data::records::bytes_held;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::graph::OnError;
 use crate::metrics::{StageStats, Tally};
-use crate::state::visitor::Held;
+use crate::state::visitor::{Held, StateVisitor};
 use crate::time::Timestamp;
 
 /// What runs in a slot.
@@ -35,6 +37,8 @@ pub struct Slot {
     /// The ports that someone outside the chain reads.
     read: Vec<usize>,
     stateful: bool,
+    /// Rows that were held when the job began, so that they are accounted for.
+    restored: u64,
     /// Batches with the input they came by and the bytes they hold.
     pending: VecDeque<(usize, RecordBatch, u64)>,
     more: bool,
@@ -92,6 +96,7 @@ impl Slot {
             cardinality: rules.1,
             read,
             stateful: false,
+            restored: 0,
             pending: VecDeque::new(),
             more: false,
             out: Output::default(),
@@ -104,11 +109,26 @@ impl Slot {
 
     fn held(&mut self) -> Result<Held> {
         let mut held = Held::default();
-        match &mut self.worker {
-            Worker::Stage(s) => s.visit_state(&mut held)?,
-            Worker::Join(j) => j.visit_state(&mut held)?,
-        }
+        self.visit(&mut held)?;
         Ok(held)
+    }
+
+    fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        match &mut self.worker {
+            Worker::Stage(s) => s.visit_state(visitor),
+            Worker::Join(j) => j.visit_state(visitor),
+        }
+    }
+
+    /// Restores its state.
+    ///
+    /// # Errors
+    /// When what was saved does not fit.
+    pub fn restore(&mut self, mut loader: Loader<'_>) -> Result<()> {
+        self.visit(&mut loader)?;
+        loader.check()?;
+        self.restored = self.held()?.rows as u64;
+        Ok(())
     }
 
     fn is_busy(&self) -> bool {
@@ -166,7 +186,7 @@ impl Slot {
         self.stats.rows_held.store(held, Relaxed);
         let get = |c: &std::sync::atomic::AtomicU64| c.load(Relaxed);
         let s = &self.stats;
-        let (input, output, filtered) = (get(&s.rows_in), get(&s.rows_out), get(&s.rows_filtered));
+        let (input, output, filtered) = (get(&s.rows_in) + self.restored, get(&s.rows_out), get(&s.rows_filtered));
         let gone = get(&s.rows_rejected) + get(&s.rows_late) + held;
         let balanced = match self.cardinality {
             Cardinality::Many => true,
@@ -185,8 +205,13 @@ impl Slot {
 
 impl Chain {
     /// A chain of these slots.
-    pub fn new(slots: Vec<Slot>, env: Env) -> Self {
+    pub fn new(mut slots: Vec<Slot>, env: Env) -> Self {
         let now = env.monotonic();
+        let passed = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let origin = Timestamp(env.wall().0.saturating_sub(passed));
+        for slot in &mut slots {
+            slot.out.origin = origin;
+        }
         Self { slots, hot: 0, sweep: None, outbox: Vec::new(), env, now }
     }
 
@@ -235,6 +260,16 @@ impl Chain {
     /// Whether any stage keeps state.
     pub fn is_stateful(&self) -> bool {
         self.slots.iter().any(|s| s.stateful)
+    }
+
+    /// Takes a snapshot of the state of all stages, in a lane.
+    pub fn save(&mut self, lane: usize) -> Result<Vec<SavedPiece>> {
+        let mut pieces = Vec::new();
+        for slot in self.slots.iter_mut().filter(|s| s.stateful) {
+            let id = slot.id.clone();
+            slot.visit(&mut Saver { node: &id, lane, into: &mut pieces }).map_err(|e| e.at_stage(&id))?;
+        }
+        Ok(pieces)
     }
 
     /// Checks that every row of every stage is accounted for.
@@ -359,32 +394,4 @@ pub fn first_error(rejected: Vec<Rejected>) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::harness::batch;
-    use serde_json::json;
-
-    /// Hands on what came, and a part of its columns.
-    struct Both;
-    impl crate::api::Stage for Both {
-        fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-            out.emit(rows.clone());
-            out.emit(rows.project(&[0])?);
-            Ok(Progress::Done)
-        }
-    }
-
-    #[test]
-    fn bytes_are_those_of_what_left_whether_it_came_so_or_was_made() {
-        let worker = Worker::Stage(BoxStage::new(Both));
-        let slot = Slot::new("both".into(), worker, (OnError::Fail, Cardinality::Many), vec![0], Arc::default());
-        let mut chain = Chain::new(vec![slot], Env::system());
-        let rows = batch(&[json!({"n": 1, "text": "a text of some length"})]);
-        let part = bytes_held(&rows.project(&[0]).unwrap()) as u64;
-        let whole = bytes_held(&rows) as u64;
-        chain.rows(0, rows);
-        while chain.step().unwrap() {}
-        assert_eq!((chain.slots[0].tally.bytes_in, chain.slots[0].tally.bytes_out), (whole, whole + part));
-        assert_ne!(part, whole);
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ use super::emit::Outlets;
 use super::shares::Shares;
 use super::supervise::Note;
 use crate::checkpoint::coordinator::{Report, TaskId};
+use crate::checkpoint::saved::Saved;
 use crate::data::message::Message;
 use crate::data::records::{Credit, Header, Records};
 use crate::data::secret::Secrets;
@@ -26,6 +27,12 @@ use crate::plan::DEAD_LETTERS;
 pub struct ChainTask {
     /// Its number in the plan.
     pub task: TaskId,
+    /// Its lane.
+    pub lane: usize,
+    /// Whether an earlier run had come to its end, so that nothing is left to say.
+    pub finished_before: bool,
+    /// Whether its state is saved at barriers.
+    pub saves: bool,
     /// The stages.
     pub chain: Chain,
     /// What it reads.
@@ -109,13 +116,19 @@ impl ChainTask {
                 Event::Barrier(epoch) => {
                     self.chain.audit()?;
                     self.outlets.flush(&mut shares).await?;
+                    if self.saves {
+                        let pieces = self.chain.save(self.lane)?;
+                        self.note(Note::Saved(self.task, Saved { pieces, ..Saved::default() })).await;
+                    }
                     self.outlets.control(&Message::Barrier(epoch))?;
                     self.report(Report::Aligned(self.task, epoch, None)).await;
                 }
                 Event::End => break,
             }
         }
-        self.chain.finish();
+        if !self.finished_before {
+            self.chain.finish();
+        }
         self.drive(&last, &mut retained, &mut shares).await?;
         self.chain.audit()?;
         self.outlets.flush(&mut shares).await?;
@@ -189,7 +202,11 @@ impl ChainTask {
     }
 
     async fn report(&mut self, report: Report) {
+        self.note(Note::Report(report)).await;
+    }
+
+    async fn note(&mut self, note: Note) {
         // The owner is gone only when the job is.
-        let _ = self.notes.send(Note::Report(report)).await;
+        let _ = self.notes.send(note).await;
     }
 }

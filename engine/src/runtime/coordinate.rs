@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use futures::future::{Either, pending, select};
 
+use super::book::Book;
 use super::channel::{Mailbox, Post, is_closed};
 use super::supervise::{Note, Supervisor};
 use crate::checkpoint::coordinator::{Command, Coordinator, Part, TaskId};
+use crate::data::message::Epoch;
 use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +31,8 @@ pub struct Owner {
     pub stop: Mailbox<()>,
     /// How often an epoch ends.
     pub epoch_every: Option<Duration>,
+    /// Writes checkpoints, if the job keeps any.
+    pub book: Option<Book>,
     /// The tasks.
     pub supervisor: Arc<Supervisor>,
     /// The world.
@@ -43,6 +47,18 @@ enum Heard {
     Note(Note),
     Stop,
     Time,
+    Stored(Result<()>),
+}
+
+/// How far a job that keeps checkpoints has come in stopping, so that another run can go on from here.
+enum Stopping {
+    No,
+    /// No source reads any more; the last epoch has not begun.
+    Asked,
+    /// It has begun.
+    LastEpoch(Epoch),
+    /// It is over, and the tasks are ended where they are.
+    Over,
 }
 
 impl Owner {
@@ -52,26 +68,48 @@ impl Owner {
         let mut failure: Option<Error> = None;
         let mut next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
         let mut began = Duration::ZERO;
+        let mut stopping = Stopping::No;
         while running > 0 {
             let before = self.coordinator.epoch();
-            let commands = match self.hear(next_epoch).await? {
+            let mut commands = match self.hear(next_epoch).await? {
+                Heard::Stop if self.book.is_some() => {
+                    stopping = Stopping::Asked;
+                    self.sources().map(|t| (t, Command::Hold)).collect()
+                }
                 Heard::Stop => self.sources().map(|t| (t, Command::Drain)).collect(),
                 Heard::Time => {
                     next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
                     self.coordinator.begin()
                 }
+                Heard::Note(Note::Saved(task, saved)) => {
+                    if let Some(book) = &mut self.book {
+                        book.saved(task, saved);
+                    }
+                    Vec::new()
+                }
                 Heard::Note(Note::Report(report)) => {
                     let committed = self.coordinator.committed();
                     let commands = self.coordinator.on(report);
-                    if self.coordinator.committed() > committed {
-                        self.stats.epochs.fetch_add(1, Relaxed);
-                        self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(began)));
-                    }
+                    self.count(committed, began);
                     commands
+                }
+                Heard::Stored(Ok(())) => {
+                    let committed = self.coordinator.committed();
+                    let commands = self.coordinator.stored();
+                    self.count(committed, began);
+                    commands
+                }
+                Heard::Stored(Err(error)) => {
+                    self.supervisor.abort();
+                    failure = Some(error);
+                    Vec::new()
                 }
                 Heard::Note(Note::Ended(_, result)) => {
                     running -= 1;
-                    if let Err(error) = result {
+                    let over = matches!(stopping, Stopping::Over);
+                    if let Err(error) =
+                        result.or_else(|e| if over && e.kind() == Kind::Canceled { Ok(()) } else { Err(e) })
+                    {
                         // A neighbour's end is a consequence; its cause is on its way.
                         if !is_closed(&error) {
                             self.supervisor.abort();
@@ -82,18 +120,47 @@ impl Owner {
                     Vec::new()
                 }
             };
+            match stopping {
+                Stopping::Asked if self.coordinator.is_idle() && !self.coordinator.is_last() => {
+                    commands.extend(self.coordinator.begin());
+                    stopping = Stopping::LastEpoch(self.coordinator.epoch());
+                }
+                Stopping::LastEpoch(epoch) if self.coordinator.acknowledged() >= epoch => {
+                    stopping = Stopping::Over;
+                    self.supervisor.abort();
+                }
+                _ => {}
+            }
             if self.coordinator.epoch() != before {
                 began = self.env.monotonic();
+            }
+            if let (Some((epoch, receipts)), Some(book)) = (self.coordinator.to_store(), &mut self.book) {
+                let finished = |task| self.coordinator.has_finished(task);
+                book.seal(epoch, receipts, (self.coordinator.is_last(), finished), &self.env);
             }
             for (task, command) in commands {
                 // A task that is gone has left a note of it.
                 let _ = self.commands[task].send(command).await;
             }
         }
+        if let (None, Some(book)) = (&failure, self.book.take()) {
+            failure = book.settle(self.coordinator.committed(), &self.env).await.err();
+        }
         failure.map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
     }
 
-    async fn hear(&self, next_epoch: Option<Duration>) -> Result<Heard> {
+    /// Counts an epoch that has come to its end.
+    fn count(&mut self, committed: Epoch, began: Duration) {
+        if self.coordinator.committed() > committed {
+            self.stats.epochs.fetch_add(1, Relaxed);
+            self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(began)));
+            if let Some(book) = &mut self.book {
+                book.committed();
+            }
+        }
+    }
+
+    async fn hear(&mut self, next_epoch: Option<Duration>) -> Result<Heard> {
         let time = async {
             match next_epoch {
                 Some(at) => self.env.sleep(at.saturating_sub(self.env.monotonic())).await,
@@ -107,10 +174,17 @@ impl Owner {
                 Err(_) => pending().await,
             }
         };
+        let stored = async {
+            match &mut self.book {
+                Some(book) => book.stored().await,
+                None => pending().await,
+            }
+        };
         let others = pin!(async {
-            match select(pin!(stop), pin!(time)).await {
+            match select(pin!(stop), select(pin!(time), pin!(stored))).await {
                 Either::Left(_) => Heard::Stop,
-                Either::Right(_) => Heard::Time,
+                Either::Right((Either::Left(_), _)) => Heard::Time,
+                Either::Right((Either::Right((stored, _)), _)) => Heard::Stored(stored),
             }
         });
         match select(pin!(self.notes.recv()), others).await {

@@ -107,15 +107,6 @@ impl Sink for Fallback {
         Ok(Outcome::Committed)
     }
 
-    async fn abort(&mut self, receipt: &Receipt) -> Result<()> {
-        for (number, receipt) in receipt.read::<BTreeMap<usize, Receipt>>()? {
-            if let Some(tried) = self.sinks.get_mut(number) {
-                tried.sink.abort(&receipt).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn wake_at(&self) -> Option<Duration> {
         self.sinks.iter().filter_map(|tried| tried.sink.wake_at()).min()
     }

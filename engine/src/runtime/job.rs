@@ -1,26 +1,32 @@
 //! A plan is started: instances are built, channels laid, tasks spawned.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
 
-use super::build::{Builder, Ready};
+use super::book::{Book, TaskOf};
+use super::build::{Builder, Kept, Ready};
 use super::channel::{Post, channel, mailbox};
 use super::coordinate::Owner;
 use super::supervise::Supervisor;
+use crate::api::Checkpoints;
 use crate::api::call::Memo;
+use crate::checkpoint::begin::{Beginning, Planned, Resumed};
 use crate::checkpoint::coordinator::{Coordinator, Part};
+use crate::checkpoint::recovery::Resume;
+use crate::checkpoint::{self, Folder};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::graph::Role;
 use crate::metrics::{EdgeEntry, EdgeStats, JobStats, StageEntry, StageRole, StageStats};
-use crate::plan::{OperatorKind, Plan, PlannedNode, TaskKind};
+use crate::plan::{OperatorKind, Plan, PlannedNode, Task, TaskKind};
 
 /// A job that runs. Dropping the handle does not stop it.
 pub struct Job {
     stats: Arc<JobStats>,
+    resumed: Option<Resumed>,
     stop: Post<()>,
     ended: oneshot::Receiver<Result<()>>,
 }
@@ -31,7 +37,13 @@ impl Job {
         &self.stats
     }
 
-    /// Asks the sources to read no more; what was read drains, a last epoch ends the job. Harmless when repeated.
+    /// The checkpoint that it goes on from; none at a new beginning.
+    pub fn resumed(&self) -> Option<&Resumed> {
+        self.resumed.as_ref()
+    }
+
+    /// Asks the sources to read no more; what was read drains, a last epoch ends the job. One that keeps checkpoints takes a
+    /// last one instead: what its stages hold stays in it, and another run goes on from there. Harmless when repeated.
     pub fn stop(&self) {
         // A full mailbox means that the wish is there already.
         let _ = self.stop.try_send(());
@@ -60,6 +72,8 @@ pub struct Start {
     pub env: Env,
     /// Durable results of calls.
     pub journal: Option<Arc<dyn Memo>>,
+    /// For a job that keeps checkpoints: where it begins.
+    pub resume: Resume,
 }
 
 /// Builds and spawns everything.
@@ -93,7 +107,13 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     // A task has at most one report of each kind under way, so a post into this mailbox never waits for long.
     let (notes, inbox) = mailbox(4 * plan.tasks.len() + 4);
     let supervisor = Arc::new(Supervisor::new(with.env.clone(), notes.clone()));
-    let mut builder = Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone());
+    let beginning = match plan.checkpoints.clone() {
+        Some(checkpoints) => Some(begin(&plan, checkpoints, &with).await?),
+        None => None,
+    };
+    let kept = beginning.as_ref().map(Kept::of);
+    let mut builder =
+        Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone(), kept);
     let tell = announce(&plan);
     let (mut parts, mut commands, mut ready) = (Vec::new(), Vec::new(), Vec::new());
     for (id, task) in plan.tasks.iter().enumerate() {
@@ -107,10 +127,28 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         });
         ready.push(builder.task(id, task, mailbox).await?);
     }
+    let mut coordinator = Coordinator::divided(parts.clone(), plan.groups.clone());
+    let (mut resumed, mut book) = (None, None);
+    if let Some(beginning) = beginning {
+        if let Some((recovered, told)) = beginning.recovered {
+            recovered.forget_parts();
+            coordinator = coordinator.behind(told.epoch);
+            resumed = Some(told);
+        }
+        coordinator = coordinator.storing();
+        let task = |(task, part): (&Task, &Part)| TaskOf {
+            part: *part,
+            nodes: task.nodes.iter().map(|n| plan.nodes[*n].id.clone()).collect(),
+            lane: task.lane,
+        };
+        let tasks = plan.tasks.iter().zip(&parts).map(task).collect();
+        book = Some(Book::new(beginning.keeper, planned(&plan), tasks, stats.clone()));
+    }
     let (stop, stops) = mailbox(1);
     let owner = Owner {
-        coordinator: Coordinator::divided(parts.clone(), plan.groups.clone()),
+        coordinator,
         parts,
+        book,
         notes: inbox,
         commands,
         stop: stops,
@@ -137,7 +175,31 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         let _ = tell.send(result.as_ref().err().map(Error::summary));
         let _ = end.send(result);
     });
-    Ok(Job { stats, stop, ended })
+    Ok(Job { stats, resumed, stop, ended })
+}
+
+/// Finds out where the job begins.
+async fn begin(plan: &Plan, checkpoints: Checkpoints, with: &Start) -> Result<Beginning> {
+    let (env, job, resume) = (with.env.clone(), plan.name.clone(), with.resume.clone());
+    let (nodes, run) = (planned(plan), format!("{:016x}", env.random()));
+    let work = move || {
+        let store = Arc::new(Folder::new(env, &checkpoints.path, &job));
+        checkpoint::begin::begin(store, &job, &resume, (&nodes, checkpoints.keep), run)
+    };
+    with.env.blocking(work).await?
+}
+
+/// Sources, stages and sinks as a checkpoint knows them.
+fn planned(plan: &Plan) -> BTreeMap<String, Planned> {
+    let of = |node: &PlannedNode| {
+        let config = match &node.role {
+            Role::Source(c) | Role::Sink(c) => c.0.describe(),
+            Role::Stage(s) => s.0.describe(),
+        };
+        let config = blake3::hash(config.to_string().as_bytes()).to_hex()[..16].to_owned();
+        (node.id.to_string(), Planned { kind: node.kind().to_owned(), lanes: node.lanes, config })
+    };
+    plan.nodes.iter().map(of).collect()
 }
 
 /// Lets the sources and sinks know of the end that is to come: its error, or none. What is never told counts as an error.

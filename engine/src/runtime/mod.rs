@@ -2,6 +2,7 @@
 #![allow(clippy::missing_errors_doc, reason = "public for benches alone: every error of these is the end of the job")]
 
 pub mod align;
+pub mod book;
 pub mod build;
 pub mod call_task;
 pub mod chain;

@@ -187,24 +187,7 @@ impl SinkTask {
     }
 
     async fn commit(&mut self, epoch: Epoch, receipt: &Receipt) -> Result<()> {
-        let mut waits = waits(&Retries { max_attempts: 6, ..Retries::default() }, self.env.random());
-        loop {
-            let unsure = match self.sink.commit(receipt).await {
-                Ok(Outcome::Committed) => break,
-                Ok(Outcome::Aborted) => {
-                    return Err(Error::engine("the sink has thrown away what it had prepared").at_stage(&self.id));
-                }
-                Ok(Outcome::Unknown) => {
-                    Error::new(Kind::Io, "the outcome of a commit is unknown: it is not taken for a success")
-                }
-                Err(e) if retryable(&e, &Retries::default()) => e,
-                Err(e) => return Err(e.at_stage(&self.id)),
-            };
-            match waits.next() {
-                Some(wait) => self.env.sleep(wait).await,
-                None => return Err(unsure.at_stage(&self.id)),
-            }
-        }
+        commit(&mut self.sink, receipt, &self.env).await.map_err(|e| e.at_stage(&self.id))?;
         self.report(Report::Committed(self.task, epoch)).await;
         Ok(())
     }
@@ -212,6 +195,29 @@ impl SinkTask {
     async fn report(&mut self, report: Report) {
         // The owner is gone only when the job is.
         let _ = self.notes.send(Note::Report(report)).await;
+    }
+}
+
+/// Commits, and asks again until the sink says that it has.
+///
+/// # Errors
+/// When it has thrown the rows away, or can't tell.
+pub async fn commit(sink: &mut BoxSink, receipt: &Receipt, env: &Env) -> Result<()> {
+    let mut waits = waits(&Retries { max_attempts: 6, ..Retries::default() }, env.random());
+    loop {
+        let unsure = match sink.commit(receipt).await {
+            Ok(Outcome::Committed) => return Ok(()),
+            Ok(Outcome::Aborted) => return Err(Error::engine("the sink has thrown away what it had prepared")),
+            Ok(Outcome::Unknown) => {
+                Error::new(Kind::Io, "the outcome of a commit is unknown: it is not taken for a success")
+            }
+            Err(e) if retryable(&e, &Retries::default()) => e,
+            Err(e) => return Err(e),
+        };
+        match waits.next() {
+            Some(wait) => env.sleep(wait).await,
+            None => return Err(unsure),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The task of a source: reads chunks, answers the coordinator between two of them, fires acks on commit.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +19,9 @@ use crate::api::source::Ack;
 use crate::api::{BoxSource, Chunk, Rejected, Source};
 use crate::call::retry::{retryable, waits};
 use crate::checkpoint::coordinator::{Command, Report, TaskId};
+use crate::checkpoint::saved::Saved;
 use crate::data::message::{Epoch, Message};
+use crate::data::position::{Position, Split};
 use crate::data::records::{Credit, Header, Origin, ROWS_MAX, Records, bytes_held};
 use crate::data::secret::Secrets;
 use crate::env::Env;
@@ -39,6 +41,10 @@ pub struct SourceTask {
     pub id: Arc<str>,
     /// The source.
     pub source: BoxSource,
+    /// How an earlier run had left it.
+    pub before: Before,
+    /// Whether its positions are saved at barriers.
+    pub saves: bool,
     /// What it writes to.
     pub outlets: Outlets,
     /// From the coordinator.
@@ -59,6 +65,29 @@ pub struct SourceTask {
     pub env: Env,
 }
 
+/// Where an earlier run had come to.
+#[derive(Default)]
+pub struct Before {
+    /// The epoch that it had committed.
+    pub epoch: Epoch,
+    /// How far the splits of this lane had been read.
+    pub splits: BTreeMap<Split, Position>,
+    /// Whether there was nothing more to read.
+    pub finished: bool,
+}
+
+/// What belongs to the next barrier.
+struct Ledger {
+    /// The epoch of that barrier.
+    epoch: Epoch,
+    /// The acks of chunks by the epoch that they belong to.
+    acks: VecDeque<(Epoch, Ack)>,
+    /// How far each split has been read.
+    splits: BTreeMap<Split, Position>,
+    /// Whether there is nothing more to read.
+    finished: bool,
+}
+
 struct Counts {
     tally: Tally,
     shares: Shares,
@@ -68,24 +97,31 @@ struct Counts {
 enum Read {
     Chunk(Result<Option<Chunk>>),
     Drain,
+    Hold,
 }
 
 impl SourceTask {
     /// Runs until the coordinator lets it go.
     pub async fn run(mut self) -> Result<()> {
         let mut counts = Counts { tally: Tally::default(), shares: Shares::new(self.env.clone()), progress: (0, 0) };
-        // The acks of chunks by the epoch that they belong to: that of the next barrier.
-        let mut acks: VecDeque<(Epoch, Ack)> = VecDeque::new();
-        let mut epoch: Epoch = 1;
+        let before = std::mem::take(&mut self.before);
+        let (acks, splits, finished) = (VecDeque::new(), before.splits, false);
+        let mut ledger = Ledger { epoch: before.epoch + 1, acks, splits, finished };
         let policy = Retries { max_attempts: 6, ..Retries::default() };
         let mut backoff = waits(&policy, self.env.random());
-        loop {
-            let read = self.read(&mut counts, &mut acks, &mut epoch).await?;
+        ledger.finished = before.finished;
+        while !ledger.finished {
+            let read = self.read(&mut counts, &mut ledger).await?;
             match read {
-                Read::Drain | Read::Chunk(Ok(None)) => break,
+                Read::Drain | Read::Chunk(Ok(None)) => ledger.finished = true,
+                Read::Hold => {
+                    self.outlets.flush(&mut counts.shares).await?;
+                    self.flush(&mut counts);
+                    return self.wait(&mut ledger).await;
+                }
                 Read::Chunk(Ok(Some(chunk))) => {
                     backoff = waits(&policy, self.env.random());
-                    self.emit(chunk, &mut counts, &mut acks, epoch).await?;
+                    self.emit(chunk, &mut counts, &mut ledger).await?;
                     if counts.shares.is_due(self.env.monotonic()) {
                         self.flush(&mut counts);
                     }
@@ -103,32 +139,33 @@ impl SourceTask {
         self.flush(&mut counts);
         self.outlets.control(&Message::End)?;
         self.report(Report::Finished(self.task)).await;
+        self.wait(&mut ledger).await
+    }
+
+    /// Reads no more, and obeys until the coordinator lets it go.
+    async fn wait(&mut self, ledger: &mut Ledger) -> Result<()> {
         loop {
             let Ok(command) = self.commands.recv().await else { return Ok(()) };
             if command == Command::Exit {
                 return Ok(());
             }
-            self.obey(command, &mut acks, &mut epoch, true).await?;
+            self.obey(command, ledger).await?;
         }
     }
 
     /// The next chunk. The read stays pending while commands are obeyed: nothing else is ever asked of the source.
-    async fn read(
-        &mut self,
-        counts: &mut Counts,
-        acks: &mut VecDeque<(Epoch, Ack)>,
-        epoch: &mut Epoch,
-    ) -> Result<Read> {
-        while acks.len() >= UNACKNOWLEDGED_MAX {
+    async fn read(&mut self, counts: &mut Counts, ledger: &mut Ledger) -> Result<Read> {
+        while ledger.acks.len() >= UNACKNOWLEDGED_MAX {
             match self.commands.recv().await {
                 Ok(Command::Drain) | Err(_) => return Ok(Read::Drain),
+                Ok(Command::Hold) => return Ok(Read::Hold),
                 Ok(command) => {
                     self.outlets.flush(&mut counts.shares).await?;
-                    self.obey(command, acks, epoch, false).await?;
+                    self.obey(command, ledger).await?;
                 }
             }
         }
-        let Self { source, commands, outlets, notes, task, id, stats, env, .. } = self;
+        let Self { source, commands, outlets, notes, task, id, stats, env, saves, .. } = self;
         let mut read = pin!(timed(env, source.read()));
         let mut flushed = false;
         loop {
@@ -158,34 +195,26 @@ impl SourceTask {
             };
             match heard {
                 Some(Command::Drain) | None => return Ok(Read::Drain),
+                Some(Command::Hold) => return Ok(Read::Hold),
                 Some(command) => {
                     outlets.flush(&mut counts.shares).await?;
-                    obey(command, acks, epoch, outlets, notes, *task, id, false).await?;
+                    obey(command, ledger, outlets, notes, (*task, id), *saves).await?;
                 }
             }
         }
     }
 
-    async fn obey(
-        &mut self,
-        command: Command,
-        acks: &mut VecDeque<(Epoch, Ack)>,
-        epoch: &mut Epoch,
-        finished: bool,
-    ) -> Result<()> {
-        obey(command, acks, epoch, &self.outlets, &self.notes, self.task, &self.id, finished).await
+    async fn obey(&mut self, command: Command, ledger: &mut Ledger) -> Result<()> {
+        obey(command, ledger, &self.outlets, &self.notes, (self.task, &self.id), self.saves).await
     }
 
-    async fn emit(
-        &mut self,
-        chunk: Chunk,
-        counts: &mut Counts,
-        acks: &mut VecDeque<(Epoch, Ack)>,
-        epoch: Epoch,
-    ) -> Result<()> {
+    async fn emit(&mut self, chunk: Chunk, counts: &mut Counts, ledger: &mut Ledger) -> Result<()> {
         let Chunk { records, split, position, ack, rejected, progress, unknown_fields } = chunk;
         self.stats.unknown_fields.fetch_add(unknown_fields, Relaxed);
-        acks.extend(ack.map(|a| (epoch, a)));
+        ledger.acks.extend(ack.map(|a| (ledger.epoch, a)));
+        if self.saves {
+            ledger.splits.insert(split.clone(), position.clone());
+        }
         if let Some(progress) = progress {
             self.job.input_done.fetch_add(progress.0.saturating_sub(counts.progress.0), Relaxed);
             self.job.input_total.fetch_add(progress.1.saturating_sub(counts.progress.1), Relaxed);
@@ -243,33 +272,35 @@ async fn report_to(notes: &Post<Note>, report: Report) {
     let _ = notes.send(Note::Report(report)).await;
 }
 
-#[expect(clippy::too_many_arguments, reason = "called while the source is borrowed by its pending read")]
 async fn obey(
     command: Command,
-    acks: &mut VecDeque<(Epoch, Ack)>,
-    next_epoch: &mut Epoch,
+    ledger: &mut Ledger,
     outlets: &Outlets,
     notes: &Post<Note>,
-    task: TaskId,
-    id: &str,
-    finished: bool,
+    (task, id): (TaskId, &str),
+    saves: bool,
 ) -> Result<()> {
     match command {
         Command::Barrier(epoch) => {
-            if !finished {
+            if saves {
+                let handed = Saved { splits: ledger.splits.clone(), finished: ledger.finished, ..Saved::default() };
+                // The owner is gone only when the job is.
+                let _ = notes.send(Note::Saved(task, handed)).await;
+            }
+            if !ledger.finished {
                 outlets.control(&Message::Barrier(epoch))?;
             }
-            *next_epoch = epoch + 1;
+            ledger.epoch = epoch + 1;
             report_to(notes, Report::Aligned(task, epoch, None)).await;
         }
         Command::Acknowledge(epoch) => {
-            while acks.front().is_some_and(|(of, _)| *of <= epoch) {
-                let Some((_, ack)) = acks.pop_front() else { break };
+            while ledger.acks.front().is_some_and(|(of, _)| *of <= epoch) {
+                let Some((_, ack)) = ledger.acks.pop_front() else { break };
                 ack.fire().await.map_err(|e| e.context("acknowledging").at_stage(id))?;
             }
             report_to(notes, Report::Acknowledged(task, epoch)).await;
         }
-        Command::Drain | Command::Exit => {}
+        Command::Drain | Command::Hold | Command::Exit => {}
         Command::Prepare(_) | Command::Commit(..) | Command::Release(_) => {
             return Err(Error::engine("a command came to a source that is none of its"));
         }

@@ -12,6 +12,7 @@ use futures::future::{AbortHandle, Abortable, Either, select};
 use super::channel::Post;
 use super::narrow::panicked;
 use crate::checkpoint::coordinator::{Report, TaskId};
+use crate::checkpoint::saved::Saved;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 
@@ -20,6 +21,8 @@ use crate::error::{Error, Kind, Result};
 pub enum Note {
     /// A step of the epoch protocol.
     Report(Report),
+    /// What a task has to keep of this epoch; it comes before its report.
+    Saved(TaskId, Saved),
     /// A task has ended, by itself or because it was stopped.
     Ended(TaskId, Result<()>),
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::Checkpointing;
 use crate::api::OnFull;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
@@ -42,6 +43,8 @@ pub struct Pipeline {
     pub on_error: ErrorPolicy,
     /// How often an epoch ends.
     pub epoch_every: Option<Duration>,
+    /// Whether progress is made safe, and where.
+    pub checkpoints: Checkpointing,
     /// Bytes for edges and state together.
     pub memory: Option<u64>,
     /// Rates that stages keep together, by name.

@@ -1,7 +1,7 @@
 //! The spec of a pipeline: its blocks read, its edges checked.
 
 use super::edges::{cycle, cycle_problem, dangling};
-use super::keys::{OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
+use super::keys::{CheckpointChoice, OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
 use super::model::{Endpoint, ErrorPolicy, From, Pipeline, Stage};
 use super::node::{Content, Node};
 use super::reader::{Block, Reader, check_id, own_part};
@@ -12,7 +12,7 @@ use crate::api::{Inputs, OnFull};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 7] = ["budget", "env", "targets", "monitoring", "durability", "schedule", "checkpoint.path"];
+const LATER: [&str; 6] = ["budget", "env", "targets", "monitoring", "durability", "schedule"];
 
 /// A source, stage or sink, while its edges are still names.
 struct Part {
@@ -93,7 +93,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         sinks: Vec::new(),
         dead_letters: None,
         on_error: keys.on_error.unwrap_or_default(),
-        epoch_every: keys.checkpoint.and_then(|c| c.every).map(|i| i.0),
+        epoch_every: keys.checkpoint.as_ref().and_then(CheckpointChoice::every),
+        checkpoints: CheckpointChoice::resolve(keys.checkpoint.as_ref()),
         rate_limits: shared.rates,
         memory: keys.limits.and_then(|l| l.memory).map(|s| s.0),
     };

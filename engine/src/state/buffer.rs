@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use arrow::record_batch::RecordBatch;
 
-use super::Piece;
+use super::visitor::{Owned, Piece, Scope, Snapshot};
 use crate::data::records::bytes_held;
 use crate::error::Result;
 
@@ -60,11 +60,15 @@ impl Buffer {
 }
 
 impl Piece for Buffer {
-    fn snapshot(&self) -> Result<Vec<RecordBatch>> {
-        Ok(self.batches.iter().cloned().collect())
+    fn snapshot(&mut self, _: bool) -> Result<Snapshot> {
+        Ok(Snapshot::of(self.batches.iter().cloned()))
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>) -> Result<()> {
+    fn scope(&self) -> Scope {
+        Scope::Rows
+    }
+
+    fn restore(&mut self, content: Vec<RecordBatch>, _: &Owned) -> Result<()> {
         *self = Self::default();
         for batch in content {
             self.push(batch);
@@ -103,7 +107,7 @@ mod tests {
         buffer.push(batch(3..5));
         assert_eq!(numbers(&buffer.take(2)), [0, 1]);
         let mut other = Buffer::default();
-        other.restore(buffer.snapshot().unwrap()).unwrap();
+        other.restore(buffer.snapshot(true).unwrap().batches().unwrap(), &Owned::ALL).unwrap();
         assert_eq!((other.rows(), numbers(&other.take(9))), (3, vec![2, 3, 4]));
         assert_eq!((other.rows(), other.bytes()), (0, 0));
     }

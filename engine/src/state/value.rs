@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Piece;
+use super::visitor::{Chunk, Owned, Piece, Scope, Snapshot};
 use crate::data::columns::json_field;
 use crate::error::{Error, Result};
 
@@ -42,23 +42,48 @@ impl<T> Value<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + Send> Piece for Value<T> {
-    fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+    fn snapshot(&mut self, whole: bool) -> Result<Snapshot> {
+        if !std::mem::take(&mut self.changed) && !whole {
+            return Ok(Snapshot(vec![Chunk::Unchanged]));
+        }
         let json = serde_json::to_string(&self.value)?;
         let schema = Arc::new(arrow::datatypes::Schema::new(vec![json_field("value")]));
-        Ok(vec![RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec![json]))])?])
+        Ok(Snapshot::of([RecordBatch::try_new(schema, vec![Arc::new(StringArray::from(vec![json]))])?]))
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>) -> Result<()> {
+    fn scope(&self) -> Scope {
+        Scope::Lane
+    }
+
+    fn restore(&mut self, content: Vec<RecordBatch>, _: &Owned) -> Result<()> {
         let json = content
             .first()
             .filter(|b| b.num_rows() == 1)
             .and_then(|b| b.column_by_name("value")?.as_string_opt::<i32>().map(|c| c.value(0).to_owned()));
         let json = json.ok_or_else(|| Error::validation("a saved value is one row with the column `value`"))?;
-        *self = Self { value: serde_json::from_str(&json)?, changed: false };
+        *self = Self { value: serde_json::from_str(&json)?, changed: true };
         Ok(())
     }
 
     fn bytes_held(&self) -> usize {
         size_of::<T>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_saved_when_it_has_changed_and_restored() {
+        let mut value = Value::new(7u32);
+        assert_eq!(value.snapshot(false).unwrap().batches().unwrap().len(), 1);
+        assert!(matches!(value.snapshot(false).unwrap().0[..], [Chunk::Unchanged]));
+        value.set(8);
+        let saved = value.snapshot(false).unwrap().batches().unwrap();
+        let mut other = Value::new(0u32);
+        other.restore(saved, &Owned::ALL).unwrap();
+        assert_eq!(*other.get(), 8);
+        assert!(other.restore(Vec::new(), &Owned::ALL).is_err());
     }
 }

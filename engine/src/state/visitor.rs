@@ -1,23 +1,30 @@
 //! How the engine reaches the state of a stage: each piece is named once, for saving and restoring alike.
 
+use std::fmt;
+
 use arrow::record_batch::RecordBatch;
 
-use crate::error::Result;
+use super::key_group::lane_of;
+use crate::error::{Error, Result};
 
 /// A piece of state: one of the types of this folder.
 pub trait Piece: Send {
-    /// Its content as Arrow batches; a later [`Piece::restore`] of them gives an equal piece. Columns are shared, not
-    /// copied, so the cost does not grow with the bytes held.
+    /// Its content. Columns are shared, not copied, and what takes time waits in [`Frozen`], so the cost for the task does
+    /// not grow with the bytes held. Chunks that have not changed since the last snapshot are left out, unless `whole`.
     ///
     /// # Errors
     /// When a value has no form at rest.
-    fn snapshot(&self) -> Result<Vec<RecordBatch>>;
+    fn snapshot(&mut self, whole: bool) -> Result<Snapshot>;
 
-    /// Puts a saved content in place of the present one.
+    /// Puts a saved content in place of the present one. Of a piece whose scope is the key it may be that of other lanes
+    /// too: what `owned` does not own is left out.
     ///
     /// # Errors
     /// When the batches are not of this piece's form.
-    fn restore(&mut self, content: Vec<RecordBatch>) -> Result<()>;
+    fn restore(&mut self, content: Vec<RecordBatch>, owned: &Owned) -> Result<()>;
+
+    /// What it belongs to.
+    fn scope(&self) -> Scope;
 
     /// Rows held back that have not left the stage yet.
     fn rows_held(&self) -> usize {
@@ -26,6 +33,93 @@ pub trait Piece: Send {
 
     /// Bytes held.
     fn bytes_held(&self) -> usize;
+}
+
+/// What a piece of state belongs to, and so where it goes when a job is restored with another number of lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The lane: it can't be divided or joined.
+    Lane,
+    /// Rows that any lane may work.
+    Rows,
+    /// Keys: each goes to the lane that owns it.
+    Key,
+}
+
+/// The content of a piece at one moment: its chunks in order.
+#[derive(Debug, Default)]
+pub struct Snapshot(pub Vec<Chunk>);
+
+/// A part of a piece of state.
+#[derive(Debug)]
+pub enum Chunk {
+    /// As it was at the last snapshot.
+    Unchanged,
+    /// Changed since.
+    Changed(Frozen),
+}
+
+/// The content of a chunk at one moment, not yet in the form that it has at rest.
+pub struct Frozen(Box<dyn FnOnce() -> Result<RecordBatch> + Send>);
+
+impl Frozen {
+    /// What `thaw` returns, which is called on another thread.
+    pub fn new(thaw: impl FnOnce() -> Result<RecordBatch> + Send + 'static) -> Self {
+        Self(Box::new(thaw))
+    }
+
+    /// The content as rows.
+    ///
+    /// # Errors
+    /// When a value has no form at rest.
+    pub fn thaw(self) -> Result<RecordBatch> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Frozen")
+    }
+}
+
+impl Snapshot {
+    /// These batches, each a chunk that has changed.
+    pub fn of(batches: impl IntoIterator<Item = RecordBatch>) -> Self {
+        Self(batches.into_iter().map(|b| Chunk::Changed(Frozen::new(move || Ok(b)))).collect())
+    }
+
+    /// The chunks of a whole snapshot.
+    ///
+    /// # Errors
+    /// When a value has no form at rest, or a chunk was left out.
+    pub fn batches(self) -> Result<Vec<RecordBatch>> {
+        let batch = |chunk| match chunk {
+            Chunk::Changed(frozen) => frozen.thaw(),
+            Chunk::Unchanged => Err(Error::engine("a whole snapshot has all chunks")),
+        };
+        self.0.into_iter().map(batch).collect()
+    }
+}
+
+/// Which keys a lane owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// The lane.
+    pub lane: usize,
+    /// Of how many.
+    pub lanes: usize,
+}
+
+impl Owned {
+    /// Every key.
+    pub const ALL: Self = Self { lane: 0, lanes: 1 };
+
+    /// Whether it owns the keys of this part; see [`key_group`](super::key_group::key_group).
+    pub fn owns(&self, group: u32) -> bool {
+        self.lanes == 1 || lane_of(group, self.lanes) == self.lane
+    }
 }
 
 /// What a stage names its pieces to.

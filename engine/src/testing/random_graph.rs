@@ -2,6 +2,7 @@
 
 mod build;
 mod connectors;
+mod crashes;
 mod draw;
 mod oracle;
 mod shape;
@@ -74,6 +75,10 @@ pub struct Notes {
     pub chunks: u64,
     /// Chunks that were acknowledged.
     pub acks: u64,
+    /// How often the job was cut off.
+    pub crashes: u64,
+    /// What sinks have prepared, by sink, lane and epoch.
+    staged: BTreeMap<(String, usize, Epoch), connectors::Placed>,
     /// Promises that the engine broke to a sink or source.
     pub faults: Vec<String>,
     acknowledged: BTreeSet<i64>,

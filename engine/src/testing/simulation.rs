@@ -99,6 +99,17 @@ impl Simulation {
         Self { world: SimulatedWorld::new(seed), steps_max: 5_000_000, time_max: Duration::from_hours(24) }
     }
 
+    /// The same with these files, such as what a crash of another simulation has left.
+    ///
+    /// # Panics
+    /// When the world has been handed out already.
+    #[must_use]
+    pub fn over(mut self, files: MemoryFiles) -> Self {
+        let world = Arc::get_mut(&mut self.world.0).expect("a simulation is made before its world is used");
+        world.files = files;
+        self
+    }
+
     /// Gives up after so many steps; 5,000,000 if not said.
     #[must_use]
     pub fn steps_max(mut self, steps: u64) -> Self {

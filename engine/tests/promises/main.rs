@@ -24,5 +24,6 @@ mod open_columns;
 mod plan_text;
 mod problems;
 mod random_graphs;
+mod recovery;
 mod rows_accounted;
 mod rows_arrive;

@@ -6,7 +6,7 @@
 
 use bourn_engine::testing::random_graph::RandomGraph;
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     #[expect(clippy::disallowed_methods, reason = "how a person asks for one seed")]
     std::env::var(variable).ok().and_then(|v| v.parse().ok())
 }

@@ -1,25 +1,34 @@
-//! `dedupe`: leaves one row of those in a batch that are alike.
+//! `dedupe`: leaves one row of those that are alike, in a batch or among all that it remembers.
+
+mod remember;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::Result;
-use bourn_engine::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage, StageConfig};
-use bourn_engine::diagnostic::Problems;
+use bourn_engine::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
+use bourn_engine::data::units::Interval;
+use bourn_engine::diagnostic::{Problem, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
+use remember::Remember;
 
-/// Leaves one row of those in a batch that are alike.
+/// Leaves one row of those that are alike, in a batch or among all that it remembers.
 ///
-/// `dedupe: { by: [id] }` keeps the first row of each `id`, `keep: last` the last one; without `by`, rows are alike when
-/// all of their columns are. Null is like null. The rows that stay keep their order, the others count as filtered.
+/// `dedupe: { by: [id], within: 1d }` lets the first row of each `id` pass and drops those that come within a day after it;
+/// `keys: 1000000` remembers the newest million ids instead, and both together whichever is less. What it remembers is part of
+/// the checkpoints of the job, so that a restart forgets nothing. It takes 40 bytes a key and the key itself.
 ///
-/// It looks at one batch at a time and remembers nothing of it: two rows alike that come in two batches both pass.
-/// A `batch: { rows: 8192, within: 1s }` before it makes the batches as large as they may be. To remember keys from
-/// batch to batch takes state that survives a crash, and comes with checkpoints.
+/// With neither, it looks at one batch at a time and remembers nothing of it: two rows alike that come in two batches both
+/// pass, and `keep: last` lets the last one stay. A `batch: { rows: 8192, within: 1s }` before it makes the batches as
+/// large as they may be.
+///
+/// Without `by`, rows are alike when all of their columns are. Null is like null. The rows that stay keep their order, the
+/// others count as filtered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dedupe {
@@ -29,6 +38,19 @@ pub struct Dedupe {
     /// Which of the rows stays.
     #[serde(default)]
     pub keep: Which,
+    /// How long a key is remembered behind the row that passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Interval>,
+    /// How many keys are remembered, in each lane; the oldest goes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub keys: Option<usize>,
+}
+
+impl Dedupe {
+    fn remembers(&self) -> bool {
+        self.within.is_some() || self.keys.is_some()
+    }
 }
 
 /// Which of the rows that are alike stays.
@@ -38,7 +60,7 @@ pub enum Which {
     /// The first of the batch.
     #[default]
     First,
-    /// The last of the batch.
+    /// The last of the batch; not where rows of earlier batches are remembered, which have gone on.
     Last,
 }
 
@@ -46,7 +68,25 @@ impl StageConfig for Dedupe {
     const NAME: &'static str = "dedupe";
 
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
-        Keys::new(&inputs[0], &self.by, "by").map(|_| inputs[0].clone())
+        let mut problems = Keys::new(&inputs[0], &self.by, "by").err().map(|Problems(p)| p).unwrap_or_default();
+        if self.remembers() && self.keep == Which::Last {
+            let problem = Problem::new("the first row of a key has gone on when the last one comes").under("keep");
+            problems.push(problem.help("leave out `keep`, or `within` and `keys`"));
+        }
+        if self.within == Some(Interval(Duration::ZERO)) {
+            problems.push(Problem::new("nothing is remembered for no time").under("within"));
+        }
+        Problems::check(problems)?;
+        Ok(inputs[0].clone())
+    }
+
+    fn distribution(&self) -> Distribution {
+        match (self.remembers(), self.by.is_empty()) {
+            (false, _) => Distribution::Any,
+            // Which columns there are is not known here.
+            (true, true) => Distribution::Single,
+            (true, false) => Distribution::Keyed(self.by.clone()),
+        }
     }
 
     fn cardinality(&self) -> Cardinality {
@@ -56,6 +96,10 @@ impl StageConfig for Dedupe {
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let keys = Keys::new(&context.inputs[0], &self.by, "by")
             .map_err(|Problems(mut p)| super::filter::as_error(p.swap_remove(0)))?;
+        if self.remembers() {
+            let within = self.within.map(|Interval(time)| time);
+            return Ok(Operator::stage(Remember::new(&context.inputs[0], keys.columns(), within, self.keys)?));
+        }
         Ok(Operator::stage(Unlike { keys, keep: self.keep }))
     }
 }

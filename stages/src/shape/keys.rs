@@ -50,6 +50,11 @@ impl Keys {
         Ok(Self { columns, converter })
     }
 
+    /// The places of the columns.
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
     /// One key for each row.
     ///
     /// # Errors

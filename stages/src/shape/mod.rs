@@ -1,6 +1,7 @@
 //! Stages that make rows into other rows.
 
 pub mod batch;
+pub mod count;
 pub mod dedupe;
 pub mod filter;
 pub mod flatten;
@@ -17,6 +18,7 @@ mod columns;
 mod keys;
 
 pub use batch::Batch;
+pub use count::Count;
 pub use dedupe::Dedupe;
 pub use filter::Filter;
 pub use flatten::Flatten;

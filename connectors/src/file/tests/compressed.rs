@@ -107,7 +107,7 @@ fn rows_are_visible_as_they_are_written() {
     let (env, files): (Env, _) = (simulation.env(), simulation.files().clone());
     let work = async move {
         let batch = batch_of(&[json!({"a": 1})]);
-        let context = SinkContext { env, id: "it".into(), lane: 0, lanes: 1, schema: batch.schema() };
+        let context = SinkContext::new(env, "it", batch.schema());
         let mut sink = File::new("a.jsonl").sink(context).await.unwrap();
         sink.write(&batch).await.unwrap();
         files.get("a.jsonl")

@@ -78,8 +78,7 @@ fn a_file_that_is_old_enough_is_ended_by_the_next_rows() {
         let rotate = Rotate { every: Some(Interval(Duration::from_mins(1))), ..Rotate::default() };
         let file = File { rotate: Some(rotate), ..File::new("{number}.jsonl") };
         let schema = numbers(0..1).schema();
-        let mut sink =
-            file.sink(SinkContext { env: env.clone(), id: "it".into(), lane: 0, lanes: 1, schema }).await.unwrap();
+        let mut sink = file.sink(SinkContext::new(env.clone(), "it", schema)).await.unwrap();
         for _ in 0..3 {
             sink.write(&numbers(0..1)).await.unwrap();
             env.sleep(Duration::from_secs(40)).await;

@@ -1,5 +1,6 @@
 //! One file that is being written.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
@@ -66,11 +67,23 @@ impl Recipe {
     /// # Errors
     /// When it can't be created.
     pub fn open(&self, path: PathBuf) -> Result<Out> {
+        self.begin(path, self.beside)
+    }
+
+    /// The same, beside its place until it is whole.
+    ///
+    /// # Errors
+    /// When it can't be created.
+    pub fn open_beside(&self, path: PathBuf) -> Result<Out> {
+        self.begin(path, true)
+    }
+
+    fn begin(&self, path: PathBuf, beside: bool) -> Result<Out> {
         let files = self.env.files();
-        if self.beside && files.is_special(&path) {
+        if beside && files.is_special(&path) {
             return Err(Error::validation(format!("{} is a device, a pipe or a folder", path.display())));
         }
-        let part = self.beside.then(|| with_part(&path));
+        let part = beside.then(|| with_part(&path));
         let at = part.as_deref().unwrap_or(&path);
         let kind = self.format.table().filter(|_| self.format.is_whole_at_its_end());
         let body = if let Some(kind) = kind {
@@ -87,6 +100,28 @@ impl Recipe {
         Ok(Out { env: self.env.clone(), path, part, body, rows: 0 })
     }
 
+    /// Goes on with the text at `path` behind its first `length` bytes, which were on the disk.
+    ///
+    /// # Errors
+    /// When it is not there any more, or shorter.
+    pub fn reopen(&self, path: PathBuf, length: u64) -> Result<Out> {
+        let file = self.env.files().reopen(&path, length).map_err(|e| lost(e, &path))?;
+        let mut encoder = self.encoder()?;
+        let mut plain = Vec::new();
+        if length == 0 {
+            encoder.begin(&mut plain);
+        }
+        let (file, packer, buffer) = (Some(file), self.packing.map(Packer::new), Vec::new());
+        // What was cut off may be on the disk still.
+        let text = Text { file, encoder, packer, plain, buffer, written: length, unsynced: true };
+        Ok(Out { env: self.env.clone(), path, part: None, body: Body::Text(Box::new(text)), rows: 0 })
+    }
+
+    /// Whether a file can't be read before its end is written.
+    pub fn is_whole_at_its_end(&self) -> bool {
+        self.format.is_whole_at_its_end() || matches!(self.format, Format::ArrowStream)
+    }
+
     fn encoder(&self) -> Result<RowEncoder> {
         match self.format {
             Format::Json => Ok(RowEncoder::Json(json::Encoder::new(&self.schema)?)),
@@ -97,7 +132,14 @@ impl Recipe {
     }
 }
 
-fn with_part(path: &Path) -> PathBuf {
+/// What a checkpoint knows of is gone.
+fn lost(error: Error, path: &Path) -> Error {
+    let message = format!("{}: the checkpoint has rows of it ({})", path.display(), error.message());
+    Error::new(error.kind(), format!("{message}; `--fresh` begins anew"))
+}
+
+/// The place of a file that is not whole yet.
+pub fn with_part(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     part.into()
@@ -145,11 +187,49 @@ impl Out {
         }
     }
 
+    /// Its place.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes its name stay.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub async fn keep_name(&mut self) -> Result<()> {
+        keep_names(&self.env, [self.path.clone()]).await
+    }
+
+    /// Cuts another file behind its first `length` bytes.
+    ///
+    /// # Errors
+    /// When it is not there any more, or shorter.
+    pub async fn cut(&mut self, path: PathBuf, length: u64) -> Result<()> {
+        let env = self.env.clone();
+        let cut = move || {
+            let mut file = env.files().reopen(&path, length).map_err(|e| lost(e, &path))?;
+            file.sync().map_err(|e| Error::from(e).context(path.display()))
+        };
+        self.env.blocking(cut).await?
+    }
+
     /// Writes what stands at the end, and puts the file in its place. Nothing can be written any more.
     ///
     /// # Errors
     /// When it can't be written.
     pub async fn finish(&mut self) -> Result<()> {
+        self.seal().await?;
+        match &self.part {
+            Some(part) => self.env.files().rename(part, &self.path),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what stands at the end; the file stays beside its place. Nothing can be written any more.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn seal(&mut self) -> Result<()> {
         let at = self.part.as_deref().unwrap_or(&self.path);
         match std::mem::replace(&mut self.body, Body::Gone) {
             Body::Text(mut text) => {
@@ -164,13 +244,23 @@ impl Out {
                 let finished = self.env.blocking(move || writer.finish()).await?;
                 finished.map_err(|e| e.context(at.display()))?;
             }
-            Body::Gone => return Ok(()),
+            Body::Gone => {}
         }
-        match &self.part {
-            Some(part) => self.env.files().rename(part, &self.path),
-            None => Ok(()),
-        }
+        Ok(())
     }
+}
+
+/// Makes the names of files stay, and those of the folders that they are in.
+///
+/// # Errors
+/// What the file system says.
+pub async fn keep_names(env: &Env, paths: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+    // A folder that was made for a file is a name in the folder above it. Further up nobody looks: at worst a file is there
+    // whose folder was there before.
+    let folders = |path: &PathBuf| path.ancestors().skip(1).take(3).map(Path::to_owned).collect::<Vec<_>>();
+    let folders: BTreeSet<PathBuf> = paths.into_iter().collect::<Vec<_>>().iter().flat_map(folders).collect();
+    let world = env.clone();
+    env.blocking(move || folders.iter().rev().try_for_each(|folder| world.files().sync_folder(folder))).await?
 }
 
 impl Text {

@@ -1,18 +1,20 @@
 //! Many files: the next by rows, size or time, and one for each value of some columns.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{Rejected, Written};
+use bourn_engine::api::{Epochs, Outcome, Receipt, Rejected, Written};
+use bourn_engine::data::message::Epoch;
 use bourn_engine::data::units::{Interval, Size};
 use bourn_engine::diagnostic::Problem;
-use bourn_engine::{Error, Result};
+use bourn_engine::{Error, Kind, Result};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::out::{Out, Recipe};
+use super::out::{Out, Recipe, keep_names, with_part};
 use super::partition::Partition;
 use super::{Files, NUMBER};
 use crate::codec::compression::Packing;
@@ -80,6 +82,15 @@ pub struct Spread {
     open: IndexMap<String, Open>,
     /// Of the next file. One count for all folders, so that no count must be kept for each.
     number: u64,
+    /// For a job that keeps checkpoints: files that are whole and wait for the end of the epoch.
+    whole: Option<Vec<PathBuf>>,
+}
+
+/// The receipt of an epoch: its files, which wait beside their places, and the number of the next one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    files: Vec<PathBuf>,
+    next: u64,
 }
 
 /// Where the files of a lane are.
@@ -99,8 +110,60 @@ struct Open {
 
 impl Spread {
     /// Files of one lane, at its path or in the folders below it.
-    pub fn new(recipe: Recipe, place: Place, rotate: Rotate, partition: Option<Partition>) -> Self {
-        Self { recipe, place, rotate, partition, open: IndexMap::new(), number: 0 }
+    ///
+    /// # Errors
+    /// When what an earlier run has left can't be read or removed.
+    pub fn new(
+        recipe: Recipe,
+        place: Place,
+        rotate: Rotate,
+        partition: Option<Partition>,
+        epochs: Option<&Epochs>,
+    ) -> Result<Self> {
+        let lane = place.lane;
+        let (open, whole) = (IndexMap::new(), epochs.map(|_| Vec::new()));
+        let mut spread = Self { recipe, place, rotate, partition, open, number: 0, whole };
+        if let Some(epochs) = epochs {
+            let waiting = |(of, receipt): &(usize, Receipt)| Ok((*of, receipt.read::<Waiting>()?));
+            let waiting: Vec<(usize, Waiting)> = epochs.receipts.iter().map(waiting).collect::<Result<_>>()?;
+            spread.number = waiting.iter().find(|(of, _)| *of == lane).map_or(0, |(_, w)| w.next);
+            let wanted = waiting.into_iter().flat_map(|(_, w)| w.files).collect();
+            spread.remove_left(&wanted, epochs.behind > 0)?;
+        }
+        Ok(spread)
+    }
+
+    /// Removes what was begun and never committed, and what was committed behind the epoch that the job goes on from: an
+    /// older checkpoint than the newest was taken then.
+    fn remove_left(&self, wanted: &BTreeSet<PathBuf>, resumes: bool) -> Result<()> {
+        let env = &self.recipe.env;
+        let escaped = glob::Pattern::escape(&self.place.path);
+        let (pattern, before, after) = match &self.partition {
+            None => {
+                let (before, after) = self.place.path.split_once(NUMBER).unwrap_or((&self.place.path, ""));
+                (escaped.replace(&glob::Pattern::escape(NUMBER), "*").replace(NUMBER, "*"), before.to_owned(), after)
+            }
+            Some(_) => (format!("{escaped}/**/part-{}-*", self.place.lane), format!("part-{}-", self.place.lane), ""),
+        };
+        let number = |place: &Path| {
+            let text = place.to_string_lossy();
+            let rest =
+                if self.partition.is_some() { text.rsplit_once(&before)?.1 } else { text.strip_prefix(&*before)? };
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            rest[digits.len()..].starts_with(after).then(|| digits.parse::<u64>().ok())?
+        };
+        for path in env.glob(&format!("{pattern}.part"))? {
+            let place = path.with_extension("");
+            if number(&place).is_some() && !wanted.contains(&place) {
+                env.files().remove(&path)?;
+            }
+        }
+        for place in if resumes { env.glob(&pattern)? } else { Vec::new() } {
+            if number(&place).is_some_and(|n| n >= self.number) && place.extension().is_none_or(|e| e != "part") {
+                env.files().remove(&place)?;
+            }
+        }
+        Ok(())
     }
 
     /// The place of the next file of a folder.
@@ -126,9 +189,9 @@ impl Spread {
                 index
             } else {
                 if self.open.len() >= self.place.open_max
-                    && let Some((_, mut longest_ago)) = self.open.shift_remove_index(0)
+                    && let Some((_, longest_ago)) = self.open.shift_remove_index(0)
                 {
-                    longest_ago.out.finish().await?;
+                    self.end(longest_ago).await?;
                 }
                 let path = self.next_path(folder);
                 let out = self.recipe.open(path)?;
@@ -142,9 +205,9 @@ impl Spread {
             open.out.write(&rows.slice(0, count))?;
             rows = rows.slice(count, rows.num_rows() - count);
             if is_full(open, self.rotate, now)
-                && let Some((_, mut full)) = self.open.shift_remove_index(last)
+                && let Some((_, full)) = self.open.shift_remove_index(last)
             {
-                full.out.finish().await?;
+                self.end(full).await?;
             }
         }
         Ok(())
@@ -153,8 +216,8 @@ impl Spread {
     /// Ends the files that were begun too long ago.
     async fn end_old(&mut self) -> Result<()> {
         let now = self.recipe.env.monotonic();
-        while let Some(mut old) = self.take_old(now) {
-            old.out.finish().await?;
+        while let Some(old) = self.take_old(now) {
+            self.end(old).await?;
         }
         Ok(())
     }
@@ -166,9 +229,17 @@ impl Spread {
     }
 
     async fn end_all(&mut self) -> Result<()> {
-        while let Some((_, mut open)) = self.open.shift_remove_index(0) {
-            open.out.finish().await?;
+        while let Some((_, open)) = self.open.shift_remove_index(0) {
+            self.end(open).await?;
         }
+        Ok(())
+    }
+
+    /// Ends a file, and puts it in its place, or lets it wait for the end of the epoch.
+    async fn end(&mut self, mut open: Open) -> Result<()> {
+        let Some(whole) = &mut self.whole else { return open.out.finish().await };
+        open.out.seal().await?;
+        whole.push(open.out.path().to_owned());
         Ok(())
     }
 }
@@ -203,8 +274,34 @@ impl Files for Spread {
         Ok(written)
     }
 
-    async fn prepare(&mut self) -> Result<()> {
-        self.end_all().await
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        self.end_all().await?;
+        let Some(whole) = &mut self.whole else { return Ok(None) };
+        let files = std::mem::take(whole);
+        // The names beside their places must stay, or there is nothing to commit.
+        keep_names(&self.recipe.env, files.iter().map(|place| with_part(place))).await?;
+        Receipt::of(&Waiting { files, next: self.number }).map(Some)
+    }
+
+    async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
+        let Waiting { files, .. } = receipt.read()?;
+        let env = &self.recipe.env;
+        for place in &files {
+            let part = with_part(place);
+            match env.files().rename(&part, place) {
+                Ok(()) => {}
+                // It was committed before.
+                Err(e) if e.kind() == Kind::NotFound && env.files().identify(place)?.is_some() => {}
+                Err(e) if e.kind() == Kind::NotFound => {
+                    let message =
+                        format!("{}: what the checkpoint has of it is gone; `--fresh` begins anew", part.display());
+                    return Err(Error::new(Kind::NotFound, message));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        keep_names(env, files).await?;
+        Ok(Outcome::Committed)
     }
 
     fn wake_at(&self) -> Option<Duration> {

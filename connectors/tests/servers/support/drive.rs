@@ -77,7 +77,7 @@ pub fn faults(chunks: &[Chunk]) -> Vec<String> {
 pub async fn sink(connector: &impl Connector, like: &[Value]) -> Result<BoxSink> {
     let schema = batch(like).schema();
     connector.check_sink(&schema, &context()).await.map_err(told)?;
-    connector.sink(SinkContext { env: Env::system(), id: "it".into(), lane: 0, lanes: 1, schema }).await
+    connector.sink(SinkContext::new(Env::system(), "it", schema)).await
 }
 
 /// Writes rows as one batch; says how many of them were refused, and why.

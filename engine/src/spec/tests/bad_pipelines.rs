@@ -16,7 +16,6 @@ fn keys() {
     assert_snapshot!(told(&with("limits: { memory: lots }\n")), @r#"spec.yaml:5:19 `lots` is no size such as `64KiB` or `512MiB`: couldn't parse "lots" into a ByteSize, cannot parse float from empty string"#);
     assert_snapshot!(told(&with("checkpoint: { every: often, path: x }\n")), @r"
     spec.yaml:5:22 `often` is no duration such as `200ms`, `5m` or `1d`: expected number at 0
-    spec.yaml:5:29 `checkpoint.path` comes with a later version of Bourn (remove it for now)
     ");
     assert_snapshot!(told(&with("on_error: ignore\n")), @"spec.yaml:5:11 `ignore` is none of `fail`, `drop`, `dead_letter`");
     assert_snapshot!(told(&with("stages: filter\nname: [a]\n")), @r"

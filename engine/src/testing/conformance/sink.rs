@@ -40,14 +40,14 @@ pub const COMMIT_ELSEWHERE: &str =
     "another instance commits by the receipt, as after a crash, without loss or repetition";
 /// Nothing early.
 pub const INVISIBLE: &str = "transactional: nothing is visible before its commit";
-/// Abort leaves nothing.
-pub const ABORT: &str = "transactional: what was aborted never becomes visible, and an abort can be repeated";
+/// What is not kept is gone.
+pub const FORGETS: &str = "transactional or revocable: what no checkpoint has is not there when the job has ended";
 /// Types.
 pub const TYPES: &str = "a schema that the sink can't take is a problem at planning; one that it agreed to is written";
 
 /// What [`Suite::check`] tests beside [`config::PROMISES`] and [`super::NO_PANIC`].
 pub const PROMISES: &[&str] =
-    &[DECLARED, ENDS, WRITES, REJECTS, EMPTY, IDLE_EPOCH, COMMIT_TWICE, COMMIT_ELSEWHERE, INVISIBLE, ABORT, TYPES];
+    &[DECLARED, ENDS, WRITES, REJECTS, EMPTY, IDLE_EPOCH, COMMIT_TWICE, COMMIT_ELSEWHERE, INVISIBLE, FORGETS, TYPES];
 
 /// Somewhere to write, used for one job.
 pub struct Target<C> {
@@ -143,15 +143,21 @@ impl<C: Connector, T: Fn(usize) -> Target<C>> Suite<T> {
         config::check(&first)?;
         let delivery = first.capabilities().sink;
         let delivery = delivery.ok_or_else(|| Broken::new(DECLARED, "`capabilities().sink` is none"))?;
-        let mut run = Run { env, bound: self.bound, sample: &self.sample, delivery, target: &self.target, jobs: 0 };
+        let folder = std::env::temp_dir().join(format!("bourn-conformance-{:x}", env.random()));
+        let mut run =
+            Run { folder, env, bound: self.bound, sample: &self.sample, delivery, target: &self.target, jobs: 0 };
         run.writes().await?;
         run.empty().await?;
         run.idle_epoch().await?;
         run.commit_twice().await?;
-        if delivery == Delivery::Transactional {
+        if delivery != Delivery::Plain {
             run.commit_elsewhere().await?;
+        }
+        if delivery == Delivery::Transactional {
             run.invisible().await?;
-            run.abort().await?;
+        }
+        if delivery != Delivery::Plain {
+            run.forgets().await?;
         }
         run.types().await
     }

@@ -3,6 +3,7 @@
 use arrow::record_batch::RecordBatch;
 
 use crate::error::{Error, Result};
+use crate::state::visitor::Owned;
 use crate::state::{Piece, StateVisitor};
 
 /// A saved state: its pieces by name, in the order of the visit.
@@ -14,7 +15,7 @@ pub(super) struct Save(pub(super) Snapshot);
 
 impl StateVisitor for Save {
     fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
-        self.0.push((name.to_owned(), piece.snapshot()?));
+        self.0.push((name.to_owned(), piece.snapshot(true)?.batches()?));
         Ok(())
     }
 }
@@ -26,6 +27,6 @@ impl StateVisitor for Load {
     fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
         let saved = self.0.iter().position(|(saved, _)| saved == name);
         let saved = saved.ok_or_else(|| Error::validation(format!("no piece of state `{name}` was saved")))?;
-        piece.restore(self.0.swap_remove(saved).1)
+        piece.restore(self.0.swap_remove(saved).1, &Owned::ALL)
     }
 }

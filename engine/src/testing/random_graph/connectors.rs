@@ -71,12 +71,15 @@ impl Connector for End {
         let Does::Write { slow_ms, transactional, refused_of } = self.does else {
             return Err(Error::unsupported("this end reads"));
         };
-        let SinkContext { env, id, schema, .. } = context;
+        let SinkContext { env, id, schema, lane, epochs, .. } = context;
+        let behind = epochs.map_or(0, |e| e.behind);
+        // What was staged of a later epoch was never committed.
+        self.seen.note(|notes| notes.staged.retain(|(of, _, epoch), _| *of != id || *epoch <= behind));
         let dead_letters = schema == *DEAD_LETTER;
         let open = Vec::new();
         let notes =
             Notebook { env, id, seen: self.seen.clone(), slow_ms, transactional, refused_of, dead_letters, open };
-        Ok(BoxSink::new(Staged { notes, epoch: 0, prepared: Vec::new() }))
+        Ok(BoxSink::new(Staged { notes, lane, epoch: behind }))
     }
 }
 
@@ -85,7 +88,7 @@ fn as_id(n: usize) -> i64 {
 }
 
 /// Rows with the node that they stand under.
-type Placed = Vec<(String, i64)>;
+pub(super) type Placed = Vec<(String, i64)>;
 
 /// What is left of a split.
 struct Part {
@@ -143,8 +146,8 @@ struct Notebook {
 /// Stages rows by epoch if it is transactional, and watches over the order of the engine's calls.
 struct Staged {
     notes: Notebook,
+    lane: usize,
     epoch: Epoch,
-    prepared: Vec<(Epoch, Placed)>,
 }
 
 impl Notebook {
@@ -205,25 +208,34 @@ impl Sink for Staged {
         if !self.notes.transactional {
             return Ok(None);
         }
-        self.prepared.push((epoch, std::mem::take(&mut self.notes.open)));
-        Receipt::of(&epoch).map(Some)
+        let rows = std::mem::take(&mut self.notes.open);
+        let key = (self.notes.id.clone(), self.lane, epoch);
+        self.notes.seen.note(|notes| notes.staged.insert(key, rows));
+        Receipt::of(&(self.lane, epoch)).map(Some)
     }
 
     async fn commit(&mut self, receipt: &Receipt) -> Result<Outcome> {
-        let epoch: Epoch = receipt.read()?;
-        match self.prepared.iter().position(|(prepared, _)| *prepared == epoch) {
-            Some(at) => {
-                let rows = self.prepared.remove(at).1;
+        let (lane, epoch): (usize, Epoch) = receipt.read()?;
+        let (staged, crashes) =
+            self.notes.seen.note(|notes| (notes.staged.remove(&(self.notes.id.clone(), lane, epoch)), notes.crashes));
+        match staged {
+            Some(rows) => {
                 self.notes.seen.commit(epoch, rows.iter().map(|(_, id)| *id));
                 self.notes.show(rows);
             }
+            // A job that goes on does not know how far the one before it came.
+            None if crashes > 0 => {}
             None => self.notes.fault(&format!("epoch {epoch} was committed twice, or never prepared")),
         }
         Ok(Outcome::Committed)
     }
 
     async fn finish(&mut self) -> Result<()> {
-        if !self.prepared.is_empty() || !self.notes.open.is_empty() {
+        let left = self
+            .notes
+            .seen
+            .note(|notes| notes.staged.keys().any(|(of, lane, _)| *of == self.notes.id && *lane == self.lane));
+        if left || !self.notes.open.is_empty() {
             self.notes.fault("the job ended well with rows that were not committed");
         }
         Ok(())

@@ -112,7 +112,7 @@ impl Draw {
 
     fn stage(&mut self, inputs: Vec<(usize, usize)>) -> usize {
         let of = self.random.random_range(2..9);
-        let kinds = if inputs.len() == 2 { 10 } else { 9 };
+        let kinds = if inputs.len() == 2 { 11 } else { 10 };
         let does = match self.random.random_range(0..kinds) {
             0 => Does::Pass { keyed: false },
             1 => Does::Pass { keyed: true },
@@ -130,6 +130,7 @@ impl Draw {
                 refused_of: of,
                 flaky: self.chance(30),
             },
+            9 => Does::Unique,
             _ => Does::Join,
         };
         let lanes = if self.chance(40) { self.upto(3) } else { 1 };

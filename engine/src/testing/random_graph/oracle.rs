@@ -57,6 +57,7 @@ fn work(does: &Does, enters: Rows) -> Leaves {
             leaves.main = (*first..first + rows).map(|id| (id, 1)).collect();
         }
         Does::Pass { .. } | Does::Hold { .. } | Does::Join => leaves.main = enters,
+        Does::Unique => leaves.main = enters.into_keys().map(|id| (id, 1)).collect(),
         Does::Keep { of } => leaves.main = enters.into_iter().filter(|(id, _)| !hit(*id, *of)).collect(),
         Does::Repeat { times } => leaves.main = enters.into_iter().map(|(id, count)| (id, count * times)).collect(),
         Does::Part { of } => (leaves.rest, leaves.main) = parted(enters, *of),
@@ -92,7 +93,7 @@ impl Expected {
                 wrong.extend(difference(expected, found, lossy).map(|d| format!("{kind} `{id}`: {d}")));
             }
         }
-        if seen.chunks != seen.acks {
+        if seen.chunks != seen.acks && seen.crashes == 0 {
             wrong.push(format!("{} chunks were read and {} acknowledged", seen.chunks, seen.acks));
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }

@@ -87,6 +87,8 @@ pub enum Does {
         /// How many.
         rows: usize,
     },
+    /// Hands on the first of equal rows, by key.
+    Unique,
     /// Takes two inputs, by key, and hands the rows of both on.
     Join,
     /// Asks something outside.

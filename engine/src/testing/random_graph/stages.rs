@@ -18,7 +18,7 @@ use crate::api::{
 };
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
-use crate::state::{Buffer, StateVisitor, Value};
+use crate::state::{Buffer, StateVisitor, Table, Value};
 
 /// The column of all rows.
 pub(super) static SCHEMA: LazyLock<SchemaRef> =
@@ -40,7 +40,7 @@ impl StageConfig for Step {
 
     fn distribution(&self) -> Distribution {
         match self.does {
-            Does::Pass { keyed: true } | Does::Join => Distribution::Keyed(vec!["id".into()]),
+            Does::Pass { keyed: true } | Does::Unique | Does::Join => Distribution::Keyed(vec!["id".into()]),
             _ => Distribution::Any,
         }
     }
@@ -55,7 +55,7 @@ impl StageConfig for Step {
 
     fn cardinality(&self) -> Cardinality {
         match self.does {
-            Does::Keep { .. } => Cardinality::AtMostOne,
+            Does::Keep { .. } | Does::Unique => Cardinality::AtMostOne,
             Does::Repeat { .. } => Cardinality::Many,
             _ => Cardinality::One,
         }
@@ -65,6 +65,7 @@ impl StageConfig for Step {
         Ok(match &self.does {
             Does::Repeat { times } => Operator::stage(Repeat { times: *times, rows: None, left: 0 }),
             Does::Hold { rows } => Operator::stage(Hold { until: *rows, held: Buffer::default() }),
+            Does::Unique => Operator::stage(Unique(Table::new([DataType::Int64])?)),
             Does::Join => Operator::join(Both::default()),
             Does::Call { ordered, rows, in_flight, .. } => {
                 let retry = Retries { max_attempts: 3, ..Retries::default() };
@@ -173,6 +174,22 @@ impl Stage for Hold {
     }
 }
 
+/// Remembers which rows have been here.
+struct Unique(Table<()>);
+
+impl Stage for Unique {
+    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let new: BooleanArray = self.0.slots(rows.columns())?.into_iter().map(|(_, new)| Some(new)).collect();
+        out.filtered(rows.num_rows() - new.true_count());
+        out.emit(filter_record_batch(rows, &new)?);
+        Ok(Progress::Done)
+    }
+
+    fn visit_state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+        visitor.piece("seen", &mut self.0)
+    }
+}
+
 /// Hands both inputs on, and counts them, so that it has state.
 #[derive(Default)]
 struct Both(Value<u64>);
@@ -233,6 +250,7 @@ mod tests {
             Does::Fail { of: 3 },
             Does::Hold { rows: 4 },
         ];
+        conformance::stage(Step { does: Does::Unique }, rows.clone()).check();
         for does in steps {
             conformance::stage(Step { does }, rows.clone()).check();
         }

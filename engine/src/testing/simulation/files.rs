@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::{Shared, lock};
+use crate::env::files::shorter;
 use crate::env::{FileId, Files, ReadFile, WriteFile};
 use crate::error::{Error, Kind, Result};
 
@@ -14,6 +15,8 @@ use crate::error::{Error, Kind, Result};
 #[derive(Clone, Default)]
 pub struct MemoryFiles {
     files: Shared<BTreeMap<PathBuf, Content>>,
+    /// The names that a crash of the host leaves: those of the last time that each folder was synced.
+    synced: Shared<BTreeMap<PathBuf, Content>>,
     locks: Shared<BTreeSet<PathBuf>>,
     faults: Arc<Faults>,
     /// How many files were ever made.
@@ -26,6 +29,14 @@ type Content = Arc<Held>;
 struct Held {
     number: u64,
     bytes: Mutex<Vec<u8>>,
+    /// What a crash of the host leaves: what was there when it was last synced.
+    synced: Mutex<Vec<u8>>,
+}
+
+impl Held {
+    fn sync(&self) {
+        lock(&self.bytes).clone_into(&mut lock(&self.synced));
+    }
 }
 
 /// How a call fails.
@@ -67,7 +78,10 @@ impl Faults {
 impl MemoryFiles {
     /// Puts a file there.
     pub fn put(&self, path: impl AsRef<Path>, content: impl Into<Vec<u8>>) {
-        lock(&self.files).insert(plain(path.as_ref()), self.made(content.into()));
+        let (path, content) = (plain(path.as_ref()), self.made(content.into()));
+        content.sync();
+        lock(&self.synced).insert(path.clone(), content.clone());
+        lock(&self.files).insert(path, content);
     }
 
     /// Adds bytes to the end of a file, as another program would; makes one that is not there.
@@ -77,7 +91,43 @@ impl MemoryFiles {
     }
 
     fn made(&self, bytes: Vec<u8>) -> Content {
-        Arc::new(Held { number: self.made.fetch_add(1, Relaxed), bytes: Mutex::new(bytes) })
+        Arc::new(Held { number: self.made.fetch_add(1, Relaxed), bytes: Mutex::new(bytes), synced: Mutex::default() })
+    }
+
+    /// The host goes down and comes up again: of what was not synced, `keeps` says what is there nevertheless, once for each
+    /// name that was made, renamed or removed, and once for each file that was written to. A file that is not kept whole
+    /// is kept in part, if `keeps` says so then. Locks are free.
+    pub fn crash(&self, mut keeps: impl FnMut() -> bool) {
+        let (mut files, mut synced) = (lock(&self.files), lock(&self.synced));
+        let paths: BTreeSet<PathBuf> = files.keys().chain(synced.keys()).cloned().collect();
+        for path in paths {
+            let (now, before) = (files.get(&path).cloned(), synced.get(&path).cloned());
+            let same = match (&now, &before) {
+                (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+                (now, before) => now.is_none() && before.is_none(),
+            };
+            let left = if same || keeps() { now } else { before };
+            match left {
+                Some(content) => files.insert(path, content),
+                None => files.remove(&path),
+            };
+        }
+        for content in files.values() {
+            let (mut bytes, kept) = (lock(&content.bytes), lock(&content.synced));
+            if *bytes == *kept || keeps() {
+                continue;
+            }
+            // A file only grows or is cut, so its first half may be on the disk.
+            let torn = if keeps() { bytes.len() / 2 } else { 0 };
+            *bytes = if torn > kept.len() { bytes[..torn].to_vec() } else { kept.clone() };
+        }
+        *synced = files.clone();
+        for content in files.values() {
+            content.sync();
+        }
+        lock(&self.locks).clear();
+        // Those of the disk that was.
+        lock(&self.faults.0).due.clear();
     }
 
     /// What a file holds.
@@ -142,6 +192,30 @@ impl Files for MemoryFiles {
         let content = files.entry(plain(path)).or_insert_with(|| self.made(Vec::new())).clone();
         lock(&content.bytes).clear();
         Ok(Box::new(OpenFile { content, faults: self.faults.clone() }))
+    }
+
+    fn reopen(&self, path: &Path, length: u64) -> Result<Box<dyn WriteFile>> {
+        self.call(path)?;
+        let content = lock(&self.files).get(&plain(path)).cloned().ok_or_else(|| missing(path))?;
+        let mut bytes = lock(&content.bytes);
+        if (bytes.len() as u64) < length {
+            return Err(Error::new(Kind::Io, shorter(path, bytes.len() as u64, length)));
+        }
+        bytes.truncate(usize::try_from(length)?);
+        drop(bytes);
+        Ok(Box::new(OpenFile { content, faults: self.faults.clone() }))
+    }
+
+    fn sync_folder(&self, path: &Path) -> Result<()> {
+        self.call(path)?;
+        let folder = plain(path);
+        let is_in = |file: &Path| file.parent() == Some(&*folder);
+        let (files, mut synced) = (lock(&self.files), lock(&self.synced));
+        synced.retain(|file, _| !is_in(file));
+        synced.extend(
+            files.iter().filter(|(file, _)| is_in(file)).map(|(file, content)| (file.clone(), content.clone())),
+        );
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
@@ -247,88 +321,11 @@ impl Write for OpenFile {
 
 impl WriteFile for OpenFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.faults.call(0).map(drop)
+        self.faults.call(0)?;
+        self.content.sync();
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(files: &MemoryFiles, path: &str) -> Result<Vec<u8>> {
-        let file = files.open(Path::new(path))?;
-        let mut buffer = vec![0; 64];
-        let count = file.read_at(0, &mut buffer)?;
-        buffer.truncate(count);
-        Ok(buffer)
-    }
-
-    #[test]
-    fn files_are_written_renamed_found_and_removed() {
-        let files = MemoryFiles::default();
-        files.put("in/a.txt", "a");
-        files.put("./in/b.txt", "b");
-        files.put("in/deep/c.txt", "c");
-        assert_eq!(files.glob("in/*.txt").unwrap(), [Path::new("in/a.txt"), Path::new("in/b.txt")]);
-        assert_eq!(files.glob("**/*.txt").unwrap().len(), 3);
-        assert_eq!(files.glob("none.txt").unwrap(), [Path::new("none.txt")]);
-        let mut file = files.create(Path::new("out/x.tmp")).unwrap();
-        file.write_all(b"hello").unwrap();
-        file.sync().unwrap();
-        files.rename(Path::new("out/x.tmp"), Path::new("in/a.txt")).unwrap();
-        assert_eq!(read(&files, "in/a.txt").unwrap(), b"hello");
-        files.remove(Path::new("in/a.txt")).unwrap();
-        assert_eq!(read(&files, "in/a.txt").unwrap_err().kind(), Kind::NotFound);
-        assert_eq!(read(&files, "in").unwrap_err().to_string(), "in: is a folder");
-    }
-
-    #[test]
-    fn a_locked_file_is_free_again_when_the_lock_is_dropped() {
-        let files = MemoryFiles::default();
-        let held = files.lock(Path::new("a.lock")).unwrap().unwrap();
-        assert!(files.lock(Path::new("./a.lock")).unwrap().is_none());
-        drop(held);
-        assert_eq!(files.identify(Path::new("a.lock")).unwrap(), None);
-        assert!(files.lock(Path::new("a.lock")).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_file_keeps_its_number_under_another_name_and_what_takes_its_name_has_another() {
-        let files = MemoryFiles::default();
-        files.put("a", "1");
-        let id = files.identify(Path::new("a")).unwrap();
-        let open = files.open(Path::new("a")).unwrap();
-        files.rename(Path::new("a"), Path::new("b")).unwrap();
-        files.append("a", "2");
-        assert_eq!((files.identify(Path::new("b")).unwrap(), Some(open.id().unwrap())), (id, id));
-        assert_ne!(files.identify(Path::new("a")).unwrap(), id);
-        files.append("b", "3");
-        assert_eq!(files.get("b").unwrap(), b"13");
-        files.change("b", |bytes| bytes.truncate(1));
-        assert_eq!((open.len().unwrap(), files.identify(Path::new("c")).unwrap()), (1, None));
-    }
-
-    #[test]
-    fn the_nth_call_fails_as_told() {
-        let write = |fault: Option<(u64, Fault)>| {
-            let files = MemoryFiles::default();
-            if let Some((nth, fault)) = fault {
-                files.fail(nth, fault);
-            }
-            let result = (|| -> Result<usize> {
-                let mut file = files.create(Path::new("a"))?;
-                let written = file.write(b"12345678")?;
-                file.sync()?;
-                Ok(written)
-            })();
-            (result, files.get("a"), files.calls())
-        };
-        let (result, content, calls) = write(None);
-        assert_eq!((result.unwrap(), content.unwrap().len(), calls), (8, 8, 3));
-        assert_eq!(write(Some((1, Fault::Io))).0.unwrap_err().message().split(':').next(), Some("a"));
-        assert_eq!(write(Some((2, Fault::Full))).0.unwrap_err().kind(), Kind::Io);
-        let (result, content, _) = write(Some((2, Fault::Short)));
-        assert_eq!((result.unwrap(), content.unwrap()), (4, b"1234".to_vec()));
-        assert_eq!(write(Some((3, Fault::Io))).0.unwrap_err().kind(), Kind::Io);
-    }
-}
+mod tests;

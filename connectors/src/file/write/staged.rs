@@ -1,0 +1,178 @@
+//! One file that is whole at its end only, over many epochs: rows are staged, and the file is made of them when the job ends.
+
+use std::path::PathBuf;
+
+use arrow::record_batch::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use bourn_engine::api::{Epochs, Outcome, Receipt, Written};
+use bourn_engine::data::message::Epoch;
+use bourn_engine::env::{Env, ReadFile, WriteFile};
+use bourn_engine::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Files;
+use super::out::{Recipe, keep_names};
+
+/// Rows of each epoch in a file of their own, in a folder of the job.
+pub struct Staged {
+    recipe: Recipe,
+    own: Segments,
+    /// Those of lanes that are no more.
+    others: Vec<Segments>,
+    open: Option<Segment>,
+}
+
+/// The receipt of an epoch: which segments there are, and the file that is to be made of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Segments {
+    path: PathBuf,
+    /// The folder and the beginning of their names.
+    at: PathBuf,
+    count: u64,
+}
+
+struct Segment {
+    place: PathBuf,
+    writer: StreamWriter<Box<dyn WriteFile>>,
+}
+
+impl Segments {
+    fn place(&self, number: u64) -> PathBuf {
+        let mut name = self.at.as_os_str().to_owned();
+        name.push(format!("-{number:08}.arrows"));
+        name.into()
+    }
+
+    /// Removes those behind the last one that counts.
+    fn remove_left(&self, env: &Env) -> Result<()> {
+        for place in env.glob(&format!("{}-*.arrows", glob::Pattern::escape(&self.at.to_string_lossy())))? {
+            let stem = place.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let number = stem.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
+            if number.is_none_or(|n| n >= self.count) {
+                env.files().remove(&place)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Staged {
+    /// The file of one lane of a sink.
+    ///
+    /// # Errors
+    /// When what an earlier run has left can't be read or removed.
+    pub fn new(
+        recipe: Recipe,
+        path: PathBuf,
+        (id, lane, lanes): (&str, usize, usize),
+        epochs: &Epochs,
+    ) -> Result<Self> {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
+        let id: String = id.chars().map(plain).collect();
+        let (mut own, mut others) =
+            (Segments { path, at: epochs.folder.join(format!("{id}-{lane}")), count: 0 }, Vec::new());
+        for (of, receipt) in &epochs.receipts {
+            let segments: Segments = receipt.read()?;
+            if *of == lane {
+                own.count = segments.count;
+            } else if of % lanes == lane {
+                others.push(segments);
+            }
+        }
+        own.remove_left(&recipe.env)?;
+        Ok(Self { recipe, own, others, open: None })
+    }
+}
+
+/// Makes the file of its segments, and removes them.
+async fn assemble(recipe: &Recipe, segments: &Segments) -> Result<()> {
+    let env = &recipe.env;
+    let mut files = Vec::new();
+    for number in 0..segments.count {
+        match env.files().open(&segments.place(number)) {
+            Ok(file) => files.push((segments.place(number), file)),
+            // An earlier run has made the file, and was cut off while it removed these.
+            Err(e) if e.kind() == Kind::NotFound && env.files().identify(&segments.path)?.is_some() => {
+                return remove(env, segments);
+            }
+            Err(e) => return Err(e.context("what was staged")),
+        }
+    }
+    let mut out = recipe.open_beside(segments.path.clone())?;
+    for (place, file) in files {
+        let at = |e: Error| e.context(place.display());
+        let staged = StreamReader::try_new_buffered(Reading { file, at: 0 }, None);
+        for rows in staged.map_err(|e| at(e.into()).context("what was staged"))? {
+            out.write(&rows.map_err(|e| at(e.into()).context("what was staged"))?)?;
+        }
+    }
+    out.finish().await?;
+    keep_names(env, [segments.path.clone()]).await?;
+    remove(env, segments)
+}
+
+fn remove(env: &Env, segments: &Segments) -> Result<()> {
+    for number in 0..segments.count {
+        match env.files().remove(&segments.place(number)) {
+            Err(e) if e.kind() != Kind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A file from its beginning.
+struct Reading {
+    file: std::sync::Arc<dyn ReadFile>,
+    at: u64,
+}
+
+impl std::io::Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(self.at, buffer)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Files for Staged {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        if self.open.is_none() {
+            let place = self.own.place(self.own.count);
+            let file = self.recipe.env.files().create(&place)?;
+            self.open = Some(Segment { place, writer: StreamWriter::try_new(file, &self.recipe.schema)? });
+        }
+        if let Some(open) = &mut self.open {
+            open.writer.write(rows).map_err(|e| Error::from(e).context(open.place.display()))?;
+        }
+        Ok(Written::all())
+    }
+
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        if let Some(Segment { place, writer }) = self.open.take() {
+            let at = place.display().to_string();
+            let ended = self.recipe.env.blocking(move || -> Result<()> {
+                let mut file = writer.into_inner()?;
+                Ok(file.sync()?)
+            });
+            ended.await?.map_err(|e| e.context(at))?;
+            keep_names(&self.recipe.env, [place]).await?;
+            self.own.count += 1;
+        }
+        Receipt::of(&self.own).map(Some)
+    }
+
+    async fn commit(&mut self, _: &Receipt) -> Result<Outcome> {
+        // What is committed is what the newest receipt counts.
+        Ok(Outcome::Committed)
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let Self { recipe, own, others, .. } = self;
+        for segments in std::iter::once(&*own).chain(&*others) {
+            assemble(recipe, segments).await?;
+        }
+        Ok(())
+    }
+}

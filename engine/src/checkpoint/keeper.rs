@@ -1,0 +1,234 @@
+//! Writes checkpoints: parts, then the manifest, then nothing of what no checkpoint needs any more.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use arrow_ipc::writer::StreamWriter;
+
+use super::manifest::{self, FORMAT, Manifest, Part, checksum};
+use super::saved::SavedPiece;
+use super::store::Store;
+use crate::data::message::Epoch;
+use crate::error::{Error, Result};
+use crate::state::visitor::{Chunk, Scope};
+use crate::time::Timestamp;
+
+/// What a checkpoint is made of.
+pub struct Sealed {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// When it was complete.
+    pub at: Timestamp,
+    /// Whether every task had ended.
+    pub last: bool,
+    /// Everything but state.
+    pub nodes: BTreeMap<String, manifest::Node>,
+    /// State.
+    pub pieces: Vec<SavedPiece>,
+}
+
+/// Where the newest content of a chunk stands.
+#[derive(Clone, Debug)]
+struct Place {
+    part: Arc<Part>,
+    offset: u64,
+    bytes: u64,
+    rows: u64,
+}
+
+type PieceName = (String, usize, String);
+
+/// A checkpoint in the form that it has at rest, until it is in the store.
+struct Encoded {
+    manifest: Manifest,
+    part: Option<(String, Vec<u8>)>,
+    places: HashMap<PieceName, (Scope, Vec<Place>)>,
+}
+
+/// The writer of a job's checkpoints.
+pub struct Keeper {
+    store: Arc<dyn Store>,
+    job: String,
+    run: String,
+    /// How many complete checkpoints stay.
+    keep: usize,
+    places: HashMap<PieceName, (Scope, Vec<Place>)>,
+    /// One that could not be written yet.
+    pending: Option<Encoded>,
+    /// Complete checkpoints with the parts that they need, oldest first.
+    complete: Vec<(Epoch, BTreeSet<String>)>,
+    /// What an earlier run has left, which goes when the first checkpoint of this one is complete.
+    left: Vec<String>,
+    #[expect(dead_code, reason = "held for its drop")]
+    lock: Option<Box<dyn Send + Sync>>,
+}
+
+impl Keeper {
+    /// A writer for this run of a job. `left` are the names of an earlier run, `complete` the checkpoints of this one.
+    pub fn new(
+        store: Arc<dyn Store>,
+        (job, run): (String, String),
+        keep: usize,
+        (complete, left): (Vec<(Epoch, BTreeSet<String>)>, Vec<String>),
+        lock: Option<Box<dyn Send + Sync>>,
+    ) -> Self {
+        Self { store, job, run, keep: keep.max(1), places: HashMap::new(), pending: None, complete, left, lock }
+    }
+
+    /// What messages call the store.
+    pub fn place(&self) -> String {
+        self.store.place()
+    }
+
+    /// Takes what the next [`Keeper::write`] writes.
+    ///
+    /// # Errors
+    /// When a value has no form at rest.
+    pub fn take(&mut self, sealed: Sealed) -> Result<()> {
+        let Sealed { epoch, at, last, mut nodes, pieces } = sealed;
+        let mut bytes = Vec::new();
+        let mut found: Vec<(PieceName, Scope, Vec<Found>)> = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let key = (piece.node.to_string(), piece.lane, piece.name);
+            let mut chunks = Vec::with_capacity(piece.content.0.len());
+            for (n, chunk) in piece.content.0.into_iter().enumerate() {
+                chunks.push(match chunk {
+                    Chunk::Changed(frozen) => {
+                        let (offset, batch) = (bytes.len(), frozen.thaw()?);
+                        encode(&batch, &mut bytes)?;
+                        Found::Here(offset as u64, (bytes.len() - offset) as u64, batch.num_rows() as u64)
+                    }
+                    Chunk::Unchanged => {
+                        let known = self.places.get(&key).and_then(|(_, places)| places.get(n));
+                        let known =
+                            known.ok_or_else(|| Error::engine("a chunk that was never saved has not changed"))?;
+                        Found::There(known.clone())
+                    }
+                });
+            }
+            found.push((key, piece.scope, chunks));
+        }
+        let part = (!bytes.is_empty()).then(|| {
+            let name = format!("{epoch:010}-{}.arrow", self.run);
+            (Arc::new(Part { name: name.clone(), bytes: bytes.len() as u64, checksum: checksum(&bytes) }), name)
+        });
+        let (mut parts, mut numbers) = (Vec::new(), HashMap::new());
+        let mut places = HashMap::new();
+        for (key, scope, chunks) in found {
+            let place = |found| match (found, &part) {
+                (Found::There(place), _) => Ok(place),
+                (Found::Here(offset, bytes, rows), Some((part, _))) => {
+                    Ok(Place { part: part.clone(), offset, bytes, rows })
+                }
+                (Found::Here(..), None) => Err(Error::engine("a chunk has no part")),
+            };
+            let chunks: Vec<Place> = chunks.into_iter().map(place).collect::<Result<_>>()?;
+            let number = |place: &Place| {
+                let next = parts.len();
+                let part = *numbers.entry(place.part.name.clone()).or_insert(next);
+                if part == next {
+                    parts.push(place.part.as_ref().clone());
+                }
+                manifest::Chunk { part, offset: place.offset, bytes: place.bytes, rows: place.rows }
+            };
+            let saved = manifest::Piece {
+                lane: key.1,
+                name: key.2.clone(),
+                scope,
+                chunks: chunks.iter().map(number).collect(),
+            };
+            nodes.entry(key.0.clone()).or_default().pieces.push(saved);
+            places.insert(key, (scope, chunks));
+        }
+        let (job, run, engine) = (self.job.clone(), self.run.clone(), env!("CARGO_PKG_VERSION").to_owned());
+        let manifest = Manifest { format: FORMAT, engine, job, run, epoch, written: at, last, nodes, parts };
+        self.pending = Some(Encoded { manifest, part: part.map(|(_, name)| (name, bytes)), places });
+        Ok(())
+    }
+
+    /// Writes what was taken. After an error it may be called again.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn write(&mut self) -> Result<u64> {
+        let Some(mut encoded) = self.pending.take() else { return Ok(0) };
+        let written = self.put(&mut encoded);
+        match written {
+            Ok(bytes) => {
+                let needs = encoded.manifest.parts.iter().map(|p| p.name.clone()).collect();
+                self.complete.push((encoded.manifest.epoch, needs));
+                self.places = encoded.places;
+                Ok(bytes)
+            }
+            Err(e) => {
+                self.pending = Some(encoded);
+                Err(e)
+            }
+        }
+    }
+
+    fn put(&self, encoded: &mut Encoded) -> Result<u64> {
+        let mut bytes = 0;
+        if let Some((name, content)) = &encoded.part {
+            self.store.put(name, content)?;
+            bytes += content.len() as u64;
+        }
+        let manifest = encoded.manifest.encode()?;
+        // From here on the checkpoint is complete.
+        self.store.put(&manifest::name(encoded.manifest.epoch), &manifest)?;
+        Ok(bytes + manifest.len() as u64)
+    }
+
+    /// Notes that everything of this checkpoint is committed, and nothing comes behind it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn settle(&self, epoch: Epoch) -> Result<()> {
+        self.store.put(&manifest::settled_name(epoch), b"")
+    }
+
+    /// Removes what no checkpoint that stays needs. Called behind the commits, so that what they need is there until then.
+    ///
+    /// # Errors
+    /// What the store says: nothing is lost by it.
+    pub fn sweep(&mut self) -> Result<()> {
+        let surplus = self.complete.len().saturating_sub(self.keep);
+        let (gone, stay) = self.complete.split_at(surplus);
+        let needed: BTreeSet<&String> = stay.iter().flat_map(|(_, parts)| parts).collect();
+        let parts: BTreeSet<&String> =
+            gone.iter().flat_map(|(_, parts)| parts).filter(|p| !needed.contains(p)).collect();
+        // Manifests first: one without its parts would look damaged.
+        for (epoch, _) in gone {
+            self.store.remove(&manifest::name(*epoch))?;
+        }
+        for name in parts {
+            self.store.remove(name)?;
+        }
+        self.complete.drain(..surplus);
+        let used: BTreeSet<String> = self
+            .complete
+            .iter()
+            .flat_map(|(epoch, parts)| parts.iter().cloned().chain([manifest::name(*epoch)]))
+            .collect();
+        self.left.retain(|name| !used.contains(name));
+        while let Some(name) = self.left.pop() {
+            if let Err(e) = self.store.remove(&name) {
+                self.left.push(name);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Found {
+    Here(u64, u64, u64),
+    There(Place),
+}
+
+fn encode(batch: &RecordBatch, into: &mut Vec<u8>) -> Result<()> {
+    let mut writer = StreamWriter::try_new(into, batch.schema_ref())?;
+    writer.write(batch)?;
+    Ok(writer.finish()?)
+}

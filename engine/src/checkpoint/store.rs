@@ -1,0 +1,189 @@
+//! Where checkpoints are kept: names with contents, each there as a whole or not at all.
+
+use std::path::{Path, PathBuf};
+
+use crate::env::Env;
+use crate::error::{Error, Kind, Result};
+
+/// The checkpoints of one job. Calls block for as long as the disk or the network takes.
+pub trait Store: Send + Sync + 'static {
+    /// Puts a content under a name, in place of one that is there. It is durable when this returns, and never there in part.
+    ///
+    /// # Errors
+    /// What the disk or network says; the content may be there nevertheless.
+    fn put(&self, name: &str, content: &[u8]) -> Result<()>;
+
+    /// The content of a name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none.
+    fn get(&self, name: &str) -> Result<Vec<u8>>;
+
+    /// All names, sorted.
+    ///
+    /// # Errors
+    /// What the disk or network says.
+    fn names(&self) -> Result<Vec<String>>;
+
+    /// Removes a name; one that is not there is none the worse.
+    ///
+    /// # Errors
+    /// What the disk or network says.
+    fn remove(&self, name: &str) -> Result<()>;
+
+    /// Removes what a put that was cut off has left. Called by whoever has the lock.
+    ///
+    /// # Errors
+    /// What the disk or network says.
+    fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Keeps other jobs out as long as what is returned lives; none when another job is in.
+    ///
+    /// # Errors
+    /// What the disk or network says.
+    fn lock(&self) -> Result<Option<Box<dyn Send + Sync>>>;
+
+    /// What messages call it.
+    fn place(&self) -> String;
+}
+
+/// A store in a folder.
+#[derive(Clone)]
+pub struct Folder {
+    env: Env,
+    path: PathBuf,
+}
+
+/// The ending of what is not whole yet.
+const UNFINISHED: &str = "part";
+
+impl Folder {
+    /// The store of a job below `base`.
+    pub fn new(env: Env, base: &Path, job: &str) -> Self {
+        Self { env, path: base.join(plain(job)) }
+    }
+
+    /// The store that is this folder.
+    pub fn at(env: Env, path: impl Into<PathBuf>) -> Self {
+        Self { env, path: path.into() }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The name of a job, as that of a folder.
+pub fn plain(job: &str) -> String {
+    job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+impl Store for Folder {
+    fn put(&self, name: &str, content: &[u8]) -> Result<()> {
+        let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.{UNFINISHED}")));
+        let files = self.env.files();
+        let mut file = files.create(&unfinished)?;
+        let written = file.write_all(content).and_then(|()| file.sync());
+        if let Err(e) = written {
+            // A full disk gets its room back; what can't be removed now is overwritten by the next attempt.
+            let _ = files.remove(&unfinished);
+            return Err(Error::from(e).context(unfinished.display()));
+        }
+        drop(file);
+        files.rename(&unfinished, &path)?;
+        files.sync_folder(&self.path)
+    }
+
+    fn get(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.path.join(name);
+        let file = self.env.files().open(&path)?;
+        let at = |e: std::io::Error| Error::from(e).context(path.display());
+        let mut content = vec![0; usize::try_from(file.len().map_err(at)?)?];
+        let mut read = 0;
+        while read < content.len() {
+            match file.read_at(read as u64, &mut content[read..]).map_err(at)? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        content.truncate(read);
+        Ok(content)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let pattern = format!("{}/*", glob::Pattern::escape(&self.path.to_string_lossy()));
+        let found = self.env.files().glob(&pattern)?;
+        let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let is_whole = |name: &String| !name.ends_with(&format!(".{UNFINISHED}"));
+        Ok(found.iter().filter_map(name).filter(is_whole).collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        match self.env.files().remove(&self.path.join(name)) {
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn tidy(&self) -> Result<()> {
+        let pattern = format!("{}/*.{UNFINISHED}", glob::Pattern::escape(&self.path.to_string_lossy()));
+        let left = self.env.files().glob(&pattern)?;
+        left.iter().try_for_each(|path| self.env.files().remove(path))
+    }
+
+    fn lock(&self) -> Result<Option<Box<dyn Send + Sync>>> {
+        self.env.files().lock(&self.path.join("lock"))
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::simulation::Simulation;
+    use crate::testing::simulation::files::Fault;
+
+    #[test]
+    fn a_name_has_its_old_or_its_new_content_whichever_call_fails() {
+        let calls = {
+            let simulation = Simulation::new(1);
+            let store = Folder::new(simulation.env(), Path::new("c"), "a job");
+            store.put("n", b"new").unwrap();
+            simulation.files().calls()
+        };
+        for call in 1..=calls {
+            for fault in [Fault::Io, Fault::Full, Fault::Short] {
+                let simulation = Simulation::new(1);
+                let store = Folder::new(simulation.env(), Path::new("c"), "a job");
+                let before = {
+                    simulation.files().put("c/a_job/n", "old");
+                    simulation.files().calls()
+                };
+                simulation.files().fail(before + call, fault);
+                let put = store.put("n", b"new");
+                assert_eq!(store.names().unwrap(), ["n"]);
+                let there = store.get("n").unwrap();
+                assert!(there == b"old" || there == b"new", "{call} {fault:?}");
+                assert!(put.is_err() || there == b"new", "{call} {fault:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_job_is_kept_out_until_the_first_is_gone() {
+        let simulation = Simulation::new(1);
+        let store = Folder::new(simulation.env(), Path::new("c"), "job");
+        let held = store.lock().unwrap();
+        assert!(held.is_some() && store.lock().unwrap().is_none());
+        drop(held);
+        assert!(store.lock().unwrap().is_some());
+        assert!(store.remove("nothing").is_ok());
+        assert_eq!(store.get("nothing").unwrap_err().kind(), Kind::NotFound);
+    }
+}

@@ -1,0 +1,185 @@
+//! The owner's part in checkpoints: gathers what tasks hand over, and has it written beside the data.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::api::Receipt;
+use crate::api::limits::Retries;
+use crate::call::retry::waits;
+use crate::checkpoint::begin::Planned;
+use crate::checkpoint::coordinator::{Part, TaskId};
+use crate::checkpoint::keeper::{Keeper, Sealed};
+use crate::checkpoint::manifest::Node;
+use crate::checkpoint::saved::{Saved, SavedPiece};
+use crate::data::message::Epoch;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::metrics::JobStats;
+use crate::state::visitor::Chunk;
+
+/// What a task of the plan is, for a checkpoint.
+#[derive(Clone, Debug)]
+pub struct TaskOf {
+    /// What it does in the protocol.
+    pub part: Part,
+    /// The ids of its nodes.
+    pub nodes: Vec<Arc<str>>,
+    /// Its lane.
+    pub lane: usize,
+}
+
+/// What comes of writing: the keeper back, and how long it took.
+type Writing = BoxFuture<'static, (Option<Keeper>, Result<u64>)>;
+
+/// The checkpoints of a running job.
+pub struct Book {
+    /// Away while it writes.
+    keeper: Option<Keeper>,
+    writing: Option<Writing>,
+    nodes: BTreeMap<String, Planned>,
+    tasks: Vec<TaskOf>,
+    /// What tasks have handed over of the epoch under way.
+    saved: BTreeMap<TaskId, Saved>,
+    /// What was written last, to see whether there is anything new.
+    before: Option<BTreeMap<String, Node>>,
+    stats: Arc<JobStats>,
+}
+
+impl Book {
+    /// Nothing is written yet.
+    pub fn new(keeper: Keeper, nodes: BTreeMap<String, Planned>, tasks: Vec<TaskOf>, stats: Arc<JobStats>) -> Self {
+        Self { keeper: Some(keeper), writing: None, nodes, tasks, saved: BTreeMap::new(), before: None, stats }
+    }
+
+    /// Takes what a task has handed over.
+    pub fn saved(&mut self, task: TaskId, saved: Saved) {
+        self.saved.insert(task, saved);
+    }
+
+    /// Every task has reported: begins to write. `finished` tells the tasks that have said all that they had to say.
+    pub fn seal(
+        &mut self,
+        epoch: Epoch,
+        mut receipts: BTreeMap<TaskId, Receipt>,
+        (last, finished): (bool, impl Fn(TaskId) -> bool),
+        env: &Env,
+    ) {
+        let new = |(id, p): (&String, &Planned)| {
+            let node = Node { kind: p.kind.clone(), lanes: p.lanes, config: p.config.clone(), ..Node::default() };
+            (id.clone(), node)
+        };
+        let mut nodes: BTreeMap<String, Node> = self.nodes.iter().map(new).collect();
+        let (mut pieces, mut saved) = (Vec::new(), std::mem::take(&mut self.saved));
+        for (id, task) in self.tasks.iter().enumerate() {
+            let handed = saved.remove(&id);
+            let is_finished = match (&handed, task.part) {
+                (Some(handed), Part::Source) => handed.finished,
+                // It has finished behind its barrier, or not at all.
+                (Some(_), _) => false,
+                (None, _) => finished(id),
+            };
+            for node in &task.nodes {
+                let Some(node) = nodes.get_mut(&**node) else { continue };
+                if is_finished && task.part != Part::Sink {
+                    node.finished.push(task.lane);
+                }
+                node.receipts.extend(receipts.remove(&id).map(|r| (task.lane, r)));
+                if let Some(handed) = &handed {
+                    node.splits.extend(handed.splits.iter().map(|(s, p)| (s.name().to_owned(), p.clone())));
+                }
+            }
+            pieces.extend(handed.into_iter().flat_map(|h| h.pieces));
+        }
+        let changed = |piece: &SavedPiece| piece.content.0.iter().any(|c| matches!(c, Chunk::Changed(_)));
+        if !last && self.before.as_ref() == Some(&nodes) && !pieces.iter().any(changed) {
+            // An epoch in which nothing has happened costs nothing: the checkpoint before it is as good.
+            let keeper = self.keeper.take();
+            self.writing = Some(async move { (keeper, Ok(0)) }.boxed());
+            return;
+        }
+        self.before = Some(nodes.clone());
+        let sealed = Sealed { epoch, at: env.wall(), last, nodes, pieces };
+        self.writing = self.keeper.take().map(|keeper| write(keeper, sealed, env.clone()).boxed());
+    }
+
+    /// Ends when a checkpoint is written.
+    ///
+    /// Cancel safety: what is being written stays here until it is.
+    pub async fn stored(&mut self) -> Result<()> {
+        let Some(writing) = &mut self.writing else { return pending().await };
+        let (keeper, result) = writing.await;
+        self.writing = None;
+        self.keeper = keeper;
+        let bytes = result?;
+        if bytes > 0 {
+            self.stats.checkpoint_bytes.fetch_add(bytes, Relaxed);
+            self.stats.checkpoints.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// An epoch is committed: what no checkpoint needs any more goes.
+    pub fn committed(&mut self) {
+        if let Some(keeper) = &mut self.keeper
+            && let Err(e) = keeper.sweep()
+        {
+            tracing::warn!("{}: an old checkpoint could not be removed: {e}", keeper.place());
+        }
+    }
+
+    /// The job has ended well: notes that nothing is left to commit.
+    pub async fn settle(self, epoch: Epoch, env: &Env) -> Result<()> {
+        let Some(mut keeper) = self.keeper else { return Ok(()) };
+        let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
+        loop {
+            let (back, settled) = env
+                .blocking(move || {
+                    let settled = keeper.settle(epoch).and_then(|()| keeper.sweep());
+                    (keeper, settled)
+                })
+                .await?;
+            keeper = back;
+            let Err(error) = settled else { return Ok(()) };
+            let Some(wait) = waits.next() else { return Err(failed(epoch, &keeper.place(), &error)) };
+            env.sleep(wait).await;
+        }
+    }
+}
+
+/// Writes a checkpoint; tries again when the disk fails, then gives up loudly.
+async fn write(keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>, Result<u64>) {
+    let epoch = sealed.epoch;
+    let mut keeper = keeper;
+    let mut sealed = Some(sealed);
+    let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
+    loop {
+        let next = sealed.take();
+        let written = env
+            .blocking(move || {
+                let written = next.map_or(Ok(()), |s| keeper.take(s)).and_then(|()| keeper.write());
+                (keeper, written)
+            })
+            .await;
+        let (back, error) = match written {
+            Ok((keeper, Ok(bytes))) => return (Some(keeper), Ok(bytes)),
+            Ok((keeper, Err(error))) => (keeper, error),
+            Err(lost) => return (None, Err(lost)),
+        };
+        keeper = back;
+        let place = keeper.place();
+        let Some(wait) = waits.next() else {
+            return (Some(keeper), Err(failed(epoch, &place, &error)));
+        };
+        tracing::warn!("checkpoint {epoch} could not be written to {place}, trying again: {error}");
+        env.sleep(wait).await;
+    }
+}
+
+fn failed(epoch: Epoch, place: &str, error: &Error) -> Error {
+    Error::new(error.kind(), format!("checkpoint {epoch} could not be written to {place}: {}", error.message()))
+}

@@ -1,0 +1,116 @@
+//! What a table keeps by key, as columns at rest.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::datatypes::{ArrowNativeType, Float64Type, Int32Type, Int64Type, UInt32Type, UInt64Type};
+use arrow::error::ArrowError;
+
+use crate::error::Result;
+
+/// What a [`Table`](super::Table) keeps by key: a number, or several as a tuple. At rest each is a column.
+pub trait Cells: Clone + Default + Send + Sync + 'static {
+    /// How many columns it takes.
+    const COLUMNS: usize;
+
+    /// The values as columns.
+    fn columns(values: &[&Self]) -> Vec<ArrayRef>;
+
+    /// The values of columns that [`Cells::columns`] has made.
+    ///
+    /// # Errors
+    /// When they are of other types.
+    fn read(columns: &[ArrayRef]) -> Result<Vec<Self>>;
+}
+
+/// A number that is a column by itself.
+pub trait Cell: ArrowNativeType {
+    /// Its type as a column.
+    type Arrow: ArrowPrimitiveType<Native = Self>;
+}
+
+impl Cell for i32 {
+    type Arrow = Int32Type;
+}
+impl Cell for i64 {
+    type Arrow = Int64Type;
+}
+impl Cell for u32 {
+    type Arrow = UInt32Type;
+}
+impl Cell for u64 {
+    type Arrow = UInt64Type;
+}
+impl Cell for f64 {
+    type Arrow = Float64Type;
+}
+
+fn column<C: Cell>(values: impl Iterator<Item = C>) -> ArrayRef {
+    Arc::new(PrimitiveArray::<C::Arrow>::from_iter_values(values))
+}
+
+fn read<C: Cell>(columns: &[ArrayRef], at: usize) -> Result<&PrimitiveArray<C::Arrow>> {
+    let column = columns.get(at).and_then(|c| c.as_primitive_opt::<C::Arrow>());
+    Ok(column.ok_or_else(|| ArrowError::SchemaError(format!("the saved column {at} of a table has another type")))?)
+}
+
+impl<C: Cell> Cells for C {
+    const COLUMNS: usize = 1;
+
+    fn columns(values: &[&Self]) -> Vec<ArrayRef> {
+        vec![column(values.iter().map(|v| **v))]
+    }
+
+    fn read(columns: &[ArrayRef]) -> Result<Vec<Self>> {
+        Ok(read::<C>(columns, 0)?.values().to_vec())
+    }
+}
+
+/// Nothing but the key.
+impl Cells for () {
+    const COLUMNS: usize = 0;
+
+    fn columns(_: &[&Self]) -> Vec<ArrayRef> {
+        Vec::new()
+    }
+
+    fn read(_: &[ArrayRef]) -> Result<Vec<Self>> {
+        Ok(Vec::new())
+    }
+}
+
+macro_rules! tuple {
+    ($count:literal, $($name:ident $at:tt),+) => {
+        impl<$($name: Cell),+> Cells for ($($name,)+) {
+            const COLUMNS: usize = $count;
+
+            fn columns(values: &[&Self]) -> Vec<ArrayRef> {
+                vec![$(column(values.iter().map(|v| v.$at))),+]
+            }
+
+            fn read(columns: &[ArrayRef]) -> Result<Vec<Self>> {
+                let columns = ($(read::<$name>(columns, $at)?,)+);
+                Ok((0..columns.0.len()).map(|row| ($(columns.$at.value(row),)+)).collect())
+            }
+        }
+    };
+}
+
+tuple!(2, A 0, B 1);
+tuple!(3, A 0, B 1, C 2);
+tuple!(4, A 0, B 1, C 2, D 3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_back_is_what_was_written() {
+        let rows = [(1i64, 2.5f64, 3u32), (-1, 0.0, u32::MAX)];
+        let columns = Cells::columns(&rows.iter().collect::<Vec<_>>());
+        assert_eq!(<(i64, f64, u32)>::read(&columns).unwrap(), rows);
+        assert_eq!(i64::read(&columns).unwrap(), [1, -1]);
+        assert!(<(u32, i64)>::read(&columns).is_err());
+        assert_eq!(<()>::columns(&[&(), &()]).len(), 0);
+    }
+}
