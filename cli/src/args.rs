@@ -48,6 +48,8 @@ pub enum Verb {
     Validate(Validate),
     /// Run the test cases of specs, which stand below `tests:` in them or in NAME.test.yaml beside them.
     Test(Test),
+    /// Kill a job again and again, at random moments and at named points, and compare its output with that of a calm run.
+    Torture(Torture),
     /// Look at the checkpoints of a job, check them, and delete them.
     Checkpoints {
         /// What to do with them.
@@ -239,6 +241,43 @@ Memory stands in for sources and sinks, and time is virtual: nothing outside is 
 are named (`given: { flights: [...] }`, `expect: { late: [...], by_delay.early: { count: 2 } }`); `unordered: true` and
 `partial: true` compare less strictly. See also `dead_letters`, `error`, `fail`, `mocks`, `clock` and `script` in
 `bourn schema`. A case of a workflow says `input: {...}` and `expect: { status, output, steps, skipped, error }`.";
+
+/// `torture`.
+#[derive(Debug, Group)]
+#[command(after_help = TORTURES)]
+pub struct Torture {
+    /// The spec of a pipeline: its sources end and can be read again, its sinks are `file` or `sqlite`, below this folder.
+    #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath, add = complete::specs())]
+    pub spec: String,
+    /// How often it is killed; it is begun anew as often as that needs.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub kills: u64,
+    /// What kills and lanes are drawn from; any number if it is not said.
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Take checkpoints so often, whatever the spec says.
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    pub every: Option<Duration>,
+    /// How long a run may take that nobody disturbs.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = interval)]
+    pub calm_max: Duration,
+    /// Write the sum into this file too; all of it as JSON if it ends with `.json`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub report: Option<PathBuf>,
+    /// Let the runs write below this folder, and keep the last ones; a temporary one if it is not said.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+    /// Tell of each kill.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+const TORTURES: &str = "\
+  bourn torture orders.yaml --kills 500 --every 50ms --report torture.txt
+
+Each run is a process of its own, ended by SIGKILL: what it has written to files stays, for the system goes on. A third of
+the restarts has other lanes where a stage keeps its state by key. A seed gives the same draws, not the same moments. The
+exit code is 1 when a row is lost, comes twice or stands elsewhere, or something is left behind.";
 
 /// `tap`.
 #[derive(Debug, Group)]

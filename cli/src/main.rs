@@ -19,6 +19,7 @@ mod screen;
 mod signals;
 mod tap;
 mod test;
+mod torture;
 mod watch;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Test(test) => return test::run(test, screen),
         Verb::Tap(tap) => return tap::run(tap, screen),
         Verb::Validate(spec) => explain::validate(spec, args.output)?,
+        Verb::Torture(torture) => return torture::run(torture, screen),
         Verb::Checkpoints { what } => return checkpoints::run(what, screen),
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,

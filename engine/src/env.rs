@@ -1,6 +1,7 @@
 //! Everything that a stage, call, source or sink needs of the world, so that a simulation can own it.
 
 pub mod files;
+pub mod points;
 pub mod process;
 pub mod system;
 
@@ -38,6 +39,8 @@ pub trait World: Send + Sync + 'static {
     fn run(&self, program: Program) -> BoxFuture<'static, Result<Finished>>;
     /// Starts a program that stays. It is killed when the [`Child`] is dropped.
     fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>>;
+    /// The job has come to one of the [`points`] of its epochs: a test may end the process here. Costs nothing otherwise.
+    fn reached(&self, _point: &str) {}
 }
 
 /// A handle to the world; a clone is the same world.

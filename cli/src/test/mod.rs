@@ -5,7 +5,7 @@ mod compare;
 mod find;
 mod folder;
 mod given;
-mod memory;
+pub mod memory;
 mod report;
 
 use bourn_engine::Engine;

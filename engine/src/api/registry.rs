@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::connector::{Capabilities, ConnectContext, Connector, SinkContext};
 use super::erased::{ErasedConnector, ErasedStage};
 use super::sink::BoxSink;
-use super::stage_config::StageConfig;
+use super::stage_config::{Distribution, StageConfig};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
 
@@ -73,6 +73,11 @@ impl BoxStageConfig {
 }
 
 impl BoxStageConfig {
+    /// How its rows are spread over its lanes; see [`StageConfig::distribution`].
+    pub fn distribution(&self) -> Distribution {
+        self.0.distribution()
+    }
+
     /// The names of its ports; see [`StageConfig::ports`].
     pub fn ports(&self) -> Vec<String> {
         self.0.ports()

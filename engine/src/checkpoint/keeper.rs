@@ -10,6 +10,7 @@ use super::manifest::{self, FORMAT, Manifest, Part, checksum};
 use super::saved::SavedPiece;
 use super::store::Store;
 use crate::data::message::Epoch;
+use crate::env::{Env, points};
 use crate::error::{Error, Result};
 use crate::state::visitor::{Chunk, Scope};
 use crate::time::Timestamp;
@@ -151,9 +152,9 @@ impl Keeper {
     ///
     /// # Errors
     /// What the store says.
-    pub fn write(&mut self) -> Result<u64> {
+    pub fn write(&mut self, env: &Env) -> Result<u64> {
         let Some(mut encoded) = self.pending.take() else { return Ok(0) };
-        let written = self.put(&mut encoded);
+        let written = self.put(&mut encoded, env);
         match written {
             Ok(bytes) => {
                 let needs = encoded.manifest.parts.iter().map(|p| p.name.clone()).collect();
@@ -168,15 +169,19 @@ impl Keeper {
         }
     }
 
-    fn put(&self, encoded: &mut Encoded) -> Result<u64> {
+    fn put(&self, encoded: &mut Encoded, env: &Env) -> Result<u64> {
         let mut bytes = 0;
         if let Some((name, content)) = &encoded.part {
+            env.reached(points::STORE_PART);
             self.store.put(name, content)?;
+            env.reached(points::PART_STORED);
             bytes += content.len() as u64;
         }
         let manifest = encoded.manifest.encode()?;
-        // From here on the checkpoint is complete.
+        env.reached(points::STORE_MANIFEST);
         self.store.put(&manifest::name(encoded.manifest.epoch), &manifest)?;
+        // From here on the checkpoint is complete.
+        env.reached(points::MANIFEST_STORED);
         Ok(bytes + manifest.len() as u64)
     }
 
@@ -192,8 +197,14 @@ impl Keeper {
     ///
     /// # Errors
     /// What the store says: nothing is lost by it.
-    pub fn sweep(&mut self) -> Result<()> {
+    pub fn sweep(&mut self, env: &Env) -> Result<()> {
         let surplus = self.complete.len().saturating_sub(self.keep);
+        let reached = |point| {
+            if surplus > 0 {
+                env.reached(point);
+            }
+        };
+        reached(points::SWEEP);
         let (gone, stay) = self.complete.split_at(surplus);
         let needed: BTreeSet<&String> = stay.iter().flat_map(|(_, parts)| parts).collect();
         let parts: BTreeSet<&String> =
@@ -202,9 +213,11 @@ impl Keeper {
         for (epoch, _) in gone {
             self.store.remove(&manifest::name(*epoch))?;
         }
+        reached(points::MANIFESTS_SWEPT);
         for name in parts {
             self.store.remove(name)?;
         }
+        reached(points::SWEPT);
         self.complete.drain(..surplus);
         let used: BTreeSet<String> = self
             .complete

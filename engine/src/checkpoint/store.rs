@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::env::Env;
+use crate::env::{Env, points};
 use crate::error::{Error, Kind, Result};
 
 /// The checkpoints of one job. Calls block for as long as the disk or the network takes.
@@ -93,7 +93,9 @@ impl Store for Folder {
             return Err(Error::from(e).context(unfinished.display()));
         }
         drop(file);
+        self.env.reached(points::CONTENT_WRITTEN);
         files.rename(&unfinished, &path)?;
+        self.env.reached(points::CONTENT_NAMED);
         files.sync_folder(&self.path)
     }
 

@@ -1,6 +1,7 @@
 //! The real world, on the tokio runtime that the engine is started in.
 #![expect(clippy::disallowed_methods, reason = "this file is the fence around them")]
 
+mod fatal;
 mod process;
 
 use std::fs;
@@ -17,16 +18,18 @@ use super::files::shorter;
 use super::{Child, FileId, Files, Finished, Launch, Program, ReadFile, World, WriteFile};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
+use fatal::Points;
 
 /// Real clocks, real files, tokio's tasks.
 pub struct SystemWorld {
     start: Instant,
+    points: Option<Points>,
 }
 
 impl SystemWorld {
     /// Its monotonic clock starts now.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), points: Points::of(|name| std::env::var(name).ok()) }
     }
 }
 
@@ -76,6 +79,12 @@ impl World for SystemWorld {
 
     fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>> {
         ready(process::start(&launch)).boxed()
+    }
+
+    fn reached(&self, point: &str) {
+        if let Some(points) = &self.points {
+            points.reached(point);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::checkpoint::keeper::{Keeper, Sealed};
 use crate::checkpoint::manifest::Node;
 use crate::checkpoint::saved::{Saved, SavedPiece};
 use crate::data::message::Epoch;
-use crate::env::Env;
+use crate::env::{Env, points};
 use crate::error::{Error, Result};
 use crate::metrics::JobStats;
 use crate::state::visitor::Chunk;
@@ -124,9 +124,9 @@ impl Book {
     }
 
     /// An epoch is committed: what no checkpoint needs any more goes.
-    pub fn committed(&mut self) {
+    pub fn committed(&mut self, env: &Env) {
         if let Some(keeper) = &mut self.keeper
-            && let Err(e) = keeper.sweep()
+            && let Err(e) = keeper.sweep(env)
         {
             tracing::warn!("{}: an old checkpoint could not be removed: {e}", keeper.place());
         }
@@ -137,9 +137,14 @@ impl Book {
         let Some(mut keeper) = self.keeper else { return Ok(()) };
         let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
         loop {
+            let world = env.clone();
             let (back, settled) = env
                 .blocking(move || {
-                    let settled = keeper.settle(epoch).and_then(|()| keeper.sweep());
+                    world.reached(points::SETTLE);
+                    let settled = keeper.settle(epoch).and_then(|()| {
+                        world.reached(points::SETTLED);
+                        keeper.sweep(&world)
+                    });
                     (keeper, settled)
                 })
                 .await?;
@@ -158,10 +163,10 @@ async fn write(keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>, Res
     let mut sealed = Some(sealed);
     let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
     loop {
-        let next = sealed.take();
+        let (next, world) = (sealed.take(), env.clone());
         let written = env
             .blocking(move || {
-                let written = next.map_or(Ok(()), |s| keeper.take(s)).and_then(|()| keeper.write());
+                let written = next.map_or(Ok(()), |s| keeper.take(s)).and_then(|()| keeper.write(&world));
                 (keeper, written)
             })
             .await;

@@ -30,6 +30,7 @@ use crate::checkpoint::coordinator::Command;
 use crate::checkpoint::recovery::Recovered;
 use crate::checkpoint::store::plain;
 use crate::data::position::Split;
+use crate::env::points;
 use crate::error::{Error, Result};
 use crate::graph::Role;
 use crate::metrics::{JobStats, StageEntry, StageStats};
@@ -341,9 +342,10 @@ impl<'a> Builder<'a> {
         let receipts = epochs.iter().flat_map(|e| &e.receipts);
         for (_, receipt) in receipts.filter(|(of, _)| of % node.lanes == lane) {
             // What an earlier run had prepared and written down, and perhaps not committed.
-            sink_task::commit(&mut sinks[0], receipt, &env)
-                .await
-                .map_err(|e| e.context("committing what a checkpoint has"))?;
+            env.reached(points::COMMIT_AGAIN);
+            let committed = sink_task::commit(&mut sinks[0], receipt, &env).await;
+            committed.map_err(|e| e.context("committing what a checkpoint has"))?;
+            env.reached(points::COMMITTED_AGAIN);
         }
         for (number, other) in node.fallback.iter().enumerate() {
             let sink = other.0.sink(context()).await;

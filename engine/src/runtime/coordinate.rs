@@ -155,7 +155,7 @@ impl Owner {
             self.stats.epochs.fetch_add(1, Relaxed);
             self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(began)));
             if let Some(book) = &mut self.book {
-                book.committed();
+                book.committed(&self.env);
             }
         }
     }

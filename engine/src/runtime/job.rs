@@ -17,7 +17,7 @@ use crate::checkpoint::begin::{Beginning, Planned, Resumed};
 use crate::checkpoint::coordinator::{Coordinator, Part};
 use crate::checkpoint::recovery::Resume;
 use crate::checkpoint::{self, Folder};
-use crate::env::Env;
+use crate::env::{Env, points};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Role;
 use crate::metrics::{EdgeEntry, EdgeStats, JobStats, StageEntry, StageRole, StageStats};
@@ -112,6 +112,10 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         None => None,
     };
     let kept = beginning.as_ref().map(Kept::of);
+    let recovers = beginning.as_ref().is_some_and(|b| b.recovered.is_some());
+    if recovers {
+        with.env.reached(points::RECOVER);
+    }
     let mut builder =
         Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone(), kept);
     let tell = announce(&plan);
@@ -143,6 +147,9 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         };
         let tasks = plan.tasks.iter().zip(&parts).map(task).collect();
         book = Some(Book::new(beginning.keeper, planned(&plan), tasks, stats.clone()));
+    }
+    if recovers {
+        with.env.reached(points::RECOVERED);
     }
     let (stop, stops) = mailbox(1);
     let owner = Owner {

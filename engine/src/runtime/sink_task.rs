@@ -23,7 +23,7 @@ use crate::checkpoint::coordinator::{Command, Report, TaskId};
 use crate::data::message::{Epoch, Message};
 use crate::data::records::{Records, bytes_held};
 use crate::data::secret::Secrets;
-use crate::env::Env;
+use crate::env::{Env, points};
 use crate::error::{Error, Kind, Result};
 use crate::graph::OnError;
 use crate::metrics::{JobStats, StageStats, Tally, nanos};
@@ -89,7 +89,9 @@ impl SinkTask {
                 Heard::Command(_) => return Err(Error::engine("a source's command came to a sink")),
             }
         }
+        self.env.reached(points::FINISH);
         self.sink.finish().await.map_err(|e| e.at_stage(&self.id))?;
+        self.env.reached(points::FINISHED);
         shares.flush(std::iter::once((&mut tally, &self.stats)));
         Ok(())
     }
@@ -175,7 +177,9 @@ impl SinkTask {
     }
 
     async fn prepare(&mut self, epoch: Epoch, shares: &mut Shares, tally: &mut Tally) -> Result<()> {
+        self.env.reached(points::PREPARE);
         let receipt = shares.outside(tally, self.sink.prepare(epoch)).await.map_err(|e| e.at_stage(&self.id))?;
+        self.env.reached(points::PREPARED);
         // The dead letters of this sink belong to the same epoch. After its end the edge has nothing to align any more.
         self.barrier(epoch)?;
         self.report(Report::Aligned(self.task, epoch, receipt)).await;
@@ -187,7 +191,9 @@ impl SinkTask {
     }
 
     async fn commit(&mut self, epoch: Epoch, receipt: &Receipt) -> Result<()> {
+        self.env.reached(points::COMMIT);
         commit(&mut self.sink, receipt, &self.env).await.map_err(|e| e.at_stage(&self.id))?;
+        self.env.reached(points::COMMITTED);
         self.report(Report::Committed(self.task, epoch)).await;
         Ok(())
     }

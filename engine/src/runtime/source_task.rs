@@ -24,7 +24,7 @@ use crate::data::message::{Epoch, Message};
 use crate::data::position::{Position, Split};
 use crate::data::records::{Credit, Header, Origin, ROWS_MAX, Records, bytes_held};
 use crate::data::secret::Secrets;
-use crate::env::Env;
+use crate::env::{Env, points};
 use crate::error::{Error, Result};
 use crate::graph::OnError;
 use crate::metrics::{JobStats, StageStats, Tally};
@@ -198,14 +198,14 @@ impl SourceTask {
                 Some(Command::Hold) => return Ok(Read::Hold),
                 Some(command) => {
                     outlets.flush(&mut counts.shares).await?;
-                    obey(command, ledger, outlets, notes, (*task, id), *saves).await?;
+                    obey(command, ledger, outlets, (notes, env), (*task, id), *saves).await?;
                 }
             }
         }
     }
 
     async fn obey(&mut self, command: Command, ledger: &mut Ledger) -> Result<()> {
-        obey(command, ledger, &self.outlets, &self.notes, (self.task, &self.id), self.saves).await
+        obey(command, ledger, &self.outlets, (&self.notes, &self.env), (self.task, &self.id), self.saves).await
     }
 
     async fn emit(&mut self, chunk: Chunk, counts: &mut Counts, ledger: &mut Ledger) -> Result<()> {
@@ -276,7 +276,7 @@ async fn obey(
     command: Command,
     ledger: &mut Ledger,
     outlets: &Outlets,
-    notes: &Post<Note>,
+    (notes, env): (&Post<Note>, &Env),
     (task, id): (TaskId, &str),
     saves: bool,
 ) -> Result<()> {
@@ -294,10 +294,12 @@ async fn obey(
             report_to(notes, Report::Aligned(task, epoch, None)).await;
         }
         Command::Acknowledge(epoch) => {
+            env.reached(points::ACKNOWLEDGE);
             while ledger.acks.front().is_some_and(|(of, _)| *of <= epoch) {
                 let Some((_, ack)) = ledger.acks.pop_front() else { break };
                 ack.fire().await.map_err(|e| e.context("acknowledging").at_stage(id))?;
             }
+            env.reached(points::ACKNOWLEDGED);
             report_to(notes, Report::Acknowledged(task, epoch)).await;
         }
         Command::Drain | Command::Hold | Command::Exit => {}

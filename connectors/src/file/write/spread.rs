@@ -9,6 +9,7 @@ use bourn_engine::api::{Epochs, Outcome, Receipt, Rejected, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::units::{Interval, Size};
 use bourn_engine::diagnostic::Problem;
+use bourn_engine::env::points;
 use bourn_engine::{Error, Kind, Result};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -289,7 +290,7 @@ impl Files for Spread {
         for place in &files {
             let part = with_part(place);
             match env.files().rename(&part, place) {
-                Ok(()) => {}
+                Ok(()) => env.reached(points::FILE_PLACED),
                 // It was committed before.
                 Err(e) if e.kind() == Kind::NotFound && env.files().identify(place)?.is_some() => {}
                 Err(e) if e.kind() == Kind::NotFound => {

@@ -7,7 +7,7 @@ use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use bourn_engine::api::{Epochs, Outcome, Receipt, Written};
 use bourn_engine::data::message::Epoch;
-use bourn_engine::env::{Env, ReadFile, WriteFile};
+use bourn_engine::env::{Env, ReadFile, WriteFile, points};
 use bourn_engine::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,7 @@ async fn assemble(recipe: &Recipe, segments: &Segments) -> Result<()> {
     }
     out.finish().await?;
     keep_names(env, [segments.path.clone()]).await?;
+    env.reached(points::ASSEMBLED);
     remove(env, segments)
 }
 
