@@ -33,6 +33,7 @@ pub mod output;
 mod pace;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
+mod staging;
 #[cfg(test)]
 mod testing;
 

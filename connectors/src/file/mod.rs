@@ -38,6 +38,7 @@ pub use format::Format;
 pub(crate) use infer::readable;
 use read::Content;
 pub use write::Rotate;
+pub(crate) use write::keep_names;
 
 /// Reads and writes files: JSON lines, CSV, Parquet, Arrow, Avro or plain lines; lines also compressed by gzip or zstd.
 ///

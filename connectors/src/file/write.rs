@@ -17,6 +17,7 @@ use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+pub use out::keep_names;
 pub use spread::Rotate;
 
 use super::{File, Format, without_reserved};

@@ -3,6 +3,7 @@
 mod array;
 mod connect;
 mod decode;
+mod epochs;
 mod kind;
 mod read;
 mod write;
@@ -30,6 +31,11 @@ pub use crate::sql::Mode;
 /// than 64 MiB; when the connection is lost it writes those of the epoch again. A row that breaks a constraint is rejected
 /// alone. Values are converted to the types of the table as PostgreSQL converts them; columns whose names begin with
 /// `_bourn_` are not written.
+///
+/// A job that keeps checkpoints commits the rows of an epoch, however many, with its number in a table `bourn_epochs` beside
+/// the table, which is made if it is not there: each row is there once, whatever happens. What the transaction has locked
+/// stays so until the checkpoint is complete. With several `lanes`, or several sinks into one table, a row that breaks a
+/// constraint only together with others of its epoch is found at the commit, and ends the job.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Postgres {
@@ -82,7 +88,7 @@ impl Connector for Postgres {
     const NAME: &'static str = "postgres";
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::source(Replay::FromPosition, self.every.is_none()).and_sink(Delivery::Plain)
+        Capabilities::source(Replay::FromPosition, self.every.is_none()).and_sink(Delivery::Transactional)
     }
 
     async fn schema(&self, _: &ConnectContext) -> Result<SchemaRef, Problems> {
@@ -94,11 +100,11 @@ impl Connector for Postgres {
         Ok(Known::Asks(format!("postgres at {}", address.place)))
     }
 
-    async fn reach(&self, side: Side<'_>, context: &ConnectContext) -> Result<(), Problems> {
+    async fn reach(&self, side: Side<'_>, _: &ConnectContext) -> Result<(), Problems> {
         match side {
             // The server is asked for the columns.
             Side::Source => Ok(()),
-            Side::Sink(schema) => write::reach(self, write::Insertion::of(self, schema)?, context.env.clone()).await,
+            Side::Sink(schema) => write::reach(self, write::Insertion::of(self, schema)?).await,
         }
     }
 
@@ -116,6 +122,9 @@ impl Connector for Postgres {
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
         let insertion = write::Insertion::of(self, &context.schema).map_err(first)?;
-        write::sink(self, insertion, context.env).await
+        match &context.epochs {
+            Some(epochs) => epochs::sink(self, insertion, &context, epochs).await,
+            None => write::sink(self, insertion, context.env).await,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What the tables of every database share: names, what a sink does with its rows, pages by a cursor.
 
 mod decimal;
+mod epochs;
+mod ledger;
 mod page;
 
 use bourn_engine::diagnostic::Problem;
@@ -8,6 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use decimal::exact;
+pub(crate) use epochs::{Database, Inserted, Purpose, Transactional};
+pub(crate) use ledger::{Entry, Value, creation as ledger_creation, NAME as LEDGER};
 pub(crate) use page::{Page, Step};
 
 /// What a sink does with its rows.
@@ -28,6 +32,18 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// A table as SQL takes it: `orders`, `shop.orders`; a part that holds a dot itself stands in quotes: `"my.orders"`.
 pub(crate) fn table_name(text: &str) -> Result<String, Problem> {
+    Ok(table_parts(text)?.iter().map(|p| quoted(p)).collect::<Vec<_>>().join("."))
+}
+
+/// Another table in the same schema, as SQL takes it.
+pub(crate) fn beside(text: &str, name: &str) -> Result<String, Problem> {
+    let mut parts = table_parts(text)?;
+    parts.pop();
+    parts.push(name.to_owned());
+    Ok(parts.iter().map(|p| quoted(p)).collect::<Vec<_>>().join("."))
+}
+
+fn table_parts(text: &str) -> Result<Vec<String>, Problem> {
     let (mut parts, mut part, mut in_quotes) = (Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -46,7 +62,7 @@ pub(crate) fn table_name(text: &str) -> Result<String, Problem> {
     if in_quotes || parts.iter().any(String::is_empty) {
         return Err(unnamed(text));
     }
-    Ok(parts.iter().map(|p| quoted(p)).collect::<Vec<_>>().join("."))
+    Ok(parts)
 }
 
 fn unnamed(text: &str) -> Problem {
@@ -101,6 +117,8 @@ mod tests {
         assert_eq!(table_name("\"a.b\".c\"; drop table x; --\"").unwrap(), "\"a.b\".\"c; drop table x; --\"");
         assert_eq!(table_name("a\"\"b").unwrap(), "\"ab\"");
         assert_eq!(table_name("\"a\"\"b\"").unwrap(), "\"a\"\"b\"");
+        assert_eq!(beside("orders", "e").unwrap(), "\"e\"");
+        assert_eq!(beside("\"a.b\".c", "e").unwrap(), "\"a.b\".\"e\"");
         for none in ["", ".", "a.", "\"a", "a\0"] {
             assert!(table_name(none).is_err(), "{none:?}");
         }

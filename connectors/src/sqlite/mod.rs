@@ -1,8 +1,10 @@
 //! Tables in SQLite files.
 
+mod epochs;
 mod error;
 mod kind;
 mod read;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -24,10 +26,14 @@ pub use crate::sql::Mode;
 ///
 /// A source reads a table, or what a query selects, in the order of a cursor column, page by page; it goes on behind the
 /// last value that it has seen. Columns have their declared types as far as the first 1,000 rows fit them, else those of
-/// the values; a later row that does not fit is rejected alone. A sink writes the rows of an epoch in one transaction,
-/// during which the file is locked for others: another sink of the same job into the same file would wait for ever, and
-/// gives up. A row that breaks a constraint is rejected alone. Dates, moments, decimals and JSON are written as text,
-/// columns whose names begin with `_bourn_` are not written.
+/// the values; a later row that does not fit is rejected alone. A sink writes the rows of an epoch in one transaction, during
+/// which the file is locked for others. A row that breaks a constraint is rejected alone. Dates, moments, decimals and
+/// JSON are written as text, columns whose names begin with `_bourn_` are not written.
+///
+/// A job that keeps checkpoints commits the rows of an epoch with its number in a table `bourn_epochs` of the same file,
+/// which is made if it is not there: each row is there once, whatever happens. Where several of its sinks write to one
+/// file, a row that breaks a constraint only together with others of its epoch is found at the commit, and ends the job.
+/// Without checkpoints, a second sink into the same file would wait for ever, and gives up.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sqlite {
@@ -72,7 +78,7 @@ impl Connector for Sqlite {
     const NAME: &'static str = "sqlite";
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::source(Replay::FromPosition, self.every.is_none()).and_sink(Delivery::Plain)
+        Capabilities::source(Replay::FromPosition, self.every.is_none()).and_sink(Delivery::Transactional)
     }
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
@@ -100,7 +106,10 @@ impl Connector for Sqlite {
             return Err(Error::unsupported(message));
         }
         let insertion = write::Insertion::of(self, &context.schema).map_err(first)?;
-        write::sink(insertion, context.env).await
+        match &context.epochs {
+            Some(epochs) => epochs::sink(insertion, &context, epochs).await,
+            None => write::sink(insertion, context.env).await,
+        }
     }
 }
 

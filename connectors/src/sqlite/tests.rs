@@ -1,5 +1,7 @@
 //! Tables that hold what they like, and files that are not what they should be.
 
+mod epochs;
+
 use std::path::Path;
 
 use bourn_engine::api::output::RejectedRow;
@@ -10,7 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{batch_of, connect, faults, open, open_as, read_all, rows, sink_for, write_all, write_file};
+use crate::testing::{
+    batch_of, connect, faults, open, open_as, read_all, read_file, rows, sink_for, write_all, write_file,
+};
 
 fn database(folder: &TempDir, sql: &str) -> (Connection, String) {
     let path = folder.path().join("it.db");

@@ -1,27 +1,27 @@
 //! A sink: the rows of an epoch in one transaction.
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
+use std::time::Duration;
+
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Receipt, Rejected, Sink, Written};
-use bourn_engine::data::json::cell_value;
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
-use rusqlite::types::{Null, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{is_of_the_row, told};
 use super::read::PATIENCE;
+use super::stored::{Column, Stored};
 use super::{Sqlite, no_file};
 use crate::file::without_reserved;
-use crate::sql::{Mode, key_problems, on_conflict, quoted, table_name};
+use crate::sql::{Inserted, Mode, key_problems, on_conflict, quoted, table_name};
 
-/// How often the end of a transaction is tried while readers hold the file.
-const COMMITS_MAX: usize = 30;
+/// How often a lock is waited for, while readers or other writers hold the file.
+const ATTEMPTS_MAX: usize = 30;
 
 /// What is inserted where.
 #[derive(Clone, Debug)]
@@ -36,49 +36,6 @@ pub(super) struct Insertion {
     schema: SchemaRef,
     indices: Vec<usize>,
     stored: Vec<Stored>,
-}
-
-/// The form in which SQLite keeps a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stored {
-    Integer,
-    Real,
-    Text,
-    Blob,
-    /// A structure, as JSON.
-    Json,
-}
-
-impl Stored {
-    fn of(data_type: &DataType) -> Option<Self> {
-        use DataType as D;
-        Some(match data_type {
-            kind if kind.is_integer() || *kind == D::Boolean => Self::Integer,
-            kind if kind.is_floating() => Self::Real,
-            D::Duration(_) | D::Interval(_) => return None,
-            kind if kind.is_decimal() || kind.is_temporal() => Self::Text,
-            D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Null => Self::Text,
-            D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_) => Self::Blob,
-            D::Struct(fields) if !fields.is_empty() => Self::Json,
-            D::List(_) | D::LargeList(_) | D::FixedSizeList(..) => Self::Json,
-            D::Dictionary(_, values) => Self::of(values)?,
-            _ => return None,
-        })
-    }
-
-    /// The type in `create table`: one that keeps the values as they are, and that a source reads as what they were
-    /// where SQLite has a word for it.
-    fn declared(self, data_type: &DataType) -> &'static str {
-        match (self, data_type) {
-            (_, DataType::Boolean) => "boolean",
-            (_, DataType::Date32) => "date",
-            (_, DataType::Timestamp(_, None)) => "timestamp",
-            (Self::Integer, _) => "integer",
-            (Self::Real, _) => "real",
-            (Self::Text | Self::Json, _) => "text",
-            (Self::Blob, _) => "blob",
-        }
-    }
 }
 
 impl Insertion {
@@ -106,6 +63,59 @@ impl Insertion {
         Problems::check(problems)?;
         let Sqlite { path, mode, key, create, .. } = config.clone();
         Ok(Self { path, table, mode, key, create, schema, indices, stored })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is written, as a receipt and an error name it.
+    pub(super) fn target(&self) -> String {
+        format!("table {} of {}", self.table, self.path)
+    }
+
+    /// The columns that are written, and where they stand in the rows.
+    pub(super) fn written(&self) -> (&SchemaRef, &[usize]) {
+        (&self.schema, &self.indices)
+    }
+
+    /// The same of rows with other columns.
+    pub(super) fn for_columns(&self, schema: &SchemaRef) -> Result<Self, Problems> {
+        let Self { path, mode, key, create, .. } = self.clone();
+        let config = Sqlite { path, table: Some(self.table.clone()), mode, key, create, ..Sqlite::default() };
+        Self::of(&config, schema)
+    }
+
+    /// Hands over each row that fits; what is said of it, or that it does not fit, is its error.
+    fn each(
+        &self,
+        rows: &RecordBatch,
+        mut take: impl FnMut(&[Column], usize) -> Result<Option<Error>>,
+    ) -> Result<Inserted> {
+        let columns = rows.columns().iter().zip(self.schema.fields()).zip(&self.stored);
+        let columns: Result<Vec<_>> = columns.map(|((c, f), stored)| Column::of(c, f, *stored)).collect();
+        let columns = columns?;
+        let mut rejected = Vec::new();
+        let mut taken = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
+            let misfit = columns
+                .iter()
+                .zip(self.schema.fields())
+                .find_map(|(column, field)| column.misfit(row).map(|e| e.at_field(field.name().clone())));
+            let error = if misfit.is_some() { misfit } else { take(&columns, row)? };
+            taken.push(error.is_none());
+            if let Some(error) = error {
+                rejected.push(Rejected::rows(rows.slice(row, 1), error.at_row(row)));
+            }
+        }
+        let taken = if rejected.is_empty() { rows.clone() } else { filter_record_batch(rows, &taken.into())? };
+        let taken = if taken.num_rows() > 0 { vec![taken] } else { Vec::new() };
+        Ok(Inserted { taken, rejected })
+    }
+
+    /// The rows that fit, whatever the table says to them.
+    pub(super) fn sift(&self, rows: &RecordBatch) -> Result<Inserted> {
+        self.each(rows, |_, _| Ok(None))
     }
 
     fn columns(&self) -> Vec<&str> {
@@ -161,20 +171,45 @@ impl Insertion {
     }
 }
 
-/// Opens the file, and makes what it may make.
+/// A sink whose rows are visible at the end of each epoch.
 pub(super) async fn sink(insertion: Insertion, env: Env) -> Result<BoxSink> {
-    let writer = env.blocking(move || Writer::open(insertion)).await??;
-    Ok(BoxSink::new(SqliteSink { env, writer: Some(writer) }))
+    Ok(BoxSink::new(SqliteSink { worker: Worker::open(insertion, env).await? }))
 }
 
 struct SqliteSink {
+    worker: Worker,
+}
+
+impl Sink for SqliteSink {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
+        let rows = rows.clone();
+        self.worker.work(move |writer| writer.write(&rows)).await
+    }
+
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        self.worker.commit().await.map(|()| None)
+    }
+}
+
+/// Lets a writer work on a thread that may wait.
+pub(super) struct Worker {
     env: Env,
     /// Away while it works.
     writer: Option<Writer>,
 }
 
-impl SqliteSink {
-    async fn work<T: Send + 'static>(
+impl Worker {
+    /// Opens the file, and makes what it may make.
+    pub(super) async fn open(insertion: Insertion, env: Env) -> Result<Self> {
+        let writer = env.blocking(move || Writer::open(insertion)).await??;
+        Ok(Self { env, writer: Some(writer) })
+    }
+
+    pub(super) fn writer(&self) -> Option<&Writer> {
+        self.writer.as_ref()
+    }
+
+    pub(super) async fn work<T: Send + 'static>(
         &mut self,
         job: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -187,28 +222,30 @@ impl SqliteSink {
         self.writer = Some(writer);
         done
     }
-}
 
-impl Sink for SqliteSink {
-    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
-        let rows = rows.clone();
-        self.work(move |writer| writer.write(&rows)).await
-    }
-
-    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
-        for _ in 1..COMMITS_MAX {
-            match self.work(Writer::commit).await {
+    /// Does what may have to wait for a lock, for as long as readers may hold it.
+    pub(super) async fn insist<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce(&mut Writer) -> Result<T> + Clone + Send + 'static,
+    ) -> Result<T> {
+        for _ in 1..ATTEMPTS_MAX {
+            match self.work(job.clone()).await {
                 // Each try has waited for the lock already.
                 Err(error) if error.class() == "transient" => {}
-                done => return done.map(|()| None),
+                done => return done,
             }
         }
-        self.work(Writer::commit).await.map(|()| None)
+        self.work(job).await
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.insist(Writer::commit).await
     }
 }
 
-struct Writer {
-    connection: Connection,
+/// A connection with a transaction.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
     insertion: Insertion,
     insert: String,
     /// Whether a transaction is open.
@@ -229,17 +266,51 @@ impl Writer {
         Ok(Self { connection, insertion, insert, open: false })
     }
 
+    /// Whether a transaction is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// What is inserted.
+    pub(super) fn insertion(&self) -> &Insertion {
+        &self.insertion
+    }
+
+    /// Inserts something else from now on.
+    pub(super) fn change(&mut self, insertion: Insertion) {
+        self.insert = insertion.insert();
+        self.insertion = insertion;
+    }
+
     fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
-        let failed = |e| told(e, &self.insertion.path);
+        let rows = rows.project(&self.insertion.indices)?;
         if !self.open {
-            self.connection.execute_batch("begin immediate").map_err(failed)?;
-            self.open = true;
+            self.begin(PATIENCE)?;
         }
-        self.connection.execute_batch("savepoint rows").map_err(failed)?;
+        Ok(Written { rejected: self.insert_all(&rows)?.rejected })
+    }
+
+    /// Begins a transaction, and waits so long for the lock.
+    pub(super) fn begin(&mut self, patience: Duration) -> Result<()> {
+        self.connection.busy_timeout(patience).map_err(|e| told(e, &self.insertion.path))?;
+        let begun = self.run("begin immediate");
+        self.connection.busy_timeout(PATIENCE).map_err(|e| told(e, &self.insertion.path))?;
+        begun?;
+        self.open = true;
+        Ok(())
+    }
+
+    pub(super) fn run(&mut self, statement: &str) -> Result<()> {
+        self.connection.execute_batch(statement).map_err(|e| told(e, &self.insertion.path))
+    }
+
+    /// Inserts rows of the columns that are written: those that fit, or none.
+    pub(super) fn insert_all(&mut self, rows: &RecordBatch) -> Result<Inserted> {
+        self.run("savepoint rows")?;
         match self.insert(rows) {
-            Ok(written) => {
-                self.connection.execute_batch("release rows").map_err(failed)?;
-                Ok(written)
+            Ok(inserted) => {
+                self.run("release rows")?;
+                Ok(inserted)
             }
             // SQLite itself has ended the transaction, and rows of earlier batches with it.
             Err(error) if self.connection.is_autocommit() => {
@@ -247,99 +318,37 @@ impl Writer {
                 Err(error.permanent())
             }
             Err(error) => {
-                self.connection.execute_batch("rollback to rows; release rows").map_err(failed)?;
+                self.run("rollback to rows; release rows")?;
                 Err(error)
             }
         }
     }
 
-    fn insert(&self, rows: &RecordBatch) -> Result<Written> {
-        let rows = rows.project(&self.insertion.indices)?;
-        let columns = rows.columns().iter().zip(self.insertion.schema.fields()).zip(&self.insertion.stored);
-        let columns: Result<Vec<_>> = columns.map(|((c, f), stored)| Column::of(c, f, *stored)).collect();
-        let columns = columns?;
-        let mut written = Written::all();
+    fn insert(&self, rows: &RecordBatch) -> Result<Inserted> {
         let failed = |e| told(e, &self.insertion.path);
         let mut insert = self.connection.prepare(&self.insert).map_err(failed)?;
-        for row in 0..rows.num_rows() {
-            let misfit = columns
-                .iter()
-                .zip(self.insertion.schema.fields())
-                .find_map(|(column, field)| column.misfit(row).map(|e| e.at_field(field.name().clone())));
-            if let Some(error) = misfit {
-                written.rejected.push(Rejected::rows(rows.slice(row, 1), error.at_row(row)));
-                continue;
-            }
+        self.insertion.each(rows, |columns, row| {
             for (i, column) in columns.iter().enumerate() {
                 insert.raw_bind_parameter(i + 1, column.value(row)).map_err(failed)?;
             }
             match insert.raw_execute() {
-                Ok(_) => {}
-                Err(e) if is_of_the_row(&e) => {
-                    written.rejected.push(Rejected::rows(rows.slice(row, 1), failed(e).at_row(row)));
-                }
-                Err(e) => return Err(failed(e)),
+                Ok(_) => Ok(None),
+                Err(e) if is_of_the_row(&e) => Ok(Some(failed(e))),
+                Err(e) => Err(failed(e)),
             }
-        }
-        Ok(written)
+        })
     }
 
     fn commit(&mut self) -> Result<()> {
         if self.open {
-            self.connection.execute_batch("commit").map_err(|e| told(e, &self.insertion.path))?;
+            self.run("commit")?;
             self.open = false;
         }
         Ok(())
     }
-}
 
-/// The values of a batch in the form in which they are stored.
-struct Column {
-    values: ArrayRef,
-    stored: Stored,
-    /// What it was, where a value may not fit.
-    given: ArrayRef,
-}
-
-impl Column {
-    fn of(given: &ArrayRef, field: &Field, stored: Stored) -> Result<Self> {
-        let target = match stored {
-            Stored::Integer => DataType::Int64,
-            Stored::Real => DataType::Float64,
-            Stored::Text => DataType::Utf8,
-            Stored::Blob => DataType::Binary,
-            Stored::Json => {
-                let texts: Result<Vec<_>> = (0..given.len())
-                    .map(|i| Ok(given.is_valid(i).then_some(cell_value(given, field, i)?).map(|v| v.to_string())))
-                    .collect();
-                let values: ArrayRef = std::sync::Arc::new(StringArray::from(texts?));
-                return Ok(Self { values: values.clone(), stored: Stored::Text, given: values });
-            }
-        };
-        // What does not fit becomes a null where none was.
-        Ok(Self { values: cast(given, &target)?, stored, given: given.clone() })
-    }
-
-    fn misfit(&self, row: usize) -> Option<Error> {
-        if self.values.is_null(row) {
-            let lost = self.given.is_valid(row) && self.given.data_type() != &DataType::Null;
-            return lost.then(|| {
-                Error::validation(format!("a {} beyond what SQLite holds", sql_name(self.given.data_type())))
-            });
-        }
-        let is_nan = self.stored == Stored::Real && self.values.as_primitive::<Float64Type>().value(row).is_nan();
-        is_nan.then(|| Error::validation("NaN, which SQLite would keep as null"))
-    }
-
-    fn value(&self, row: usize) -> ToSqlOutput<'_> {
-        if self.values.is_null(row) {
-            return ToSqlOutput::from(Null);
-        }
-        ToSqlOutput::Borrowed(match self.stored {
-            Stored::Integer => ValueRef::Integer(self.values.as_primitive::<Int64Type>().value(row)),
-            Stored::Real => ValueRef::Real(self.values.as_primitive::<Float64Type>().value(row)),
-            Stored::Text | Stored::Json => ValueRef::Text(self.values.as_string::<i32>().value(row).as_bytes()),
-            Stored::Blob => ValueRef::Blob(self.values.as_binary::<i32>().value(row)),
-        })
+    pub(super) fn give_up(&mut self) -> Result<()> {
+        // What is not open any more is no loss: SQLite has ended the transaction itself.
+        if std::mem::take(&mut self.open) && !self.connection.is_autocommit() { self.run("rollback") } else { Ok(()) }
     }
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL: its server crashed, its network cut, its jobs killed.
 
 mod bad_input;
+mod epochs;
 mod reach;
 
 use std::time::Duration;
@@ -104,7 +105,7 @@ async fn tables_are_sinks() {
             }
         })
     };
-    sink(target).check(&Env::system()).await;
+    Box::pin(sink(target).check(&Env::system())).await;
     let upserts = |n: usize| {
         let table = upserted(table(&server, &format!("u{n}")));
         let read = table.clone();
@@ -114,7 +115,7 @@ async fn tables_are_sinks() {
         })
     };
     let sample: Vec<_> = (0..8).map(|n| json!({"n": n, "name": format!("n{n}")})).collect();
-    sink(upserts).rows(batch(&sample)).check(&Env::system()).await;
+    Box::pin(sink(upserts).rows(batch(&sample)).check(&Env::system())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

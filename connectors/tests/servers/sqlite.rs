@@ -1,9 +1,13 @@
 //! Whole jobs from and into SQLite files.
 
+use std::time::Duration;
+
+use bourn_connectors::file::File;
 use bourn_connectors::generate::Generate;
 use bourn_connectors::memory::Memory;
 use bourn_connectors::sqlite::{Mode, Sqlite};
-use bourn_engine::graph::Graph;
+use bourn_engine::env::Env;
+use bourn_engine::graph::{Checkpointing, Checkpoints, Graph};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -80,4 +84,53 @@ async fn rows_that_come_later_are_read_once_and_a_stop_ends_the_job_well() {
     job.wait().await.unwrap();
     assert_eq!(collected.count(), 200);
     assert_eq!(numbers(&collected), (0..200).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_cut_off_again_and_again_ends_with_the_table_of_a_calm_one() {
+    let folder = TempDir::new().unwrap();
+    let lines: Vec<_> = (0..ROWS).map(|n| format!("{n},row {n}")).collect();
+    let input = folder.path().join("in.csv");
+    let mut file = Env::system().files().create(&input).unwrap();
+    std::io::Write::write_all(&mut file, format!("n,name\n{}\n", lines.join("\n")).as_bytes()).unwrap();
+    let table = Sqlite { create: true, ..Sqlite::new(path(&folder), "t") };
+    let graph = |id: &str, table: &Sqlite| {
+        let mut graph = Graph::new(id);
+        graph.source("rows", File::new(input.to_string_lossy()));
+        graph.sink("table", table.clone());
+        graph.options.epoch_every = Some(Duration::from_millis(10));
+        graph.options.edge_rows = Some(1_000);
+        graph.options.checkpoints = Checkpointing::On(Checkpoints::in_folder(folder.path().join("checkpoints")));
+        graph
+    };
+    let rows = |table: &Sqlite| figures(&table.path).map_or(0, |(rows, _)| rows);
+    let (mut cuts, mut ended) = (0, false);
+    for wait in [0, 41, 2, 63, 1, 85, 8, 107].repeat(2) {
+        let before = rows(&table);
+        // What has ended begins anew.
+        if before > ROWS / 2 {
+            break;
+        }
+        let doomed = Doomed::start(graph("it", &table));
+        if wait % 2 == 0 {
+            until("more rows", || async { !doomed.runs() || rows(&table) > before }).await;
+        }
+        Env::system().sleep(Duration::from_millis(wait)).await;
+        ended = !doomed.cut().await;
+        cuts += u32::from(!ended);
+    }
+    if !ended {
+        start(graph("it", &table)).await.wait().await.unwrap();
+    }
+    assert!(cuts > 4, "it was cut off {cuts} times");
+    let calm = Sqlite { path: folder.path().join("calm.db").to_string_lossy().into_owned(), ..table.clone() };
+    start(graph("calm", &calm)).await.wait().await.unwrap();
+    let content = |table: &Sqlite| -> Vec<(i64, i64, String)> {
+        let connection = Connection::open(&table.path).unwrap();
+        let mut statement = connection.prepare("select rowid, n, name from t order by rowid").unwrap();
+        let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    assert!(content(&table) == content(&calm), "{:?}", figures(&table.path));
+    assert_eq!(figures(&table.path), Some((ROWS, ROWS)));
 }

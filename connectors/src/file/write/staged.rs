@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use arrow::record_batch::RecordBatch;
-use arrow_ipc::reader::StreamReader;
-use arrow_ipc::writer::StreamWriter;
 use bourn_engine::api::{Epochs, Outcome, Receipt, Written};
 use bourn_engine::data::message::Epoch;
-use bourn_engine::env::{Env, ReadFile, WriteFile, points};
+use bourn_engine::env::{Env, points};
 use bourn_engine::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Files;
 use super::out::{Recipe, keep_names};
+use crate::staging::{self, Segment};
 
 /// Rows of each epoch in a file of their own, in a folder of the job.
 pub struct Staged {
@@ -30,11 +29,6 @@ struct Segments {
     /// The folder and the beginning of their names.
     at: PathBuf,
     count: u64,
-}
-
-struct Segment {
-    place: PathBuf,
-    writer: StreamWriter<Box<dyn WriteFile>>,
 }
 
 impl Segments {
@@ -88,10 +82,10 @@ impl Staged {
 /// Makes the file of its segments, and removes them.
 async fn assemble(recipe: &Recipe, segments: &Segments) -> Result<()> {
     let env = &recipe.env;
-    let mut files = Vec::new();
+    let mut staged = Vec::new();
     for number in 0..segments.count {
-        match env.files().open(&segments.place(number)) {
-            Ok(file) => files.push((segments.place(number), file)),
+        match staging::open(env, &segments.place(number)) {
+            Ok(rows) => staged.push((segments.place(number), rows)),
             // An earlier run has made the file, and was cut off while it removed these.
             Err(e) if e.kind() == Kind::NotFound && env.files().identify(&segments.path)?.is_some() => {
                 return remove(env, segments);
@@ -100,11 +94,9 @@ async fn assemble(recipe: &Recipe, segments: &Segments) -> Result<()> {
         }
     }
     let mut out = recipe.open_beside(segments.path.clone())?;
-    for (place, file) in files {
-        let at = |e: Error| e.context(place.display());
-        let staged = StreamReader::try_new_buffered(Reading { file, at: 0 }, None);
-        for rows in staged.map_err(|e| at(e.into()).context("what was staged"))? {
-            out.write(&rows.map_err(|e| at(e.into()).context("what was staged"))?)?;
+    for (place, staged) in staged {
+        for rows in staged {
+            out.write(&rows.map_err(|e| Error::from(e).context(place.display()).context("what was staged"))?)?;
         }
     }
     out.finish().await?;
@@ -123,42 +115,21 @@ fn remove(env: &Env, segments: &Segments) -> Result<()> {
     Ok(())
 }
 
-/// A file from its beginning.
-struct Reading {
-    file: std::sync::Arc<dyn ReadFile>,
-    at: u64,
-}
-
-impl std::io::Read for Reading {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(self.at, buffer)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
 impl Files for Staged {
     async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
         if self.open.is_none() {
             let place = self.own.place(self.own.count);
-            let file = self.recipe.env.files().create(&place)?;
-            self.open = Some(Segment { place, writer: StreamWriter::try_new(file, &self.recipe.schema)? });
+            self.open = Some(Segment::create(&self.recipe.env, place, &self.recipe.schema)?);
         }
         if let Some(open) = &mut self.open {
-            open.writer.write(rows).map_err(|e| Error::from(e).context(open.place.display()))?;
+            open.append(rows)?;
         }
         Ok(Written::all())
     }
 
     async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
-        if let Some(Segment { place, writer }) = self.open.take() {
-            let at = place.display().to_string();
-            let ended = self.recipe.env.blocking(move || -> Result<()> {
-                let mut file = writer.into_inner()?;
-                Ok(file.sync()?)
-            });
-            ended.await?.map_err(|e| e.context(at))?;
-            keep_names(&self.recipe.env, [place]).await?;
+        if let Some(open) = self.open.take() {
+            open.seal(&self.recipe.env).await?;
             self.own.count += 1;
         }
         Receipt::of(&self.own).map(Some)

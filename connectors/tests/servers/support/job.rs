@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_connectors::memory::Collected;
 use bourn_connectors::register;
 use bourn_engine::api::Registry;
+use bourn_engine::env::Env;
 use bourn_engine::graph::Graph;
 use bourn_engine::runtime::job::Job;
 use bourn_engine::{Engine, Result};
@@ -46,6 +47,15 @@ impl Doomed {
     /// Whether it runs still.
     pub fn runs(&self) -> bool {
         !self.job.is_finished()
+    }
+
+    /// The same, and waits until they are gone, so that nothing of it is in the way of the next run. False where it had ended
+    /// before.
+    pub async fn cut(self) -> bool {
+        let Self { runtime, job } = self;
+        Env::system().blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+        // A job that sees how its runtime goes down fails by it.
+        !matches!(job.await, Ok(Ok(())))
     }
 
     /// Drops every task where it stands: nothing is flushed, committed or acknowledged any more.

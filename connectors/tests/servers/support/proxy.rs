@@ -19,6 +19,10 @@ pub enum Network {
     Stalls,
     /// Connections are closed, new ones as soon as they come.
     Cut,
+    /// The connection on which the client says this is closed before the server hears it; then everything passes.
+    CutBefore(&'static [u8]),
+    /// The same once the server has heard it, and before it answers.
+    CutBehind(&'static [u8]),
 }
 
 /// Passes bytes between whoever connects and a server, as far as the network lets it.
@@ -41,7 +45,7 @@ impl Proxy {
                 if *network.borrow() == Network::Cut {
                     continue;
                 }
-                tokio::spawn(pass(client, to, network));
+                tokio::spawn(pass(client, to, network, watched.clone()));
             }
         });
         Self { address, network, listening }
@@ -65,29 +69,49 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client: TcpStream, to: SocketAddr, mut network: watch::Receiver<Network>) {
+async fn pass(
+    client: TcpStream,
+    to: SocketAddr,
+    mut network: watch::Receiver<Network>,
+    set: Arc<watch::Sender<Network>>,
+) {
     let Ok(server) = TcpStream::connect(to).await else { return };
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
-    let there = half(client_in, server_out, network.clone());
-    let back = half(server_in, client_out, network.clone());
+    let (said, mut heard) = watch::channel(false);
+    let there = half(client_in, server_out, network.clone(), Some(said));
+    let back = half(server_in, client_out, network.clone(), None);
     let cut = network.wait_for(|n| *n == Network::Cut);
     tokio::select! {
-        _ = async { tokio::join!(there, back) } => {}
+        biased;
+        Ok(_) = heard.wait_for(|said| *said) => drop(set.send_replace(Network::Open)),
         _ = cut => {}
+        _ = async { tokio::join!(there, back) } => {}
     }
 }
 
-/// One direction, until its end.
+/// One direction, until its end, or until what was waited for has been said.
 async fn half(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
+    said: Option<watch::Sender<bool>>,
 ) {
     let mut buffer = vec![0; 16 << 10];
     loop {
         let size = if *network.borrow() == Network::Trickles { 1 } else { buffer.len() };
         let Ok(read @ 1..) = from.read(&mut buffer[..size]).await else { break };
+        let now = *network.borrow();
+        if let (Network::CutBefore(words) | Network::CutBehind(words), Some(said)) = (now, &said)
+            && buffer[..read].windows(words.len()).any(|w| w == words)
+        {
+            if matches!(now, Network::CutBehind(_)) {
+                let _ = to.write_all(&buffer[..read]).await;
+            }
+            said.send_replace(true);
+            // The other side of it is closed meanwhile.
+            return std::future::pending().await;
+        }
         if network.wait_for(|n| *n != Network::Stalls).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
@@ -117,4 +141,21 @@ async fn a_proxy_passes_trickles_stalls_and_cuts() {
     assert_eq!(accepted.read(&mut word).await.unwrap_or(0), 0, "a cut closes the connection");
     let mut next = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(next.read(&mut word).await.unwrap_or(0), 0, "and every new one");
+}
+
+#[tokio::test]
+async fn a_proxy_cuts_a_connection_at_a_word() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let proxy = Proxy::before(server.local_addr().unwrap()).await;
+    for (network, heard) in [(Network::CutBefore(b"now"), ""), (Network::CutBehind(b"now"), "do it now")] {
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut accepted, _) = server.accept().await.unwrap();
+        proxy.set(network);
+        client.write_all(b"do it now").await.unwrap();
+        let mut text = String::new();
+        accepted.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, heard);
+        assert_eq!(client.read(&mut [0; 4]).await.unwrap_or(0), 0, "no answer comes");
+        assert_eq!(*proxy.network.borrow(), Network::Open, "the next one passes");
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     COMMIT_ELSEWHERE, COMMIT_TWICE, DECLARED, EMPTY, ENDS, FORGETS, IDLE_EPOCH, INVISIBLE, REJECTS, TYPES, Target,
     WRITES,
 };
-use crate::api::{BoxSink, ConnectContext, Connector, Delivery, Epochs, Outcome, Receipt, Rejected, Sink, SinkContext};
+use crate::api::{BoxSink, ConnectContext, Connector, Delivery, Epochs, Outcome, Receipt, Rejected, Sink, SinkContext, Written};
 use crate::data::message::Epoch;
 use crate::env::Env;
 use crate::error::{Error, Result, Retry};
@@ -58,7 +58,7 @@ impl<'a, C: Connector, T: Fn(usize) -> Target<C>> Run<'a, T> {
         let agreed = in_time(env, bound, ENDS, target.connector.check_sink(&schema, &context)).await?;
         agreed.map_err(|p| Broken::new(promise, format!("({}) is refused: {:?}", columns(&schema), p.0)))?;
         let folder = self.folder.join(self.jobs.to_string());
-        let kept = Epochs { run: format!("run-{}", self.jobs), behind: 0, receipts: Vec::new(), folder };
+        let kept = Epochs { run: format!("{:016x}", env.random()), behind: 0, receipts: Vec::new(), folder };
         let kept = (self.delivery != Delivery::Plain).then_some(kept);
         let sink = open(env, bound, promise, &target.connector, (&schema, kept.as_ref())).await?;
         Ok(Job { env, bound, promise, schema, target, sink, written: Vec::new(), kept })
@@ -178,9 +178,23 @@ async fn open(
     opened.map_err(|e| Broken::new(promise, format!("opening for ({}): {e}", columns(schema))))
 }
 
+/// In the place of a sink that is no more.
+struct Gone;
+
+impl Sink for Gone {
+    async fn write(&mut self, _: &RecordBatch) -> Result<Written> {
+        Err(Error::engine("the sink is gone"))
+    }
+    async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
+        Err(Error::engine("the sink is gone"))
+    }
+}
+
 impl<C: Connector> Job<'_, C> {
     /// Another instance for the same target, as after a crash.
     async fn reopen(&mut self) -> Check {
+        // What the old one holds, such as a lock, goes with it.
+        self.sink = BoxSink::new(Gone);
         let with = (&self.schema, self.kept.as_ref());
         self.sink = open(self.env, self.bound, self.promise, &self.target.connector, with).await?;
         Ok(())
