@@ -179,7 +179,8 @@ impl Sealed {
         let place = folder.join(&self.name);
         let file = match env.files().open(&place) {
             Err(e) if e.kind() == Kind::NotFound => {
-                let message = format!("{}: what the checkpoint has staged is gone; `--fresh` begins anew", place.display());
+                let message =
+                    format!("{}: what the checkpoint has staged is gone; `--fresh` begins anew", place.display());
                 return Err(Error::new(Kind::NotFound, message));
             }
             file => file?,

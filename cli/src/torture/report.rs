@@ -28,13 +28,13 @@ pub struct Killed {
 /// The rows of a sink, over all runs.
 #[derive(Debug, Default, Serialize)]
 pub struct OfSink {
-    /// OfSink of the calm run.
+    /// Rows of the calm run.
     pub rows: u64,
-    /// OfSink that were missing.
+    /// Rows that were missing.
     pub lost: u64,
-    /// OfSink that were there too often.
+    /// Rows that were there too often.
     pub twice: u64,
-    /// OfSink that the calm run does not have.
+    /// Rows that the calm run does not have.
     pub strange: u64,
     /// How their order was looked at: `all`, `by key`, `not`.
     pub order: &'static str,

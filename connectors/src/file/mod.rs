@@ -392,10 +392,5 @@ pub(crate) fn without_reserved(schema: &Schema) -> (SchemaRef, Vec<usize>) {
     (Arc::new(Schema::new(fields)), indices)
 }
 
-/// A text column that is never null.
-fn text_field(name: &str) -> Field {
-    Field::new(name, DataType::Utf8, false)
-}
-
 #[cfg(test)]
 mod tests;

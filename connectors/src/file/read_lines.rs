@@ -10,7 +10,6 @@ use bourn_engine::data::position::{Position, Split};
 use bourn_engine::data::records::ROWS_MAX;
 use bourn_engine::{Error, Result};
 
-use super::text_field;
 use crate::codec::compression::Text;
 use crate::codec::csv;
 use crate::codec::json::decode::overlong;
@@ -164,7 +163,8 @@ impl LineDecoder {
 /// The columns of plain lines.
 pub fn schema() -> SchemaRef {
     let number = Field::new("number", DataType::UInt64, false);
-    Arc::new(Schema::new(vec![text_field("text"), text_field("file"), number]))
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![text("text"), text("file"), number]))
 }
 
 fn plain(text: &[u8], wanted: &SchemaRef, file: &Split, place: Place) -> Result<Decoded> {

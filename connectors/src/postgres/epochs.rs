@@ -176,7 +176,8 @@ impl Database for PostgresDatabase {
             Value::Text(text) => text as &(dyn ToSql + Sync),
             Value::Number(number) => number as &(dyn ToSql + Sync),
         });
-        let row = open.link.query_opt(&statement, &values.collect::<Vec<_>>()).await.map_err(|e| self.address.told(e))?;
+        let row =
+            open.link.query_opt(&statement, &values.collect::<Vec<_>>()).await.map_err(|e| self.address.told(e))?;
         self.open = Some(open);
         Ok(row.map(|row| Entry { epoch: row.get(0), attempt: row.get(1), checksum: row.get(2) }))
     }

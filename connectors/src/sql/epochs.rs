@@ -200,7 +200,9 @@ impl<D: Database> Transactional<D> {
     /// That a row which was staged is refused now. No validation error, which would be about the rows of a write.
     fn refused(&self, rejected: &Rejected) -> Error {
         let row = match &rejected.row {
-            RejectedRow::Rows(rows) => row_value(rows, 0).map(serde_json::Value::Object).unwrap_or_default().to_string(),
+            RejectedRow::Rows(rows) => {
+                row_value(rows, 0).map(serde_json::Value::Object).unwrap_or_default().to_string()
+            }
             RejectedRow::Text(text) => text.clone(),
         };
         let row: String = row.chars().take(SHOWN_MAX).collect();

@@ -52,7 +52,8 @@ impl Ledger {
     /// # Errors
     /// When something is: the job goes on from an older checkpoint than its newest.
     pub(crate) async fn check(&self, database: &mut impl Database, behind: Epoch) -> Result<()> {
-        let newest = format!("select {TOLD} from {} where run = $1 and sink = $2 order by epoch desc limit 1", self.table);
+        let newest =
+            format!("select {TOLD} from {} where run = $1 and sink = $2 order by epoch desc limit 1", self.table);
         let [run, sink, _] = self.key(0)?;
         let Some(Entry { epoch, .. }) = database.ask(newest, vec![run, sink]).await? else { return Ok(()) };
         if epoch <= i64::try_from(behind)? {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use decimal::exact;
 pub(crate) use epochs::{Database, Inserted, Purpose, Transactional};
-pub(crate) use ledger::{Entry, Value, creation as ledger_creation, NAME as LEDGER};
+pub(crate) use ledger::{Entry, NAME as LEDGER, Value, creation as ledger_creation};
 pub(crate) use page::{Page, Step};
 
 /// What a sink does with its rows.

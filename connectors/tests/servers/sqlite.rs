@@ -6,8 +6,9 @@ use bourn_connectors::file::File;
 use bourn_connectors::generate::Generate;
 use bourn_connectors::memory::Memory;
 use bourn_connectors::sqlite::{Mode, Sqlite};
+use bourn_engine::api::{Checkpointing, Checkpoints};
 use bourn_engine::env::Env;
-use bourn_engine::graph::{Checkpointing, Checkpoints, Graph};
+use bourn_engine::graph::Graph;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 
 use bourn_connectors::file::File;
 use bourn_engine::api::{BoxSink, Epochs, Outcome, Receipt, Sink, SinkContext};
-use bourn_engine::graph::{Checkpointing, Checkpoints};
+use bourn_engine::api::{Checkpointing, Checkpoints};
 use tempfile::TempDir;
 
 use super::*;
@@ -20,11 +20,18 @@ impl Epochal {
         job
     }
 
-    async fn open(&self, at: &Postgres, (lane, lanes): (usize, usize), behind: u64, receipts: &[(usize, Receipt)]) -> BoxSink {
+    async fn open(
+        &self,
+        at: &Postgres,
+        (lane, lanes): (usize, usize),
+        behind: u64,
+        receipts: &[(usize, Receipt)],
+    ) -> BoxSink {
         let folder = self.folder.path().join("staged");
         let epochs = Epochs { run: "run".into(), behind, receipts: receipts.to_vec(), folder };
         let schema = numbers_of(0, 1).schema();
-        let context = SinkContext { lane, lanes, epochs: Some(epochs), ..SinkContext::new(Env::system(), "it", schema) };
+        let context =
+            SinkContext { lane, lanes, epochs: Some(epochs), ..SinkContext::new(Env::system(), "it", schema) };
         at.sink(context).await.unwrap()
     }
 

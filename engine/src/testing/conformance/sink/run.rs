@@ -12,7 +12,9 @@ use super::{
     COMMIT_ELSEWHERE, COMMIT_TWICE, DECLARED, EMPTY, ENDS, FORGETS, IDLE_EPOCH, INVISIBLE, REJECTS, TYPES, Target,
     WRITES,
 };
-use crate::api::{BoxSink, ConnectContext, Connector, Delivery, Epochs, Outcome, Receipt, Rejected, Sink, SinkContext, Written};
+use crate::api::{
+    BoxSink, ConnectContext, Connector, Delivery, Epochs, Outcome, Receipt, Rejected, Sink, SinkContext, Written,
+};
 use crate::data::message::Epoch;
 use crate::env::Env;
 use crate::error::{Error, Result, Retry};
