@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::DataType;
 use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{Connector, Source};
