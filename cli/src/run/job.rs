@@ -113,12 +113,12 @@ fn tell_resumed(resumed: &Resumed, folder: &str, screen: &Screen) {
     for (epoch, reason) in &resumed.unreadable {
         screen.warn(&format!("checkpoint {epoch} in {folder}: {reason}; the one before it is taken"));
     }
-    screen.notice(&format!(
+    screen.tell(&format!(
         "goes on behind checkpoint {} of {} ({folder}); `--fresh` begins anew",
         resumed.epoch, resumed.written
     ));
     for (id, change) in &resumed.changes {
-        screen.notice(&format!("  `{id}` {change}"));
+        screen.tell(&format!("  `{id}` {change}"));
     }
 }
 

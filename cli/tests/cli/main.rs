@@ -7,6 +7,7 @@ mod support;
 mod answers;
 mod bad_input;
 mod cases;
+mod checkpoints;
 mod completions;
 mod embedded;
 mod examples;

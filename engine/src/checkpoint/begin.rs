@@ -93,7 +93,8 @@ pub fn begin(
     };
     store.tidy()?;
     let found = find(&*store)?;
-    let chosen = choose(&store, &found, &resume.begin)?;
+    let mut broken_parts = Vec::new();
+    let chosen = choose(&store, &found, &resume.begin, &mut broken_parts)?;
     let Found { complete, others, unreadable, .. } = found;
     let every = |m: &Manifest| (m.epoch, m.parts.iter().map(|p| p.name.clone()).collect::<BTreeSet<_>>());
     let manifests = |all: &[Manifest]| all.iter().map(|m| super::manifest::name(m.epoch)).collect::<Vec<_>>();
@@ -120,12 +121,18 @@ pub fn begin(
     let left = left.collect::<BTreeSet<_>>().into_iter().collect();
     let keeper = Keeper::new(store, (job.to_owned(), run.clone()), keep, (stay, left), Some(lock));
     let unreadable = unreadable.into_iter().filter(|(of, _)| *of > epoch).map(|(of, e)| (of, e.message().to_owned()));
-    let resumed = Resumed { epoch, written: recovered.manifest.written, changes, unreadable: unreadable.collect() };
+    let unreadable = unreadable.chain(broken_parts).collect();
+    let resumed = Resumed { epoch, written: recovered.manifest.written, changes, unreadable };
     Ok(Beginning { keeper, recovered: Some((Arc::new(recovered), resumed)), run })
 }
 
-/// The checkpoint to go on from; none for a new beginning.
-fn choose(store: &Arc<dyn Store>, found: &Found, begin: &Begin) -> Result<Option<Recovered>> {
+/// The checkpoint to go on from; none for a new beginning. Notes those whose parts are broken.
+fn choose(
+    store: &Arc<dyn Store>,
+    found: &Found,
+    begin: &Begin,
+    broken: &mut Vec<(Epoch, String)>,
+) -> Result<Option<Recovered>> {
     let open = |m: &Manifest| Recovered::open(store.clone(), m.clone(), found.settled.contains(&m.epoch));
     match begin {
         Begin::Fresh => Ok(None),
@@ -153,11 +160,7 @@ fn choose(store: &Arc<dyn Store>, found: &Found, begin: &Begin) -> Result<Option
                     // What can't be read now may be whole: the one before it is behind what sinks have committed.
                     Err(e) if !is_broken(&e) => return Err(e.context(format!("checkpoint {}", manifest.epoch))),
                     Err(e) => {
-                        tracing::warn!(
-                            "checkpoint {} in {}: {e}; taking the one before it",
-                            manifest.epoch,
-                            store.place()
-                        );
+                        broken.push((manifest.epoch, e.message().to_owned()));
                         last = Some((manifest.epoch, e));
                     }
                 }
