@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::keeper::Keeper;
-use super::manifest::Manifest;
+use super::manifest::{self, Manifest};
 use super::recovery::{Begin, Found, Recovered, Resume, find, is_broken};
 use super::store::Store;
 use crate::data::message::Epoch;
@@ -95,35 +95,47 @@ pub fn begin(
     let found = find(&*store)?;
     let mut broken_parts = Vec::new();
     let chosen = choose(&store, &found, &resume.begin, &mut broken_parts)?;
-    let Found { complete, others, unreadable, .. } = found;
-    let every = |m: &Manifest| (m.epoch, m.parts.iter().map(|p| p.name.clone()).collect::<BTreeSet<_>>());
-    let manifests = |all: &[Manifest]| all.iter().map(|m| super::manifest::name(m.epoch)).collect::<Vec<_>>();
-    let parts = |all: &[Manifest]| all.iter().flat_map(|m| m.parts.iter().map(|p| p.name.clone())).collect::<Vec<_>>();
-    let broken = unreadable.iter().map(|(epoch, _)| super::manifest::name(*epoch));
+    let Found { complete, others, unreadable, settled } = found;
+    let broken = unreadable.iter().map(|(epoch, _)| manifest::name(*epoch)).collect::<Vec<_>>();
+    let left = |gone: &[Manifest]| -> Vec<String> {
+        let parts = gone.iter().flat_map(|m| m.parts.iter().map(|p| p.name.clone()));
+        let others = others.iter().filter(|n| *n != "lock").cloned();
+        others.chain(broken.iter().cloned()).chain(parts).collect::<BTreeSet<_>>().into_iter().collect()
+    };
     let Some(mut recovered) = chosen else {
-        let left = others
-            .into_iter()
-            .filter(|n| n != "lock")
-            .chain(broken)
-            .chain(manifests(&complete))
-            .chain(parts(&complete));
-        let left = left.collect::<BTreeSet<_>>().into_iter().collect();
-        let keeper = Keeper::new(store, (job.to_owned(), new_run.clone()), keep, (Vec::new(), left), Some(lock));
+        forget(&*store, &complete, settled.into_iter())?;
+        let kept = (Vec::new(), left(&complete));
+        let keeper = Keeper::new(store, (job.to_owned(), new_run.clone()), keep, kept, Some(lock));
         return Ok(Beginning { keeper, recovered: None, run: new_run });
     };
     let epoch = recovered.manifest.epoch;
     let changes = compare(&mut recovered, planned, &resume.drop_state)?;
     let run = recovered.manifest.run.clone();
-    let (stay, younger): (Vec<_>, Vec<_>) = complete.into_iter().partition(|m| m.epoch <= epoch && m.run == run);
-    let stay: Vec<_> = stay.iter().map(every).collect();
-    let left =
-        others.into_iter().filter(|n| n != "lock").chain(broken).chain(manifests(&younger)).chain(parts(&younger));
-    let left = left.collect::<BTreeSet<_>>().into_iter().collect();
-    let keeper = Keeper::new(store, (job.to_owned(), run.clone()), keep, (stay, left), Some(lock));
+    let (stay, gone): (Vec<_>, Vec<_>) = complete.into_iter().partition(|m| m.epoch <= epoch && m.run == run);
+    forget(&*store, &gone, settled.into_iter().filter(|of| *of > epoch))?;
+    let needs = |m: &Manifest| (m.epoch, m.parts.iter().map(|p| p.name.clone()).collect());
+    let kept = (stay.iter().map(needs).collect(), left(&gone));
+    let keeper = Keeper::new(store, (job.to_owned(), run.clone()), keep, kept, Some(lock));
     let unreadable = unreadable.into_iter().filter(|(of, _)| *of > epoch).map(|(of, e)| (of, e.message().to_owned()));
     let unreadable = unreadable.chain(broken_parts).collect();
     let resumed = Resumed { epoch, written: recovered.manifest.written, changes, unreadable };
     Ok(Beginning { keeper, recovered: Some((Arc::new(recovered), resumed)), run })
+}
+
+/// Removes checkpoints that this beginning has decided against, before there is a new one: whoever starts after a crash in
+/// between must decide the same. The newest goes last, so that no older one is ever taken for the newest, and what says that
+/// it was settled goes before it, so that no new checkpoint of its number is taken for settled.
+fn forget(store: &dyn Store, gone: &[Manifest], settled: impl Iterator<Item = Epoch>) -> Result<()> {
+    let newest = gone.last().map(|m| m.epoch);
+    let (last, others): (Vec<Epoch>, Vec<Epoch>) = settled.partition(|epoch| Some(*epoch) == newest);
+    others.iter().try_for_each(|epoch| store.remove(&manifest::settled_name(*epoch)))?;
+    for m in gone {
+        if Some(m.epoch) == newest {
+            last.iter().try_for_each(|epoch| store.remove(&manifest::settled_name(*epoch)))?;
+        }
+        store.remove(&manifest::name(m.epoch))?;
+    }
+    Ok(())
 }
 
 /// The checkpoint to go on from; none for a new beginning. Notes those whose parts are broken.
@@ -222,4 +234,73 @@ fn compare(
         changes.entry(id.clone()).or_insert(Change::New);
     }
     Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Folder;
+    use super::*;
+    use crate::checkpoint::manifest::tests::example;
+    use crate::testing::simulation::Simulation;
+    use std::path::Path;
+
+    /// A store with these checkpoints of one run, the last of which is settled if it says so.
+    fn store(epochs: &[Epoch], last: bool) -> (Simulation, Arc<dyn Store>) {
+        let simulation = Simulation::new(1);
+        let store = Folder::new(simulation.env(), Path::new("c"), "job");
+        store.put("p", b"0123456789").unwrap();
+        for epoch in epochs {
+            let is_last = last && Some(epoch) == epochs.last();
+            let manifest = Manifest { epoch: *epoch, last: is_last, nodes: BTreeMap::new(), ..example() };
+            store.put(&manifest::name(*epoch), &manifest.encode().unwrap()).unwrap();
+            if Some(epoch) == epochs.last() {
+                store.put(&manifest::settled_name(*epoch), b"").unwrap();
+            }
+        }
+        (simulation, Arc::new(store))
+    }
+
+    fn begun(store: &Arc<dyn Store>, at: Begin) -> Option<Epoch> {
+        let resume = Resume { begin: at, ..Resume::default() };
+        let begun = begin(store.clone(), "job", &resume, (&BTreeMap::new(), 3), "new".into()).unwrap();
+        begun.recovered.map(|(_, resumed)| resumed.epoch)
+    }
+
+    #[test]
+    fn what_a_beginning_has_decided_against_is_gone_before_there_is_a_new_checkpoint() {
+        for (at, chosen, left) in [
+            (
+                Begin::Resume,
+                Some(3),
+                vec!["0000000001.json", "0000000002.json", "0000000003.json", "0000000003.settled"],
+            ),
+            (Begin::At(1), Some(1), vec!["0000000001.json"]),
+            (Begin::Fresh, None, vec![]),
+        ] {
+            let (_simulation, store) = store(&[1, 2, 3], false);
+            assert_eq!(begun(&store, at.clone()), chosen);
+            let names = store.names().unwrap();
+            let names: Vec<_> = names.iter().filter(|n| n.starts_with("00")).collect();
+            assert_eq!(names, left, "{at:?}");
+        }
+        let (_simulation, ended) = store(&[1, 2, 3], true);
+        assert_eq!(begun(&ended, Begin::Resume), None);
+        assert!(ended.names().unwrap().iter().all(|n| !n.starts_with("00")));
+    }
+
+    #[test]
+    fn whichever_call_fails_no_older_checkpoint_of_a_run_that_has_ended_is_gone_on_from() {
+        let calls = |simulation: &Simulation| simulation.files().calls();
+        let (simulation, there) = store(&[1, 2, 3], true);
+        let before = calls(&simulation);
+        begun(&there, Begin::Resume);
+        for call in 1..=calls(&simulation) - before {
+            let (simulation, there) = store(&[1, 2, 3], true);
+            simulation.files().fail(calls(&simulation) + call, crate::testing::simulation::files::Fault::Io);
+            let _failed =
+                begin(there.clone(), "job", &Resume::default(), (&BTreeMap::new(), 3), "new".into()).map(drop);
+            // Its last epoch may be committed and finished once more; nothing before it may be done again.
+            assert!(matches!(begun(&there, Begin::Resume), None | Some(3)), "call {call}");
+        }
+    }
 }

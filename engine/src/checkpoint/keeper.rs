@@ -185,12 +185,16 @@ impl Keeper {
         Ok(bytes + manifest.len() as u64)
     }
 
-    /// Notes that everything of this checkpoint is committed, and nothing comes behind it.
+    /// Notes that everything of the newest checkpoint is committed, and nothing comes behind it. Epochs in which nothing has
+    /// happened have none, so it may be older than the last epoch.
     ///
     /// # Errors
     /// What the store says.
-    pub fn settle(&self, epoch: Epoch) -> Result<()> {
-        self.store.put(&manifest::settled_name(epoch), b"")
+    pub fn settle(&self) -> Result<()> {
+        match self.complete.last() {
+            Some((newest, _)) => self.store.put(&manifest::settled_name(*newest), b""),
+            None => Ok(()),
+        }
     }
 
     /// Removes what no checkpoint that stays needs. Called behind the commits, so that what they need is there until then.
@@ -211,6 +215,7 @@ impl Keeper {
             gone.iter().flat_map(|(_, parts)| parts).filter(|p| !needed.contains(p)).collect();
         // Manifests first: one without its parts would look damaged.
         for (epoch, _) in gone {
+            self.store.remove(&manifest::settled_name(*epoch))?;
             self.store.remove(&manifest::name(*epoch))?;
         }
         reached(points::MANIFESTS_SWEPT);
@@ -222,7 +227,9 @@ impl Keeper {
         let used: BTreeSet<String> = self
             .complete
             .iter()
-            .flat_map(|(epoch, parts)| parts.iter().cloned().chain([manifest::name(*epoch)]))
+            .flat_map(|(epoch, parts)| {
+                parts.iter().cloned().chain([manifest::name(*epoch), manifest::settled_name(*epoch)])
+            })
             .collect();
         self.left.retain(|name| !used.contains(name));
         while let Some(name) = self.left.pop() {

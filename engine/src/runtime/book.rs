@@ -141,7 +141,7 @@ impl Book {
             let (back, settled) = env
                 .blocking(move || {
                     world.reached(points::SETTLE);
-                    let settled = keeper.settle(epoch).and_then(|()| {
+                    let settled = keeper.settle().and_then(|()| {
                         world.reached(points::SETTLED);
                         keeper.sweep(&world)
                     });
