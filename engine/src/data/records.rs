@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
 
 use super::position::{Position, Split};
 use crate::error::Result;
@@ -33,6 +34,31 @@ pub struct Header {
     pub origin: Option<Arc<Origin>>,
     /// The admission that the rows hold; it is given back when the last batch that carries it is gone.
     pub credit: Option<Arc<Credit>>,
+}
+
+/// A header as it is kept on a disk. Admissions stay in memory.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeptHeader {
+    ingested: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    split: Option<Split>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<Position>,
+}
+
+impl From<&Header> for KeptHeader {
+    fn from(header: &Header) -> Self {
+        let origin = header.origin.as_deref();
+        let (split, position) = (origin.map(|o| o.split.clone()), origin.map(|o| o.position.clone()));
+        Self { ingested: header.ingested.0, split, position }
+    }
+}
+
+impl From<KeptHeader> for Header {
+    fn from(kept: KeptHeader) -> Self {
+        let origin = kept.split.zip(kept.position).map(|(split, position)| Arc::new(Origin { split, position }));
+        Self { ingested: Timestamp(kept.ingested), origin, credit: None }
+    }
 }
 
 /// A place in the input of a source.

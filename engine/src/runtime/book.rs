@@ -11,10 +11,11 @@ use futures::future::BoxFuture;
 use crate::api::Receipt;
 use crate::api::limits::Retries;
 use crate::call::retry::waits;
-use crate::checkpoint::begin::Planned;
+use crate::checkpoint::begin::{Beginning, Planned};
 use crate::checkpoint::coordinator::{Part, TaskId};
 use crate::checkpoint::keeper::{Keeper, Sealed};
 use crate::checkpoint::manifest::Node;
+use crate::checkpoint::recovery::Recovered;
 use crate::checkpoint::saved::{Saved, SavedPiece};
 use crate::data::message::Epoch;
 use crate::env::{Env, points};
@@ -33,8 +34,27 @@ pub struct TaskOf {
     pub lane: usize,
 }
 
+/// What a job that keeps checkpoints begins with.
+pub struct Kept {
+    /// The name of its run.
+    pub run: String,
+    /// What it goes on from.
+    pub recovered: Option<Arc<Recovered>>,
+}
+
+impl Kept {
+    /// What the tasks are built with.
+    pub fn of(beginning: &Beginning) -> Self {
+        let recovered = beginning.recovered.as_ref().map(|(recovered, _)| recovered.clone());
+        Self { run: beginning.run.clone(), recovered }
+    }
+}
+
 /// What comes of writing: the keeper back, and how long it took.
 type Writing = BoxFuture<'static, (Option<Keeper>, Result<u64>)>;
+
+/// Which pieces there are, and of how many chunks: one that has lost a chunk has changed too.
+type Shape = BTreeMap<(Arc<str>, usize, String), usize>;
 
 /// The checkpoints of a running job.
 pub struct Book {
@@ -46,7 +66,7 @@ pub struct Book {
     /// What tasks have handed over of the epoch under way.
     saved: BTreeMap<TaskId, Saved>,
     /// What was written last, to see whether there is anything new.
-    before: Option<BTreeMap<String, Node>>,
+    before: Option<(BTreeMap<String, Node>, Shape)>,
     stats: Arc<JobStats>,
 }
 
@@ -96,14 +116,17 @@ impl Book {
             pieces.extend(handed.into_iter().flat_map(|h| h.pieces));
         }
         let changed = |piece: &SavedPiece| piece.content.0.iter().any(|c| matches!(c, Chunk::Changed(_)));
-        if !last && self.before.as_ref() == Some(&nodes) && !pieces.iter().any(changed) {
+        let shape: Shape =
+            pieces.iter().map(|p| ((p.node.clone(), p.lane, p.name.clone()), p.content.0.len())).collect();
+        let now = (nodes, shape);
+        if !last && self.before.as_ref() == Some(&now) && !pieces.iter().any(changed) {
             // An epoch in which nothing has happened costs nothing: the checkpoint before it is as good.
             let keeper = self.keeper.take();
             self.writing = Some(async move { (keeper, Ok(0)) }.boxed());
             return;
         }
-        self.before = Some(nodes.clone());
-        let sealed = Sealed { epoch, at: env.wall(), last, nodes, pieces };
+        let sealed = Sealed { epoch, at: env.wall(), last, nodes: now.0.clone(), pieces };
+        self.before = Some(now);
         self.writing = self.keeper.take().map(|keeper| write(keeper, sealed, env.clone()).boxed());
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::align::Inputs;
+use super::book::Kept;
 use super::call_task::{CallTask, RequestKey};
 use super::chain::{Chain, Slot, Worker};
 use super::chain_task::ChainTask;
@@ -15,6 +16,7 @@ use super::emit::Outlets;
 use super::exchange::Router;
 use super::fallback::Fallback;
 use super::job::Start;
+use super::requests::Requests;
 use super::sink_task::{self, SinkTask};
 use super::source_task::{Before, SourceTask};
 use super::spool::{Folder, Spool};
@@ -25,9 +27,8 @@ use crate::api::{
 };
 use crate::call::rate_limit::Limiter;
 use crate::call::stack::{Shared, stack};
-use crate::checkpoint::begin::Beginning;
 use crate::checkpoint::coordinator::Command;
-use crate::checkpoint::recovery::Recovered;
+use crate::checkpoint::recovery::{Loader, Recovered};
 use crate::checkpoint::store::plain;
 use crate::data::position::Split;
 use crate::env::points;
@@ -53,19 +54,6 @@ enum Spaced {
     Node(usize),
     /// Every node that names it.
     Shared(String),
-}
-
-/// What a job that keeps checkpoints begins with.
-pub(super) struct Kept {
-    run: String,
-    recovered: Option<Arc<Recovered>>,
-}
-
-impl Kept {
-    pub(super) fn of(beginning: &Beginning) -> Self {
-        let recovered = beginning.recovered.as_ref().map(|(recovered, _)| recovered.clone());
-        Self { run: beginning.run.clone(), recovered }
-    }
 }
 
 /// Builds one task after the other; what they share is made once.
@@ -207,6 +195,10 @@ impl<'a> Builder<'a> {
         let Operator::Call(call, limits) = self.build(node, task.lane).map_err(at)? else {
             return Err(Error::engine("what was planned as a call is none any more").at_stage(&node.id));
         };
+        let mut requests = Requests::new(node.inputs[0].clone());
+        if let Some(loader) = self.loader(node, task.lane) {
+            requests.load(loader).map_err(at)?;
+        }
         let spaced = node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
         let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
         let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
@@ -214,7 +206,9 @@ impl<'a> Builder<'a> {
         let shared = Shared { limiter: limiter.clone(), journal: journal.clone(), stats: stats.clone() };
         Ok(Ready::Call(Box::new(CallTask {
             task: id,
+            lane: task.lane,
             saves: self.kept.is_some(),
+            requests,
             id: node.id.clone(),
             call: stack(call, &limits, shared),
             limits,
@@ -276,16 +270,19 @@ impl<'a> Builder<'a> {
         let read = (0..=node.ports.len()).filter(|port| outlets.is_read(index, *port)).collect();
         let stats = self.stages[n][task.lane].stats.clone();
         let mut slot = Slot::new(node.id.clone(), worker, (node.on_error, node.cardinality), read, stats);
-        if let Some(recovered) = self.recovered() {
-            let restored =
-                slot.restore(recovered.loader(&node.id, Owned { lane: task.lane, lanes: node.lanes }, node.is_keyed()));
-            restored.map_err(|e| e.context("its saved state").at_stage(&node.id))?;
+        if let Some(loader) = self.loader(node, task.lane) {
+            slot.restore(loader).map_err(|e| e.context("its saved state").at_stage(&node.id))?;
         }
         Ok(slot)
     }
 
     fn recovered(&self) -> Option<&Arc<Recovered>> {
         self.kept.as_ref()?.recovered.as_ref()
+    }
+
+    fn loader<'b>(&'b self, node: &'b PlannedNode, lane: usize) -> Option<Loader<'b>> {
+        let owned = Owned { lane, lanes: node.lanes };
+        Some(self.recovered()?.loader(&node.id, owned, node.is_keyed()))
     }
 
     fn has_finished(&self, node: &PlannedNode, lane: usize) -> bool {

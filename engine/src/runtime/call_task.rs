@@ -1,6 +1,5 @@
 //! The task of a call: cuts rows into requests, keeps so many of them in flight, sends on their answers.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,28 +18,35 @@ use super::dead_letter;
 use super::emit::Outlets;
 use super::in_flight::InFlight;
 use super::narrow::panicked;
+use super::requests::{Request, Requests};
 use super::shares::Shares;
 use super::supervise::{Note, Supervisor};
 use crate::api::{BoxCall, Call, CallContext, Cardinality, Limits, Rejected, Reply};
 use crate::checkpoint::coordinator::{Report, TaskId};
-use crate::checkpoint::saved::Saved;
-use crate::data::message::Message;
-use crate::data::records::{Header, Records, bytes_held};
+use crate::checkpoint::saved::{Saved, Saver};
+use crate::data::message::{Epoch, Message};
+use crate::data::records::{Records, bytes_held};
 use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::graph::{OnError, Role};
 use crate::metrics::{StageStats, Tally};
 use crate::plan::{DEAD_LETTERS, PlannedNode};
+use crate::state::visitor::Piece;
+use crate::time::Timestamp;
 
 /// What a call task works with.
 pub struct CallTask {
     /// Its number in the plan.
     pub task: TaskId,
-    /// Whether epochs are written.
+    /// Its lane.
+    pub lane: usize,
+    /// Whether epochs are written: a barrier then passes requests in flight, which are kept with the epoch.
     pub saves: bool,
-    /// Its id in the spec, and the lane.
+    /// Its id in the spec.
     pub id: Arc<str>,
+    /// What it has to do; of an earlier run at first.
+    pub requests: Requests,
     /// The call with its layers.
     pub call: BoxCall,
     /// What bounds it.
@@ -83,14 +89,52 @@ impl RequestKey {
         let Role::Stage(config) = &node.role else { return Self { stage: String::new(), unique } };
         Self { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
     }
+
+    /// The same for a replayed row; without an origin, unique in the job.
+    fn of_request(&self, request: &Request, id: &str) -> Arc<str> {
+        let Some(origin) = request.header.origin.as_deref() else {
+            return format!("{id}-{:x}-{}", self.unique, request.number).into();
+        };
+        let row = crate::data::json::row_value(&request.rows, 0).map(|v| serde_json::Value::Object(v).to_string());
+        let mut hash = blake3::Hasher::new();
+        hash.update(self.stage.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
+        hash.update(origin.position.to_string().as_bytes()).update(b"\0");
+        hash.update(row.unwrap_or_default().as_bytes());
+        hash.finalize().to_hex()[..32].into()
+    }
 }
 
 /// A request that has come back.
 struct Answered {
-    header: Header,
-    rows: RecordBatch,
+    request: Request,
     reply: Result<Reply>,
     took: Duration,
+}
+
+/// Watermarks that came while requests were in flight: none overtakes a row.
+#[derive(Default)]
+struct Time {
+    /// The one that goes first, when the answers up to this request have left.
+    held: Option<(u64, Timestamp)>,
+    /// The newest that came behind it.
+    then: Option<Timestamp>,
+}
+
+impl Time {
+    /// Nothing waits for its request when something else than rows comes.
+    fn came(&mut self, to: Timestamp, requests: &Requests) {
+        match self.held {
+            None => self.held = Some((requests.newest(), to)),
+            Some(_) => self.then = self.then.max(Some(to)),
+        }
+    }
+
+    /// The one that may go now.
+    fn due(&mut self, requests: &Requests) -> Option<Timestamp> {
+        let (_, to) = self.held.take_if(|(number, _)| requests.are_answered(*number))?;
+        self.held = self.then.take().map(|to| (requests.newest(), to));
+        Some(to)
+    }
 }
 
 enum Next {
@@ -104,34 +148,41 @@ impl CallTask {
         let mut shares = Shares::new(self.env.clone());
         let mut tally = Tally::default();
         let mut in_flight = InFlight::new(self.limits.order);
-        let mut pending: VecDeque<Records> = VecDeque::new();
-        let mut requests = 0u64;
-        // A barrier, watermark or end that waits until nothing is in flight: it never overtakes a row.
+        let mut time = Time::default();
+        // A barrier or the end that waits until nothing is in flight.
         let mut control: Option<Event> = None;
         loop {
             while in_flight.len() < self.limits.in_flight
-                && let Some(records) = cut(&mut pending, self.limits.rows)
+                && let Some(request) = self.requests.next(self.limits.rows, |r| self.key.of_request(r, &self.id))
             {
-                requests += 1;
-                self.submit(records, requests, &mut in_flight).await;
+                self.submit(request, &mut in_flight).await;
             }
-            if in_flight.is_empty() && pending.is_empty() {
+            if let Some(to) = time.due(&self.requests) {
+                self.outlets.flush(&mut shares).await?;
+                self.outlets.watermark(&Message::Watermark(to)).await?;
+                continue;
+            }
+            if self.requests.is_idle() {
                 match control.take() {
-                    Some(Event::End) => break,
-                    Some(event) => {
-                        self.outlets.flush(&mut shares).await?;
-                        self.pass(event, &mut tally).await?;
+                    Some(Event::Barrier(epoch)) => {
+                        self.barrier(epoch, &mut tally, &mut shares).await?;
                         continue;
                     }
+                    Some(_) => break,
                     None => {}
                 }
             }
-            let reads = pending.is_empty() && control.is_none();
+            let reads = self.requests.wants_more() && control.is_none();
             match self.next(reads, &mut in_flight, &mut shares, &mut tally).await? {
                 Next::Event(Event::Records(_, records)) => {
                     tally.rows_in += records.batch.num_rows() as u64;
                     tally.bytes_in += bytes_held(&records.batch) as u64;
-                    pending.push_back(records);
+                    self.requests.push(records);
+                }
+                Next::Event(Event::Watermark(to)) => time.came(to, &self.requests),
+                // What is in flight is kept with the epoch.
+                Next::Event(Event::Barrier(epoch)) if self.saves => {
+                    self.barrier(epoch, &mut tally, &mut shares).await?;
                 }
                 Next::Event(event) => control = Some(event),
                 Next::Answer(answered) => self.answer(answered, &mut tally, &mut shares).await?,
@@ -146,51 +197,31 @@ impl CallTask {
     }
 
     /// Starts a request. One that is answered at once costs no task.
-    async fn submit(&self, records: Records, number: u64, in_flight: &mut InFlight<Answered>) {
+    async fn submit(&self, request: Request, in_flight: &mut InFlight<Answered>) {
         let mut context = self.context.clone();
-        context.idempotency_key = self.key_of(&records, number);
+        context.idempotency_key = request.key.clone().unwrap_or_default();
         let (call, env, secrets) = (self.call.clone(), self.env.clone(), self.secrets.clone());
-        let mut request: BoxFuture<'static, Answered> = async move {
-            let Records { batch: rows, header } = records;
+        let mut answer: BoxFuture<'static, Answered> = async move {
             let start = env.monotonic();
-            let reply = AssertUnwindSafe(perform(&call, rows.clone(), &context)).catch_unwind().await;
+            let reply = AssertUnwindSafe(perform(&call, request.rows.clone(), &context)).catch_unwind().await;
             let reply = reply.unwrap_or_else(|panic| Err(panicked(&*panic)));
             let reply = match reply {
                 Err(error) => {
                     // What becomes data must not show what the request was made with.
                     let error = error.reworded(|text| secrets.conceal(text));
-                    match call.failed(&rows, &error, &context) {
+                    match call.failed(&request.rows, &error, &context) {
                         Some(answer) => Ok(Reply::rows(answer)),
                         None => Err(error),
                     }
                 }
                 reply => reply,
             };
-            Answered { header, rows, reply, took: env.monotonic().saturating_sub(start) }
+            Answered { request, reply, took: env.monotonic().saturating_sub(start) }
         }
         .boxed();
-        match poll_immediate(&mut request).await {
+        match poll_immediate(&mut answer).await {
             Some(answered) => in_flight.answered(answered),
-            None => in_flight.waiting(self.supervisor.spawn_request(&self.id, request)),
-        }
-    }
-
-    /// The same for a replayed row; without an origin, unique in the job.
-    fn key_of(&self, records: &Records, number: u64) -> Arc<str> {
-        match records.header.origin.as_deref() {
-            Some(origin) => {
-                let rows =
-                    crate::data::json::row_value(&records.batch, 0).map(|v| serde_json::Value::Object(v).to_string());
-                let mut hash = blake3::Hasher::new();
-                hash.update(self.key.stage.as_bytes())
-                    .update(b"\0")
-                    .update(origin.split.name().as_bytes())
-                    .update(b"\0");
-                hash.update(origin.position.to_string().as_bytes()).update(b"\0");
-                hash.update(rows.unwrap_or_default().as_bytes());
-                hash.finalize().to_hex()[..32].into()
-            }
-            None => format!("{}-{:x}-{number}", self.id, self.key.unique).into(),
+            None => in_flight.waiting(self.supervisor.spawn_request(&self.id, answer)),
         }
     }
 
@@ -225,7 +256,8 @@ impl CallTask {
     }
 
     async fn answer(&mut self, answered: Answered, tally: &mut Tally, shares: &mut Shares) -> Result<()> {
-        let Answered { header, rows, reply, took } = answered;
+        let Answered { request: Request { number, header, rows, .. }, reply, took } = answered;
+        self.requests.answered(number);
         tally.latency.record(crate::metrics::nanos(took));
         let Reply { rows: answer, rejected, .. } = match reply {
             Ok(reply) => reply,
@@ -267,34 +299,33 @@ impl CallTask {
         Ok(())
     }
 
-    async fn pass(&mut self, event: Event, tally: &mut Tally) -> Result<()> {
-        match event {
-            Event::Watermark(to) => self.outlets.watermark(&Message::Watermark(to)).await,
-            Event::Barrier(epoch) => {
-                // Nothing is saved of requests in flight: the barrier has waited for them.
-                tally.flush(&self.stats);
-                self.audit()?;
-                if self.saves {
-                    // Nothing is in flight, so nothing but the barrier's place is kept.
-                    let _ = self.notes.send(Note::Saved(self.task, Saved::default())).await;
-                }
-                self.outlets.control(&Message::Barrier(epoch))?;
-                self.report(Report::Aligned(self.task, epoch, None)).await;
-                Ok(())
-            }
-            Event::Records(..) | Event::End => Err(Error::engine("rows and the end are not passed on as control")),
+    async fn barrier(&mut self, epoch: Epoch, tally: &mut Tally, shares: &mut Shares) -> Result<()> {
+        self.outlets.flush(shares).await?;
+        tally.flush(&self.stats);
+        self.audit()?;
+        if self.saves {
+            let mut pieces = Vec::new();
+            self.requests.save(Saver { node: &self.id, lane: self.lane, into: &mut pieces })?;
+            let _ = self.notes.send(Note::Saved(self.task, Saved { pieces, ..Saved::default() })).await;
         }
+        self.outlets.control(&Message::Barrier(epoch))?;
+        self.report(Report::Aligned(self.task, epoch, None)).await;
+        Ok(())
     }
 
     fn audit(&self) -> Result<()> {
         let get = |c: &AtomicU64| c.load(Relaxed);
         let s = &self.stats;
-        let (input, output, rejected) = (get(&s.rows_in), get(&s.rows_out), get(&s.rows_rejected));
-        if self.cardinality == Cardinality::Many || input == output + rejected {
+        let (input, output, rejected) =
+            (get(&s.rows_in) + self.requests.restored(), get(&s.rows_out), get(&s.rows_rejected));
+        let held = self.requests.rows_held() as u64;
+        s.rows_held.store(held, Relaxed);
+        if self.cardinality == Cardinality::Many || input == output + rejected + held {
             return Ok(());
         }
-        Err(Error::engine(format!("rows are unaccounted for: {input} in, {output} out, {rejected} rejected"))
-            .at_stage(&self.id))
+        let message =
+            format!("rows are unaccounted for: {input} in, {output} out, {rejected} rejected, {held} in requests");
+        Err(Error::engine(message).at_stage(&self.id))
     }
 
     async fn report(&mut self, report: Report) {
@@ -345,16 +376,4 @@ fn merge(mut first: Reply, mut second: Reply) -> Result<Reply> {
     first.usage.usd += second.usage.usd;
     first.limits = second.limits.or(first.limits);
     Ok(first)
-}
-
-/// The next request's rows: up to `rows` of the oldest batch.
-fn cut(pending: &mut VecDeque<Records>, rows: usize) -> Option<Records> {
-    let front = pending.front_mut()?;
-    let count = front.batch.num_rows();
-    if count <= rows {
-        return pending.pop_front();
-    }
-    let batch = front.batch.slice(0, rows);
-    front.batch = front.batch.slice(rows, count - rows);
-    Some(Records { batch, header: front.header.clone() })
 }

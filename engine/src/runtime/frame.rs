@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::data::message::Message;
-use crate::data::position::{Position, Split};
-use crate::data::records::{Credit, Header, Origin, Records};
+use crate::data::records::{Credit, KeptHeader, Records};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
 
@@ -25,14 +23,6 @@ const END: u8 = 4;
 #[derive(Debug)]
 pub struct Frame(pub Message);
 
-/// What the engine knows of rows, as it is kept. Admissions stay in memory.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    ingested: i64,
-    split: Option<Split>,
-    position: Option<Position>,
-}
-
 /// The bytes of a message.
 ///
 /// # Errors
@@ -41,12 +31,7 @@ pub fn encode(message: &Message) -> Result<Vec<u8>> {
     let mut frame = vec![0; HEADER];
     frame[0] = match message {
         Message::Records(Records { batch, header }) => {
-            let origin = header.origin.as_deref();
-            let kept = serde_json::to_vec(&Kept {
-                ingested: header.ingested.0,
-                split: origin.map(|o| o.split.clone()),
-                position: origin.map(|o| o.position.clone()),
-            })?;
+            let kept = serde_json::to_vec(&KeptHeader::from(header))?;
             frame.extend_from_slice(&(kept.len() as u64).to_le_bytes());
             frame.extend_from_slice(&kept);
             let mut writer = StreamWriter::try_new(&mut frame, batch.schema_ref())?;
@@ -96,10 +81,9 @@ pub fn decode(header: &[u8; HEADER], body: &[u8]) -> Result<Frame> {
 fn rows(body: &[u8]) -> Result<Records> {
     let (length, rest) = body.split_at_checked(8).ok_or_else(damaged)?;
     let (kept, stream) = rest.split_at_checked(usize::try_from(number(length))?).ok_or_else(damaged)?;
-    let Kept { ingested, split, position } = serde_json::from_slice(kept)?;
+    let header: KeptHeader = serde_json::from_slice(kept)?;
     let batch = StreamReader::try_new(stream, None)?.next().ok_or_else(damaged)??;
-    let origin = split.zip(position).map(|(split, position)| Arc::new(Origin { split, position }));
-    Ok(Records { batch, header: Header { ingested: Timestamp(ingested), origin, credit: None } })
+    Ok(Records { batch, header: header.into() })
 }
 
 /// That the disk gave back something else than was written.

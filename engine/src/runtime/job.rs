@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::channel::oneshot;
 
-use super::book::{Book, TaskOf};
-use super::build::{Builder, Kept, Ready};
+use super::book::{Book, Kept, TaskOf};
+use super::build::{Builder, Ready};
 use super::channel::{Post, channel, mailbox};
 use super::coordinate::Owner;
 use super::supervise::Supervisor;

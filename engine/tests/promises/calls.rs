@@ -1,5 +1,8 @@
 //! Calls: as many in flight as allowed, in order if asked, tried again as the policy says, spaced as the rate says.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,11 +11,17 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, StageConfig};
+use bourn_engine::api::{Checkpointing, Checkpoints, Registry};
+use bourn_engine::checkpoint::Folder;
+use bourn_engine::checkpoint::recovery::find;
 use bourn_engine::data::units::Interval;
 use bourn_engine::diagnostic::Problems;
 use bourn_engine::error::Error;
 use bourn_engine::graph::{Graph, OnError};
-use bourn_engine::{Kind, Result};
+use bourn_engine::testing::simulation::Simulation;
+use bourn_engine::testing::simulation::files::MemoryFiles;
+use bourn_engine::{Engine, Kind, Result};
+use futures::future::{Either, select};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -245,4 +254,80 @@ fn a_rate_limit_that_is_not_there_is_told_with_the_nearest() {
         (told.message.as_str(), told.help.as_deref()),
         ("there is no rate limit `apy`", Some("did you mean `api`?"))
     );
+}
+
+/// A job of this graph with checkpoints in these files, let alone for so long and then cut off.
+fn cut_off(files: &MemoryFiles, ask: &Ask, sink: &Collect, after: Duration) -> Result<()> {
+    let simulation = Simulation::new(1).over(files.clone());
+    let engine = Engine::new(Registry::new()).with_env(simulation.env());
+    let mut graph = Graph::new("ask");
+    graph.source("numbers", Counting { every: Duration::from_millis(1), endless: true, ..Counting::to(200, 10) });
+    graph.stage("ask", ask.clone());
+    graph.sink("out", sink.clone());
+    graph.options.epoch_every = Some(Duration::from_millis(100));
+    graph.options.checkpoints = Checkpointing::On(Checkpoints::in_folder("checkpoints"));
+    let outcome = simulation.run(async {
+        let job = engine.start(engine.plan(graph).await.unwrap()).await?;
+        match select(pin!(job.wait()), engine.env().sleep(after)).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right(_) => Ok(()),
+        }
+    });
+    outcome.done()
+}
+
+#[test]
+fn a_checkpoint_waits_for_no_request_and_a_restart_sends_it_again_with_its_key() {
+    let (files, sink) = (MemoryFiles::default(), Collect { transactional: true, ..Collect::default() });
+    // Every fifth one does not come back.
+    let hangs: Service = |n, _| (Duration::from_secs(if n % 5 == 0 { 3600 } else { 0 }), Ok(()));
+    let limits = Limits { timeout: Interval(Duration::from_hours(2)), ..limits(64, Order::Free) };
+    let stuck = Ask::new(limits.clone(), hangs);
+    cut_off(&files, &stuck, &sink, Duration::from_secs(10)).unwrap();
+    let prepared = sink.log.said().iter().filter(|l| l.starts_with("prepare")).count();
+    assert!(prepared > 50, "{prepared} epochs in ten seconds");
+    let key_of = |ask: &Ask| -> BTreeMap<i64, Arc<str>> {
+        ask.seen.attempts.lock().unwrap().iter().map(|(_, n, key)| (*n, key.clone())).collect()
+    };
+    let in_flight: Vec<i64> = key_of(&stuck).into_keys().filter(|n| n % 5 == 0).collect();
+    assert_eq!(in_flight, (0..40).map(|n| n * 5).collect::<Vec<_>>());
+    assert_eq!(sink.sorted(), (0..200).filter(|n| n % 5 != 0).collect::<Vec<_>>());
+
+    let answers = Ask::new(limits, obedient());
+    cut_off(&files, &answers, &sink, Duration::from_secs(10)).unwrap();
+    assert_eq!(sink.sorted(), (0..200).collect::<Vec<_>>());
+    let (before, after) = (key_of(&stuck), key_of(&answers));
+    let again: Vec<_> = after.keys().copied().collect();
+    assert_eq!(again, in_flight, "what was answered is not asked for again");
+    for n in in_flight {
+        assert_eq!(before[&n], after[&n], "the key of {n}");
+    }
+}
+
+#[test]
+fn a_checkpoint_forgets_requests_that_were_answered_though_nothing_else_has_changed() {
+    let files = MemoryFiles::default();
+    let slow = Ask::new(limits(256, Order::Free), |_, _| (Duration::from_millis(500), Ok(())));
+    let kept = |after| {
+        cut_off(&files, &slow, &Collect::default(), after).unwrap();
+        let world = Simulation::new(0).over(files.clone());
+        let found = find(&Folder::new(world.env(), Path::new("checkpoints"), "ask")).unwrap();
+        found.complete.last().unwrap().nodes["ask"].pieces.iter().map(|p| p.chunks.len()).sum::<usize>()
+    };
+    assert_eq!(kept(Duration::from_millis(200)), 200);
+    assert_eq!(kept(Duration::from_secs(10)), 0);
+}
+
+#[test]
+fn without_checkpoints_an_epoch_waits_for_its_requests() {
+    let sink = Collect::default();
+    let ask = Ask::new(limits(8, Order::Free), |_, _| (Duration::from_secs(10), Ok(())));
+    let mut graph = Graph::new("ask");
+    graph.source("numbers", Counting::to(1, 1));
+    graph.stage("ask", ask);
+    graph.sink("out", sink.clone());
+    graph.options.epoch_every = Some(Duration::from_millis(100));
+    simulate(1, async |engine| engine.run(graph).await).unwrap();
+    let prepared = sink.log.said().iter().filter(|l| l.starts_with("prepare")).count();
+    assert!(prepared < 5, "{prepared} epochs while a request was in flight");
 }

@@ -77,8 +77,15 @@ impl Connector for Counting {
         Ok((0..self.splits).map(|i| Split::new(i.to_string())).collect())
     }
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
-        Ok(BoxSource::new(CountingSource { config: self.clone(), at: 0, context }))
+        let at = read_before(&context)?;
+        Ok(BoxSource::new(CountingSource { config: self.clone(), at, context }))
     }
+}
+
+/// How far an earlier run has read the first split.
+fn read_before(context: &SourceContext) -> Result<i64> {
+    let position = context.splits.first().and_then(|(_, position)| position.as_ref());
+    position.map_or(Ok(0), Position::read)
 }
 
 struct CountingSource {
@@ -102,7 +109,7 @@ impl Source for CountingSource {
                 Ok(None)
             } else {
                 self.context.splits.remove(0);
-                self.at = 0;
+                self.at = read_before(&self.context)?;
                 Ok(Some(Chunk::new(numbers([]), split, Position::of(&end)?)))
             };
         }

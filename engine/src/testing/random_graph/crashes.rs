@@ -31,7 +31,8 @@ impl RandomGraph {
             }
         }
         random.shape.epoch_ms = random.shape.epoch_ms.min(60);
-        let holds = random.shape.nodes.iter().any(|n| matches!(n.does, Does::Hold { .. }));
+        // What they hold, and what is in a request, is safe in the checkpoint before it is to be seen.
+        let holds = random.shape.nodes.iter().any(|n| matches!(n.does, Does::Hold { .. } | Does::Call { .. }));
         let when_acknowledged = (!holds).then(|| std::sync::Arc::new(oracle::expected(&random.shape)));
         // Rows that were shown and not acknowledged when the host went down never are.
         random.seen = Seen { when_acknowledged, lags: true, ..Seen::default() };
