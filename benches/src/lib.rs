@@ -3,6 +3,7 @@
 #![expect(clippy::cast_possible_wrap, reason = "no bench has 2^63 rows")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array};
@@ -75,6 +76,22 @@ pub struct Again {
     /// When each is due after the one before it; none: at once.
     #[serde(skip)]
     pub every: Option<Duration>,
+    /// How many microseconds behind its schedule the source has been at most: what waits before it is in no latency.
+    #[serde(skip)]
+    pub late: Arc<AtomicU64>,
+}
+
+impl Again {
+    /// These batches, at once.
+    pub fn new(batches: u64, batch: RecordBatch) -> Self {
+        Self { batches, batch, every: None, late: Arc::default() }
+    }
+
+    /// The same, one every so often.
+    #[must_use]
+    pub fn every(self, every: Duration) -> Self {
+        Self { every: Some(every), ..self }
+    }
 }
 
 fn one_row() -> RecordBatch {
@@ -110,7 +127,10 @@ impl Source for AgainSource {
         self.sent += 1;
         if let Some(every) = self.config.every {
             let due = self.start + every * u32::try_from(self.sent).unwrap_or(u32::MAX);
-            let wait = due.saturating_sub(self.context.env.monotonic());
+            let now = self.context.env.monotonic();
+            let late = u64::try_from(now.saturating_sub(due).as_micros()).unwrap_or(u64::MAX);
+            self.config.late.fetch_max(late, Relaxed);
+            let wait = due.saturating_sub(now);
             if !wait.is_zero() {
                 self.context.env.sleep(wait).await;
             }

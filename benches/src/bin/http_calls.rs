@@ -42,7 +42,7 @@ async fn run(in_flight: u64, millis: u64, seconds: u64) -> Result<()> {
     let ideal = in_flight as f64 * 1e3 / millis as f64;
     let rows = (in_flight * 1_000 / millis * seconds).next_multiple_of(ROWS as u64);
     let mut graph = Graph::new("http");
-    graph.source("again", Again { batches: rows / ROWS as u64, batch: batch(ROWS), every: None });
+    graph.source("again", Again::new(rows / ROWS as u64, batch(ROWS)));
     let stage = json!({ "url": url, "limits": { "in_flight": in_flight } });
     graph.stage("http", serde_json::from_value::<Http>(stage)?);
     graph.sink("forget", Forget::default());

@@ -42,7 +42,7 @@ async fn run(kind: &str, seconds: u64) -> Result<()> {
     let rows = if kind == "wide" { wide(8) } else { batch(8_192) };
     let lanes = if kind == "lanes" { 16 } else { 1 };
     let mut graph = Graph::new("memory");
-    graph.source("again", Again { batches: u64::MAX, batch: rows, every: None });
+    graph.source("again", Again::new(u64::MAX, rows));
     graph.stage("one", PassConfig {}).lanes(lanes);
     graph.stage("two", PassConfig {}).lanes(if lanes == 1 { 1 } else { lanes - 1 });
     graph.sink("slow", Forget { takes: Duration::from_millis(100) });

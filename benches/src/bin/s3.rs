@@ -48,7 +48,7 @@ async fn run(endpoint: &str, batches: u64, rounds: usize) -> Result<()> {
     let (mut client, mut sink) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         client.push(mib / timed(&engine, alone(endpoint, &lines, batches)).await?);
-        let again = Again { batches, batch: batch.clone(), every: None };
+        let again = Again::new(batches, batch.clone());
         sink.push(mib / timed(&engine, through(&engine, endpoint, again)).await?);
     }
     let (client, sink) = (median(client), median(sink));

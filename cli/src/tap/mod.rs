@@ -42,6 +42,7 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
         tap(&mut graph, args, printer)?;
         // A look at a job is not its progress.
         graph.options.checkpoints = Checkpointing::Off;
+        graph.options.delivery = None;
         let problems = |Problems(all): Problems| {
             // One of `--filter` has no place in the spec.
             match all.iter().find(|p| p.message.starts_with(FILTER)) {

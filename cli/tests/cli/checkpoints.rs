@@ -120,3 +120,21 @@ fn an_older_checkpoint_or_a_new_beginning_can_be_asked_for() {
     let off = folder.bourn(&["run", "off.yaml", "--from-checkpoint", "1"]).refused(2);
     assert!(off.contains("keeps no checkpoints"), "{off}");
 }
+
+#[test]
+fn a_wish_that_a_pair_can_not_keep_is_refused_and_one_that_it_can_turns_checkpoints_on() {
+    let wishes = |sink: &str, more: &str| {
+        let spec = format!("source: {{ generate: {{ rows: 3 }} }}\nsink: {sink}\ndelivery: exactly_once\n{more}");
+        Folder::with(&[("wish.yaml", &spec)])
+    };
+    let plain = wishes("{ stdout: {} }", "").bourn(&["validate", "wish.yaml"]).refused(2);
+    let said = "`sink` gets the rows of `source` at least once, and `delivery` wants exactly once: the sink's rows are visible before their epoch ends";
+    assert!(plain.contains(said) && plain.contains("wish.yaml:2"), "{plain}");
+    let off = wishes("{ file: { path: out.jsonl } }", "checkpoint: false").bourn(&["plan", "wish.yaml"]).refused(2);
+    assert!(off.contains("no checkpoint is kept") && off.contains("leave out `checkpoint: false`"), "{off}");
+    let kept = wishes("{ file: { path: out.jsonl } }", "");
+    let plan = kept.bourn(&["plan", "wish.yaml"]).quietly();
+    assert!(plan.contains("source -> sink: exactly once"), "{plan}");
+    kept.bourn(&["run", "-q", "wish.yaml"]).quietly();
+    assert!(kept.bourn(&["checkpoints", "list", "wish.yaml"]).quietly().contains("ended"));
+}

@@ -41,7 +41,7 @@ pub fn as_io(error: &Error) -> io::Error {
 }
 
 /// The innermost cause, or what a server has said in its XML.
-fn said(error: &Foreign) -> String {
+pub fn said(error: &Foreign) -> String {
     let mut cause: &dyn std::error::Error = error;
     let mut text = cause.to_string();
     while let Some(inner) = cause.source() {

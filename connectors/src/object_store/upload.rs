@@ -16,7 +16,7 @@ use object_store::path::Path as Key;
 use object_store::{GetOptions, MultipartId, ObjectStore as _, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use super::IfExists;
-use super::errors::{as_io, told};
+use super::errors::{as_io, said, told};
 use super::files::{Objects, lock};
 
 /// How many parts are on their way at once.
@@ -216,10 +216,11 @@ impl Upload {
             let (parts, before) = (parts.clone(), before.clone());
             async move {
                 match client.complete_multipart(key, id, parts).await {
-                    // The upload is over: the answer to an earlier attempt was lost, and the object is there.
-                    Err(object_store::Error::NotFound { path, source }) => match look().await {
-                        Ok(found) if found.meta.size == size && before != Some(found.meta.clone()) => Ok(()),
-                        _ => Err(object_store::Error::NotFound { path, source }),
+                    // The upload may be over: an earlier attempt was heard, or still is, and its answer was lost. A server says
+                    // that in several ways.
+                    Err(error) => match look().await {
+                        Ok(found) if found.meta.size == size && before.as_ref() != Some(&found.meta) => Ok(()),
+                        _ => Err(may_be_joined(error)),
                     },
                     joined => joined.map(drop),
                 }
@@ -247,6 +248,12 @@ impl Upload {
             tracing::warn!("throwing an upload away: {e}; its parts stay until the bucket removes them");
         }
     }
+}
+
+/// Where an upload is not known or its parts are gone, an earlier attempt may be at work still: it is asked again.
+fn may_be_joined(error: object_store::Error) -> object_store::Error {
+    let is_gone = matches!(error, object_store::Error::NotFound { .. }) || said(&error).starts_with("InvalidPart");
+    if is_gone { object_store::Error::Generic { store: "object", source: said(&error).into() } } else { error }
 }
 
 fn exists(place: &str) -> Error {

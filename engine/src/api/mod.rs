@@ -5,6 +5,7 @@ pub mod checkpointing;
 pub mod connector;
 pub(crate) mod erased;
 pub mod join;
+pub mod level;
 pub mod limits;
 pub mod merged;
 pub mod on_full;
@@ -23,6 +24,7 @@ pub use connector::{
     UsedFiles,
 };
 pub use join::{BoxJoin, Join};
+pub use level::Level;
 pub use limits::{Limits, Order};
 pub use merged::merged;
 pub use on_full::OnFull;

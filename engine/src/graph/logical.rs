@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Checkpointing, OnFull};
+use crate::api::{Checkpointing, Level, OnFull};
 use crate::data::secret::Secrets;
 use crate::data::units::Rate;
 use crate::diagnostic::Key;
@@ -102,6 +102,8 @@ pub struct Options {
     pub epoch_every: Option<Duration>,
     /// Where and how progress is made safe.
     pub checkpoints: Checkpointing,
+    /// What every sink must give at least; a plan that can't is refused.
+    pub delivery: Option<Level>,
     /// Rates that stages keep together, by name.
     pub rate_limits: BTreeMap<String, Rate>,
     /// Values that no message, dead letter or record of a run may show.
@@ -123,6 +125,7 @@ impl Default for Options {
             dead_letters: None,
             epoch_every: None,
             checkpoints: Checkpointing::Off,
+            delivery: None,
             rate_limits: BTreeMap::new(),
             secrets: Secrets::default(),
             memory: 512 << 20,

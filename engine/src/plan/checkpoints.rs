@@ -1,8 +1,7 @@
 //! Fourth pass: whether the progress of the job is made safe, and where.
 
 use super::{Plan, PlannedEdge};
-use crate::api::{Checkpointing, Checkpoints};
-use crate::api::{Delivery, OnFull, Replay};
+use crate::api::{Checkpointing, Checkpoints, Delivery, Level, OnFull, Replay};
 use crate::diagnostic::{Problem, Problems};
 use crate::graph::Role;
 
@@ -31,7 +30,7 @@ fn not_covered(plan: &Plan, edge: &PlannedEdge) -> Problem {
     Problem { path: around, ..problem }
 }
 
-/// Whether an input without an end goes where a crash would be seen for ever.
+/// Whether an input without an end goes where a crash would be seen for ever, or each row is to be seen once.
 fn is_needed(plan: &Plan) -> bool {
     let endless = |of: fn(Replay) -> bool| {
         plan.nodes.iter().any(|n| match &n.role {
@@ -43,6 +42,7 @@ fn is_needed(plan: &Plan) -> bool {
         Role::Sink(c) => n.fallback.is_empty() && c.0.capabilities().sink.is_some_and(|d| d != Delivery::Plain),
         _ => false,
     });
+    let is_wished = plan.options.delivery == Some(Level::ExactlyOnce);
     let keeps_keys = plan.nodes.iter().any(|n| n.keeps_keys);
-    endless(|r| r == Replay::FromPosition) && commits || endless(|r| r != Replay::Nothing) && keeps_keys
+    is_wished || endless(|r| r == Replay::FromPosition) && commits || endless(|r| r != Replay::Nothing) && keeps_keys
 }

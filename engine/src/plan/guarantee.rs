@@ -1,32 +1,12 @@
 //! The delivery guarantee of each pair of source and sink, and how often epochs must end for it.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::Plan;
+pub use crate::api::Level;
 use crate::api::{Delivery, OnFull, Replay};
+use crate::diagnostic::{Problem, Problems};
 use crate::graph::Role;
-
-/// What a crash of our process or host does to the rows of a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Some may be lost.
-    AtMostOnce,
-    /// None is lost, some may come twice.
-    AtLeastOnce,
-    /// Each is seen once.
-    ExactlyOnce,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AtMostOnce => "at most once",
-            Self::AtLeastOnce => "at least once",
-            Self::ExactlyOnce => "exactly once",
-        })
-    }
-}
 
 /// What a pair of source and sink delivers, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +46,30 @@ pub fn compute(plan: &Plan) -> Vec<Guarantee> {
         }
     }
     found
+}
+
+/// Refuses a wish that a pair can't keep. The sink of the dead letters is beside the wish.
+///
+/// # Errors
+/// Every pair that gives less.
+pub fn check(plan: &Plan) -> Result<(), Problems> {
+    let Some(wish) = plan.options.delivery else { return Ok(()) };
+    let less = plan.guarantees.iter().filter(|g| g.level < wish && plan.options.dead_letters.as_ref() != Some(&g.sink));
+    let problem = |g: &Guarantee| {
+        let sink = plan.nodes.iter().find(|n| *n.id == *g.sink)?;
+        let said = format!(
+            "`{}` gets the rows of `{}` {}, and `delivery` wants {wish}: {}",
+            g.sink, g.source, g.level, g.reason
+        );
+        let problem = match plan.checkpoints {
+            None if wish == Level::ExactlyOnce => Problem::new(said).help("leave out `checkpoint: false`"),
+            _ => {
+                Problem::new(said).help("`bourn plan` shows what each pair of source and sink gives, without the wish")
+            }
+        };
+        Some(sink.place(problem))
+    };
+    Problems::check(less.filter_map(problem).collect())
 }
 
 /// The guarantee of a source that can read so much again, into a sink that takes rows so, in a job that can or can't take

@@ -189,6 +189,7 @@ pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Probl
     operators::learn(&mut plan, env)?;
     plan.checkpoints = checkpoints::decide(&plan)?;
     plan.guarantees = guarantee::compute(&plan);
+    guarantee::check(&plan)?;
     plan.epoch_every = guarantee::epochs(&plan);
     distribute::spread(&mut plan);
     if plan.open().next().is_some() {

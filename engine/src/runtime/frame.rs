@@ -119,6 +119,8 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::position::{Position, Split};
+    use crate::data::records::{Header, Origin};
     use arrow::array::{ArrayRef, DictionaryArray, Int64Array, StringViewArray};
     use arrow::datatypes::Int8Type;
     use arrow::record_batch::RecordBatch;

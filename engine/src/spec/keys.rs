@@ -14,9 +14,8 @@ use super::model::{ErrorPolicy, Format, Optimization};
 use super::routing::Route;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
-use crate::api::OnFull;
 use crate::api::limits::Retries;
-use crate::api::{Checkpointing, Checkpoints};
+use crate::api::{Checkpointing, Checkpoints, Level, OnFull};
 use crate::data::units::{Interval, Size};
 
 /// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
@@ -114,6 +113,8 @@ pub(crate) struct PipelineKeys {
     pub dead_letters: Option<SinkBlock>,
     /// When progress is made safe.
     pub checkpoint: Option<CheckpointChoice>,
+    /// What every sink but the dead letters must give at least, whatever crash comes between: a spec that can't is refused.
+    pub delivery: Option<Level>,
     /// What the job may use.
     pub limits: Option<LimitKeys>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.

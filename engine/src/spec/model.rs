@@ -7,11 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::Checkpointing;
-use crate::api::OnFull;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
+use crate::api::{Checkpointing, Level, OnFull};
 use crate::data::units::Rate;
 use crate::diagnostic::Key;
 
@@ -45,6 +44,8 @@ pub struct Pipeline {
     pub epoch_every: Option<Duration>,
     /// Whether progress is made safe, and where.
     pub checkpoints: Checkpointing,
+    /// What every sink must give at least.
+    pub delivery: Option<Level>,
     /// Bytes for edges and state together.
     pub memory: Option<u64>,
     /// Rates that stages keep together, by name.

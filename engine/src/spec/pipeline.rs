@@ -95,6 +95,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         on_error: keys.on_error.unwrap_or_default(),
         epoch_every: keys.checkpoint.as_ref().and_then(CheckpointChoice::every),
         checkpoints: CheckpointChoice::resolve(keys.checkpoint.as_ref()),
+        delivery: keys.delivery,
         rate_limits: shared.rates,
         memory: keys.limits.and_then(|l| l.memory).map(|s| s.0),
     };

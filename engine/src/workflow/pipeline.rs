@@ -11,6 +11,7 @@ pub fn graph(spec: &Pipeline) -> Graph {
     graph.options.rate_limits = spec.rate_limits.clone();
     graph.options.epoch_every = spec.epoch_every;
     graph.options.checkpoints = spec.checkpoints.clone();
+    graph.options.delivery = spec.delivery;
     graph.options.memory = spec.memory.unwrap_or(graph.options.memory);
     graph.options.dead_letters = spec.dead_letters.as_ref().map(|d| d.id.clone());
     graph.nodes.extend(spec.sources.iter().map(|s| endpoint(s, Role::Source(s.connector.clone()))));

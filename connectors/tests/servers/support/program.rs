@@ -72,6 +72,10 @@ impl Server {
 fn spawn(program: &Path, arguments: &[String], user: Option<u32>) -> Child {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    // What it logs would bury what a test says.
+    if std::env::var_os("BOURN_SERVER_LOGS").is_none() {
+        command.stderr(Stdio::null());
+    }
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
