@@ -149,6 +149,6 @@ fn every_problem_is_told_in_one_go_in_the_order_of_the_text() {
     spec.yaml:11:16 the key `path` is missing
     spec.yaml:11:18 unknown key `pth` (did you mean `path`?)
     spec.yaml:12:11 there are no `dead_letters` to send to (add `dead_letters: { file: { path: rejected.jsonl } }`)
-    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `dead_letters`, `checkpoint`, `limits`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
+    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
     ");
 }
