@@ -91,6 +91,47 @@ impl RandomGraph {
         Run { result: Err("no attempt was the last".into()), trace, steps, story: String::new() }
     }
 
+    /// Runs it on a disk that breaks at its `nth` call: one call fails, or with `None` the host goes down there. A job that
+    /// does not end well is started again on a sound disk, which has of what was not synced nothing, and must come to its
+    /// end then. Returns how many calls the first run made.
+    ///
+    /// # Errors
+    /// When a row is not where it must be, or something is left behind.
+    pub fn run_on_a_broken_disk(&self, nth: u64, fault: Option<Fault>) -> Result<u64, String> {
+        let files = MemoryFiles::default();
+        match fault {
+            Some(fault) => files.fail(nth, fault),
+            None => files.down(nth),
+        }
+        let first = self.attempt(&files, 0);
+        let calls = files.calls();
+        let well = first.is_ok();
+        if !well {
+            self.seen.note(|notes| notes.crashes += 1);
+            files.crash(|| false);
+        }
+        if !well && !has_ended(&files) {
+            self.attempt(&files, 1).map_err(|e| format!("started again, the job failed: {e:?}"))?;
+        }
+        self.check().and_then(|()| nothing_left(&files)).map(|()| calls)
+    }
+
+    fn attempt(&self, files: &MemoryFiles, number: u64) -> crate::Result<()> {
+        let simulation = Simulation::new(self.seed.wrapping_mul(31).wrapping_add(number)).over(files.clone());
+        let simulation = simulation.time_max(Duration::from_mins(30)).steps_max(5_000_000);
+        let engine = Engine::new(Registry::new()).with_env(simulation.env());
+        let outcome = simulation.run(async {
+            let plan = engine.plan(self.kept_graph(None)).await;
+            let plan = plan.map_err(|problems| crate::Error::validation(format!("{problems:?}")))?;
+            engine.start(plan).await?.wait().await
+        });
+        match outcome {
+            Outcome::Done(result) => result,
+            Outcome::Deadlock(waiting) => Err(crate::Error::engine(format!("deadlock: {}", listed(&waiting)))),
+            Outcome::Livelock(waiting) => Err(crate::Error::engine(format!("it does not end: {}", listed(&waiting)))),
+        }
+    }
+
     /// The graph with checkpoints, and with so many lanes where lanes can change.
     fn kept_graph(&self, lanes: Option<usize>) -> Graph {
         let mut shape = self.shape.clone();

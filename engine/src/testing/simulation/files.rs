@@ -57,6 +57,8 @@ struct Faults(Mutex<Plan>);
 struct Plan {
     calls: u64,
     due: BTreeMap<u64, Fault>,
+    /// From this call on nothing reaches the disk.
+    down: Option<u64>,
 }
 
 impl Faults {
@@ -65,6 +67,9 @@ impl Faults {
         let mut plan = lock(&self.0);
         plan.calls += 1;
         let call = plan.calls;
+        if plan.down.is_some_and(|from| call >= from) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
         // The numbers are those of Linux.
         match plan.due.remove(&call) {
             None => Ok(bytes),
@@ -127,7 +132,9 @@ impl MemoryFiles {
         }
         lock(&self.locks).clear();
         // Those of the disk that was.
-        lock(&self.faults.0).due.clear();
+        let mut plan = lock(&self.faults.0);
+        plan.due.clear();
+        plan.down = None;
     }
 
     /// What a file holds.
@@ -155,6 +162,11 @@ impl MemoryFiles {
     /// Lets the `nth` call from the beginning fail, counted from 1.
     pub fn fail(&self, nth: u64, fault: Fault) {
         lock(&self.faults.0).due.insert(nth, fault);
+    }
+
+    /// Lets the `nth` call from the beginning and all behind it fail, until a [`MemoryFiles::crash`]: the disk is gone.
+    pub fn down(&self, nth: u64) {
+        lock(&self.faults.0).down = Some(nth);
     }
 
     fn call(&self, path: &Path) -> Result<()> {
