@@ -125,6 +125,14 @@ impl Coordinator {
         self.acknowledged
     }
 
+    /// The tasks that the epoch under way waits for: their barriers have not come, or are not committed.
+    pub fn awaited(&self) -> Vec<TaskId> {
+        match &self.groups[0].phase {
+            Phase::Aligning { waiting, .. } | Phase::Committing { waiting } => waiting.iter().copied().collect(),
+            Phase::Idle | Phase::Storing { .. } => Vec::new(),
+        }
+    }
+
     /// Whether the epoch under way is the last one.
     pub fn is_last(&self) -> bool {
         self.last

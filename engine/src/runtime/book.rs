@@ -130,6 +130,19 @@ impl Book {
         self.writing = self.keeper.take().map(|keeper| write(keeper, sealed, env.clone()).boxed());
     }
 
+    /// The nodes of these tasks, each with how many of its lanes: `slow` (2 lanes).
+    pub fn names(&self, tasks: &[TaskId]) -> String {
+        let mut lanes: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in tasks.iter().filter_map(|task| self.tasks.get(*task)).flat_map(|task| &task.nodes) {
+            *lanes.entry(node).or_default() += 1;
+        }
+        let name = |(node, lanes): (&str, usize)| match lanes {
+            1 => format!("`{node}`"),
+            _ => format!("`{node}` ({lanes} lanes)"),
+        };
+        lanes.into_iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
     /// Ends when a checkpoint is written.
     ///
     /// Cancel safety: what is being written stays here until it is.

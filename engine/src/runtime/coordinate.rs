@@ -43,6 +43,9 @@ pub struct Owner {
     pub stats: Arc<JobStats>,
 }
 
+/// How long a checkpoint may take to come together before something is said.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 enum Heard {
     Note(Note),
     Stop,
@@ -68,6 +71,7 @@ impl Owner {
         let mut failure: Option<Error> = None;
         let mut next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
         let mut began = Duration::ZERO;
+        let mut patience = PATIENCE;
         let mut stopping = Stopping::No;
         while running > 0 {
             let before = self.coordinator.epoch();
@@ -78,6 +82,7 @@ impl Owner {
                 }
                 Heard::Stop => self.sources().map(|t| (t, Command::Drain)).collect(),
                 Heard::Time => {
+                    patience = self.complain(began, patience);
                     next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
                     self.coordinator.begin()
                 }
@@ -133,6 +138,7 @@ impl Owner {
             }
             if self.coordinator.epoch() != before {
                 began = self.env.monotonic();
+                patience = PATIENCE;
             }
             if let (Some((epoch, receipts)), Some(book)) = (self.coordinator.to_store(), &mut self.book) {
                 let finished = |task| self.coordinator.has_finished(task);
@@ -147,6 +153,22 @@ impl Owner {
             failure = book.settle(self.coordinator.committed(), &self.env).await.err();
         }
         failure.map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
+    }
+
+    /// Says what a checkpoint waits for that does not come together, again when it has waited twice as long. To give it up
+    /// and begin another one would help nobody: the next barrier comes behind the same rows.
+    fn complain(&self, began: Duration, patience: Duration) -> Duration {
+        let Some(book) = &self.book else { return patience };
+        let (waited, awaited) = (self.env.monotonic().saturating_sub(began), self.coordinator.awaited());
+        if waited < patience || awaited.is_empty() {
+            return patience;
+        }
+        let (epoch, seconds) = (self.coordinator.epoch(), waited.as_secs());
+        tracing::warn!(
+            "checkpoint {epoch} has waited {seconds} s for {}; nothing is safe behind the one before it",
+            book.names(&awaited)
+        );
+        waited * 2
     }
 
     /// Counts an epoch that has come to its end.

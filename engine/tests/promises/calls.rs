@@ -318,6 +318,36 @@ fn a_checkpoint_forgets_requests_that_were_answered_though_nothing_else_has_chan
     assert_eq!(kept(Duration::from_secs(10)), 0);
 }
 
+/// What is logged.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_come_together_says_what_it_waits_for() {
+    // Every request that may be in flight hangs, so no row and no barrier gets through.
+    let limits = Limits { timeout: Interval(Duration::from_hours(2)), ..limits(2, Order::Free) };
+    let hangs = Ask::new(limits, |_, _| (Duration::from_hours(1), Ok(())));
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(log, || {
+        cut_off(&MemoryFiles::default(), &hangs, &Collect::default(), Duration::from_secs(200)).unwrap();
+    });
+    let said = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = said.lines().filter(|l| l.contains("checkpoint 1 has waited")).collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].ends_with("has waited 60 s for `ask`, `out`; nothing is safe behind the one before it"), "{said}");
+}
+
 #[test]
 fn without_checkpoints_an_epoch_waits_for_its_requests() {
     let sink = Collect::default();
