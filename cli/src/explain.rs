@@ -132,7 +132,7 @@ fn json(plan: &Plan, analysis: &Analysis) -> Value {
         "is_sequential": analysis.is_sequential, "parallel_opportunities": analysis.parallel_opportunities,
         "optimizations": analysis.optimizations, "name": plan.name,
         "memory": plan.options.memory, "epoch_seconds": plan.epoch_every.map(|d| d.as_secs_f64()),
-        "checkpoints": plan.checkpoints.as_ref().map(|c| json!({ "path": &c.path, "keep": c.keep })),
+        "checkpoints": plan.checkpoints.as_ref().map(|c| json!({ "path": c.place(&plan.name), "keep": c.keep })),
         "nodes": nodes.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>(),
         "tasks": chains.collect::<Vec<_>>(), "delivery": guarantees.collect::<Vec<_>>(),
     })

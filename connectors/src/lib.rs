@@ -77,7 +77,8 @@ pub fn register(registry: Registry) -> Registry {
         .connector::<Console>()
         .connector::<Blackhole>();
     #[cfg(feature = "object_store")]
-    let registry = registry.connector::<ObjectStore>();
+    let registry =
+        registry.connector::<ObjectStore>().store(object_store::checkpoints::SCHEMES, object_store::checkpoints::read);
     #[cfg(feature = "sqlite")]
     let registry = registry.connector::<Sqlite>();
     #[cfg(feature = "nats")]

@@ -1,9 +1,15 @@
 //! `bourn checkpoints`: what is kept of a job, looked at, checked, deleted.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bourn_engine::api::checkpointing::CHECKPOINTS;
+use bourn_engine::api::{Checkpointing, Place, StoreAt};
 use bourn_engine::checkpoint::manifest::{self, Node};
 use bourn_engine::checkpoint::recovery::{Found, find, verify};
-use bourn_engine::checkpoint::{Folder, Manifest, Store};
+use bourn_engine::checkpoint::{Folder, Manifest, Store, store};
 use bourn_engine::data::units::Size;
+use bourn_engine::diagnostic::Problems;
 use bourn_engine::{Engine, Error, Kind};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
@@ -24,36 +30,67 @@ pub fn run(what: &Checkpoints, screen: &Screen) -> Result<Exit, Failure> {
     | Checkpoints::Show { job, .. }
     | Checkpoints::Verify { job, .. }
     | Checkpoints::Delete { job, .. }) = what;
-    let store = store(job)?;
+    // The client of a bucket lives on a runtime; the calls of a store block, which this thread may.
+    let runtime = prepare::runtime()?;
+    let _within = runtime.enter();
+    let (store, staged) = kept(job)?;
     match what {
-        Checkpoints::List { .. } => list(&store, screen.form),
-        Checkpoints::Show { id, .. } => show(&store, *id, screen.form),
-        Checkpoints::Verify { id, .. } => check(&store, *id, screen.form),
-        Checkpoints::Delete { ids, all, .. } => delete(&store, ids, *all, screen),
+        Checkpoints::List { .. } => list(&*store, screen.form),
+        Checkpoints::Show { id, .. } => show(&*store, *id, screen.form),
+        Checkpoints::Verify { id, .. } => check(&*store, *id, screen.form),
+        Checkpoints::Delete { ids, all, .. } => {
+            let Some(lock) = store.lock().map_err(Failure::Failed)? else {
+                let message = format!("{}: a run of the job is at work here", store.place());
+                return Err(Failure::Failed(Error::new(Kind::Io, message)));
+            };
+            let deleted = if *all { delete_all(&*store, &staged) } else { delete(&*store, ids) };
+            lock.release();
+            screen.notice(&format!("{}: {}", store.place(), deleted?));
+            Ok(Exit::Ok)
+        }
     }
 }
 
-/// The store of a spec's job, or that in a folder.
-fn store(JobOf { job }: &JobOf) -> Result<Folder, Failure> {
+/// The store of a spec's job, or that in a folder or at a URL, with the folder of what sinks have staged.
+fn kept(JobOf { job }: &JobOf) -> Result<(Arc<dyn Store>, PathBuf), Failure> {
     let engine = Engine::new(prepare::registry());
-    if std::path::Path::new(job).is_dir() {
-        return Ok(Folder::at(engine.env().clone(), job));
+    let env = engine.env();
+    if Path::new(job).is_dir() {
+        let folder = Folder::at(env.clone(), job);
+        let staged = folder.path().join("staged");
+        return Ok((Arc::new(folder), staged));
+    }
+    if job.contains("://") {
+        let at = StoreAt { url: job.trim_end_matches('/').to_owned(), ..StoreAt::default() };
+        let told = |message: String| Failure::invalid(format!("{job}: {message}"));
+        let config =
+            engine.registry().store_at(at).map_err(|p| told(Error::from(Problems::from(p)).message().into()))?;
+        config.check(env).map_err(|problems| told(Error::from(problems).message().into()))?;
+        let name = job.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let staged = bourn_engine::api::Checkpoints::in_folder(CHECKPOINTS).staged(name);
+        return Ok((config.open(None, env).map_err(Failure::Failed)?, staged));
     }
     let spec = Spec { path: job.clone(), mode: None, routing: None };
     let loaded = prepare::load(&spec, &engine)?;
     let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), false)?;
     let kept = match &graph.options.checkpoints {
-        bourn_engine::api::Checkpointing::On(at) | bourn_engine::api::Checkpointing::WhereNeeded(at) => at,
-        bourn_engine::api::Checkpointing::Off => {
+        Checkpointing::On(at) | Checkpointing::WhereNeeded(at) => at,
+        Checkpointing::Off => {
             return Err(Failure::invalid(format!(
                 "{job} keeps no checkpoints: it says `checkpoint: false`, or is a workflow"
             )));
         }
     };
-    Ok(Folder::new(engine.env().clone(), &kept.path, &graph.name))
+    if let Place::Store(config) = &kept.at {
+        config
+            .check(env)
+            .map_err(|problems| Failure::invalid(format!("{job}: {}", Error::from(problems).message())))?;
+    }
+    let store = store::open(&kept.at, &graph.name, env).map_err(Failure::Failed)?;
+    Ok((store, kept.staged(&graph.name)))
 }
 
-fn found(store: &Folder) -> Result<Found, Failure> {
+fn found(store: &dyn Store) -> Result<Found, Failure> {
     let found = find(store).map_err(Failure::Failed)?;
     if found.complete.is_empty() && found.unreadable.is_empty() {
         return Err(Failure::Failed(Error::new(
@@ -73,7 +110,7 @@ fn state(manifest: &Manifest, found: &Found) -> &'static str {
     }
 }
 
-fn list(store: &Folder, form: Form) -> Result<Exit, Failure> {
+fn list(store: &dyn Store, form: Form) -> Result<Exit, Failure> {
     let found = found(store)?;
     if form == Form::Json {
         let one = |m: &Manifest| {
@@ -116,7 +153,7 @@ fn rows_of(node: &Node) -> u64 {
 }
 
 /// The checkpoint of this number, or the newest.
-fn chosen<'a>(store: &Folder, found: &'a Found, id: Option<u64>) -> Result<&'a Manifest, Failure> {
+fn chosen<'a>(store: &dyn Store, found: &'a Found, id: Option<u64>) -> Result<&'a Manifest, Failure> {
     let id = id.or_else(|| found.complete.last().map(|m| m.epoch));
     if let Some((epoch, e)) = found.unreadable.iter().find(|(epoch, _)| id == Some(*epoch)) {
         return Err(Failure::Failed(Error::new(e.kind(), format!("checkpoint {epoch}: {}", e.message()))));
@@ -127,7 +164,7 @@ fn chosen<'a>(store: &Folder, found: &'a Found, id: Option<u64>) -> Result<&'a M
     })
 }
 
-fn show(store: &Folder, id: Option<u64>, form: Form) -> Result<Exit, Failure> {
+fn show(store: &dyn Store, id: Option<u64>, form: Form) -> Result<Exit, Failure> {
     let found = found(store)?;
     let manifest = chosen(store, &found, id)?;
     if form == Form::Json {
@@ -160,7 +197,7 @@ fn show(store: &Folder, id: Option<u64>, form: Form) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn check(store: &Folder, id: Option<u64>, form: Form) -> Result<Exit, Failure> {
+fn check(store: &dyn Store, id: Option<u64>, form: Form) -> Result<Exit, Failure> {
     let found = found(store)?;
     let mut broken: Vec<(u64, String)> = found.unreadable.iter().map(|(id, e)| (*id, e.message().to_owned())).collect();
     let mut whole = Vec::new();
@@ -191,29 +228,22 @@ fn check(store: &Folder, id: Option<u64>, form: Form) -> Result<Exit, Failure> {
     Ok(if broken.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
-fn delete(store: &Folder, ids: &[u64], all: bool, screen: &Screen) -> Result<Exit, Failure> {
-    let Some(_lock) = store.lock().map_err(Failure::Failed)? else {
-        return Err(Failure::Failed(Error::new(
-            Kind::Io,
-            format!("{}: a run of the job is at work here", store.place()),
-        )));
-    };
+/// Removes everything. Manifests first: one without its parts would look damaged.
+fn delete_all(store: &dyn Store, staged: &Path) -> Result<String, Failure> {
+    let names = store.names().map_err(Failure::Failed)?;
+    let (manifests, others): (Vec<_>, Vec<_>) = names.iter().partition(|n| manifest::epoch_of(n).is_some());
+    for name in manifests.into_iter().chain(others).filter(|n| *n != "lock") {
+        store.remove(name).map_err(Failure::Failed)?;
+    }
+    if staged.is_dir() {
+        std::fs::remove_dir_all(staged).map_err(|e| Failure::Failed(Error::from(e).context(staged.display())))?;
+    }
+    Ok("all checkpoints are deleted".to_owned())
+}
+
+fn delete(store: &dyn Store, ids: &[u64]) -> Result<String, Failure> {
     let found = found(store)?;
     let remove = |name: &str| store.remove(name).map_err(Failure::Failed);
-    if all {
-        // Manifests first: one without its parts would look damaged.
-        let names = store.names().map_err(Failure::Failed)?;
-        let (manifests, others): (Vec<_>, Vec<_>) = names.iter().partition(|n| manifest::epoch_of(n).is_some());
-        for name in manifests.into_iter().chain(others).filter(|n| *n != "lock") {
-            remove(name)?;
-        }
-        let staged = store.path().join("staged");
-        if staged.is_dir() {
-            std::fs::remove_dir_all(&staged).map_err(|e| Failure::Failed(Error::from(e).context(staged.display())))?;
-        }
-        screen.notice(&format!("{}: all checkpoints are deleted", store.place()));
-        return Ok(Exit::Ok);
-    }
     let there =
         |id: &u64| found.complete.iter().any(|m| m.epoch == *id) || found.unreadable.iter().any(|(e, _)| e == id);
     if let Some(id) = ids.iter().find(|id| !there(id)) {
@@ -232,6 +262,5 @@ fn delete(store: &Folder, ids: &[u64], all: bool, screen: &Screen) -> Result<Exi
         remove(&part.name)?;
     }
     let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-    screen.notice(&format!("{}: deleted {}", store.place(), ids.join(", ")));
-    Ok(Exit::Ok)
+    Ok(format!("deleted {}", ids.join(", ")))
 }

@@ -3,7 +3,6 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use bourn_engine::checkpoint::store::plain;
 use bourn_engine::checkpoint::{Begin, Resume, Resumed};
 use bourn_engine::metrics::JobStats;
 use bourn_engine::plan::Plan;
@@ -55,7 +54,7 @@ pub async fn run(
     };
     let start = engine.env().monotonic();
     let resume = resume(args, &plan)?;
-    let folder = plan.checkpoints.as_ref().map(|c| c.path.join(plain(&plan.name)).display().to_string());
+    let folder = plan.checkpoints.as_ref().map(|c| c.place(&plan.name));
     let job = engine.start_from(plan, resume).await.map_err(Failure::Failed)?;
     if let (Some(resumed), Some(folder)) = (job.resumed(), &folder) {
         tell_resumed(resumed, folder, screen);

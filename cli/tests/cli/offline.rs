@@ -168,3 +168,56 @@ fn asking_a_server_of_a_sink_that_is_not_there_tells_the_sink_and_the_address() 
         assert!(!told.contains("canary"), "{told}");
     }
 }
+
+/// A spec that keeps its checkpoints in a bucket.
+fn kept(at: &str, more: &str) -> String {
+    let options = format!("endpoint: \"http://{at}\", access_key_id: a, secret_access_key: canary");
+    format!(
+        "name: kept\nsource: {{ generate: {{ rows: 1 }} }}\nsink: {{ file: {{ path: out.jsonl }} }}\n\
+         checkpoint: {{ path: \"s3://shop/kept\", options: {{ {options}{more} }} }}\n"
+    )
+}
+
+#[test]
+fn a_bucket_for_checkpoints_is_checked_offline_and_reached_when_that_is_asked_for() {
+    let at = silent();
+    let folder = Folder::with(&[("a.yaml", &kept(&at, "")), ("b.yaml", &kept(&at, ", regoin: eu-1"))]);
+    assert!(folder.bourn(&["validate", "a.yaml"]).quietly().starts_with("a.yaml: valid"));
+    let plan = folder.bourn(&["plan", "a.yaml"]).quietly();
+    assert!(
+        plan.contains("checkpoints in s3://shop/kept/kept, the newest 3 stay") && !plan.contains("canary"),
+        "{plan}"
+    );
+    let wrong = folder.bourn(&["validate", "b.yaml"]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.err);
+    assert!(wrong.err.contains("`regoin` is no option of S3") && wrong.err.contains("b.yaml:4:"), "{}", wrong.err);
+    let asked = folder.bourn(&["validate", "a.yaml", "--connect"]);
+    assert_eq!(asked.code, Some(2), "{}", asked.err);
+    assert!(asked.err.contains("checkpoints: ") && asked.err.contains("a.yaml:4:"), "{}", asked.err);
+    assert!(!asked.err.contains("canary"), "{}", asked.err);
+}
+
+#[test]
+fn a_place_for_checkpoints_that_nobody_knows_is_told_with_the_way_out() {
+    let spec = |checkpoint: &str| {
+        format!("source: {{ generate: {{ rows: 1 }} }}\nsink: {{ stdout: {{}} }}\ncheckpoint: {{ {checkpoint} }}\n")
+    };
+    for (checkpoint, said, help) in [
+        (
+            "path: \"ftp://host/x\"",
+            "`ftp://` is no place for checkpoints that is known",
+            "a path is a folder, and URLs",
+        ),
+        ("lease: 20s", "`lease` is for checkpoints in a bucket", "say `path: s3://bucket/prefix`"),
+        ("path: \"s3://b/k\", lease: 1s", "a lease of less than 2s can't be renewed in time", ""),
+    ] {
+        let folder = Folder::with(&[("a.yaml", &spec(checkpoint))]);
+        let ended = folder.bourn(&["validate", "a.yaml"]);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        assert!(
+            ended.err.contains(said) && ended.err.contains(help) && ended.err.contains("a.yaml:3:"),
+            "{}",
+            ended.err
+        );
+    }
+}

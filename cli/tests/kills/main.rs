@@ -6,11 +6,18 @@
 mod http;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "object_store")]
+mod object_store;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod support;
 
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "object_store"))]
 #[allow(dead_code, reason = "the tests of connectors use more of it")]
 #[path = "../../../connectors/tests/servers/support/program.rs"]
 mod program;
+
+#[cfg(feature = "object_store")]
+#[allow(dead_code, reason = "the tests of connectors use more of it")]
+#[path = "../../../connectors/tests/servers/support/weed.rs"]
+mod weed;

@@ -118,11 +118,19 @@ impl Objects {
     pub fn ask<'a, T>(
         &self,
         place: &str,
+        request: impl FnMut(u32) -> BoxFuture<'a, object_store::Result<T>>,
+    ) -> Result<T> {
+        self.wait(self.asking(place, request))?
+    }
+
+    async fn asking<'a, T>(
+        &self,
+        place: &str,
         mut request: impl FnMut(u32) -> BoxFuture<'a, object_store::Result<T>>,
     ) -> Result<T> {
         let mut pause = WAITS[0];
         for attempt in 1.. {
-            let error = match self.wait(request(attempt))? {
+            let error = match request(attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => told(place, &error),
             };
@@ -132,7 +140,7 @@ impl Objects {
             tracing::debug!("{error}; trying again");
             // Spread, so that many lanes do not come back at once.
             let share = self.0.env.random() % 1_000;
-            self.wait(self.0.env.sleep(pause.mul_f64(0.5 + share as f64 / 2_000.0)))?;
+            self.0.env.sleep(pause.mul_f64(0.5 + share as f64 / 2_000.0)).await;
             pause = (pause * 2).min(WAITS[1]);
         }
         Err(Error::engine("attempts are counted to their end"))

@@ -1,6 +1,7 @@
 //! Objects in S3, Google Cloud Storage or Azure: read and written as `file` does it with files.
 
 mod bucket;
+pub mod checkpoints;
 mod errors;
 mod files;
 mod options;

@@ -224,4 +224,5 @@ fn keys_are_never_shown_and_come_from_the_variables_of_the_provider() {
     assert_eq!(read(&options), [pair("aws_region", "eu-2"), pair("access_key_id", "B")]);
 }
 
+pub(super) mod faulty;
 mod spread;

@@ -70,7 +70,10 @@ impl Upload {
     }
 
     /// Adds bytes. Full parts are on their way when this returns, and no more than a few are held.
-    fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a part can't be sent.
+    pub fn add(&mut self, mut bytes: &[u8]) -> Result<()> {
         if self.is_over {
             return Err(Error::engine(format!("{} is finished", self.place)));
         }

@@ -1,6 +1,7 @@
 //! Objects in a real S3 server: `SeaweedFS`, which keeps them over a restart and checks who asks.
 #![expect(clippy::disallowed_methods, reason = "a real server in the real world, and faults that last a while")]
 
+mod checkpoints;
 mod spread;
 
 use std::time::Duration;
@@ -15,96 +16,14 @@ use bourn_engine::testing::conformance::{self, Target};
 use bourn_engine::testing::harness::batch;
 use bourn_engine::{Error, Kind, Result};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-use crate::support::program::{Server, free_port, installed};
 use crate::support::proxy::{Network, Proxy};
+use crate::support::weed::{SECRET, Weed};
 
-const SECRET: &str = "the-secret-of-the-writer";
-
-/// A server with the bucket `data`.
-struct Weed {
-    server: Server,
-    address: std::net::SocketAddr,
-    filer: u16,
-    _folder: TempDir,
-}
-
-impl Weed {
-    async fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        let at = |name: &str| folder.path().join(name).display().to_string();
-        let who = |name: &str, secret: &str, actions: &[&str]| json!({"name": name, "credentials": [{"accessKey": name, "secretKey": secret}], "actions": actions});
-        let writer = who("writer", SECRET, &["Read", "Write", "List"]);
-        let identities = json!({"identities": [writer, who("guest", "guest", &["Read:other", "List:other"])]});
-        std::fs::write(at("s3.json"), identities.to_string()).unwrap();
-        let mut ports = Vec::new();
-        for _ in 0..8 {
-            ports.push(free_port().await);
-        }
-        let [master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc] = ports[..] else { panic!() };
-        let arguments = [
-            format!("-logdir={}", folder.path().display()),
-            "-logtostderr=false".to_owned(),
-            "server".to_owned(),
-            "-ip=127.0.0.1".to_owned(),
-            "-ip.bind=127.0.0.1".to_owned(),
-            "-master.telemetry=false".to_owned(),
-            "-master.electionTimeout=1s".to_owned(),
-            "-master.volumeSizeLimitMB=64".to_owned(),
-            "-volume.max=50".to_owned(),
-            "-filer".to_owned(),
-            "-s3".to_owned(),
-            "-s3.iam=false".to_owned(),
-            "-s3.port.iceberg=0".to_owned(),
-            "-s3.port.lance=0".to_owned(),
-            format!("-dir={}", folder.path().display()),
-            format!("-s3.config={}", at("s3.json")),
-            format!("-filer.localSocket={}", at("filer.sock")),
-            format!("-s3.localSocket={}", at("s3.sock")),
-            format!("-master.port={master}"),
-            format!("-master.port.grpc={master_grpc}"),
-            format!("-volume.port={volume}"),
-            format!("-volume.port.grpc={volume_grpc}"),
-            format!("-filer.port={filer}"),
-            format!("-filer.port.grpc={filer_grpc}"),
-            format!("-s3.port={s3}"),
-            format!("-s3.port.grpc={s3_grpc}"),
-        ];
-        let server = Server::start(installed("weed"), arguments.to_vec(), s3).await;
-        let mut tick = tokio::time::interval(Duration::from_millis(50));
-        // A bucket is a folder of its own.
-        for bucket in ["data", "other"] {
-            while !post(filer, &format!("/buckets/{bucket}/")).await {
-                tick.tick().await;
-            }
-        }
-        let address = server.address();
-        let weed = Self { server, address, filer, _folder: folder };
-        // It listens before it can store anything.
-        let start = tokio::time::Instant::now();
-        while let Err(e) = write(weed.store("ready.jsonl"), 1).await {
-            assert!(start.elapsed() < Duration::from_mins(1), "{e}");
-        }
-        weed
-    }
-
-    fn store(&self, key: &str) -> ObjectStore {
-        at(self.address, key)
-    }
-
-    /// How many uploads are under way: each is a folder of the filer.
-    async fn uploads(&self) -> usize {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.filer)).await.unwrap();
-        let request =
-            "GET /buckets/data/.uploads/ HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\nConnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer.matches("\"FullPath\":").count()
-    }
+fn in_data(weed: &Weed, key: &str) -> ObjectStore {
+    at(weed.address, key)
 }
 
 fn at(address: std::net::SocketAddr, key: &str) -> ObjectStore {
@@ -113,16 +32,6 @@ fn at(address: std::net::SocketAddr, key: &str) -> ObjectStore {
         .with_option("access_key_id", "writer")
         .with_option("secret_access_key", SECRET)
         .with_option("timeout", "3s")
-}
-
-/// Whether a POST without a body is answered with 2xx.
-async fn post(port: u16, path: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
-    let request = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    let mut answer = Vec::new();
-    stream.write_all(request.as_bytes()).await.is_ok()
-        && stream.read_to_end(&mut answer).await.is_ok()
-        && answer.starts_with(b"HTTP/1.1 2")
 }
 
 fn context() -> ConnectContext {
@@ -179,9 +88,9 @@ async fn a_real_server_keeps_the_promises_of_a_source_and_a_sink() {
     let weed = Weed::start().await;
     for ending in ["jsonl", "csv", "parquet"] {
         // Large enough for several parts and ranges.
-        write(weed.store(&format!("in/a.{ending}")), 12).await.unwrap();
-        write(weed.store(&format!("in/b.{ending}")), 1).await.unwrap();
-        conformance::source(weed.store(&format!("in/*.{ending}"))).rows(26_000).check(&Env::system()).await;
+        write(in_data(&weed, &format!("in/a.{ending}")), 12).await.unwrap();
+        write(in_data(&weed, &format!("in/b.{ending}")), 1).await.unwrap();
+        conformance::source(in_data(&weed, &format!("in/*.{ending}"))).rows(26_000).check(&Env::system()).await;
         let address = weed.address;
         let target = |n: usize| {
             let key = format!("out/{n}.{ending}");
@@ -202,7 +111,7 @@ async fn a_real_server_keeps_the_promises_of_a_source_and_a_sink() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_the_server_is_killed_and_started_again() {
     let mut weed = Weed::start().await;
-    let store = weed.store("restart.jsonl");
+    let store = in_data(&weed, "restart.jsonl");
     let mut sink = store.sink(sink_context(batch(&some_rows(0, 1)).schema())).await.unwrap();
     let (half, half_written) = tokio::sync::oneshot::channel();
     let (killed, is_killed) = tokio::sync::oneshot::channel();
@@ -260,7 +169,7 @@ async fn nothing_is_lost_when_the_network_is_cut_or_stalls() {
         proxy.set(network);
         let (finished, ()) = tokio::join!(sink.finish(), outage(&proxy));
         finished.unwrap();
-        is_whole(&weed.store(&key), 20).await;
+        is_whole(&in_data(&weed, &key), 20).await;
 
         let mut source = open(&store).await.unwrap();
         let first = source.read().await.unwrap().unwrap().records.num_rows();
@@ -288,14 +197,15 @@ async fn what_the_server_refuses_is_told_at_once_and_without_a_key() {
         }
         (problems[0].message.clone(), error)
     };
-    let (planned, error) = told(weed.store("a.jsonl").with_option("secret_access_key", "not-the-secret")).await;
+    let (planned, error) = told(in_data(&weed, "a.jsonl").with_option("secret_access_key", "not-the-secret")).await;
     assert_eq!(error.kind(), Kind::Permission, "{error}");
     assert!(planned.contains("s3://data/a.jsonl"), "{planned}");
-    let guest = weed.store("a.jsonl").with_option("access_key_id", "guest").with_option("secret_access_key", "guest");
+    let guest =
+        in_data(&weed, "a.jsonl").with_option("access_key_id", "guest").with_option("secret_access_key", "guest");
     assert_eq!(told(guest).await.1.kind(), Kind::Permission);
-    let nobody = weed.store("a.jsonl").with_option("access_key_id", "nobody");
+    let nobody = in_data(&weed, "a.jsonl").with_option("access_key_id", "nobody");
     assert_eq!(told(nobody).await.1.kind(), Kind::Permission);
-    let mut elsewhere = weed.store("a.jsonl");
+    let mut elsewhere = in_data(&weed, "a.jsonl");
     elsewhere.url = "s3://nowhere/a.jsonl".into();
     let (planned, error) = told(elsewhere).await;
     // Who may not create buckets is not told which there are.
@@ -310,7 +220,7 @@ async fn what_the_server_refuses_is_told_at_once_and_without_a_key() {
 async fn two_jobs_that_create_an_object_do_not_both_succeed() {
     let weed = Weed::start().await;
     let fails = || {
-        let mut store = weed.store("once.jsonl");
+        let mut store = in_data(&weed, "once.jsonl");
         store.if_exists = IfExists::Fail;
         store
     };
@@ -324,13 +234,13 @@ async fn two_jobs_that_create_an_object_do_not_both_succeed() {
     a.finish().await.unwrap();
     let error = b.finish().await.unwrap_err();
     assert!(error.message().ends_with("is there already, and `if_exists: fail` keeps it"), "{error}");
-    assert_eq!(read(&weed.store("once.jsonl")).await.unwrap(), some_rows(1, 1));
+    assert_eq!(read(&in_data(&weed, "once.jsonl")).await.unwrap(), some_rows(1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_job_that_fails_are_thrown_away() {
     let weed = Weed::start().await;
-    let mut store = weed.store("failed.jsonl");
+    let mut store = in_data(&weed, "failed.jsonl");
     store.part_size = Size(5 << 20);
     let mut sink = store.sink(sink_context(batch(&some_rows(0, 1)).schema())).await.unwrap();
     for n in 0..20 {

@@ -1,9 +1,12 @@
 //! Whether and where the progress of a job is made safe.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::store::{StoreConfig, plain};
 
 /// Whether the progress of a job is made safe.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Checkpointing {
     /// No: after a crash it begins anew.
     #[default]
@@ -16,17 +19,51 @@ pub enum Checkpointing {
 }
 
 /// Where and how the progress of a job is made safe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Checkpoints {
-    /// The folder below which each job has one of its own.
-    pub path: PathBuf,
+    /// Where.
+    pub at: Place,
     /// How many complete checkpoints stay.
     pub keep: usize,
 }
 
+/// Where checkpoints are kept.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The folder below which each job has one of its own.
+    Folder(PathBuf),
+    /// Another kind of store, below which each job has a place of its own.
+    Store(Arc<dyn StoreConfig>),
+}
+
+/// The folder for checkpoints if nobody says another, and for what sinks stage while checkpoints are kept elsewhere.
+pub const CHECKPOINTS: &str = ".bourn/checkpoints";
+
 impl Checkpoints {
     /// Below this folder; the newest three stay.
     pub fn in_folder(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), keep: 3 }
+        Self { at: Place::Folder(path.into()), keep: 3 }
+    }
+
+    /// In this store; the newest three stay.
+    pub fn in_store(store: impl StoreConfig) -> Self {
+        Self { at: Place::Store(Arc::new(store)), keep: 3 }
+    }
+
+    /// Where those of a job are, as it may be shown.
+    pub fn place(&self, job: &str) -> String {
+        match &self.at {
+            Place::Folder(path) => path.join(plain(job)).display().to_string(),
+            Place::Store(store) => store.place(Some(&plain(job))),
+        }
+    }
+
+    /// The folder in which sinks of a job stage what waits for a commit. It is on this machine wherever checkpoints are kept.
+    pub fn staged(&self, job: &str) -> PathBuf {
+        let base = match &self.at {
+            Place::Folder(path) => path.clone(),
+            Place::Store(_) => CHECKPOINTS.into(),
+        };
+        base.join(plain(job)).join("staged")
     }
 }

@@ -15,10 +15,11 @@ pub mod sink;
 pub mod source;
 pub mod stage;
 pub mod stage_config;
+pub mod store;
 pub mod template;
 
 pub use call::{BoxCall, Call, CallContext, Reply, Usage};
-pub use checkpointing::{Checkpointing, Checkpoints};
+pub use checkpointing::{Checkpointing, Checkpoints, Place};
 pub use connector::{
     Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext,
     UsedFiles,
@@ -34,3 +35,4 @@ pub use sink::{BoxSink, Outcome, Receipt, Sink, Written};
 pub use source::{Ack, BoxSource, Chunk, Source};
 pub use stage::{BoxStage, Progress, Stage};
 pub use stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
+pub use store::{Lock, Store, StoreAt, StoreConfig};

@@ -12,7 +12,8 @@ use super::connector::{Capabilities, ConnectContext, Connector, SinkContext};
 use super::erased::{ErasedConnector, ErasedStage};
 use super::sink::BoxSink;
 use super::stage_config::{Distribution, StageConfig};
-use crate::diagnostic::Problems;
+use super::store::{ReadStore, StoreAt, StoreConfig};
+use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
 
 /// The configuration of a connector of any type.
@@ -122,6 +123,7 @@ pub struct Registry {
     stages: BTreeMap<&'static str, Entry<BoxStageConfig>>,
     connectors: BTreeMap<&'static str, Entry<BoxConnector>>,
     absent: BTreeMap<&'static str, &'static str>,
+    stores: BTreeMap<&'static str, ReadStore>,
 }
 
 impl Registry {
@@ -157,6 +159,31 @@ impl Registry {
     /// The cargo feature that brings a connector which is not in this build.
     pub fn feature_of(&self, connector: &str) -> Option<&'static str> {
         self.absent.get(connector).copied().filter(|_| !self.connectors.contains_key(connector))
+    }
+
+    /// Adds a kind of store for checkpoints, for URLs that begin with one of these schemes.
+    #[must_use]
+    pub fn store(mut self, schemes: &[&'static str], read: ReadStore) -> Self {
+        self.stores.extend(schemes.iter().map(|scheme| (*scheme, read)));
+        self
+    }
+
+    /// What is said of a store at a URL.
+    ///
+    /// # Errors
+    /// When no kind of store that is known has such URLs.
+    pub fn store_at(&self, at: StoreAt) -> Result<Arc<dyn StoreConfig>, Problem> {
+        let scheme = at.url.split_once("://").map(|(scheme, _)| scheme).unwrap_or_default();
+        if let Some(read) = self.stores.get(scheme) {
+            return Ok(read(at));
+        }
+        let problem = Problem::new(format!("`{scheme}://` is no place for checkpoints that is known")).under("path");
+        let known: Vec<String> = self.stores.keys().map(|scheme| format!("`{scheme}://`")).collect();
+        Err(problem.help(match self.feature_of("object_store") {
+            Some(feature) => format!("a bucket takes a build with the cargo feature `{feature}`; a path is a folder"),
+            None if known.is_empty() => "a path is a folder".to_owned(),
+            None => format!("a path is a folder, and URLs begin with {}", known.join(", ")),
+        }))
     }
 
     /// The kinds of stages, by name.

@@ -91,10 +91,27 @@ pub fn begin(
         );
         return Err(Error::new(Kind::Io, message));
     };
+    match begin_locked(&store, job, resume, (planned, keep), new_run) {
+        Ok(begun) => Ok(Beginning { keeper: begun.keeper.locked(lock), ..begun }),
+        Err(e) => {
+            lock.release();
+            Err(e)
+        }
+    }
+}
+
+/// The same for whoever has the lock.
+fn begin_locked(
+    store: &Arc<dyn Store>,
+    job: &str,
+    resume: &Resume,
+    (planned, keep): (&BTreeMap<String, Planned>, usize),
+    new_run: String,
+) -> Result<Beginning> {
     store.tidy()?;
-    let found = find(&*store)?;
+    let found = find(&**store)?;
     let mut broken_parts = Vec::new();
-    let chosen = choose(&store, &found, &resume.begin, &mut broken_parts)?;
+    let chosen = choose(store, &found, &resume.begin, &mut broken_parts)?;
     let Found { complete, others, unreadable, settled } = found;
     let broken = unreadable.iter().map(|(epoch, _)| manifest::name(*epoch)).collect::<Vec<_>>();
     let left = |gone: &[Manifest]| -> Vec<String> {
@@ -103,19 +120,19 @@ pub fn begin(
         others.chain(broken.iter().cloned()).chain(parts).collect::<BTreeSet<_>>().into_iter().collect()
     };
     let Some(mut recovered) = chosen else {
-        forget(&*store, &complete, settled.into_iter())?;
+        forget(&**store, &complete, settled.into_iter())?;
         let kept = (Vec::new(), left(&complete));
-        let keeper = Keeper::new(store, (job.to_owned(), new_run.clone()), keep, kept, Some(lock));
+        let keeper = Keeper::new(store.clone(), (job.to_owned(), new_run.clone(), new_run.clone()), keep, kept);
         return Ok(Beginning { keeper, recovered: None, run: new_run });
     };
     let epoch = recovered.manifest.epoch;
     let changes = compare(&mut recovered, planned, &resume.drop_state)?;
     let run = recovered.manifest.run.clone();
     let (stay, gone): (Vec<_>, Vec<_>) = complete.into_iter().partition(|m| m.epoch <= epoch && m.run == run);
-    forget(&*store, &gone, settled.into_iter().filter(|of| *of > epoch))?;
+    forget(&**store, &gone, settled.into_iter().filter(|of| *of > epoch))?;
     let needs = |m: &Manifest| (m.epoch, m.parts.iter().map(|p| p.name.clone()).collect());
     let kept = (stay.iter().map(needs).collect(), left(&gone));
-    let keeper = Keeper::new(store, (job.to_owned(), run.clone()), keep, kept, Some(lock));
+    let keeper = Keeper::new(store.clone(), (job.to_owned(), run.clone(), new_run), keep, kept);
     let unreadable = unreadable.into_iter().filter(|(of, _)| *of > epoch).map(|(of, e)| (of, e.message().to_owned()));
     let unreadable = unreadable.chain(broken_parts).collect();
     let resumed = Resumed { epoch, written: recovered.manifest.written, changes, unreadable };
@@ -145,7 +162,7 @@ fn choose(
     begin: &Begin,
     broken: &mut Vec<(Epoch, String)>,
 ) -> Result<Option<Recovered>> {
-    let open = |m: &Manifest| Recovered::open(store.clone(), m.clone(), found.settled.contains(&m.epoch));
+    let open = |m: &Manifest| Recovered::open(&**store, m.clone(), found.settled.contains(&m.epoch));
     match begin {
         Begin::Fresh => Ok(None),
         Begin::At(epoch) => {

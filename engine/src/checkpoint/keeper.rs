@@ -8,7 +8,7 @@ use arrow_ipc::writer::StreamWriter;
 
 use super::manifest::{self, FORMAT, Manifest, Part, checksum};
 use super::saved::SavedPiece;
-use super::store::Store;
+use super::store::{Lock, Store};
 use crate::data::message::Epoch;
 use crate::env::{Env, points};
 use crate::error::{Error, Result};
@@ -52,6 +52,8 @@ pub struct Keeper {
     store: Arc<dyn Store>,
     job: String,
     run: String,
+    /// In the names of its parts, so that nobody else ever puts one of the same name.
+    writer: String,
     /// How many complete checkpoints stay.
     keep: usize,
     places: HashMap<PieceName, (Scope, Vec<Place>)>,
@@ -61,25 +63,48 @@ pub struct Keeper {
     complete: Vec<(Epoch, BTreeSet<String>)>,
     /// What an earlier run has left, which goes when the first checkpoint of this one is complete.
     left: Vec<String>,
-    #[expect(dead_code, reason = "held for its drop")]
-    lock: Option<Box<dyn Send + Sync>>,
+    lock: Option<Box<dyn Lock>>,
 }
 
 impl Keeper {
-    /// A writer for this run of a job. `left` are the names of an earlier run, `complete` the checkpoints of this one.
+    /// A writer for this run of a job, under a name that no writer had before. `left` are the names of an earlier run, `complete` the checkpoints of this one.
     pub fn new(
         store: Arc<dyn Store>,
-        (job, run): (String, String),
+        (job, run, writer): (String, String, String),
         keep: usize,
         (complete, left): (Vec<(Epoch, BTreeSet<String>)>, Vec<String>),
-        lock: Option<Box<dyn Send + Sync>>,
     ) -> Self {
-        Self { store, job, run, keep: keep.max(1), places: HashMap::new(), pending: None, complete, left, lock }
+        Self {
+            store,
+            job,
+            run,
+            writer,
+            keep: keep.max(1),
+            places: HashMap::new(),
+            pending: None,
+            complete,
+            left,
+            lock: None,
+        }
+    }
+
+    /// The same with what keeps other jobs out.
+    #[must_use]
+    pub fn locked(mut self, lock: Box<dyn Lock>) -> Self {
+        self.lock = Some(lock);
+        self
     }
 
     /// What messages call the store.
     pub fn place(&self) -> String {
         self.store.place()
+    }
+
+    /// Writes nothing more, and lets other jobs in. May block.
+    pub fn close(mut self) {
+        if let Some(lock) = self.lock.take() {
+            lock.release();
+        }
     }
 
     /// Takes what the next [`Keeper::write`] writes.
@@ -111,7 +136,7 @@ impl Keeper {
             found.push((key, piece.scope, chunks));
         }
         let part = (!bytes.is_empty()).then(|| {
-            let name = format!("{epoch:010}-{}.arrow", self.run);
+            let name = format!("{epoch:010}-{}.arrow", self.writer);
             (Arc::new(Part { name: name.clone(), bytes: bytes.len() as u64, checksum: checksum(&bytes) }), name)
         });
         let (mut parts, mut numbers) = (Vec::new(), HashMap::new());
@@ -179,7 +204,7 @@ impl Keeper {
         }
         let manifest = encoded.manifest.encode()?;
         env.reached(points::STORE_MANIFEST);
-        self.store.put(&manifest::name(encoded.manifest.epoch), &manifest)?;
+        self.store.complete(&manifest::name(encoded.manifest.epoch), &manifest)?;
         // From here on the checkpoint is complete.
         env.reached(points::MANIFEST_STORED);
         Ok(bytes + manifest.len() as u64)

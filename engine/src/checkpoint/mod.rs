@@ -12,4 +12,4 @@ pub mod store;
 pub use begin::{Change, Resumed};
 pub use manifest::Manifest;
 pub use recovery::{Begin, Resume};
-pub use store::{Folder, Store};
+pub use store::{Folder, Lock, Store};

@@ -1,6 +1,6 @@
 //! Finds the checkpoint that a job goes on from, and hands each task what belongs to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
@@ -56,7 +56,12 @@ pub fn find(store: &dyn Store) -> Result<Found> {
     let mut found = Found::default();
     for name in store.names()? {
         if let Some(epoch) = manifest::epoch_of(&name) {
-            match Manifest::decode(&store.get(&name)?) {
+            let content = match store.get(&name) {
+                // Removed since the names were asked for, by a job at work.
+                Err(e) if e.kind() == Kind::NotFound => continue,
+                content => content?,
+            };
+            match Manifest::decode(&content) {
                 Ok(manifest) => found.complete.push(manifest),
                 Err(e) => found.unreadable.push((epoch, e)),
             }
@@ -95,13 +100,12 @@ fn part(store: &dyn Store, manifest: &Manifest, number: usize) -> Result<Vec<u8>
 
 /// A checkpoint that a job goes on from.
 pub struct Recovered {
-    store: Arc<dyn Store>,
     /// What it is made of.
     pub manifest: Manifest,
     /// Whether everything of it was committed.
     pub settled: bool,
-    /// Parts that were read.
-    parts: Mutex<HashMap<usize, Arc<Vec<u8>>>>,
+    /// The contents of its parts, until everything is restored.
+    parts: Mutex<Vec<Arc<Vec<u8>>>>,
 }
 
 impl Recovered {
@@ -109,9 +113,10 @@ impl Recovered {
     ///
     /// # Errors
     /// When one of its parts is missing or damaged.
-    pub fn open(store: Arc<dyn Store>, manifest: Manifest, settled: bool) -> Result<Self> {
-        verify(&*store, &manifest)?;
-        Ok(Self { store, manifest, settled, parts: Mutex::default() })
+    pub fn open(store: &dyn Store, manifest: Manifest, settled: bool) -> Result<Self> {
+        let parts = (0..manifest.parts.len()).map(|n| part(store, &manifest, n).map(Arc::new));
+        let parts = Mutex::new(parts.collect::<Result<_>>()?);
+        Ok(Self { manifest, settled, parts })
     }
 
     fn node(&self, id: &str) -> Option<&manifest::Node> {
@@ -160,13 +165,8 @@ impl Recovered {
     }
 
     fn part(&self, number: usize) -> Result<Arc<Vec<u8>>> {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = parts.get(&number) {
-            return Ok(part.clone());
-        }
-        let content = Arc::new(part(&*self.store, &self.manifest, number)?);
-        parts.insert(number, content.clone());
-        Ok(content)
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.get(number).cloned().ok_or_else(damaged)
     }
 
     /// Frees what was read for restoring.

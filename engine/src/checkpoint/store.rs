@@ -1,52 +1,22 @@
-//! Where checkpoints are kept: names with contents, each there as a whole or not at all.
+//! Checkpoints in a folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::api::Place;
+pub use crate::api::store::{Lock, Store, plain};
 use crate::env::{Env, points};
 use crate::error::{Error, Kind, Result};
 
-/// The checkpoints of one job. Calls block for as long as the disk or the network takes.
-pub trait Store: Send + Sync + 'static {
-    /// Puts a content under a name, in place of one that is there. It is durable when this returns, and never there in part.
-    ///
-    /// # Errors
-    /// What the disk or network says; the content may be there nevertheless.
-    fn put(&self, name: &str, content: &[u8]) -> Result<()>;
-
-    /// The content of a name.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is none.
-    fn get(&self, name: &str) -> Result<Vec<u8>>;
-
-    /// All names, sorted.
-    ///
-    /// # Errors
-    /// What the disk or network says.
-    fn names(&self) -> Result<Vec<String>>;
-
-    /// Removes a name; one that is not there is none the worse.
-    ///
-    /// # Errors
-    /// What the disk or network says.
-    fn remove(&self, name: &str) -> Result<()>;
-
-    /// Removes what a put that was cut off has left. Called by whoever has the lock.
-    ///
-    /// # Errors
-    /// What the disk or network says.
-    fn tidy(&self) -> Result<()> {
-        Ok(())
+/// The store of a job.
+///
+/// # Errors
+/// When what is said of it is at fault.
+pub fn open(at: &Place, job: &str, env: &Env) -> Result<Arc<dyn Store>> {
+    match at {
+        Place::Folder(path) => Ok(Arc::new(Folder::new(env.clone(), path, job))),
+        Place::Store(config) => config.open(Some(&plain(job)), env),
     }
-
-    /// Keeps other jobs out as long as what is returned lives; none when another job is in.
-    ///
-    /// # Errors
-    /// What the disk or network says.
-    fn lock(&self) -> Result<Option<Box<dyn Send + Sync>>>;
-
-    /// What messages call it.
-    fn place(&self) -> String;
 }
 
 /// A store in a folder.
@@ -76,9 +46,11 @@ impl Folder {
     }
 }
 
-/// The name of a job, as that of a folder.
-pub fn plain(job: &str) -> String {
-    job.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+/// A locked file, which is free when it is dropped or the process ends.
+struct Locked(#[expect(dead_code, reason = "dropping it is what it is for")] Box<dyn Send + Sync>);
+
+impl Lock for Locked {
+    fn release(self: Box<Self>) {}
 }
 
 impl Store for Folder {
@@ -136,8 +108,9 @@ impl Store for Folder {
         left.iter().try_for_each(|path| self.env.files().remove(path))
     }
 
-    fn lock(&self) -> Result<Option<Box<dyn Send + Sync>>> {
-        self.env.files().lock(&self.path.join("lock"))
+    fn lock(&self) -> Result<Option<Box<dyn Lock>>> {
+        let locked = self.env.files().lock(&self.path.join("lock"))?;
+        Ok(locked.map(|held| Box::new(Locked(held)) as Box<dyn Lock>))
     }
 
     fn place(&self) -> String {
@@ -148,6 +121,7 @@ impl Store for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::conformance;
     use crate::testing::simulation::Simulation;
     use crate::testing::simulation::files::Fault;
 
@@ -178,14 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_second_job_is_kept_out_until_the_first_is_gone() {
+    fn it_keeps_the_promises_of_a_store() {
+        let simulation = Simulation::new(1);
+        conformance::store(move || Arc::new(Folder::new(simulation.env(), Path::new("c"), "job"))).check();
+    }
+
+    #[test]
+    fn a_lock_that_is_dropped_with_its_process_keeps_nobody_out() {
         let simulation = Simulation::new(1);
         let store = Folder::new(simulation.env(), Path::new("c"), "job");
         let held = store.lock().unwrap();
         assert!(held.is_some() && store.lock().unwrap().is_none());
         drop(held);
         assert!(store.lock().unwrap().is_some());
-        assert!(store.remove("nothing").is_ok());
-        assert_eq!(store.get("nothing").unwrap_err().kind(), Kind::NotFound);
     }
 }

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 
 use super::{DEAD_LETTERS, Exchange, Open, OperatorKind, Plan, PlannedEdge, PlannedNode};
-use crate::api::Checkpoints;
 use crate::api::{OnFull, Order};
-use crate::checkpoint::store::plain;
 use crate::data::sql_type::sql_name;
 use crate::data::units::{Interval, Size};
 use crate::graph::{OnError, Role};
@@ -22,8 +20,9 @@ impl Plan {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "job {}", self.name)?;
         writeln!(out, "  memory {}, epochs {}", Size(self.options.memory), self.epochs())?;
-        if let Some(Checkpoints { path, keep }) = &self.checkpoints {
-            writeln!(out, "  checkpoints in {}, the newest {keep} stay", path.join(plain(&self.name)).display())?;
+        if let Some(checkpoints) = &self.checkpoints {
+            let (place, keep) = (checkpoints.place(&self.name), checkpoints.keep);
+            writeln!(out, "  checkpoints in {place}, the newest {keep} stay")?;
         }
         writeln!(out, "\nnodes")?;
         for (n, node) in self.nodes.iter().enumerate() {

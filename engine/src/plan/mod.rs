@@ -187,7 +187,10 @@ pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Probl
     schemas::infer(&mut plan, env, asking).await?;
     overwrites::refuse(&plan, env)?;
     operators::learn(&mut plan, env)?;
-    plan.checkpoints = checkpoints::decide(&plan)?;
+    plan.checkpoints = checkpoints::decide(&plan, env)?;
+    if asking == Asking::Everyone {
+        checkpoints::reach(&plan, env).await?;
+    }
     plan.guarantees = guarantee::compute(&plan);
     guarantee::check(&plan)?;
     plan.epoch_every = guarantee::epochs(&plan);

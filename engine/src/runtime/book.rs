@@ -1,12 +1,13 @@
 //! The owner's part in checkpoints: gathers what tasks hand over, and has it written beside the data.
 
 use std::collections::BTreeMap;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 
 use crate::api::Receipt;
 use crate::api::limits::Retries;
@@ -22,6 +23,9 @@ use crate::env::{Env, points};
 use crate::error::{Error, Result};
 use crate::metrics::JobStats;
 use crate::state::visitor::Chunk;
+
+/// How long the end of a job that failed waits for a checkpoint that is being written.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What a task of the plan is, for a checkpoint.
 #[derive(Clone, Debug)]
@@ -50,17 +54,20 @@ impl Kept {
     }
 }
 
-/// What comes of writing: the keeper back, and how long it took.
+/// What comes of writing: the keeper back, and how much it wrote.
 type Writing = BoxFuture<'static, (Option<Keeper>, Result<u64>)>;
+/// What comes of sweeping: the keeper back.
+type Sweeping = BoxFuture<'static, Option<Keeper>>;
 
 /// Which pieces there are, and of how many chunks: one that has lost a chunk has changed too.
 type Shape = BTreeMap<(Arc<str>, usize, String), usize>;
 
 /// The checkpoints of a running job.
 pub struct Book {
-    /// Away while it writes.
+    /// Away while it writes or sweeps.
     keeper: Option<Keeper>,
     writing: Option<Writing>,
+    sweeping: Option<Sweeping>,
     nodes: BTreeMap<String, Planned>,
     tasks: Vec<TaskOf>,
     /// What tasks have handed over of the epoch under way.
@@ -73,7 +80,16 @@ pub struct Book {
 impl Book {
     /// Nothing is written yet.
     pub fn new(keeper: Keeper, nodes: BTreeMap<String, Planned>, tasks: Vec<TaskOf>, stats: Arc<JobStats>) -> Self {
-        Self { keeper: Some(keeper), writing: None, nodes, tasks, saved: BTreeMap::new(), before: None, stats }
+        Self {
+            keeper: Some(keeper),
+            writing: None,
+            sweeping: None,
+            nodes,
+            tasks,
+            saved: BTreeMap::new(),
+            before: None,
+            stats,
+        }
     }
 
     /// Takes what a task has handed over.
@@ -121,13 +137,20 @@ impl Book {
         let now = (nodes, shape);
         if !last && self.before.as_ref() == Some(&now) && !pieces.iter().any(changed) {
             // An epoch in which nothing has happened costs nothing: the checkpoint before it is as good.
-            let keeper = self.keeper.take();
-            self.writing = Some(async move { (keeper, Ok(0)) }.boxed());
+            let keeper = self.take();
+            self.writing = Some(async move { (keeper.await, Ok(0)) }.boxed());
             return;
         }
         let sealed = Sealed { epoch, at: env.wall(), last, nodes: now.0.clone(), pieces };
         self.before = Some(now);
-        self.writing = self.keeper.take().map(|keeper| write(keeper, sealed, env.clone()).boxed());
+        let (keeper, env) = (self.take(), env.clone());
+        let writing = async move {
+            match keeper.await {
+                Some(keeper) => write(keeper, sealed, env).await,
+                None => (None, Err(Error::engine("who writes checkpoints is gone"))),
+            }
+        };
+        self.writing = Some(writing.boxed());
     }
 
     /// The nodes of these tasks, each with how many of its lanes: `slow` (2 lanes).
@@ -143,10 +166,22 @@ impl Book {
         lanes.into_iter().map(name).collect::<Vec<_>>().join(", ")
     }
 
-    /// Ends when a checkpoint is written.
+    /// The keeper, as soon as it is back.
+    fn take(&mut self) -> Sweeping {
+        match self.sweeping.take() {
+            Some(sweeping) => sweeping,
+            None => ready(self.keeper.take()).boxed(),
+        }
+    }
+
+    /// Ends when a checkpoint is written; meanwhile what nobody needs is removed.
     ///
     /// Cancel safety: what is being written stays here until it is.
     pub async fn stored(&mut self) -> Result<()> {
+        if let (None, Some(sweeping)) = (&self.writing, &mut self.sweeping) {
+            self.keeper = sweeping.await;
+            self.sweeping = None;
+        }
         let Some(writing) = &mut self.writing else { return pending().await };
         let (keeper, result) = writing.await;
         self.writing = None;
@@ -161,16 +196,21 @@ impl Book {
 
     /// An epoch is committed: what no checkpoint needs any more goes.
     pub fn committed(&mut self, env: &Env) {
-        if let Some(keeper) = &mut self.keeper
-            && let Err(e) = keeper.sweep(env)
-        {
-            tracing::warn!("{}: an old checkpoint could not be removed: {e}", keeper.place());
-        }
+        let Some(mut keeper) = self.keeper.take() else { return };
+        let world = env.clone();
+        let sweep = move || {
+            if let Err(e) = keeper.sweep(&world) {
+                tracing::warn!("{}: an old checkpoint could not be removed: {e}", keeper.place());
+            }
+            keeper
+        };
+        let env = env.clone();
+        self.sweeping = Some(async move { env.blocking(sweep).await.ok() }.boxed());
     }
 
     /// The job has ended well: notes that nothing is left to commit.
-    pub async fn settle(self, epoch: Epoch, env: &Env) -> Result<()> {
-        let Some(mut keeper) = self.keeper else { return Ok(()) };
+    pub async fn settle(&mut self, epoch: Epoch, env: &Env) -> Result<()> {
+        let Some(mut keeper) = self.take().await else { return Ok(()) };
         let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
         loop {
             let world = env.clone();
@@ -185,9 +225,29 @@ impl Book {
                 })
                 .await?;
             keeper = back;
-            let Err(error) = settled else { return Ok(()) };
-            let Some(wait) = waits.next() else { return Err(failed(epoch, &keeper.place(), &error)) };
+            let Err(error) = settled else {
+                self.keeper = Some(keeper);
+                return Ok(());
+            };
+            let Some(wait) = waits.next() else {
+                let error = failed(epoch, &keeper.place(), &error);
+                self.keeper = Some(keeper);
+                return Err(error);
+            };
             env.sleep(wait).await;
+        }
+    }
+
+    /// The job is over: lets others in.
+    pub async fn close(mut self, env: &Env) {
+        if let Some(writing) = self.writing.take()
+            && let Either::Left(((keeper, _), _)) = select(writing, env.sleep(FAREWELL)).await
+        {
+            self.keeper = keeper;
+        }
+        if let Some(keeper) = self.take().await {
+            // What has panicked holds nothing any more.
+            let _ = env.blocking(move || keeper.close()).await;
         }
     }
 }

@@ -29,7 +29,6 @@ use crate::call::rate_limit::Limiter;
 use crate::call::stack::{Shared, stack};
 use crate::checkpoint::coordinator::Command;
 use crate::checkpoint::recovery::{Loader, Recovered};
-use crate::checkpoint::store::plain;
 use crate::data::position::Split;
 use crate::env::points;
 use crate::error::{Error, Result};
@@ -368,7 +367,7 @@ impl<'a> Builder<'a> {
             run: kept.run.clone(),
             behind: recovered.map_or(0, |r| r.manifest.epoch),
             receipts: recovered.map(|r| r.receipts(&node.id)).unwrap_or_default(),
-            folder: checkpoints.path.join(plain(&self.plan.name)).join("staged"),
+            folder: checkpoints.staged(&self.plan.name),
         })
     }
 

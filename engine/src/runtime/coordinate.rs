@@ -149,8 +149,11 @@ impl Owner {
                 let _ = self.commands[task].send(command).await;
             }
         }
-        if let (None, Some(book)) = (&failure, self.book.take()) {
-            failure = book.settle(self.coordinator.committed(), &self.env).await.err();
+        if let Some(mut book) = self.book.take() {
+            if failure.is_none() {
+                failure = book.settle(self.coordinator.committed(), &self.env).await.err();
+            }
+            book.close(&self.env).await;
         }
         failure.map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
     }

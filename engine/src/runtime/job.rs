@@ -14,9 +14,9 @@ use super::supervise::Supervisor;
 use crate::api::Checkpoints;
 use crate::api::call::Memo;
 use crate::checkpoint::begin::{Beginning, Planned, Resumed};
-use crate::checkpoint::coordinator::{Coordinator, Part};
+use crate::checkpoint::coordinator::{Command, Coordinator, Part};
 use crate::checkpoint::recovery::Resume;
-use crate::checkpoint::{self, Folder};
+use crate::checkpoint::{self, store};
 use crate::env::{Env, points};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Role;
@@ -116,21 +116,18 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     if recovers {
         with.env.reached(points::RECOVER);
     }
-    let mut builder =
-        Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone(), kept);
+    let builder = Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone(), kept);
     let tell = announce(&plan);
-    let (mut parts, mut commands, mut ready) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, task) in plan.tasks.iter().enumerate() {
-        // Barrier, prepare, commit, acknowledge, drain and exit: each at most once under way.
-        let (post, mailbox) = mailbox(8);
-        commands.push(post);
-        parts.push(match task.kind {
-            TaskKind::Source => Part::Source,
-            TaskKind::Chain | TaskKind::Call | TaskKind::Spool(_) => Part::Stage,
-            TaskKind::Sink => Part::Sink,
-        });
-        ready.push(builder.task(id, task, mailbox).await?);
-    }
+    let built = build(&plan, builder).await;
+    let Built { parts, commands, ready } = match built {
+        Ok(built) => built,
+        Err(e) => {
+            if let Some(Beginning { keeper, .. }) = beginning {
+                with.env.blocking(move || keeper.close()).await?;
+            }
+            return Err(e);
+        }
+    };
     let mut coordinator = Coordinator::divided(parts.clone(), plan.groups.clone());
     let (mut resumed, mut book) = (None, None);
     if let Some(beginning) = beginning {
@@ -185,12 +182,35 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     Ok(Job { stats, resumed, stop, ended })
 }
 
+/// Every task, ready to be spawned.
+struct Built {
+    parts: Vec<Part>,
+    commands: Vec<Post<Command>>,
+    ready: Vec<Ready>,
+}
+
+async fn build(plan: &Plan, mut builder: Builder<'_>) -> Result<Built> {
+    let (mut parts, mut commands, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, task) in plan.tasks.iter().enumerate() {
+        // Barrier, prepare, commit, acknowledge, drain and exit: each at most once under way.
+        let (post, mailbox) = mailbox(8);
+        commands.push(post);
+        parts.push(match task.kind {
+            TaskKind::Source => Part::Source,
+            TaskKind::Chain | TaskKind::Call | TaskKind::Spool(_) => Part::Stage,
+            TaskKind::Sink => Part::Sink,
+        });
+        ready.push(builder.task(id, task, mailbox).await?);
+    }
+    Ok(Built { parts, commands, ready })
+}
+
 /// Finds out where the job begins.
 async fn begin(plan: &Plan, checkpoints: Checkpoints, with: &Start) -> Result<Beginning> {
     let (env, job, resume) = (with.env.clone(), plan.name.clone(), with.resume.clone());
     let (nodes, run) = (planned(plan), format!("{:016x}", env.random()));
     let work = move || {
-        let store = Arc::new(Folder::new(env, &checkpoints.path, &job));
+        let store = store::open(&checkpoints.at, &job, &env)?;
         checkpoint::begin::begin(store, &job, &resume, (&nodes, checkpoints.keep), run)
     };
     with.env.blocking(work).await?

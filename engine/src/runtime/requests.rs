@@ -80,12 +80,11 @@ impl Requests {
 
     /// The next request, of at most so many rows; it is under way from now on, under the key that `key` makes for it.
     pub fn next(&mut self, rows: usize, key: impl FnOnce(&Request) -> Arc<str>) -> Option<Request> {
-        let mut request = match self.again.pop_front() {
-            Some(request) => request,
-            None => {
-                let Records { batch, header } = cut(&mut self.pending, rows)?;
-                Request { number: 0, key: None, header, rows: batch }
-            }
+        let mut request = if let Some(request) = self.again.pop_front() {
+            request
+        } else {
+            let Records { batch, header } = cut(&mut self.pending, rows)?;
+            Request { number: 0, key: None, header, rows: batch }
         };
         self.begun += 1;
         request.number = self.begun;

@@ -2,20 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::checkpoint::CheckpointChoice;
 use super::mode::Type;
 use super::model::{ErrorPolicy, Format, Optimization};
 use super::routing::Route;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use crate::api::limits::Retries;
-use crate::api::{Checkpointing, Checkpoints, Level, OnFull};
+use crate::api::{Level, OnFull};
 use crate::data::units::{Interval, Size};
 
 /// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
@@ -127,77 +126,6 @@ pub(crate) struct PipelineKeys {
     pub retries: Option<BTreeMap<String, Retries>>,
     /// Cases that `bourn test` runs.
     pub tests: Option<Vec<TestBlock>>,
-}
-
-/// Whether and how progress is made safe, so that a job that was cut off goes on where it was. If it is not said: where an
-/// input without an end goes into a sink that can commit, or through a stage that keeps something by key.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum CheckpointChoice {
-    /// `false`: a job that was cut off begins anew.
-    Off(Never),
-    /// How.
-    On(CheckpointKeys),
-}
-
-/// `false`.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "bool")]
-pub(crate) struct Never;
-
-impl TryFrom<bool> for Never {
-    type Error = &'static str;
-
-    fn try_from(on: bool) -> Result<Self, Self::Error> {
-        if on { Err("say how, or `false`") } else { Ok(Self) }
-    }
-}
-
-impl JsonSchema for Never {
-    fn schema_name() -> Cow<'static, str> {
-        "Never".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "const": false })
-    }
-}
-
-/// How progress is made safe.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CheckpointKeys {
-    /// How often; every 10 seconds if it does not say, and more often if the sources need it.
-    pub every: Option<Interval>,
-    /// The folder below which each job has one of its own: `.bourn/checkpoints` if it does not say.
-    pub path: Option<PathBuf>,
-    /// How many of the newest stay: 3 if it does not say.
-    #[schemars(range(min = 1, max = 1000))]
-    pub keep: Option<usize>,
-}
-
-/// Where checkpoints are if a spec does not say.
-const CHECKPOINTS: &str = ".bourn/checkpoints";
-
-impl CheckpointChoice {
-    pub(crate) fn every(&self) -> Option<Duration> {
-        match self {
-            Self::Off(_) => None,
-            Self::On(keys) => keys.every.map(|i| i.0),
-        }
-    }
-
-    pub(crate) fn resolve(choice: Option<&Self>) -> Checkpointing {
-        match choice {
-            None => Checkpointing::WhereNeeded(Checkpoints::in_folder(CHECKPOINTS)),
-            Some(Self::Off(_)) => Checkpointing::Off,
-            Some(Self::On(keys)) => {
-                let mut at = Checkpoints::in_folder(keys.path.clone().unwrap_or_else(|| CHECKPOINTS.into()));
-                at.keep = keys.keep.unwrap_or(at.keep);
-                Checkpointing::On(at)
-            }
-        }
-    }
 }
 
 /// What a job may use.

@@ -12,6 +12,7 @@ pub mod schema;
 
 mod chain;
 mod check;
+mod checkpoint;
 mod command;
 mod edges;
 mod fill;

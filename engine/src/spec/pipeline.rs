@@ -1,7 +1,8 @@
 //! The spec of a pipeline: its blocks read, its edges checked.
 
+use super::checkpoint::CheckpointChoice;
 use super::edges::{cycle, cycle_problem, dangling};
-use super::keys::{CheckpointChoice, OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
+use super::keys::{OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
 use super::model::{Endpoint, ErrorPolicy, From, Pipeline, Stage};
 use super::node::{Content, Node};
 use super::reader::{Block, Reader, check_id, own_part};
@@ -86,6 +87,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         return None;
     }
     let keys = keys?;
+    let checkpoints = CheckpointChoice::resolve(keys.checkpoint.as_ref(), reader)?;
     let mut pipeline = Pipeline {
         name: keys.name.unwrap_or_else(|| name.to_owned()),
         sources: Vec::new(),
@@ -94,7 +96,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         dead_letters: None,
         on_error: keys.on_error.unwrap_or_default(),
         epoch_every: keys.checkpoint.as_ref().and_then(CheckpointChoice::every),
-        checkpoints: CheckpointChoice::resolve(keys.checkpoint.as_ref()),
+        checkpoints,
         delivery: keys.delivery,
         rate_limits: shared.rates,
         memory: keys.limits.and_then(|l| l.memory).map(|s| s.0),

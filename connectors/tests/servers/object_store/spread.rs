@@ -70,9 +70,9 @@ async fn a_sink_is_told_a_server_that_does_not_let_it_in_and_nothing_is_changed(
         let schema = schema.clone();
         async move { store.reach(Side::Sink(&schema), &context()).await }
     };
-    reach(weed.store("fresh/{lane}.jsonl")).await.unwrap();
-    assert!(read(&weed.store("fresh/0.jsonl")).await.is_err());
-    let stranger = weed.store("a.jsonl").with_option("secret_access_key", "not-the-secret");
+    reach(in_data(&weed, "fresh/{lane}.jsonl")).await.unwrap();
+    assert!(read(&in_data(&weed, "fresh/0.jsonl")).await.is_err());
+    let stranger = in_data(&weed, "a.jsonl").with_option("secret_access_key", "not-the-secret");
     let Problems(problems) = reach(stranger).await.unwrap_err();
     assert!(problems[0].message.starts_with("s3://data/a.jsonl: "), "{problems:?}");
     assert_eq!(problems[0].path, [Key::from("url")]);

@@ -10,3 +10,5 @@ pub mod proxy;
 #[cfg(feature = "http")]
 pub mod served;
 pub mod web;
+#[cfg(feature = "object_store")]
+pub mod weed;

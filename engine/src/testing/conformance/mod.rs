@@ -1,4 +1,4 @@
-//! Suites that put a source, sink, stage or call to the promises of its trait. What it declares selects the tests.
+//! Suites that put a source, sink, stage, call or store to the promises of its trait. What it declares selects the tests.
 //!
 //! Each is one line in a test of the author:
 //!
@@ -16,6 +16,7 @@ pub mod config;
 pub mod sink;
 pub mod source;
 pub mod stage;
+pub mod store;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +31,7 @@ pub use call::call;
 pub use sink::{Target, sink};
 pub use source::source;
 pub use stage::{join, stage};
+pub use store::store;
 
 /// A promise that was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
