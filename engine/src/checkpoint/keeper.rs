@@ -40,11 +40,14 @@ struct Place {
 
 type PieceName = (String, usize, String);
 
+/// The chunks of a piece by number.
+type FoundPiece = (PieceName, Scope, Vec<(u64, Found)>);
+
 /// A checkpoint in the form that it has at rest, until it is in the store.
 struct Encoded {
     manifest: Manifest,
     part: Option<(String, Vec<u8>)>,
-    places: HashMap<PieceName, (Scope, Vec<Place>)>,
+    places: HashMap<PieceName, HashMap<u64, Place>>,
 }
 
 /// The writer of a job's checkpoints.
@@ -56,7 +59,7 @@ pub struct Keeper {
     writer: String,
     /// How many complete checkpoints stay.
     keep: usize,
-    places: HashMap<PieceName, (Scope, Vec<Place>)>,
+    places: HashMap<PieceName, HashMap<u64, Place>>,
     /// One that could not be written yet.
     pending: Option<Encoded>,
     /// Complete checkpoints with the parts that they need, oldest first.
@@ -114,22 +117,23 @@ impl Keeper {
     pub fn take(&mut self, sealed: Sealed) -> Result<()> {
         let Sealed { epoch, at, last, mut nodes, pieces } = sealed;
         let mut bytes = Vec::new();
-        let mut found: Vec<(PieceName, Scope, Vec<Found>)> = Vec::with_capacity(pieces.len());
+        let mut found: Vec<FoundPiece> = Vec::with_capacity(pieces.len());
         for piece in pieces {
             let key = (piece.node.to_string(), piece.lane, piece.name);
             let mut chunks = Vec::with_capacity(piece.content.0.len());
-            for (n, chunk) in piece.content.0.into_iter().enumerate() {
+            for chunk in piece.content.0 {
                 chunks.push(match chunk {
-                    Chunk::Changed(frozen) => {
+                    Chunk::Changed(number, frozen) => {
                         let (offset, batch) = (bytes.len(), frozen.thaw()?);
                         encode(&batch, &mut bytes)?;
-                        Found::Here(offset as u64, (bytes.len() - offset) as u64, batch.num_rows() as u64)
+                        let (start, length, rows) = (offset, bytes.len() - offset, batch.num_rows());
+                        (number, Found::Here(start as u64, length as u64, rows as u64))
                     }
-                    Chunk::Unchanged => {
-                        let known = self.places.get(&key).and_then(|(_, places)| places.get(n));
+                    Chunk::Unchanged(number) => {
+                        let known = self.places.get(&key).and_then(|places| places.get(&number));
                         let known =
                             known.ok_or_else(|| Error::engine("a chunk that was never saved has not changed"))?;
-                        Found::There(known.clone())
+                        (number, Found::There(known.clone()))
                     }
                 });
             }
@@ -142,15 +146,15 @@ impl Keeper {
         let (mut parts, mut numbers) = (Vec::new(), HashMap::new());
         let mut places = HashMap::new();
         for (key, scope, chunks) in found {
-            let place = |found| match (found, &part) {
-                (Found::There(place), _) => Ok(place),
+            let place = |(number, found)| match (found, &part) {
+                (Found::There(place), _) => Ok((number, place)),
                 (Found::Here(offset, bytes, rows), Some((part, _))) => {
-                    Ok(Place { part: part.clone(), offset, bytes, rows })
+                    Ok((number, Place { part: part.clone(), offset, bytes, rows }))
                 }
                 (Found::Here(..), None) => Err(Error::engine("a chunk has no part")),
             };
-            let chunks: Vec<Place> = chunks.into_iter().map(place).collect::<Result<_>>()?;
-            let number = |place: &Place| {
+            let chunks: Vec<(u64, Place)> = chunks.into_iter().map(place).collect::<Result<_>>()?;
+            let number = |(_, place): &(u64, Place)| {
                 let next = parts.len();
                 let part = *numbers.entry(place.part.name.clone()).or_insert(next);
                 if part == next {
@@ -165,7 +169,7 @@ impl Keeper {
                 chunks: chunks.iter().map(number).collect(),
             };
             nodes.entry(key.0.clone()).or_default().pieces.push(saved);
-            places.insert(key, (scope, chunks));
+            places.insert(key, chunks.into_iter().collect());
         }
         let (job, run, engine) = (self.job.clone(), self.run.clone(), env!("CARGO_PKG_VERSION").to_owned());
         let manifest = Manifest { format: FORMAT, engine, job, run, epoch, written: at, last, nodes, parts };

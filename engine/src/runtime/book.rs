@@ -131,7 +131,7 @@ impl Book {
             }
             pieces.extend(handed.into_iter().flat_map(|h| h.pieces));
         }
-        let changed = |piece: &SavedPiece| piece.content.0.iter().any(|c| matches!(c, Chunk::Changed(_)));
+        let changed = |piece: &SavedPiece| piece.content.0.iter().any(|c| matches!(c, Chunk::Changed(..)));
         let shape: Shape =
             pieces.iter().map(|p| ((p.node.clone(), p.lane, p.name.clone()), p.content.0.len())).collect();
         let now = (nodes, shape);

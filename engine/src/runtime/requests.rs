@@ -166,10 +166,10 @@ impl Piece for Requests {
         let begun = self.under_way.values().chain(&self.again);
         let begun = begun.map(|r| (r.key.clone(), KeptHeader::from(&r.header), r.rows.clone()));
         let waiting = self.pending.iter().map(|r| (None, KeptHeader::from(&r.header), r.batch.clone()));
-        let freeze = |(key, header, rows): (Option<Arc<str>>, KeptHeader, RecordBatch)| {
-            Chunk::Changed(Frozen::new(move || at_rest(key.as_ref(), &header, &rows)))
+        let freeze = |(number, (key, header, rows)): (u64, (Option<Arc<str>>, KeptHeader, RecordBatch))| {
+            Chunk::Changed(number, Frozen::new(move || at_rest(key.as_ref(), &header, &rows)))
         };
-        Ok(Snapshot(begun.chain(waiting).map(freeze).collect()))
+        Ok(Snapshot((0..).zip(begun.chain(waiting)).map(freeze).collect()))
     }
 
     fn restore(&mut self, content: Vec<RecordBatch>, _: &Owned) -> Result<()> {

@@ -12,6 +12,8 @@ use crate::error::Result;
 pub trait Cells: Clone + Default + Send + Sync + 'static {
     /// How many columns it takes.
     const COLUMNS: usize;
+    /// How many bytes it takes on the disk.
+    const BYTES: usize;
 
     /// The values as columns.
     fn columns(values: &[&Self]) -> Vec<ArrayRef>;
@@ -21,29 +23,43 @@ pub trait Cells: Clone + Default + Send + Sync + 'static {
     /// # Errors
     /// When they are of other types.
     fn read(columns: &[ArrayRef]) -> Result<Vec<Self>>;
+
+    /// Adds its [`Cells::BYTES`] bytes.
+    fn put(&self, into: &mut Vec<u8>);
+
+    /// The value that [`Cells::put`] has written at the beginning of these bytes; the default where there are too few.
+    fn take(bytes: &[u8]) -> Self;
 }
 
 /// A number that is a column by itself.
 pub trait Cell: ArrowNativeType {
     /// Its type as a column.
     type Arrow: ArrowPrimitiveType<Native = Self>;
+
+    /// Its bytes, the least first.
+    fn bytes(self) -> impl AsRef<[u8]>;
+
+    /// The number that these bytes begin with.
+    fn of(bytes: &[u8]) -> Option<Self>;
 }
 
-impl Cell for i32 {
-    type Arrow = Int32Type;
+macro_rules! cell {
+    ($($native:ident $arrow:ident),+) => {$(
+        impl Cell for $native {
+            type Arrow = $arrow;
+
+            fn bytes(self) -> impl AsRef<[u8]> {
+                self.to_le_bytes()
+            }
+
+            fn of(bytes: &[u8]) -> Option<Self> {
+                bytes.first_chunk().map(|b| Self::from_le_bytes(*b))
+            }
+        }
+    )+};
 }
-impl Cell for i64 {
-    type Arrow = Int64Type;
-}
-impl Cell for u32 {
-    type Arrow = UInt32Type;
-}
-impl Cell for u64 {
-    type Arrow = UInt64Type;
-}
-impl Cell for f64 {
-    type Arrow = Float64Type;
-}
+
+cell!(i32 Int32Type, i64 Int64Type, u32 UInt32Type, u64 UInt64Type, f64 Float64Type);
 
 fn column<C: Cell>(values: impl Iterator<Item = C>) -> ArrayRef {
     Arc::new(PrimitiveArray::<C::Arrow>::from_iter_values(values))
@@ -56,6 +72,7 @@ fn read<C: Cell>(columns: &[ArrayRef], at: usize) -> Result<&PrimitiveArray<C::A
 
 impl<C: Cell> Cells for C {
     const COLUMNS: usize = 1;
+    const BYTES: usize = size_of::<C>();
 
     fn columns(values: &[&Self]) -> Vec<ArrayRef> {
         vec![column(values.iter().map(|v| **v))]
@@ -64,11 +81,20 @@ impl<C: Cell> Cells for C {
     fn read(columns: &[ArrayRef]) -> Result<Vec<Self>> {
         Ok(read::<C>(columns, 0)?.values().to_vec())
     }
+
+    fn put(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(self.bytes().as_ref());
+    }
+
+    fn take(bytes: &[u8]) -> Self {
+        C::of(bytes).unwrap_or_default()
+    }
 }
 
 /// Nothing but the key.
 impl Cells for () {
     const COLUMNS: usize = 0;
+    const BYTES: usize = 0;
 
     fn columns(_: &[&Self]) -> Vec<ArrayRef> {
         Vec::new()
@@ -77,12 +103,17 @@ impl Cells for () {
     fn read(_: &[ArrayRef]) -> Result<Vec<Self>> {
         Ok(Vec::new())
     }
+
+    fn put(&self, _: &mut Vec<u8>) {}
+
+    fn take(_: &[u8]) -> Self {}
 }
 
 macro_rules! tuple {
     ($count:literal, $($name:ident $at:tt),+) => {
         impl<$($name: Cell),+> Cells for ($($name,)+) {
             const COLUMNS: usize = $count;
+            const BYTES: usize = 0 $(+ size_of::<$name>())+;
 
             fn columns(values: &[&Self]) -> Vec<ArrayRef> {
                 vec![$(column(values.iter().map(|v| v.$at))),+]
@@ -91,6 +122,20 @@ macro_rules! tuple {
             fn read(columns: &[ArrayRef]) -> Result<Vec<Self>> {
                 let columns = ($(read::<$name>(columns, $at)?,)+);
                 Ok((0..columns.0.len()).map(|row| ($(columns.$at.value(row),)+)).collect())
+            }
+
+            fn put(&self, into: &mut Vec<u8>) {
+                $(into.extend_from_slice(self.$at.bytes().as_ref());)+
+            }
+
+            fn take(bytes: &[u8]) -> Self {
+                let mut rest = bytes;
+                ($({
+                    let value = $name::of(rest).unwrap_or_default();
+                    rest = rest.get(size_of::<$name>()..).unwrap_or_default();
+                    let _ = rest;
+                    value
+                },)+)
             }
         }
     };

@@ -1,108 +1,83 @@
 //! Numbers by key, a batch of keys at a time.
 
-use std::sync::Arc;
+mod data;
+mod part;
+mod rest;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use arrow::row::{RowConverter, SortField};
-use hashbrown::HashTable;
+use std::collections::VecDeque;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+use arrow::record_batch::RecordBatch;
+use arrow::row::RowConverter;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cells;
 use super::key_group::key_group;
 use super::visitor::{Chunk, Frozen, Owned, Piece, Scope, Snapshot};
 use crate::error::{Error, Result};
+use data::{REMOVED, UNSAVED, UNSPILLED};
+use part::Part;
+use rest::{SavedRows, Take};
 
-/// Slots in a chunk: what a change after a snapshot copies, and what a snapshot saves anew, at most.
-const CHUNK: usize = 4_096;
+/// Keys in a part: little less than what doubles its index.
+const PART: usize = 28_000;
+/// Parts that are split before a batch. Parts of one age fill at one time, and a batch must not wait for all of them.
+const SPLITS: usize = 4;
+/// Parts that are made one layer again before a batch.
+const RECLAIMS: usize = 32;
+/// The most rows of one call: no part may overflow its index within one.
+const ROWS: usize = 32_768;
+/// The most bits that the keys of a part have in common.
+const DEPTH: u32 = 20;
+/// Rows of a chunk at rest, about.
+const CHUNK: usize = 65_536;
+/// A table of so many keys is saved as a whole, one with more in changes: up to so many times, and to as many rows as it has.
+const WHOLE: usize = 8_192;
+const CHANGES: usize = 64;
 
-/// Where a [`Table`] keeps what belongs to a key, until that key is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Slot(u32);
-
-impl Slot {
-    fn place(self) -> (usize, usize) {
-        (self.0 as usize / CHUNK, self.0 as usize % CHUNK)
-    }
+/// Where a [`Table`] has what belongs to a key, until its next call of [`Table::slots`] or [`Table::sweep`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    part: u32,
+    at: u32,
 }
 
 /// What a stage keeps by key: [`Table::slots`] turns columns of keys into slots, each of which has a value.
 ///
 /// Keys equal each other as in `GROUP BY`: null equals null, numbers as their bits are. A stage that keeps one says
-/// `Distribution::Keyed` with the same columns in the same order. A snapshot shares what the table holds, and a change
-/// behind it copies one chunk.
+/// `Distribution::Keyed` with the same columns in the same order. A snapshot shares what the table holds and copies nothing:
+/// what changes behind it goes into a layer above, until it is written. Only what has changed is saved.
 #[derive(Debug)]
 pub struct Table<V> {
     types: Vec<DataType>,
     converter: RowConverter,
-    /// Slots by the hash of their keys.
-    index: HashTable<Slot>,
-    chunks: Vec<Kept<V>>,
-    /// Slots whose keys were removed.
-    free: Vec<Slot>,
-    /// Bytes of all keys.
-    key_bytes: usize,
+    parts: Vec<Part<V>>,
+    /// The part of each beginning of a hash, `bits` long.
+    directory: Vec<u32>,
+    bits: u32,
+    /// Parts with more than [`PART`] keys.
+    full: VecDeque<u32>,
+    /// Whether one of them has half as many again.
+    urgent: bool,
+    /// Parts of two layers.
+    layered: VecDeque<u32>,
+    /// The part that is swept next.
+    swept: usize,
+    /// How many keys it holds.
+    len: usize,
+    log: Log,
 }
 
-#[derive(Debug)]
-struct Kept<V> {
-    keys: Arc<Keys>,
-    values: Arc<Vec<V>>,
-    changed: bool,
-}
-
-/// The keys of a chunk in arrow's row format.
-#[derive(Clone, Debug, Default)]
-struct Keys {
-    bytes: Vec<u8>,
-    /// Where each key stands; empty for one that was removed, since no key is.
-    spans: Vec<(u32, u32)>,
-    /// Bytes of removed keys.
-    waste: usize,
-}
-
-impl Keys {
-    fn get(&self, at: usize) -> &[u8] {
-        let (start, end) = self.spans[at];
-        &self.bytes[start as usize..end as usize]
-    }
-
-    fn put(&mut self, at: usize, key: &[u8]) -> Result<()> {
-        let start = u32::try_from(self.bytes.len())?;
-        self.bytes.extend_from_slice(key);
-        let span = (start, u32::try_from(self.bytes.len())?);
-        match self.spans.get_mut(at) {
-            Some(old) => *old = span,
-            None => self.spans.push(span),
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self, at: usize) {
-        let (start, end) = std::mem::take(&mut self.spans[at]);
-        self.waste += (end - start) as usize;
-        if self.waste > self.bytes.len() / 2 + 1_024 {
-            let old = std::mem::take(&mut self.bytes);
-            self.waste = 0;
-            for span in &mut self.spans {
-                let key = &old[span.0 as usize..span.1 as usize];
-                // The sum of what is left is less than what fitted before.
-                #[expect(clippy::cast_possible_truncation, reason = "see above")]
-                let start = self.bytes.len() as u32;
-                self.bytes.extend_from_slice(key);
-                *span = (start, start + (span.1 - span.0));
-            }
-        }
-    }
-
-    fn used(&self) -> impl Iterator<Item = usize> + '_ {
-        self.spans.iter().enumerate().filter(|(_, s)| s.0 < s.1).map(|(at, _)| at)
-    }
-}
-
-fn converter(types: &[DataType]) -> Result<RowConverter> {
-    Ok(RowConverter::new(types.iter().cloned().map(SortField::new).collect())?)
+/// What is saved: all keys once, and changes behind them.
+#[derive(Debug, Default)]
+struct Log {
+    /// The numbers of chunks, in order.
+    chunks: Vec<u64>,
+    next: u64,
+    /// Changes behind the whole, how often and how many rows.
+    times: usize,
+    rows: usize,
 }
 
 impl<V: Cells> Table<V> {
@@ -115,184 +90,229 @@ impl<V: Cells> Table<V> {
         if types.is_empty() {
             return Err(Error::engine("a key has at least one column"));
         }
-        let converter = converter(&types)?;
-        let (index, chunks, free) = (HashTable::new(), Vec::new(), Vec::new());
-        Ok(Self { types, converter, index, chunks, free, key_bytes: 0 })
+        let (converter, parts) = (rest::converter(&types)?, vec![Part::new(rest::width_of(&types))]);
+        let (full, layered) = (VecDeque::new(), VecDeque::new());
+        let (directory, bits, urgent, swept, len, log) = (vec![0], 0, false, 0, 0, Log::default());
+        Ok(Self { types, converter, parts, directory, bits, full, urgent, layered, swept, len, log })
     }
 
-    /// The slot of each row's key, and whether the key is new: such a one begins with the default value.
+    /// The slot of each row's key, and whether the key is new: such a one begins with the default value. A key that is there
+    /// more than once is new where it stands first.
+    ///
+    /// # Errors
+    /// When the columns are not of the types that the table was made for, or are of more than 32,768 rows.
+    pub fn slots(&mut self, keys: &[ArrayRef]) -> Result<Vec<(Slot, bool)>> {
+        let rows = self.converter.convert_columns(keys)?;
+        self.prepare(rows.num_rows())?;
+        rows.iter().map(|key| self.slot(key.as_ref())).collect()
+    }
+
+    /// The value of each row's key, where there is one.
     ///
     /// # Errors
     /// When the columns are not of the types that the table was made for.
-    pub fn slots(&mut self, keys: &[ArrayRef]) -> Result<Vec<(Slot, bool)>> {
+    pub fn find(&self, keys: &[ArrayRef]) -> Result<Vec<Option<V>>> {
         let rows = self.converter.convert_columns(keys)?;
-        rows.iter().map(|key| self.slot(key.as_ref())).collect()
+        let value = |key: &[u8]| {
+            let hash = xxh3_64(key);
+            self.parts[self.part_of(hash)].peek(hash, key)
+        };
+        Ok(rows.iter().map(|key| value(key.as_ref())).collect())
+    }
+
+    fn part_of(&self, hash: u64) -> usize {
+        let at = if self.bits == 0 { 0 } else { hash >> (64 - self.bits) };
+        #[expect(clippy::cast_possible_truncation, reason = "it has DEPTH bits at most")]
+        let at = at as usize;
+        self.directory[at] as usize
     }
 
     fn slot(&mut self, key: &[u8]) -> Result<(Slot, bool)> {
         let hash = xxh3_64(key);
-        let Self { index, chunks, .. } = self;
-        let equal = |slot: &Slot| {
-            let (chunk, at) = slot.place();
-            chunks[chunk].keys.get(at) == key
-        };
-        if let Some(slot) = index.find(hash, equal) {
-            return Ok((*slot, false));
+        let number = self.part_of(hash);
+        let part = &mut self.parts[number];
+        let before = part.taken();
+        let (at, is_new) = part.place(hash, key)?;
+        if before == PART && part.taken() > PART {
+            self.full.push_back(u32::try_from(number)?);
         }
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => self.grow()?,
-        };
-        let (chunk, at) = slot.place();
-        let kept = &mut self.chunks[chunk];
-        Arc::make_mut(&mut kept.keys).put(at, key)?;
-        Arc::make_mut(&mut kept.values)[at] = V::default();
-        kept.changed = true;
-        self.key_bytes += key.len();
-        let Self { index, chunks, .. } = self;
-        index.insert_unique(hash, slot, |slot| {
-            let (chunk, at) = slot.place();
-            xxh3_64(chunks[chunk].keys.get(at))
-        });
-        Ok((slot, true))
-    }
-
-    /// A slot that was never used.
-    fn grow(&mut self) -> Result<Slot> {
-        if self.chunks.last().is_none_or(|c| c.values.len() == CHUNK) {
-            let keys = Keys { spans: Vec::with_capacity(CHUNK), ..Keys::default() };
-            let values = Vec::with_capacity(CHUNK);
-            self.chunks.push(Kept { keys: Arc::new(keys), values: Arc::new(values), changed: true });
-        }
-        let chunk = self.chunks.len() - 1;
-        let kept = &mut self.chunks[chunk];
-        let at = kept.values.len();
-        Arc::make_mut(&mut kept.values).push(V::default());
-        Arc::make_mut(&mut kept.keys).spans.push((0, 0));
-        Ok(Slot(u32::try_from(chunk * CHUNK + at).map_err(|_| Error::engine("a lane holds 4 billion keys at most"))?))
+        self.urgent |= part.taken() > PART + PART / 2;
+        self.len += usize::from(is_new);
+        Ok((Slot { part: u32::try_from(number)?, at: u32::try_from(at)? }, is_new))
     }
 
     /// The value of a slot.
     pub fn get(&self, slot: Slot) -> &V {
-        let (chunk, at) = slot.place();
-        &self.chunks[chunk].values[at]
+        &self.parts[slot.part as usize].data.values[slot.at as usize]
     }
 
     /// The value of a slot, to be changed.
     pub fn get_mut(&mut self, slot: Slot) -> &mut V {
-        let (chunk, at) = slot.place();
-        let kept = &mut self.chunks[chunk];
-        kept.changed = true;
-        &mut Arc::make_mut(&mut kept.values)[at]
+        let data = &mut self.parts[slot.part as usize].data;
+        data.mark(slot.at as usize, UNSAVED | UNSPILLED);
+        &mut data.values[slot.at as usize]
     }
 
-    /// Forgets a key. Its slot may belong to another one from now on.
+    /// Forgets a key.
     pub fn remove(&mut self, slot: Slot) {
-        let (chunk, at) = slot.place();
-        let kept = &mut self.chunks[chunk];
-        let key = kept.keys.get(at);
-        if key.is_empty() {
-            return;
+        let data = &mut self.parts[slot.part as usize].data;
+        if !data.is(slot.at as usize, REMOVED) {
+            data.mark(slot.at as usize, REMOVED | UNSAVED | UNSPILLED);
+            self.len -= 1;
         }
-        self.key_bytes -= key.len();
-        if let Ok(entry) = self.index.find_entry(xxh3_64(key), |other| *other == slot) {
-            entry.remove();
+    }
+
+    /// Forgets the keys whose values are no longer wanted, in one part of the table: each call comes to the next one. Returns
+    /// how many keys it has looked at.
+    ///
+    /// # Errors
+    /// None as long as the table fits into memory.
+    pub fn sweep(&mut self, is_wanted: impl Fn(&V) -> bool) -> Result<usize> {
+        self.swept = (self.swept + 1) % self.parts.len();
+        let part = &mut self.parts[self.swept];
+        if !part.reclaim(false)? {
+            return Ok(part.taken());
         }
-        Arc::make_mut(&mut kept.keys).clear(at);
-        kept.changed = true;
-        self.free.push(slot);
+        let looked = part.data.len();
+        for at in 0..looked {
+            if !part.data.is(at, REMOVED) && !is_wanted(&part.data.values[at]) {
+                part.data.mark(at, REMOVED | UNSAVED | UNSPILLED);
+                self.len -= 1;
+            }
+        }
+        part.clean(4)?;
+        Ok(looked)
+    }
+
+    /// Calls `each` with every value, in no order.
+    ///
+    /// # Errors
+    /// None as long as the table fits into memory.
+    pub fn each(&mut self, mut each: impl FnMut(&V)) -> Result<()> {
+        for part in &mut self.parts {
+            part.reclaim(true)?;
+            (0..part.data.len()).filter(|at| !part.data.is(*at, REMOVED)).for_each(|at| each(&part.data.values[at]));
+        }
+        Ok(())
     }
 
     /// How many keys it holds.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.len
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len == 0
     }
 
-    /// The slots of all keys: those that came early first, as long as none is removed.
-    pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        let slot = |chunk: usize, at: usize| u32::try_from(chunk * CHUNK + at).ok().map(Slot);
-        self.chunks.iter().enumerate().flat_map(move |(n, c)| c.keys.used().filter_map(move |at| slot(n, at)))
-    }
-
-    /// The keys of these slots as columns.
-    ///
-    /// # Errors
-    /// When a key can't be read back, which would be a fault of the table.
-    pub fn keys(&self, slots: &[Slot]) -> Result<Vec<ArrayRef>> {
-        let bytes = slots.iter().map(|slot| {
-            let (chunk, at) = slot.place();
-            self.chunks[chunk].keys.get(at)
-        });
-        columns_of(&self.converter, bytes)
-    }
-
-    fn insert(&mut self, keys: &[ArrayRef], values: Vec<V>, rows: usize, owned: &Owned) -> Result<()> {
-        let bytes = self.converter.convert_columns(keys)?;
-        let mut values = values.into_iter();
-        for row in 0..rows {
-            let value = values.next().unwrap_or_default();
-            let key = bytes.row(row);
-            if owned.owns(key_group(key.as_ref())) {
-                let (slot, _) = self.slot(key.as_ref())?;
-                *self.get_mut(slot) = value;
+    /// Makes room for a batch. What moves keys is done here, so that slots stay as they are within one.
+    fn prepare(&mut self, rows: usize) -> Result<()> {
+        if rows > ROWS {
+            return Err(Error::engine(format!("a batch of {rows} keys; {ROWS} are the most")));
+        }
+        for _ in 0..RECLAIMS.min(self.layered.len()) {
+            let Some(number) = self.layered.pop_front() else { break };
+            if !self.parts[number as usize].reclaim(false)? {
+                self.layered.push_front(number);
+                break;
+            }
+        }
+        let splits = if std::mem::take(&mut self.urgent) || rows > PART / 2 { usize::MAX } else { SPLITS };
+        for _ in 0..splits.min(self.full.len()) {
+            if let Some(number) = self.full.pop_front() {
+                self.split(number as usize)?;
             }
         }
         Ok(())
     }
-}
 
-fn columns_of<'a>(converter: &RowConverter, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
-    let parser = converter.parser();
-    Ok(converter.convert_rows(keys.map(|key| parser.parse(key)))?)
-}
+    fn split(&mut self, number: usize) -> Result<()> {
+        let part = &mut self.parts[number];
+        part.reclaim(true)?;
+        part.clean(8)?;
+        while self.parts[number].taken() > PART && self.parts[number].depth < DEPTH {
+            let (depth, prefix) = (self.parts[number].depth, self.parts[number].prefix);
+            if depth == self.bits {
+                self.directory = self.directory.iter().flat_map(|part| [*part, *part]).collect();
+                self.bits += 1;
+            }
+            let other = self.parts[number].split()?;
+            let is_full = other.taken() > PART;
+            // The second half of the beginnings that were this part's.
+            let count = 1usize << (self.bits - depth - 1);
+            let start = usize::try_from(prefix >> (64 - self.bits))? + count;
+            let new = u32::try_from(self.parts.len())?;
+            self.directory[start..start + count].fill(new);
+            self.parts.push(other);
+            if is_full {
+                self.full.push_back(new);
+            }
+        }
+        Ok(())
+    }
 
-/// A chunk at rest: the columns `key_0`, … and `value_0`, ….
-fn at_rest<V: Cells>(types: &[DataType], keys: &Keys, values: &[V]) -> Result<RecordBatch> {
-    let used: Vec<usize> = keys.used().collect();
-    let mut columns = columns_of(&converter(types)?, used.iter().map(|at| keys.get(*at)))?;
-    columns.extend(V::columns(&used.iter().map(|at| &values[*at]).collect::<Vec<_>>()));
-    let named = |(i, column): (usize, &ArrayRef)| {
-        let (name, nullable) =
-            if i < types.len() { (format!("key_{i}"), true) } else { (format!("value_{}", i - types.len()), false) };
-        Field::new(name, column.data_type().clone(), nullable)
-    };
-    let schema = Schema::new(columns.iter().enumerate().map(named).collect::<Vec<_>>());
-    let options = RecordBatchOptions::new().with_row_count(Some(used.len()));
-    Ok(RecordBatch::try_new_with_options(schema.into(), columns, &options)?)
+    fn put(&mut self, rows: &RecordBatch, owned: &Owned) -> Result<()> {
+        let saved = SavedRows::<V>::read(&self.types, rows)?;
+        let keys = self.converter.convert_columns(&saved.keys)?;
+        for row in 0..rows.num_rows() {
+            if row % ROWS == 0 {
+                self.prepare(ROWS.min(rows.num_rows() - row))?;
+            }
+            let key = keys.row(row);
+            if owned.owns(key_group(key.as_ref())) {
+                let (slot, _) = self.slot(key.as_ref())?;
+                if saved.is_removed(row) {
+                    self.remove(slot);
+                } else {
+                    self.get_mut(slot).clone_from(&saved.values[row]);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<V: Cells> Piece for Table<V> {
     fn snapshot(&mut self, whole: bool) -> Result<Snapshot> {
-        let freeze = |kept: &mut Kept<V>| {
-            if !std::mem::take(&mut kept.changed) && !whole {
-                return Chunk::Unchanged;
+        let unsaved: usize = self.parts.iter().map(|p| p.data.unsaved()).sum();
+        let Log { chunks, times, rows, .. } = &self.log;
+        if unsaved == 0 && !whole && !chunks.is_empty() {
+            return Ok(Snapshot(chunks.iter().map(|n| Chunk::Unchanged(*n)).collect()));
+        }
+        let is_small = self.len <= WHOLE;
+        let all = whole || chunks.is_empty() || is_small || *times >= CHANGES || rows + unsaved > self.len;
+        let take = if all { Take::All } else { Take::Changes };
+        if all {
+            self.log = Log { next: self.log.next, ..Log::default() };
+        } else {
+            self.log.times += 1;
+            self.log.rows += unsaved;
+        }
+        let mut content: Vec<Chunk> = self.log.chunks.iter().map(|n| Chunk::Unchanged(*n)).collect();
+        let (mut layers, mut rows) = (Vec::new(), 0);
+        for number in 0..self.parts.len() {
+            let part = &mut self.parts[number];
+            if (all && part.taken() > 0) || part.data.unsaved() > 0 {
+                layers.push(part.freeze()?);
+                let layer = &layers[layers.len() - 1];
+                rows += if all { layer.live() } else { layer.unsaved() };
+                self.layered.push_back(u32::try_from(number)?);
             }
-            let (types, keys, values) = (self.types.clone(), kept.keys.clone(), kept.values.clone());
-            Chunk::Changed(Frozen::new(move || at_rest(&types, &keys, &values)))
-        };
-        Ok(Snapshot(self.chunks.iter_mut().map(freeze).collect()))
+            if rows >= CHUNK || (number + 1 == self.parts.len() && !layers.is_empty()) {
+                let (types, taken) = (self.types.clone(), std::mem::take(&mut layers));
+                let frozen = Frozen::new(move || rest::at_rest(&types, &taken, take));
+                content.push(Chunk::Changed(self.log.next, frozen));
+                self.log.chunks.push(self.log.next);
+                (self.log.next, rows) = (self.log.next + 1, 0);
+            }
+        }
+        Ok(Snapshot(content))
     }
 
     fn restore(&mut self, content: Vec<RecordBatch>, owned: &Owned) -> Result<()> {
         *self = Self::new(self.types.clone())?;
-        for batch in content {
-            let keys = self.types.len();
-            if batch.num_columns() != keys + V::COLUMNS {
-                return Err(Error::validation("the saved table has other columns"));
-            }
-            let fits = |(column, wanted): (&ArrayRef, &DataType)| column.data_type() == wanted;
-            if !batch.columns().iter().zip(&self.types).all(fits) {
-                return Err(Error::validation("the saved table has keys of other types"));
-            }
-            let values = V::read(&batch.columns()[keys..])?;
-            self.insert(&batch.columns()[..keys], values, batch.num_rows(), owned)?;
-        }
-        Ok(())
+        content.iter().try_for_each(|rows| self.put(rows, owned))
     }
 
     fn scope(&self) -> Scope {
@@ -300,9 +320,11 @@ impl<V: Cells> Piece for Table<V> {
     }
 
     fn bytes_held(&self) -> usize {
-        let slots = self.chunks.len() * CHUNK;
-        let in_index = self.index.capacity() * (size_of::<Slot>() + 1);
-        self.key_bytes + slots * (size_of::<V>() + size_of::<(u32, u32)>()) + in_index
+        let part = |part: &Part<V>| {
+            let layers = std::iter::once(&part.data).chain(part.frozen.as_deref());
+            layers.map(|data| data.len() * (size_of::<V>() + 8) + data.key_bytes()).sum::<usize>()
+        };
+        self.parts.iter().map(part).sum()
     }
 }
 

@@ -44,7 +44,7 @@ impl<T> Value<T> {
 impl<T: Serialize + DeserializeOwned + Send> Piece for Value<T> {
     fn snapshot(&mut self, whole: bool) -> Result<Snapshot> {
         if !std::mem::take(&mut self.changed) && !whole {
-            return Ok(Snapshot(vec![Chunk::Unchanged]));
+            return Ok(Snapshot(vec![Chunk::Unchanged(0)]));
         }
         let json = serde_json::to_string(&self.value)?;
         let schema = Arc::new(arrow::datatypes::Schema::new(vec![json_field("value")]));
@@ -78,7 +78,7 @@ mod tests {
     fn a_value_is_saved_when_it_has_changed_and_restored() {
         let mut value = Value::new(7u32);
         assert_eq!(value.snapshot(false).unwrap().batches().unwrap().len(), 1);
-        assert!(matches!(value.snapshot(false).unwrap().0[..], [Chunk::Unchanged]));
+        assert!(matches!(value.snapshot(false).unwrap().0[..], [Chunk::Unchanged(0)]));
         value.set(8);
         let saved = value.snapshot(false).unwrap().batches().unwrap();
         let mut other = Value::new(0u32);

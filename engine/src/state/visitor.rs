@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 /// A piece of state: one of the types of this folder.
 pub trait Piece: Send {
     /// Its content. Columns are shared, not copied, and what takes time waits in [`Frozen`], so the cost for the task does
-    /// not grow with the bytes held. Chunks that have not changed since the last snapshot are left out, unless `whole`.
+    /// not grow with the bytes held. Chunks that have not changed since the last snapshot are left out, unless `whole`. A
+    /// chunk may have what has changed of those before it: what is restored last counts.
     ///
     /// # Errors
     /// When a value has no form at rest.
@@ -51,13 +52,13 @@ pub enum Scope {
 #[derive(Debug, Default)]
 pub struct Snapshot(pub Vec<Chunk>);
 
-/// A part of a piece of state.
+/// A part of a piece of state, under a number that no other chunk of the piece has at that time.
 #[derive(Debug)]
 pub enum Chunk {
     /// As it was at the last snapshot.
-    Unchanged,
-    /// Changed since.
-    Changed(Frozen),
+    Unchanged(u64),
+    /// Changed since, or new.
+    Changed(u64, Frozen),
 }
 
 /// The content of a chunk at one moment, not yet in the form that it has at rest.
@@ -87,7 +88,8 @@ impl fmt::Debug for Frozen {
 impl Snapshot {
     /// These batches, each a chunk that has changed.
     pub fn of(batches: impl IntoIterator<Item = RecordBatch>) -> Self {
-        Self(batches.into_iter().map(|b| Chunk::Changed(Frozen::new(move || Ok(b)))).collect())
+        let chunk = |(number, batch)| Chunk::Changed(number, Frozen::new(move || Ok(batch)));
+        Self((0..).zip(batches).map(chunk).collect())
     }
 
     /// The chunks of a whole snapshot.
@@ -96,8 +98,8 @@ impl Snapshot {
     /// When a value has no form at rest, or a chunk was left out.
     pub fn batches(self) -> Result<Vec<RecordBatch>> {
         let batch = |chunk| match chunk {
-            Chunk::Changed(frozen) => frozen.thaw(),
-            Chunk::Unchanged => Err(Error::engine("a whole snapshot has all chunks")),
+            Chunk::Changed(_, frozen) => frozen.thaw(),
+            Chunk::Unchanged(_) => Err(Error::engine("a whole snapshot has all chunks")),
         };
         self.0.into_iter().map(batch).collect()
     }

@@ -1,13 +1,17 @@
 //! Tests of the file above.
 
 use super::*;
-use arrow::array::{AsArray, Int64Array, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Int64Array, StringArray};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 fn numbers(keys: &[i64]) -> Vec<ArrayRef> {
     vec![Arc::new(Int64Array::from(keys.to_vec()))]
+}
+
+fn table() -> Table<i64> {
+    Table::new([DataType::Int64]).unwrap()
 }
 
 fn count(table: &mut Table<i64>, keys: &[i64]) {
@@ -16,11 +20,39 @@ fn count(table: &mut Table<i64>, keys: &[i64]) {
     }
 }
 
-fn content(table: &Table<i64>) -> BTreeMap<i64, i64> {
-    let slots: Vec<Slot> = table.iter().collect();
-    let keys = table.keys(&slots).unwrap();
-    let keys = keys[0].as_primitive::<Int64Type>().values().to_vec();
-    keys.into_iter().zip(slots.iter().map(|s| *table.get(*s))).collect()
+fn restored(saved: Vec<RecordBatch>) -> Table<i64> {
+    let mut other = table();
+    other.restore(saved, &Owned::ALL).unwrap();
+    other
+}
+
+/// The values of the keys below `below`.
+fn content(table: &Table<i64>, below: i64) -> BTreeMap<i64, i64> {
+    let keys: Vec<i64> = (0..below).collect();
+    let values = table.find(&numbers(&keys)).unwrap();
+    keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+/// What a keeper has of a table.
+#[derive(Default)]
+struct Kept(BTreeMap<u64, RecordBatch>);
+
+impl Kept {
+    /// Takes a snapshot; returns all there is now and how many rows were new.
+    fn take(&mut self, snapshot: Snapshot) -> (Vec<RecordBatch>, usize) {
+        let (before, mut new) = (std::mem::take(&mut self.0), 0);
+        for chunk in snapshot.0 {
+            match chunk {
+                Chunk::Unchanged(number) => drop(self.0.insert(number, before[&number].clone())),
+                Chunk::Changed(number, frozen) => {
+                    let rows = frozen.thaw().unwrap();
+                    new += rows.num_rows();
+                    assert!(self.0.insert(number, rows).is_none(), "a number is given twice");
+                }
+            }
+        }
+        (self.0.values().cloned().collect(), new)
+    }
 }
 
 #[test]
@@ -36,32 +68,77 @@ fn keys_of_several_columns_have_a_value_each_and_null_is_a_key() {
 
 #[test]
 fn a_snapshot_stays_as_it_was_and_the_next_one_has_what_changed() {
-    let mut table = Table::<i64>::new([DataType::Int64]).unwrap();
+    let mut table = table();
     count(&mut table, &(0..10_000).collect::<Vec<_>>());
     let before = table.snapshot(false).unwrap();
     count(&mut table, &[9_999]);
     let changed = table.snapshot(false).unwrap();
-    assert!(matches!(changed.0[..], [Chunk::Unchanged, Chunk::Unchanged, Chunk::Changed(_)]), "{changed:?}");
-    let mut other = Table::<i64>::new([DataType::Int64]).unwrap();
-    other.restore(before.batches().unwrap(), &Owned::ALL).unwrap();
-    assert_eq!((other.len(), content(&other)[&9_999], content(&table)[&9_999]), (10_000, 1, 2));
+    assert!(matches!(changed.0[..], [Chunk::Unchanged(0), Chunk::Changed(1, _)]), "{changed:?}");
+    let mut kept = Kept::default();
+    assert_eq!(content(&restored(kept.take(before).0), 10_000)[&9_999], 1);
+    let (all, new) = kept.take(changed);
+    assert_eq!((new, content(&restored(all), 10_000)), (1, content(&table, 10_000)));
+    assert!(matches!(table.snapshot(false).unwrap().0[..], [Chunk::Unchanged(0), Chunk::Unchanged(1)]));
+}
+
+#[test]
+fn changes_take_no_more_rows_than_the_whole_and_no_more_chunks_than_a_fixed_number() {
+    let (mut table, mut kept, mut longest) = (table(), Kept::default(), 0);
+    for n in 0..300 {
+        count(&mut table, &(n * 40..n * 40 + 10_000).collect::<Vec<_>>());
+        let (all, _) = kept.take(table.snapshot(false).unwrap());
+        let rows: usize = all.iter().map(RecordBatch::num_rows).sum();
+        assert!(rows <= 2 * table.len(), "{rows} rows of {} keys", table.len());
+        longest = longest.max(all.len());
+    }
+    for _ in 0..300 {
+        count(&mut table, &[1]);
+        longest = longest.max(kept.take(table.snapshot(false).unwrap()).0.len());
+    }
+    assert!((CHANGES..CHANGES + 10).contains(&longest), "{longest} chunks");
+}
+
+#[test]
+fn many_keys_are_spread_over_parts_whatever_their_order_and_a_snapshot_has_them_in_order_of_their_hash() {
+    let mut table = table();
+    let keys: Vec<i64> = (0..200_000).collect();
+    keys.chunks(8_192).for_each(|keys| count(&mut table, keys));
+    keys.chunks(30_000).for_each(|keys| count(&mut table, keys));
+    assert!(table.parts.iter().all(|p| p.taken() < 2 * PART), "{:?}", table.parts.len());
+    let other = restored(table.snapshot(true).unwrap().batches().unwrap());
+    assert_eq!((table.len(), other.len(), other.find(&numbers(&[7])).unwrap()), (200_000, 200_000, vec![Some(2)]));
+}
+
+#[test]
+fn what_was_removed_takes_no_room() {
+    let mut table = table();
+    for n in 0..200 {
+        count(&mut table, &(n * 1_000..n * 1_000 + 1_000).collect::<Vec<_>>());
+        table.sweep(|_| false).unwrap();
+        for _ in 0..table.parts.len() {
+            table.sweep(|_| false).unwrap();
+        }
+        assert!(table.is_empty() && table.bytes_held() < 100_000, "{} bytes", table.bytes_held());
+    }
 }
 
 #[test]
 fn a_saved_table_of_other_columns_is_refused() {
     let mut table = Table::<(i64, i64)>::new([DataType::Int64]).unwrap();
     table.slots(&numbers(&[1])).unwrap();
-    let saved =
-        || Snapshot::of([at_rest::<i64>(&[DataType::Int64], &Keys::default(), &[]).unwrap()]).batches().unwrap();
-    assert!(table.restore(saved(), &Owned::ALL).is_err());
+    let saved = || rest::at_rest::<i64>(&[DataType::Int64], &[], Take::All).unwrap();
+    assert!(table.restore(vec![saved()], &Owned::ALL).is_err());
     let mut texts = Table::<i64>::new([DataType::Utf8]).unwrap();
-    assert!(texts.restore(saved(), &Owned::ALL).is_err());
+    assert!(texts.restore(vec![saved()], &Owned::ALL).is_err());
 }
 
 #[derive(Clone, Debug)]
 enum Act {
     Count(Vec<i64>),
     Remove(i64),
+    Sweep,
+    /// Takes a snapshot, and keeps it back while the table goes on or not.
+    Save(bool),
     Restore(usize),
 }
 
@@ -69,6 +146,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => proptest::collection::vec(0i64..60, 0..40).prop_map(Act::Count),
         3 => (0i64..60).prop_map(Act::Remove),
+        1 => Just(Act::Sweep),
+        2 => any::<bool>().prop_map(Act::Save),
         1 => (1usize..5).prop_map(Act::Restore),
     ];
     proptest::collection::vec(act, 0..60)
@@ -76,9 +155,14 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 proptest! {
     #[test]
-    fn it_is_a_map_whatever_happens(acts in acts()) {
-        let mut table = Table::<i64>::new([DataType::Int64]).unwrap();
+    fn it_is_a_map_whatever_happens(acts in acts(), large in any::<bool>()) {
+        // A large table is saved by its changes. Its many keys are out of the way of the others.
+        let mut table = table();
+        if large {
+            count(&mut table, &(1_000..10_000).collect::<Vec<_>>());
+        }
         let mut map = BTreeMap::new();
+        let (mut kept, mut held, mut saved) = (Kept::default(), Vec::new(), (Vec::new(), BTreeMap::new()));
         for act in acts {
             match act {
                 Act::Count(keys) => {
@@ -94,21 +178,41 @@ proptest! {
                         table.remove(slot);
                     }
                 }
+                Act::Sweep => {
+                    table.sweep(|value| *value < 3).unwrap();
+                    if !table.layered.is_empty() {
+                        table.each(|_| {}).unwrap();
+                        table.sweep(|value| *value < 3).unwrap();
+                    }
+                    map.retain(|_, value| *value < 3);
+                }
+                Act::Save(hold) => {
+                    let snapshot = table.snapshot(false).unwrap();
+                    held.push((snapshot, map.clone()));
+                    if !hold {
+                        for (snapshot, map) in held.drain(..) {
+                            saved = (kept.take(snapshot).0, map);
+                        }
+                    }
+                }
                 Act::Restore(lanes) => {
-                    let saved = table.snapshot(true).unwrap().batches().unwrap();
+                    let (saved, before) = saved.clone();
                     let mut parts = BTreeMap::new();
                     for lane in 0..lanes {
                         let mut part = Table::<i64>::new([DataType::Int64]).unwrap();
                         part.restore(saved.clone(), &Owned { lane, lanes }).unwrap();
-                        let found = content(&part);
-                        prop_assert_eq!(found.len(), part.len());
+                        let found = content(&part, 60);
+                        prop_assert!(large || found.len() == part.len());
                         parts.extend(found);
                     }
-                    prop_assert_eq!(&parts, &map);
+                    prop_assert_eq!(&parts, &before);
+                    map = before;
+                    held.clear();
                     table.restore(saved, &Owned::ALL).unwrap();
                 }
             }
-            prop_assert_eq!(content(&table), map.clone());
+            prop_assert_eq!(content(&table, 60), map.clone());
+            prop_assert!(large || table.len() == map.len());
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Drops rows whose key has been here, as far back as it remembers.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
@@ -8,20 +7,26 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::Result;
 use bourn_engine::api::{Output, Progress, Stage};
-use bourn_engine::state::{Slot, StateVisitor, Table};
+use bourn_engine::state::{StateVisitor, Table};
 
-/// Remembers keys in the order in which they came.
+/// Remembers keys: each has a place in the order in which they came, and is forgotten by its place or its time. What is
+/// forgotten stays in the table until it is swept.
 pub struct Remember {
     columns: Vec<usize>,
     within: Option<Duration>,
-    keys: usize,
+    keys: i64,
     /// By key: when it came, in microseconds of the time of day, and its place in the order of all keys.
     seen: Table<(i64, i64)>,
-    /// The same in that order. Not state: it is made of the table when it is wanted.
-    order: VecDeque<Slot>,
-    /// The place of the next key.
-    next: i64,
+    /// The place of the next key. Not state: it is found in the table when it is wanted.
+    next: Option<i64>,
+    /// After a change of lanes places have gaps: so many more of them are remembered, one less with each new key.
+    gaps: i64,
+    /// Keys that are to be looked at for each that was new, so that what is forgotten stays a fraction of the table.
+    to_sweep: usize,
 }
+
+/// What is swept for each new key. A whole table is looked at while a quarter of it is new.
+const SWEPT: usize = 4;
 
 impl Remember {
     /// Nothing is remembered yet.
@@ -30,58 +35,65 @@ impl Remember {
     /// When the columns can't be keys.
     pub fn new(schema: &SchemaRef, columns: &[usize], within: Option<Duration>, keys: Option<usize>) -> Result<Self> {
         let seen = Table::new(columns.iter().map(|at| schema.field(*at).data_type().clone()))?;
-        let (columns, order, keys) = (columns.to_vec(), VecDeque::new(), keys.unwrap_or(usize::MAX));
-        Ok(Self { columns, within, keys, seen, order, next: 0 })
+        let keys = keys.and_then(|keys| i64::try_from(keys).ok()).unwrap_or(i64::MAX);
+        Ok(Self { columns: columns.to_vec(), within, keys, seen, next: None, gaps: 0, to_sweep: 0 })
     }
 
-    /// After a restore the order is found again.
-    fn ordered(&mut self) {
-        if self.order.len() == self.seen.len() {
-            return;
+    /// The place of the next key: behind the last one that was restored.
+    fn next(&mut self) -> Result<i64> {
+        if let Some(next) = self.next {
+            return Ok(next);
         }
-        let mut slots: Vec<Slot> = self.seen.iter().collect();
-        slots.sort_unstable_by_key(|slot| *self.seen.get(*slot));
-        self.next = slots.iter().map(|slot| self.seen.get(*slot).1 + 1).max().unwrap_or(0);
-        self.order = slots.into();
+        let mut places = Vec::with_capacity(self.seen.len());
+        self.seen.each(|(_, place)| places.push(*place))?;
+        let next = places.iter().max().map_or(0, |last| last + 1);
+        // The oldest of the newest `keys`.
+        let surplus = places.len().saturating_sub(usize::try_from(self.keys).unwrap_or(usize::MAX));
+        if !places.is_empty() {
+            let (_, oldest, _) = places.select_nth_unstable(surplus);
+            self.gaps = (next.saturating_sub(self.keys) - *oldest).max(0);
+        }
+        Ok(next)
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(slot) = self.order.pop_front() {
-            self.seen.remove(slot);
-        }
+    /// What has an earlier place is forgotten.
+    fn oldest(&self, next: i64) -> i64 {
+        next.saturating_sub(self.keys).saturating_sub(self.gaps)
     }
 
-    /// Forgets the keys that came too long ago.
-    fn forget_old(&mut self, now: i64) {
-        let Some(within) = self.within else { return };
-        let within = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
-        while let Some(oldest) = self.order.front()
-            && self.seen.get(*oldest).0.saturating_add(within) <= now
-        {
-            self.forget_oldest();
+    /// Takes what is forgotten out of the table, a part at a time.
+    fn sweep(&mut self, next: i64, since: i64) -> Result<()> {
+        let oldest = self.oldest(next);
+        while self.to_sweep > 0 && !self.seen.is_empty() {
+            let looked = self.seen.sweep(|(time, place)| *time > since && *place >= oldest)?;
+            self.to_sweep = self.to_sweep.saturating_sub(looked.max(1));
         }
+        Ok(())
     }
 }
 
 impl Stage for Remember {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        self.ordered();
-        let now = out.wall().0;
-        self.forget_old(now);
+        let (now, mut next) = (out.wall().0, self.next()?);
+        let within = self.within.map(|within| i64::try_from(within.as_micros()).unwrap_or(i64::MAX));
+        // What came then or before is forgotten.
+        let since = within.map_or(i64::MIN, |within| now.saturating_sub(within));
         let columns: Vec<ArrayRef> = self.columns.iter().map(|at| rows.column(*at).clone()).collect();
         let slots = self.seen.slots(&columns)?;
         let mut kept = Vec::with_capacity(slots.len());
-        for (slot, new) in slots {
-            if new {
-                *self.seen.get_mut(slot) = (now, self.next);
-                self.next += 1;
-                self.order.push_back(slot);
+        for (slot, is_first) in slots {
+            let (time, place) = *self.seen.get(slot);
+            let is_new = is_first || time <= since || place < self.oldest(next);
+            if is_new {
+                self.gaps = (self.gaps - 1).max(0);
+                *self.seen.get_mut(slot) = (now, next);
+                next += 1;
+                self.to_sweep += SWEPT;
             }
-            kept.push(new);
+            kept.push(is_new);
         }
-        while self.order.len() > self.keys {
-            self.forget_oldest();
-        }
+        self.next = Some(next);
+        self.sweep(next, since)?;
         super::super::sample::emit(rows, &kept.into(), out)
     }
 
