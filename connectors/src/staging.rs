@@ -140,6 +140,11 @@ impl Segment {
         Ok(())
     }
 
+    /// How large it is, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.writer.get_ref().bytes
+    }
+
     /// The rows so far.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Checkpoints in a bucket: a job of the command that is killed goes on from there.
+//! Checkpoints and rows in a bucket: a job of the command that is killed goes on from there, and leaves what a calm one does.
 
 use std::process::Stdio;
 
@@ -86,4 +86,65 @@ async fn a_job_that_is_killed_goes_on_from_its_checkpoint_in_a_bucket() {
         assert_eq!(code, Some(1), "{err}");
         assert!(err.contains("there is no checkpoint in s3://data/kept/counted"), "{err}");
     });
+}
+
+/// Rows into one object and into many, with checkpoints on the disk.
+fn into_objects(weed: &Weed) -> String {
+    let options = format!(
+        "options: {{ endpoint: 'http://{}', access_key_id: writer, secret_access_key: '${{secret.KEY}}' }}",
+        weed.address
+    );
+    format!(
+        "\
+name: written
+source: {{ generate: {{ rows: {ROWS}, rate: 40000/s, columns: {{ id: n, text: \"'row ' || n\" }} }} }}
+sinks:
+  many: {{ object_store: {{ url: 's3://data/many/{{number}}.jsonl', rotate: {{ rows: 3000 }}, {options} }} }}
+  one: {{ object_store: {{ url: s3://data/one/rows.parquet, {options} }} }}
+checkpoint: {{ every: 100ms }}
+secrets: {{ KEY: {{ env: BUCKET_SECRET }} }}
+"
+    )
+}
+
+fn read_back(weed: &Weed, url: &str) -> String {
+    let options = format!(
+        "options: {{ endpoint: 'http://{}', access_key_id: writer, secret_access_key: '${{secret.KEY}}' }}",
+        weed.address
+    );
+    format!(
+        "name: read\nsource: {{ object_store: {{ url: '{url}', {options} }} }}\nsink: {{ file: {{ path: back.jsonl }} }}\n\
+         secrets: {{ KEY: {{ env: BUCKET_SECRET }} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_killed_leaves_in_the_bucket_what_a_calm_one_does() {
+    let weed = Weed::start().await;
+    let folder = Folder::new();
+    std::fs::write(folder.path("spec.yaml"), into_objects(&weed)).unwrap();
+    std::fs::write(folder.path("many.yaml"), read_back(&weed, "s3://data/many/*.jsonl")).unwrap();
+    std::fs::write(folder.path("one.yaml"), read_back(&weed, "s3://data/one/rows.parquet")).unwrap();
+    tokio::task::block_in_place(|| {
+        let (_, plan, _) = bourn(&folder, &["plan", "spec.yaml"], None);
+        assert_eq!(plan.matches("exactly once").count(), 2, "{plan}");
+        for point in ["prepared:3", "manifest_stored:2", "file_placed:1", "committed:2", "assembled:1"] {
+            let (code, _, err) = bourn(&folder, &["run", "spec.yaml"], Some(point));
+            assert_eq!(code, None, "{point}: {err}");
+        }
+        let (code, _, err) = bourn(&folder, &["run", "spec.yaml"], None);
+        assert_eq!(code, Some(0), "{err}");
+        for spec in ["many.yaml", "one.yaml"] {
+            let (code, _, err) = bourn(&folder, &["run", spec, "--fresh"], None);
+            assert_eq!(code, Some(0), "{err}");
+            let text = std::fs::read_to_string(folder.path("back.jsonl")).unwrap();
+            let mut ids: Vec<u64> =
+                text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["id"].as_u64().unwrap()).collect();
+            ids.sort_unstable();
+            assert!(ids.iter().copied().eq(0..ROWS), "{spec}: {} rows", ids.len());
+        }
+    });
+    assert_eq!(weed.uploads().await, 0);
+    let left = weed.keys().await;
+    assert!(left.iter().all(|key| !key.contains("_bourn/") && !key.contains("/_")), "{left:?}");
 }

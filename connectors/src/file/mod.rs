@@ -8,7 +8,7 @@ mod read;
 pub(crate) mod read_lines;
 mod read_table;
 #[cfg(feature = "object_store")]
-mod unseen;
+pub(crate) mod unseen;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub use format::Format;
 pub(crate) use infer::readable;
 use read::Content;
 pub use write::Rotate;
-pub(crate) use write::keep_names;
+pub(crate) use write::{LANE, keep_names};
 
 /// Reads and writes files: JSON lines, CSV, Parquet, Arrow, Avro or plain lines; lines also compressed by gzip or zstd.
 ///
@@ -88,10 +88,10 @@ pub struct File {
     #[serde(skip)]
     #[schemars(skip)]
     planned: Mutex<Planned>,
-    /// How many files of a lane are open at once, if fewer than usual.
+    /// If its files are objects.
     #[serde(skip)]
     #[schemars(skip)]
-    open_max: Option<usize>,
+    objects: Option<unseen::Objects>,
 }
 
 /// What planning found and the source needs.

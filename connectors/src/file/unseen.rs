@@ -8,10 +8,21 @@ use bourn_engine::diagnostic::{Problem, Problems};
 use super::{File, Format, infer, partition, read_lines};
 use crate::codec::types::Declared;
 
+/// What is other about a sink whose files are objects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Objects {
+    /// How many of a lane are open at once.
+    pub(crate) open: usize,
+    /// How large a segment of staged rows grows, about, in bytes.
+    pub(crate) segment: u64,
+    /// How large one grows that is put in its place by copying it, about, in bytes.
+    pub(crate) copied: u64,
+}
+
 impl File {
-    /// The same with fewer open files of a sink than usual.
-    pub(crate) fn with_open_max(self, most: usize) -> Self {
-        Self { open_max: Some(most), ..self }
+    /// The same for objects.
+    pub(crate) fn with_objects(self, objects: Objects) -> Self {
+        Self { objects: Some(objects), ..self }
     }
 
     /// The columns of a source, if they are known without a look at its files and folders: declared, or those of plain lines.

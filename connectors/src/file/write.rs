@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Outcome, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
+use bourn_engine::data::units::Size;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
@@ -135,16 +136,20 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
         beside: many || format.is_whole_at_its_end(),
     };
     let path = file.path.replace(LANE, &lane.to_string());
-    let rotate = file.rotate.unwrap_or_default();
+    let mut rotate = file.rotate.unwrap_or_default();
     Ok(match epochs {
         _ if many => {
-            let open_max = file.open_max.unwrap_or(spread::OPEN_MAX);
+            let open_max = file.objects.map_or(spread::OPEN_MAX, |o| o.open);
+            if let (Some(objects), Some(_)) = (file.objects, &epochs) {
+                rotate.size = Some(Size(rotate.size.map_or(u64::MAX, |s| s.0).min(objects.copied)));
+            }
             let place = Place { path, lane, open_max };
             let sink = Spread::new(recipe, place, rotate, partition, epochs.as_ref())?;
             BoxSink::new(Columns { indices, sink })
         }
-        Some(epochs) if recipe.is_whole_at_its_end() => {
-            let sink = Staged::new(recipe, path.into(), (&id, lane, lanes), &epochs)?;
+        Some(epochs) if file.objects.is_some() || recipe.is_whole_at_its_end() => {
+            let segment_max = file.objects.map_or(u64::MAX, |o| o.segment);
+            let sink = Staged::new(recipe, path.into(), (&id, lane, lanes), &epochs, segment_max)?;
             BoxSink::new(Columns { indices, sink })
         }
         Some(epochs) => {

@@ -16,11 +16,13 @@ use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStoreExt};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::IfExists;
 use super::bucket::Bucket;
 use super::errors::told;
 use super::read::ObjectFile;
+use super::staging::{PART, Staging};
 use super::upload::{Upload, Writer};
 
 /// How often a request is made while a job runs, the tries of the client itself not counted: over about half a minute.
@@ -33,12 +35,14 @@ const WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)
 const OBJECTS_MAX: usize = 1_000_000;
 
 /// How objects are written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Writing {
     /// How much is uploaded at once, in bytes.
     pub part_size: usize,
     /// What is done where an object is already.
     pub if_exists: IfExists,
+    /// What becomes of objects before their epoch is committed.
+    pub staging: Staging,
 }
 
 /// Ends the requests under way when it is dropped.
@@ -83,8 +87,8 @@ impl Objects {
     }
 
     /// How objects are written.
-    pub fn writing(&self) -> Writing {
-        self.0.writing
+    pub fn writing(&self) -> &Writing {
+        &self.0.writing
     }
 
     /// The world that the objects are part of.
@@ -151,13 +155,14 @@ impl Objects {
     /// # Errors
     /// When it does not, or can't be a key.
     pub fn key(&self, path: &Path) -> Result<Key> {
-        let path = path.to_string_lossy();
+        let path = self.writing().staging.place_of(path);
         let key = path.strip_prefix(&self.bucket().base);
         let key = key.ok_or_else(|| Error::validation(format!("{path} is not in {}", self.bucket().base)))?;
         Key::parse(key).map_err(|e| Error::validation(format!("{path} can't be a key: {e}")))
     }
 
-    fn uploads(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Mutex<Upload>>>> {
+    /// Of what is being written.
+    pub fn uploads(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Mutex<Upload>>>> {
         lock(&self.0.uploads)
     }
 
@@ -222,6 +227,8 @@ impl Objects {
 
     fn list(&self, pattern: &str) -> Result<Vec<PathBuf>> {
         let base = &self.bucket().base;
+        let staging = &self.writing().staging;
+        let pattern = &*staging.place_of(Path::new(pattern));
         let key = pattern.strip_prefix(base.as_str()).unwrap_or(pattern);
         let is_folder = key.ends_with('/');
         let wild = key.find(['*', '?', '[']);
@@ -241,9 +248,11 @@ impl Objects {
                 let mut found = Vec::new();
                 let mut listed = client.list(Some(&prefix));
                 while let Some(meta) = listed.try_next().await? {
-                    let name = meta.location.filename().unwrap_or_default();
-                    // What writers leave beside the data: `_SUCCESS`, `.crc`.
-                    let is_hidden = is_folder && name.starts_with(['_', '.']);
+                    // What writers leave beside the data: `_SUCCESS`, `.crc`, what is staged.
+                    let (all, above): (&str, &str) = (meta.location.as_ref(), prefix.as_ref());
+                    let below = all.strip_prefix(above).unwrap_or_default();
+                    let is_hidden =
+                        is_folder && below.split('/').any(|n| n.starts_with(['_', '.']) && !n.contains('='));
                     if !is_hidden && wanted.matches_with(meta.location.as_ref(), options) {
                         found.push(meta);
                     }
@@ -257,10 +266,12 @@ impl Objects {
         if found.len() > OBJECTS_MAX {
             return Err(Error::new(Kind::Budget, format!("more than {OBJECTS_MAX} objects match {pattern}")));
         }
-        let mut known = lock(&self.bucket().known);
-        let mut paths: Vec<_> = found.iter().map(|meta| PathBuf::from(format!("{base}{}", meta.location))).collect();
-        known.extend(found.into_iter().map(|meta| (meta.location.to_string(), meta)));
-        drop(known);
+        let path = |meta: &ObjectMeta| staging.path_of(format!("{base}{}", meta.location));
+        let mut paths: Vec<_> = found.iter().map(path).collect();
+        if *staging == Staging::None {
+            let mut known = lock(&self.bucket().known);
+            known.extend(found.into_iter().map(|meta| (meta.location.to_string(), meta)));
+        }
         paths.sort();
         Ok(paths)
     }
@@ -270,24 +281,32 @@ impl Files for Objects {
     fn open(&self, path: &Path) -> Result<Arc<dyn ReadFile>> {
         let key = self.key(path)?;
         let known = lock(&self.bucket().known).get(key.as_ref()).cloned();
-        let meta = if let Some(meta) = known {
-            meta
-        } else {
-            let client = &self.bucket().client;
-            let meta = self.ask(&path.to_string_lossy(), |_| client.head(&key).boxed())?;
-            lock(&self.bucket().known).insert(key.to_string(), meta.clone());
-            meta
+        let meta = match known {
+            Some(meta) if self.writing().staging == Staging::None => meta,
+            _ => {
+                let client = &self.bucket().client;
+                let meta = self.ask(&path.to_string_lossy(), |_| client.head(&key).boxed())?;
+                if self.writing().staging == Staging::None {
+                    lock(&self.bucket().known).insert(key.to_string(), meta.clone());
+                }
+                meta
+            }
         };
         Ok(Arc::new(ObjectFile::new(self.clone(), path.display().to_string(), meta)))
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn WriteFile>> {
-        let place = path.to_string_lossy();
+        let text = path.to_string_lossy();
         // A file that is written beside its place is put there by `rename`; an object is not there before that anyway.
-        let place = place.strip_suffix(PART).unwrap_or(&place).to_owned();
-        let key = self.key(Path::new(&place))?;
-        let upload = Arc::new(Mutex::new(Upload::new(self.clone(), place, key)));
-        lock(&upload).check()?;
+        let whole = text.strip_suffix(PART).unwrap_or(&text).to_owned();
+        let staging = &self.writing().staging;
+        let is_staged = staging.is_staged(path);
+        if !matches!(staging, Staging::Rows { .. }) {
+            self.refuse_existing(&whole, &self.key(Path::new(&whole))?)?;
+        }
+        let place = if is_staged { text.into_owned() } else { whole };
+        let upload = Upload::new(self.clone(), place.clone(), self.key(Path::new(&place))?);
+        let upload = Arc::new(Mutex::new(if is_staged { upload.staged(path) } else { upload }));
         let earlier = self.uploads().insert(path.into(), upload.clone());
         if let Some(earlier) = earlier {
             lock(&earlier).abort();
@@ -297,6 +316,9 @@ impl Files for Objects {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let upload = self.uploads().get(from).cloned();
+        if upload.is_none() && self.writing().staging.is_staged(from) {
+            return self.put_in_place(from, to);
+        }
         let upload = upload
             .ok_or_else(|| Error::unsupported(format!("{} is not renamed to {}", from.display(), to.display())))?;
         lock(&upload).complete()?;
@@ -316,19 +338,24 @@ impl Files for Objects {
         one == other
     }
 
-    /// An object is replaced and never renamed: nothing tells one from its successor but its name.
-    fn identify(&self, _: &Path) -> Result<Option<FileId>> {
-        Ok(None)
+    /// An object is replaced and never renamed: nothing tells one from its successor but its version.
+    fn identify(&self, path: &Path) -> Result<Option<FileId>> {
+        let Some(meta) = self.look(&path.to_string_lossy(), &self.key(path)?)? else { return Ok(None) };
+        let version = meta.e_tag.unwrap_or_else(|| format!("{} {}", meta.last_modified, meta.size));
+        Ok(Some(FileId { device: 0, number: xxh3_64(version.as_bytes()) }))
+    }
+
+    /// A name is there as soon as its object is.
+    fn sync_folder(&self, _: &Path) -> Result<()> {
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
-        Err(Error::unsupported(format!("{} is not removed", path.display())))
+        let key = self.key(path)?;
+        self.ask(&path.to_string_lossy(), |_| self.bucket().client.delete(&key).boxed())
     }
 
     fn glob(&self, pattern: &str) -> Result<Vec<PathBuf>> {
         self.list(pattern)
     }
 }
-
-/// What the connector for files puts behind the name of a file that is not whole yet.
-const PART: &str = ".part";

@@ -2,23 +2,22 @@
 
 mod bucket;
 pub mod checkpoints;
+mod ends;
 mod errors;
 mod files;
 mod options;
 mod read;
+mod staging;
 mod upload;
 mod world;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, Chunk, ConnectContext, Connector, Delivery, Known, Receipt, Replay, Side, Sink,
-    SinkContext, Source, SourceContext, Written,
+    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
+    SourceContext,
 };
-use bourn_engine::data::message::Epoch;
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::Size;
 use bourn_engine::diagnostic::{Key, Problem, Problems};
@@ -31,10 +30,12 @@ use serde::{Deserialize, Serialize};
 use crate::codec::compression::Limits;
 use crate::codec::csv::Csv;
 use crate::codec::types::Declared;
-use crate::file::{Compression, File, Format, Rotate};
+use crate::file::{Compression, File, Format, LANE, Rotate, unseen};
 use bucket::Bucket;
+use ends::{ObjectSink, ObjectSource};
 use files::{HASTY, Objects, PATIENT, Stop, Writing};
 pub use options::Options;
+use staging::{Notes, Staging};
 
 /// Reads and writes objects in S3 and what is compatible with it, Google Cloud Storage and Azure Blob Storage.
 ///
@@ -49,6 +50,11 @@ pub use options::Options;
 /// run. A sink uploads an object in parts as rows come. It appears, whole, when the job has ended, or with `rotate` and
 /// `partition_by` when it is full or its epoch ends; until then nothing of it can be seen, and the parts of a job that failed
 /// are thrown away. A job that is killed can't do that: let the bucket abort incomplete uploads after some days.
+///
+/// In a job that keeps checkpoints each row is there once, whatever befell the job. Objects by `rotate` and `partition_by` wait
+/// as `_NAME.part` until their epoch is committed, and are then copied to their places, each of 4 GiB at most. The rows of a single
+/// object are staged in the folder `_bourn` beside it, and it is made of them when the job ends; whoever has much to write
+/// rotates. What a job that was killed has left is removed when it is started again.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectStore {
@@ -123,6 +129,12 @@ fn part_size() -> Size {
 /// What the open objects of a sink may hold together, in bytes, beside the few parts that are on their way.
 const PARTS_HELD: usize = 256 << 20;
 
+/// How large what is staged grows before another object takes what follows, in bytes: one request can bring it.
+const SEGMENT: u64 = 6 << 20;
+
+/// How large an object may be that is put in its place by copying it, in bytes: S3 copies 5 GiB at most.
+const COPIED: u64 = 4 << 30;
+
 /// The objects, and the connector for files that reads and writes them.
 #[derive(Clone, Debug)]
 struct Opened {
@@ -193,19 +205,30 @@ impl ObjectStore {
         file.partitions = self.partitions;
         file.rotate = self.rotate;
         file.partition_by.clone_from(&self.partition_by);
-        file.with_open_max((PARTS_HELD / part_size.max(1)).clamp(1, 64))
+        let open = (PARTS_HELD / part_size.max(1)).clamp(1, 64);
+        file.with_objects(unseen::Objects { open, segment: SEGMENT, copied: COPIED })
     }
 
-    fn writing(&self) -> Writing {
-        let part_size = usize::try_from(self.part_size.0).unwrap_or(usize::MAX);
-        Writing { part_size, if_exists: self.if_exists }
+    /// What a sink stages of the epochs that its job keeps.
+    fn staging(&self, context: &SinkContext) -> Staging {
+        let notes = || Notes::of(&self.url, &context.id, context.lane, context.lanes);
+        match context.epochs {
+            None => Staging::None,
+            Some(_) if self.rotate.is_some() || self.partition_by.is_some() => Staging::Parts(notes()),
+            Some(_) => Staging::Rows(notes()),
+        }
     }
 
     /// The world of `env` with the objects as its files, and what ends their requests when it is dropped.
     fn world(&self, attempts: u32, env: &Env) -> Result<(Opened, Env, Objects, Stop), Problems> {
+        self.world_with(attempts, env, Staging::None)
+    }
+
+    fn world_with(&self, attempts: u32, env: &Env, staging: Staging) -> Result<(Opened, Env, Objects, Stop), Problems> {
         let opened = self.opened(env)?.clone();
-        let (objects, stop) =
-            Objects::new(opened.bucket.clone(), self.writing(), attempts, env).map_err(|e| at_url(&e))?;
+        let part_size = usize::try_from(self.part_size.0).unwrap_or(usize::MAX);
+        let writing = Writing { part_size, if_exists: self.if_exists, staging };
+        let (objects, stop) = Objects::new(opened.bucket.clone(), writing, attempts, env).map_err(|e| at_url(&e))?;
         Ok((opened, world::with_files(env, objects.clone()), objects, stop))
     }
 }
@@ -238,7 +261,7 @@ impl Connector for ObjectStore {
     const NAME: &'static str = "object_store";
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::source(Replay::FromPosition, true).and_sink(Delivery::Plain)
+        Capabilities::source(Replay::FromPosition, true).and_sink(Delivery::Transactional)
     }
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
@@ -275,7 +298,7 @@ impl Connector for ObjectStore {
         let (opened, env, _, stop) = self.world(PATIENT, &context.env).map_err(first)?;
         let context = SourceContext { env: env.clone(), ..context };
         let source = env.blocking(move || block_on(opened.file.source(context))).await??;
-        Ok(BoxSource::new(ObjectSource { env, source: Some(source), _stop: stop }))
+        Ok(BoxSource::new(ObjectSource::new(env, source, stop)))
     }
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
@@ -293,104 +316,20 @@ impl Connector for ObjectStore {
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
-        let (opened, env, objects, stop) = self.world(PATIENT, &context.env).map_err(first)?;
-        let context = SinkContext { env: env.clone(), ..context };
-        let sink = env.blocking(move || block_on(opened.file.sink(context))).await??;
-        Ok(BoxSink::new(ObjectSink { env, sink: Some(sink), objects, stop: Some(stop) }))
-    }
-}
-
-/// The source of files, on a thread that may wait for the network.
-struct ObjectSource {
-    env: Env,
-    /// Away while it reads; lost for good when a read was dropped.
-    source: Option<BoxSource>,
-    _stop: Stop,
-}
-
-fn lost() -> Error {
-    Error::engine("an earlier request was dropped before its end")
-}
-
-impl Source for ObjectSource {
-    async fn read(&mut self) -> Result<Option<Chunk>> {
-        let mut source = self.source.take().ok_or_else(lost)?;
-        let (source, read) = self
-            .env
-            .blocking(move || {
-                let read = block_on(source.read());
-                (source, read)
-            })
-            .await?;
-        self.source = Some(source);
-        read
-    }
-}
-
-/// The sink of files, on a thread that may wait for the network.
-struct ObjectSink {
-    env: Env,
-    /// Away while it writes; lost for good when a write was dropped.
-    sink: Option<BoxSink>,
-    objects: Objects,
-    stop: Option<Stop>,
-}
-
-impl ObjectSink {
-    async fn with<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut BoxSink) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let mut sink = self.sink.take().ok_or_else(lost)?;
-        let (sink, done) = self
-            .env
-            .blocking(move || {
-                let done = work(&mut sink);
-                (sink, done)
-            })
-            .await?;
-        self.sink = Some(sink);
-        done
-    }
-}
-
-impl Sink for ObjectSink {
-    async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
-        let rows = rows.clone();
-        self.with(move |sink| block_on(sink.write(&rows))).await
-    }
-
-    async fn prepare(&mut self, epoch: Epoch) -> Result<Option<Receipt>> {
-        self.with(move |sink| block_on(sink.prepare(epoch))).await
-    }
-
-    fn wake_at(&self) -> Option<Duration> {
-        self.sink.as_ref().and_then(Sink::wake_at)
-    }
-
-    async fn tick(&mut self) -> Result<()> {
-        self.with(|sink| block_on(sink.tick())).await
-    }
-
-    async fn finish(&mut self) -> Result<()> {
-        let objects = self.objects.clone();
-        self.with(move |sink| {
-            block_on(sink.finish())?;
-            objects.complete_all()
-        })
-        .await
-    }
-}
-
-impl Drop for ObjectSink {
-    /// Throws away what was uploaded of objects that never will be whole. It takes a few seconds at most, on a thread of its
-    /// own, since nobody is there to wait for it.
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if self.objects.is_unfinished() {
-            let objects = self.objects.clone();
-            drop(self.env.spawn_blocking(Box::new(move || objects.abort_all())));
+        let staging = self.staging(&context);
+        let (opened, env, objects, stop) = self.world_with(PATIENT, &context.env, staging.clone()).map_err(first)?;
+        let mut context = SinkContext { env: env.clone(), ..context };
+        if let (Staging::Rows(notes), Some(epochs)) = (&staging, &mut context.epochs) {
+            epochs.folder = notes.folder.clone().into();
         }
+        let is_new = context.epochs.as_ref().is_some_and(|e| e.behind == 0);
+        let (path, begun) = (self.url.replace(LANE, &context.lane.to_string()), objects.clone());
+        let make = move || {
+            begun.begin(&path, is_new)?;
+            block_on(opened.file.sink(context))
+        };
+        let sink = env.blocking(make).await??;
+        Ok(BoxSink::new(ObjectSink::new(env, sink, objects, stop)))
     }
 }
 

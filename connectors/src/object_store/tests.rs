@@ -1,5 +1,6 @@
 //! Tests of objects without a server: a store in memory, and what is wrong with configurations.
 
+use bourn_engine::api::{Sink as _, Source as _};
 use bourn_engine::testing::conformance::{self, Target};
 use bourn_engine::testing::simulation::Simulation;
 use object_store::memory::InMemory;
@@ -224,5 +225,6 @@ fn keys_are_never_shown_and_come_from_the_variables_of_the_provider() {
     assert_eq!(read(&options), [pair("aws_region", "eu-2"), pair("access_key_id", "B")]);
 }
 
+mod epochs;
 pub(super) mod faulty;
 mod spread;

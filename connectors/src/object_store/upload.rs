@@ -2,6 +2,8 @@
 
 use std::future::poll_fn;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -15,7 +17,6 @@ use object_store::multipart::PartId;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, MultipartId, ObjectStore as _, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use super::IfExists;
 use super::errors::{as_io, said, told};
 use super::files::{Objects, lock};
 
@@ -39,6 +40,8 @@ pub struct Upload {
     parts: Vec<Part>,
     /// It has appeared or was thrown away.
     is_over: bool,
+    /// If it is staged, what it is written as.
+    staged: Option<PathBuf>,
 }
 
 enum Part {
@@ -51,22 +54,23 @@ enum Part {
 impl Upload {
     /// An empty object; nothing is asked of the store yet.
     pub fn new(objects: Objects, place: String, key: Key) -> Self {
-        Self { objects, place, key, buffer: Vec::new(), size: 0, id: None, parts: Vec::new(), is_over: false }
+        Self {
+            objects,
+            place,
+            key,
+            buffer: Vec::new(),
+            size: 0,
+            id: None,
+            parts: Vec::new(),
+            is_over: false,
+            staged: None,
+        }
     }
 
-    /// Refuses an object that is there, if it must not be replaced.
-    ///
-    /// # Errors
-    /// When it is.
-    pub fn check(&self) -> Result<()> {
-        if self.objects.writing().if_exists == IfExists::Replace {
-            return Ok(());
-        }
-        match self.objects.ask(&self.place, |_| self.objects.bucket().client.head(&self.key).boxed()) {
-            Ok(_) => Err(exists(&self.place)),
-            Err(e) if e.kind() == Kind::NotFound && !e.message().ends_with("bucket") => Ok(()),
-            Err(e) => Err(e),
-        }
+    /// The same for what is written at `path` and staged: it is whole and safe when it is synced, and replaces what is there.
+    #[must_use]
+    pub fn staged(self, path: &Path) -> Self {
+        Self { staged: Some(path.to_owned()), ..self }
     }
 
     /// Adds bytes. Full parts are on their way when this returns, and no more than a few are held.
@@ -105,6 +109,7 @@ impl Upload {
         } else {
             let client = &self.objects.bucket().client;
             let id = self.objects.ask(&self.place, |_| client.create_multipart(&self.key))?;
+            self.objects.note(&self.key, &id)?;
             self.id.insert(id).clone()
         };
         let mut part = self.request(&id, self.parts.len(), data.clone());
@@ -162,25 +167,37 @@ impl Upload {
             return Ok(());
         }
         if self.id.is_none() {
-            self.put()?;
+            let create = self.staged.is_none() && !self.objects.may_replace(&self.place, &self.key)?;
+            self.put(create)?;
         } else {
             if !self.buffer.is_empty() {
                 self.send()?;
             }
             self.settle(0)?;
-            self.check()?;
+            if self.staged.is_none() && !self.objects.may_replace(&self.place, &self.key)? {
+                self.objects.refuse_existing(&self.place, &self.key)?;
+            }
             self.join()?;
         }
         self.is_over = true;
+        self.forget_note()?;
+        if let Some(path) = &self.staged {
+            self.objects.uploads().remove(path);
+        }
         Ok(())
     }
 
+    fn forget_note(&self) -> Result<()> {
+        let Some(id) = &self.id else { return Ok(()) };
+        let Some(note) = self.objects.note_of(id)? else { return Ok(()) };
+        self.objects.ask(&self.place, |_| self.objects.bucket().client.delete(&note).boxed())
+    }
+
     /// A small object, in one request.
-    fn put(&self) -> Result<()> {
+    fn put(&self, create: bool) -> Result<()> {
         let data = Bytes::copy_from_slice(&self.buffer);
         let client = &self.objects.bucket().client;
         let key = &self.key;
-        let create = self.objects.writing().if_exists == IfExists::Fail;
         self.objects.ask(&self.place, |attempt| {
             let mode = if create { PutMode::Create } else { PutMode::Overwrite };
             let (payload, data) = (PutPayload::from(data.clone()), data.clone());
@@ -241,7 +258,14 @@ impl Upload {
         let place = self.place.clone();
         // The job may have ended, so this does not ask whether it has.
         let aborted = self.objects.handle().block_on(async move {
-            let abort = objects.bucket().client.abort_multipart(&key, &id);
+            let abort = async {
+                objects.bucket().client.abort_multipart(&key, &id).await?;
+                match objects.note_of(&id) {
+                    Ok(Some(note)) => objects.bucket().client.delete(&note).await,
+                    _ => Ok(()),
+                }
+            };
+            let abort = pin!(abort);
             match select(abort, objects.env().sleep(FAREWELL)).await {
                 Either::Left((aborted, _)) => aborted.map_err(|e| told(&place, &e)),
                 Either::Right(_) => Err(Error::new(Kind::Timeout, format!("{place}: no answer within {FAREWELL:?}"))),
@@ -259,7 +283,8 @@ fn may_be_joined(error: object_store::Error) -> object_store::Error {
     if is_gone { object_store::Error::Generic { store: "object", source: said(&error).into() } } else { error }
 }
 
-fn exists(place: &str) -> Error {
+/// That an object is there, and must stay.
+pub fn exists(place: &str) -> Error {
     Error::new(Kind::Io, format!("{place}: is there already, and `if_exists: fail` keeps it"))
 }
 
@@ -277,8 +302,9 @@ impl Write for Writer {
 }
 
 impl WriteFile for Writer {
-    /// An object is safe when it has appeared, and not before.
+    /// An object is safe when it has appeared, and not before; one that is staged may appear at once.
     fn sync(&mut self) -> io::Result<()> {
-        Ok(())
+        let mut upload = lock(&self.0);
+        if upload.staged.is_some() { upload.complete().map_err(|e| as_io(&e)) } else { Ok(()) }
     }
 }

@@ -41,6 +41,9 @@ impl World for WithFiles {
     fn files(&self) -> &dyn Files {
         &self.objects
     }
+    fn reached(&self, point: &str) {
+        self.env.reached(point);
+    }
     fn variable(&self, name: &str) -> Option<String> {
         self.env.variable(name)
     }

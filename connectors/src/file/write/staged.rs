@@ -20,6 +20,8 @@ pub struct Staged {
     /// Those of lanes that are no more.
     others: Vec<Segments>,
     open: Option<Segment>,
+    /// How large a segment grows, about, in bytes.
+    segment_max: u64,
 }
 
 /// The receipt of an epoch: which segments there are, and the file that is to be made of them.
@@ -61,6 +63,7 @@ impl Staged {
         path: PathBuf,
         (id, lane, lanes): (&str, usize, usize),
         epochs: &Epochs,
+        segment_max: u64,
     ) -> Result<Self> {
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' };
         let id: String = id.chars().map(plain).collect();
@@ -75,7 +78,17 @@ impl Staged {
             }
         }
         own.remove_left(&recipe.env)?;
-        Ok(Self { recipe, own, others, open: None })
+        Ok(Self { recipe, own, others, open: None, segment_max })
+    }
+}
+
+impl Staged {
+    async fn seal(&mut self) -> Result<()> {
+        if let Some(open) = self.open.take() {
+            open.seal(&self.recipe.env).await?;
+            self.own.count += 1;
+        }
+        Ok(())
     }
 }
 
@@ -86,8 +99,8 @@ async fn assemble(recipe: &Recipe, segments: &Segments) -> Result<()> {
     for number in 0..segments.count {
         match staging::open(env, &segments.place(number)) {
             Ok(rows) => staged.push((segments.place(number), rows)),
-            // An earlier run has made the file, and was cut off while it removed these.
-            Err(e) if e.kind() == Kind::NotFound && env.files().identify(&segments.path)?.is_some() => {
+            // An earlier run has made the file, and was cut off while it removed these, the first one first.
+            Err(e) if number == 0 && e.kind() == Kind::NotFound && env.files().identify(&segments.path)?.is_some() => {
                 return remove(env, segments);
             }
             Err(e) => return Err(e.context("what was staged")),
@@ -123,15 +136,15 @@ impl Files for Staged {
         }
         if let Some(open) = &mut self.open {
             open.append(rows)?;
+            if open.bytes() >= self.segment_max {
+                self.seal().await?;
+            }
         }
         Ok(Written::all())
     }
 
     async fn prepare(&mut self, _: Epoch) -> Result<Option<Receipt>> {
-        if let Some(open) = self.open.take() {
-            open.seal(&self.recipe.env).await?;
-            self.own.count += 1;
-        }
+        self.seal().await?;
         Receipt::of(&self.own).map(Some)
     }
 

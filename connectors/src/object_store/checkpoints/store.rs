@@ -20,6 +20,7 @@ use super::lease::{self, Lease};
 use crate::object_store::IfExists;
 use crate::object_store::bucket::Bucket;
 use crate::object_store::files::{Objects, PATIENT, Stop, Writing, lock};
+use crate::object_store::staging::Staging;
 use crate::object_store::upload::Upload;
 
 /// What is larger goes up in parts of this size, in bytes.
@@ -45,7 +46,7 @@ impl BucketStore {
     /// # Errors
     /// When there is no runtime for its client.
     pub fn new(bucket: Arc<Bucket>, place: String, lasts: Duration, env: &Env) -> Result<Self> {
-        let writing = Writing { part_size: PART, if_exists: IfExists::Replace };
+        let writing = Writing { part_size: PART, if_exists: IfExists::Replace, staging: Staging::None };
         let (objects, stop) = Objects::new(bucket, writing, PATIENT, env)?;
         Ok(Self { objects, place, lasts, lease: Mutex::default(), versions: Mutex::default(), _stop: stop })
     }
