@@ -10,7 +10,6 @@
     clippy::cast_possible_wrap,
     reason = "a peak is a small positive number"
 )]
-#![expect(clippy::disallowed_methods, reason = "it removes its folder")]
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
 use std::path::Path;

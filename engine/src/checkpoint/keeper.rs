@@ -182,7 +182,9 @@ impl Keeper {
     /// # Errors
     /// What the store says.
     pub fn write(&mut self, env: &Env) -> Result<u64> {
-        let Some(mut encoded) = self.pending.take() else { return Ok(0) };
+        let Some(mut encoded) = self.pending.take() else {
+            return Err(Error::engine("nothing was taken that could be written"));
+        };
         let written = self.put(&mut encoded, env);
         match written {
             Ok(bytes) => {

@@ -253,16 +253,29 @@ impl Book {
 }
 
 /// Writes a checkpoint; tries again when the disk fails, then gives up loudly.
-async fn write(keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>, Result<u64>) {
+async fn write(mut keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>, Result<u64>) {
     let epoch = sealed.epoch;
-    let mut keeper = keeper;
-    let mut sealed = Some(sealed);
+    let taken = env
+        .blocking(move || {
+            let taken = keeper.take(sealed);
+            (keeper, taken)
+        })
+        .await;
+    keeper = match taken {
+        Ok((keeper, Ok(()))) => keeper,
+        // What can't be brought into its form at rest is gone: to try again would write nothing.
+        Ok((keeper, Err(error))) => {
+            let failed = failed(epoch, &keeper.place(), &error);
+            return (Some(keeper), Err(failed));
+        }
+        Err(lost) => return (None, Err(lost)),
+    };
     let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
     loop {
-        let (next, world) = (sealed.take(), env.clone());
+        let world = env.clone();
         let written = env
             .blocking(move || {
-                let written = next.map_or(Ok(()), |s| keeper.take(s)).and_then(|()| keeper.write(&world));
+                let written = keeper.write(&world);
                 (keeper, written)
             })
             .await;
