@@ -168,7 +168,10 @@ fn fence_faults(source: &Source) -> Vec<String> {
         .collect();
     // A server answers while nobody reads: its connections are tasks, which it owns.
     let server = "connectors/src/http_server/listen.rs";
-    let spawns = ["engine/src/runtime/supervise.rs", "engine/src/env/", "engine/src/testing/", "cli/", server];
+    // What measures stands outside.
+    let measures = "benches/src/bin/";
+    let spawns =
+        ["engine/src/runtime/supervise.rs", "engine/src/env/", "engine/src/testing/", "cli/", server, measures];
     let spawned = code.matches(".spawn(").count() > code.matches("supervisor.spawn(").count();
     if spawned && source.path.contains("/src/") && !spawns.iter().any(|p| source.path.starts_with(p)) {
         faults.push(format!("{}: tasks are spawned by the supervisor alone", source.path));

@@ -18,6 +18,7 @@ mod epochs;
 mod failures;
 mod fallback;
 mod full_edges;
+mod golden;
 mod merged_inputs;
 mod no_global;
 mod open_columns;
