@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::complete;
+use crate::dlq::args::Dlq;
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -55,6 +56,12 @@ pub enum Verb {
         /// What to do with them.
         #[command(subcommand)]
         what: Checkpoints,
+    },
+    /// Look at the dead letters of a job, run them through its spec again, or let them go.
+    Dlq {
+        /// What to do with them.
+        #[command(subcommand)]
+        what: Dlq,
     },
     /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
     Plan(Plan),

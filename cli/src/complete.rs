@@ -83,6 +83,13 @@ pub fn places(begun: &OsStr) -> Vec<CompletionCandidate> {
     places
 }
 
+/// The sources, stages and sinks of the spec that stands before them.
+pub fn stages(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let (Some(begun), Some(graph)) = (begun.to_str(), graph_on_the_line()) else { return Vec::new() };
+    let ids = graph.nodes.iter().map(|node| node.id.as_str()).filter(|id| id.starts_with(begun));
+    ids.map(CompletionCandidate::new).collect()
+}
+
 fn candidate(word: &str, about: &str) -> CompletionCandidate {
     CompletionCandidate::new(word).help(Some(about.to_owned().into()))
 }
@@ -91,7 +98,11 @@ fn candidate(word: &str, about: &str) -> CompletionCandidate {
 fn graph_on_the_line() -> Option<Graph> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let matches = Args::command().ignore_errors(true).try_get_matches_from(words).ok()?;
-    let spec = Spec::from_arg_matches(matches.subcommand_matches("tap")?).ok()?;
+    let mut verb = matches.subcommand()?.1;
+    while let Some((_, below)) = verb.subcommand() {
+        verb = below;
+    }
+    let spec = Spec::from_arg_matches(verb).ok()?;
     let runtime = prepare::runtime().ok()?;
     let _inside = runtime.enter();
     let engine = Engine::new(prepare::registry());

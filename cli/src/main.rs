@@ -5,6 +5,7 @@ mod answer;
 mod args;
 mod checkpoints;
 mod complete;
+mod dlq;
 mod explain;
 mod failure;
 mod given;
@@ -57,6 +58,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Validate(spec) => explain::validate(spec, args.output)?,
         Verb::Torture(torture) => return torture::run(torture, screen),
         Verb::Checkpoints { what } => return checkpoints::run(what, screen),
+        Verb::Dlq { what } => return dlq::run(what, screen),
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,
         Verb::List { kind: Some(kind) } => {

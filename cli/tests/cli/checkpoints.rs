@@ -133,8 +133,8 @@ fn a_wish_that_a_pair_can_not_keep_is_refused_and_one_that_it_can_turns_checkpoi
     let off = wishes("{ file: { path: out.jsonl } }", "checkpoint: false").bourn(&["plan", "wish.yaml"]).refused(2);
     assert!(off.contains("no checkpoint is kept") && off.contains("leave out `checkpoint: false`"), "{off}");
     let kept = wishes("{ file: { path: out.jsonl } }", "");
-    let plan = kept.bourn(&["plan", "wish.yaml"]).quietly();
-    assert!(plan.contains("source -> sink: exactly once"), "{plan}");
+    let pairs = kept.bourn(&["plan", "wish.yaml"]).quietly();
+    assert!(pairs.contains("source -> sink: exactly once"), "{pairs}");
     kept.bourn(&["run", "-q", "wish.yaml"]).quietly();
     assert!(kept.bourn(&["checkpoints", "list", "wish.yaml"]).quietly().contains("ended"));
 }

@@ -58,6 +58,7 @@ fn the_places_of_the_spec_on_the_line_are_offered() {
     let places = ["source", "by_size", "by_size.big", "by_size.small", "bigger", "out", "rest"];
     assert_eq!(bash(&folder, "bourn tap a.yaml "), places);
     assert_eq!(bash(&folder, "bourn tap --dry --mode pipeline a.yaml by_size."), ["by_size.big", "by_size.small"]);
+    assert_eq!(bash(&folder, "bourn dlq replay a.yaml --stage bi"), ["bigger"]);
     // What has problems has no places to look at, and that is no trouble at the prompt.
     assert_eq!(bash(&folder, "bourn tap broken.yaml "), [""; 0]);
     assert_eq!(bash(&folder, "bourn tap nothing.yaml "), [""; 0]);

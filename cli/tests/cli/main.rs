@@ -9,6 +9,7 @@ mod bad_input;
 mod cases;
 mod checkpoints;
 mod completions;
+mod dlq;
 mod embedded;
 mod examples;
 mod folders;
@@ -16,6 +17,7 @@ mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
 mod pipelines;
+mod replays;
 mod schema;
 mod secrets;
 mod specs;

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use bourn_engine::data::columns::{MOMENT, json_field};
+use bourn_engine::data::columns::{MOMENT, is_json, json_field};
+use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems, nearest};
 use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde::de::{MapAccess, Visitor};
@@ -50,6 +51,17 @@ impl Declared {
         }
         Problems::check(problems)?;
         Ok(Arc::new(Schema::new(fields)))
+    }
+}
+
+impl Declared {
+    /// The name that declares the type of a column; none if no name does.
+    pub(crate) fn name_of(of: &Field) -> Option<String> {
+        if is_json(of) {
+            return Some("json".to_owned());
+        }
+        let names = [sql_name(of.data_type()), of.data_type().to_string()];
+        names.into_iter().find(|name| data_type(name).as_ref() == Some(of.data_type()))
     }
 }
 

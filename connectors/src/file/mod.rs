@@ -1,5 +1,7 @@
 //! Files: JSON lines, CSV, Parquet, Arrow, Avro, plain lines; one, or many by a pattern.
 
+mod again;
+mod columns;
 mod follow;
 mod format;
 mod infer;
@@ -15,12 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{
-    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
+    BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext, Unread,
     UsedFiles,
 };
 use bourn_engine::data::position::Split;
-use bourn_engine::diagnostic::{Problem, Problems, did_you_mean};
+use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
 use schemars::JsonSchema;
@@ -33,6 +36,7 @@ pub use crate::codec::table::Compression;
 use crate::codec::table::Table;
 use crate::codec::types::Declared;
 use crate::generate::Nothing;
+pub(crate) use columns::no_column;
 use follow::Follow;
 pub use format::Format;
 pub(crate) use infer::readable;
@@ -88,6 +92,10 @@ pub struct File {
     #[serde(skip)]
     #[schemars(skip)]
     planned: Mutex<Planned>,
+    /// For a sink whose files stand beside those of a job: what tells them apart.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) mark: Option<String>,
     /// If its files are objects.
     #[serde(skip)]
     #[schemars(skip)]
@@ -261,45 +269,23 @@ impl File {
         }
     }
 
-    fn check_table(&self, format: Format, declared: bool) -> Result<(), Problem> {
-        let name = format.name();
-        if declared {
-            let article = if name.starts_with('A') { "an" } else { "a" };
-            let problem = Problem::new(format!("{article} {name} file brings its own schema")).under("schema");
-            return Err(problem.help("choose from it with `columns: [a, b]`"));
-        }
-        let for_lines = [("compression", self.compression.is_some()), ("decompress", self.decompress.is_some())];
-        match for_lines.iter().find(|(_, set)| *set) {
-            Some((key, _)) => {
-                let problem =
-                    Problem::new(format!("`{key}` is for lines, and a source of {name} finds it in the file"));
-                Err(problem.under(*key))
+    /// How the files become rows of `schema`, after [`found`](Self::found).
+    fn recipe(&self, schema: &SchemaRef) -> Result<read::Recipe> {
+        let format = self.format().map_err(|p| Error::validation(p.message))?;
+        let planned = self.planned().clone();
+        let in_files = schema.fields().iter().filter(|f| !planned.folders.contains(f.name())).cloned();
+        let in_files = Arc::new(Schema::new(in_files.collect::<Vec<_>>()));
+        let what = match (format.table(), format) {
+            (Some(kind), _) => Content::Table(kind),
+            (None, Format::Json) => Content::Json(Columns::new(in_files.clone(), &planned.mixed)),
+            (None, Format::Csv) => {
+                let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
+                Content::Csv { dialect: Arc::new(dialect), names: planned.names }
             }
-            None => Ok(()),
-        }
+            (None, _) => Content::Lines,
+        };
+        Ok(read::Recipe { content: what, texts: self.texts(), in_files })
     }
-
-    fn chosen(&self, found: SchemaRef) -> Result<SchemaRef, Problems> {
-        let Some(names) = &self.columns else { return Ok(found) };
-        let (mut fields, mut problems) = (Vec::new(), Vec::new());
-        for (i, name) in names.iter().enumerate() {
-            if let Ok(field) = found.field_with_name(name) {
-                fields.push(field.clone());
-            } else {
-                let known: Vec<_> = found.fields().iter().map(|f| f.name().as_str()).collect();
-                problems.push(no_column(name, &known).under(i).under("columns"));
-            }
-        }
-        Problems::check(problems)?;
-        Ok(Arc::new(Schema::new(fields)))
-    }
-}
-
-pub(crate) fn no_column(name: &str, known: &[&str]) -> Problem {
-    let mut problem = Problem::new(format!("there is no column `{name}`"));
-    problem.help =
-        did_you_mean(name, known.iter().copied()).or_else(|| Some(format!("columns are {}", known.join(", "))));
-    problem
 }
 
 fn at_path(error: &Error) -> Problem {
@@ -316,6 +302,7 @@ fn unopened(error: &Error, path: &Path) -> Problem {
 
 impl Connector for File {
     const NAME: &'static str = "file";
+    const READS_BACK: bool = true;
 
     fn capabilities(&self) -> Capabilities {
         let is_one = self.rotate.is_none() && self.partition_by.is_none();
@@ -343,20 +330,7 @@ impl Connector for File {
     }
 
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
-        let format = self.format().map_err(|p| Error::validation(p.message))?;
-        let planned = self.planned().clone();
-        let in_files = context.schema.fields().iter().filter(|f| !planned.folders.contains(f.name())).cloned();
-        let in_files = Arc::new(Schema::new(in_files.collect::<Vec<_>>()));
-        let what = match (format.table(), format) {
-            (Some(kind), _) => Content::Table(kind),
-            (None, Format::Json) => Content::Json(Columns::new(in_files.clone(), &planned.mixed)),
-            (None, Format::Csv) => {
-                let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
-                Content::Csv { dialect: Arc::new(dialect), names: planned.names }
-            }
-            (None, _) => Content::Lines,
-        };
-        let recipe = read::Recipe { content: what, texts: self.texts(), in_files };
+        let recipe = self.recipe(&context.schema)?;
         if self.follow {
             let follow = Follow::new(self.path.clone(), recipe, context)?;
             return Ok(follow.map_or_else(|| BoxSource::new(Nothing), BoxSource::new));
@@ -381,6 +355,18 @@ impl Connector for File {
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
         let format = self.format().map_err(|p| Error::validation(p.message))?;
         write::sink(self, format, context)
+    }
+
+    async fn read_back(&self, rows: &SchemaRef, context: &ConnectContext) -> Result<Vec<Self>, Problems> {
+        self.read_back(rows, &context.env)
+    }
+
+    fn beside(&self, mark: &str, context: &ConnectContext) -> Option<Self> {
+        self.beside(mark, &context.env)
+    }
+
+    fn reread(&self, texts: &[Unread<'_>], schema: &SchemaRef) -> Option<Vec<Result<RecordBatch>>> {
+        self.reread(texts, schema)
     }
 }
 

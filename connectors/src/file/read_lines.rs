@@ -151,7 +151,7 @@ impl LineDecoder {
     }
 
     /// Nothing is decoded where the first record goes on behind the text, unless the text is the `last`.
-    fn decode(&mut self, text: &[u8], last: bool, split: &Split, place: Place) -> Result<Decoded> {
+    pub(super) fn decode(&mut self, text: &[u8], last: bool, split: &Split, place: Place) -> Result<Decoded> {
         match self {
             Self::Json(decoder) => decoder.decode(text),
             Self::Csv(decoder) => decoder.decode(text, last),

@@ -31,7 +31,7 @@ use spread::{Place, Spread};
 use staged::Staged;
 
 pub const LANE: &str = "{lane}";
-const NUMBER: &str = "{number}";
+pub const NUMBER: &str = "{number}";
 
 /// Checks what a sink is told.
 pub fn check(file: &File, format: Format, schema: &SchemaRef, env: &Env) -> Result<(), Problems> {
@@ -121,7 +121,8 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
         let message = format!("{lanes} lanes can't write the one file {}: put `{LANE}` into the path", file.path);
         return Err(Error::validation(message));
     }
-    let many = file.rotate.is_some() || partition.is_some();
+    // What stands beside others appears when it is whole, and not at all without a row.
+    let many = file.rotate.is_some() || partition.is_some() || file.mark.is_some();
     let packing = match format.table() {
         Some(_) => None,
         None => file.texts().packing(Path::new(&file.path)).map_err(|p| Error::validation(p.message))?,
@@ -143,7 +144,7 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
             if let (Some(objects), Some(_)) = (file.objects, &epochs) {
                 rotate.size = Some(Size(rotate.size.map_or(u64::MAX, |s| s.0).min(objects.copied)));
             }
-            let place = Place { path, lane, open_max };
+            let place = Place { path, lane, open_max, mark: file.mark.clone() };
             let sink = Spread::new(recipe, place, rotate, partition, epochs.as_ref())?;
             BoxSink::new(Columns { indices, sink })
         }

@@ -4,11 +4,38 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use bourn_engine::diagnostic::{Key, Problem, Problems};
 use bourn_engine::{Error, Kind};
 use object_store::Error as Foreign;
 
 /// How much is shown of what a server said, in characters.
 const SHOWN: usize = 300;
+
+/// An error as a problem of the URL.
+pub fn at_url(error: &Error) -> Problem {
+    Problem::new(error.to_string()).under("url")
+}
+
+/// Problems of the files, as problems of the objects.
+pub fn of_objects(Problems(found): Problems) -> Problems {
+    let at_url = |mut problem: Problem| {
+        if problem.path.first() == Some(&Key::from("path")) {
+            problem.path[0] = "url".into();
+            problem.message = problem.message.replace("there is no file `", "there is no object `");
+            problem.message = problem.message.replace("no file matches `", "no object matches `");
+            problem.message = problem.message.replace("the path names one", "the URL names one");
+            // What is said of paths that are relative to a folder.
+            problem.help = problem.help.filter(|help| !help.starts_with("paths are relative"));
+        }
+        problem
+    };
+    Problems(found.into_iter().map(at_url).collect())
+}
+
+/// The first of several, as an error.
+pub fn first(Problems(problems): Problems) -> Error {
+    Error::validation(problems.first().map(|p| p.message.clone()).unwrap_or_default())
+}
 
 /// The error of a request about `place`. Nothing of the request itself is shown: its address may hold a signature.
 pub fn told(place: impl fmt::Display, error: &Foreign) -> Error {

@@ -1,5 +1,6 @@
 //! Objects in S3, Google Cloud Storage or Azure: read and written as `file` does it with files.
 
+mod again;
 mod bucket;
 pub mod checkpoints;
 mod ends;
@@ -14,9 +15,10 @@ mod world;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
-    SourceContext,
+    SourceContext, Unread,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::Size;
@@ -33,6 +35,7 @@ use crate::codec::types::Declared;
 use crate::file::{Compression, File, Format, LANE, Rotate, unseen};
 use bucket::Bucket;
 use ends::{ObjectSink, ObjectSource};
+use errors::{at_url, first, of_objects};
 use files::{HASTY, Objects, PATIENT, Stop, Writing};
 pub use options::Options;
 use staging::{Notes, Staging};
@@ -105,6 +108,10 @@ pub struct ObjectStore {
     /// How much a sink uploads at once, at least 5 MiB. An object has 10,000 parts at most; four are under way at a time.
     #[serde(default = "part_size")]
     pub part_size: Size,
+    /// For a sink whose objects stand beside those of a job: what tells them apart.
+    #[serde(skip)]
+    #[schemars(skip)]
+    mark: Option<String>,
     #[serde(skip)]
     #[schemars(skip)]
     opened: OnceLock<Opened>,
@@ -160,6 +167,7 @@ impl ObjectStore {
             partition_by: None,
             if_exists: IfExists::default(),
             part_size: part_size(),
+            mark: None,
             opened: OnceLock::new(),
         }
     }
@@ -204,6 +212,7 @@ impl ObjectStore {
         file.csv.clone_from(&self.csv);
         file.partitions = self.partitions;
         file.rotate = self.rotate;
+        file.mark.clone_from(&self.mark);
         file.partition_by.clone_from(&self.partition_by);
         let open = (PARTS_HELD / part_size.max(1)).clamp(1, 64);
         file.with_objects(unseen::Objects { open, segment: SEGMENT, copied: COPIED })
@@ -214,7 +223,7 @@ impl ObjectStore {
         let notes = || Notes::of(&self.url, &context.id, context.lane, context.lanes);
         match context.epochs {
             None => Staging::None,
-            Some(_) if self.rotate.is_some() || self.partition_by.is_some() => Staging::Parts(notes()),
+            Some(_) if self.rotate.is_some() || self.partition_by.is_some() || self.mark.is_some() => Staging::Parts(notes()),
             Some(_) => Staging::Rows(notes()),
         }
     }
@@ -233,32 +242,9 @@ impl ObjectStore {
     }
 }
 
-fn at_url(error: &Error) -> Problem {
-    Problem::new(error.to_string()).under("url")
-}
-
-/// Problems of the files, as problems of the objects.
-fn of_objects(Problems(found): Problems) -> Problems {
-    let at_url = |mut problem: Problem| {
-        if problem.path.first() == Some(&Key::from("path")) {
-            problem.path[0] = "url".into();
-            problem.message = problem.message.replace("there is no file `", "there is no object `");
-            problem.message = problem.message.replace("no file matches `", "no object matches `");
-            problem.message = problem.message.replace("the path names one", "the URL names one");
-            // What is said of paths that are relative to a folder.
-            problem.help = problem.help.filter(|help| !help.starts_with("paths are relative"));
-        }
-        problem
-    };
-    Problems(found.into_iter().map(at_url).collect())
-}
-
-fn first(Problems(problems): Problems) -> Error {
-    Error::validation(problems.first().map(|p| p.message.clone()).unwrap_or_default())
-}
-
 impl Connector for ObjectStore {
     const NAME: &'static str = "object_store";
+    const READS_BACK: bool = true;
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::source(Replay::FromPosition, true).and_sink(Delivery::Transactional)
@@ -330,6 +316,18 @@ impl Connector for ObjectStore {
         };
         let sink = env.blocking(make).await??;
         Ok(BoxSink::new(ObjectSink::new(env, sink, objects, stop)))
+    }
+
+    async fn read_back(&self, rows: &SchemaRef, context: &ConnectContext) -> Result<Vec<Self>, Problems> {
+        self.read_back(rows.clone(), &context.env).await
+    }
+
+    fn beside(&self, mark: &str, context: &ConnectContext) -> Option<Self> {
+        self.beside(mark, &context.env)
+    }
+
+    fn reread(&self, texts: &[Unread<'_>], schema: &SchemaRef) -> Option<Vec<Result<RecordBatch>>> {
+        self.opened.get()?.file.reread(texts, schema)
     }
 }
 

@@ -86,6 +86,7 @@ fn first(Problems(problems): Problems) -> Error {
 
 impl Connector for Postgres {
     const NAME: &'static str = "postgres";
+    const READS_BACK: bool = true;
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::source(Replay::FromPosition, self.every.is_none()).and_sink(Delivery::Transactional)
@@ -126,5 +127,9 @@ impl Connector for Postgres {
             Some(epochs) => epochs::sink(self, insertion, &context, epochs).await,
             None => write::sink(self, insertion, context.env).await,
         }
+    }
+
+    async fn read_back(&self, _: &SchemaRef, _: &ConnectContext) -> Result<Vec<Self>, Problems> {
+        read::back(self).await
     }
 }

@@ -25,6 +25,9 @@ use crate::sql::{Page, Step, quoted, selected_from, table_name};
 /// How many rows are asked for at once.
 const FETCHED: i32 = 512;
 
+/// Where a row lies in its table, as a column.
+const PLACE: &str = "_bourn_place";
+
 /// What is selected, as planning or opening found it.
 struct Selection {
     from: String,
@@ -168,6 +171,29 @@ impl Selection {
             if behind { format!(" where {cursor} > ($1::text)::{}", self.cursor_type) } else { String::new() };
         sql + &format!("{cursor}::text from {} as q{condition} order by {cursor}", self.from)
     }
+}
+
+/// The rows of the table of a sink, which needs no key: in the order in which they lie there.
+pub(super) async fn back(postgres: &Postgres) -> Result<Vec<Postgres>, Problems> {
+    let Some(table) = &postgres.table else {
+        return Err(Problem::new("a sink needs `table`, the one to write to").into());
+    };
+    let (table, place) = (table_name(table)?, quoted(PLACE));
+    let query = format!("select t.*, row_number() over (order by t.tableoid, t.ctid) as {place} from {table} as t");
+    let source = Postgres {
+        url: postgres.url.clone(),
+        password: postgres.password.clone(),
+        certificates: postgres.certificates.clone(),
+        query: Some(query),
+        cursor: Some(PLACE.to_owned()),
+        ..Postgres::default()
+    };
+    let address = check(&source)?;
+    let link = address.connect().await?;
+    let found = link.query("select to_regclass($1::text) is not null", &[&table]).await;
+    let found = found.map_err(|e| Problem::new(address.told(e).message().to_owned()))?;
+    let is_there = found.first().is_some_and(|row| row.get::<_, bool>(0));
+    Ok(is_there.then_some(source).into_iter().collect())
 }
 
 struct Nothing;

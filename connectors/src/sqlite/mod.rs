@@ -9,6 +9,8 @@ mod stored;
 mod tests;
 mod write;
 
+use std::path::Path;
+
 use arrow::datatypes::SchemaRef;
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, SinkContext, SourceContext,
@@ -76,6 +78,7 @@ fn first(Problems(problems): Problems) -> Error {
 
 impl Connector for Sqlite {
     const NAME: &'static str = "sqlite";
+    const READS_BACK: bool = true;
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::source(Replay::FromPosition, self.every.is_none()).and_sink(Delivery::Transactional)
@@ -110,6 +113,16 @@ impl Connector for Sqlite {
             Some(epochs) => epochs::sink(insertion, &context, epochs).await,
             None => write::sink(insertion, context.env).await,
         }
+    }
+
+    async fn read_back(&self, _: &SchemaRef, context: &ConnectContext) -> Result<Vec<Self>, Problems> {
+        let source = Self { path: self.path.clone(), table: self.table.clone(), ..Self::default() };
+        if context.env.files().identify(Path::new(&self.path))?.is_none() {
+            return Ok(Vec::new());
+        }
+        let selection = read::Selection::of(&source)?;
+        let is_there = context.env.blocking(move || selection.is_there()).await??;
+        Ok(is_there.then_some(source).into_iter().collect())
     }
 }
 

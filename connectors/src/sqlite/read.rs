@@ -56,6 +56,15 @@ impl Selection {
         Ok(connection)
     }
 
+    /// Whether the table is there.
+    pub(super) fn is_there(&self) -> Result<bool> {
+        match self.open()?.prepare(&format!("select * from {} as q", self.from)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.to_string().contains("no such table") => Ok(false),
+            Err(e) => Err(told(e, &self.path)),
+        }
+    }
+
     /// The columns, and what they are by the first rows.
     pub(super) fn schema(&self) -> Result<SchemaRef, Problems> {
         let connection = self.open().map_err(|e| match e.kind() {

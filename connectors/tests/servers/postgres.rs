@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod epochs;
+mod letters;
 mod reach;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,9 @@ use crate::env::Env;
 pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + 'static {
     /// The key in a spec.
     const NAME: &'static str;
+
+    /// Whether what it has written as a sink can be read again; see [`Connector::read_back`].
+    const READS_BACK: bool = false;
 
     /// What it can do, as configured. The planner computes the delivery guarantee of each pair from it.
     fn capabilities(&self) -> Capabilities;
@@ -100,6 +104,45 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
         let _ = context;
         async { Err(crate::Error::unsupported(format!("`{}` can't be a sink", Self::NAME))) }
     }
+
+    /// Sources that end, of the rows with this schema that it has written as a sink, and of those that were written
+    /// [beside](Connector::beside) them; none while there is nothing. Types may be what the place has in their stead, such as text.
+    /// Asked when dead letters are looked at, of connectors with [`Connector::READS_BACK`]; a job may be writing there.
+    ///
+    /// # Errors
+    /// When the place can't be looked at, or what stands there can't be read.
+    fn read_back(
+        &self,
+        rows: &SchemaRef,
+        context: &ConnectContext,
+    ) -> impl Future<Output = Result<Vec<Self>, Problems>> + Send {
+        let _ = (rows, context);
+        async { Err(Problem::new(format!("what `{}` has written can't be read back", Self::NAME)).into()) }
+    }
+
+    /// The sink for rows that are added to those of a job, while it may be writing: replayed dead letters. `None` if it adds
+    /// to what is there anyway. One that begins a place of its own anew writes them beside it, so that whoever reads by a
+    /// pattern finds both; written again with the same `mark`, which has letters and digits, they replace what was there.
+    fn beside(&self, mark: &str, context: &ConnectContext) -> Option<Self> {
+        let _ = (mark, context);
+        None
+    }
+
+    /// What it would make today of texts that it has rejected as a source: a batch of the schema for each, or why it still is
+    /// none. `None` if it reads no text by itself. Asked behind [`Connector::schema`], when dead letters are replayed.
+    fn reread(&self, texts: &[Unread<'_>], schema: &SchemaRef) -> Option<Vec<crate::Result<RecordBatch>>> {
+        let _ = (texts, schema);
+        None
+    }
+}
+
+/// A text that a source has rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread<'a> {
+    /// The text of one row.
+    pub text: &'a str,
+    /// The split that it came from, as far as it is known.
+    pub split: Option<&'a str>,
 }
 
 /// What is known of the schema of a source without a network.

@@ -9,7 +9,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
 use super::call::{Call, CallContext, Reply};
-use super::connector::{Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, UsedFiles};
+use super::connector::{
+    Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
+};
+use super::registry::BoxConnector;
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
 use super::source::{BoxSource, Chunk, Source};
 use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
@@ -103,6 +106,22 @@ pub trait ErasedConnector: Send + Sync {
     fn sink(&self, _: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
         ready(Err(Error::unsupported(format!("`{}` can't be a sink", self.kind())))).boxed()
     }
+    fn reads_back(&self) -> bool {
+        false
+    }
+    fn read_back<'a>(
+        &'a self,
+        _: &'a SchemaRef,
+        _: &'a ConnectContext,
+    ) -> BoxFuture<'a, Result<Vec<BoxConnector>, Problems>> {
+        ready(Err(Error::unsupported(format!("what `{}` has written can't be read back", self.kind())).into())).boxed()
+    }
+    fn beside(&self, _: &str, _: &ConnectContext) -> Option<BoxConnector> {
+        None
+    }
+    fn reread(&self, _: &[Unread<'_>], _: &SchemaRef) -> Option<Vec<Result<RecordBatch>>> {
+        None
+    }
     fn describe(&self) -> serde_json::Value;
     /// A job with this source or sink is being started; called once for each start, before anything is opened.
     fn started(&self, _: JobEnd) {}
@@ -142,6 +161,24 @@ impl<C: Connector> ErasedConnector for C {
     }
     fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
         Connector::sink(self, context).boxed()
+    }
+    fn reads_back(&self) -> bool {
+        C::READS_BACK
+    }
+    fn read_back<'a>(
+        &'a self,
+        rows: &'a SchemaRef,
+        context: &'a ConnectContext,
+    ) -> BoxFuture<'a, Result<Vec<BoxConnector>, Problems>> {
+        Connector::read_back(self, rows, context)
+            .map(|read| Ok(read?.into_iter().map(BoxConnector::new).collect()))
+            .boxed()
+    }
+    fn beside(&self, mark: &str, context: &ConnectContext) -> Option<BoxConnector> {
+        Connector::beside(self, mark, context).map(BoxConnector::new)
+    }
+    fn reread(&self, texts: &[Unread<'_>], schema: &SchemaRef) -> Option<Vec<Result<RecordBatch>>> {
+        Connector::reread(self, texts, schema)
     }
     fn describe(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()

@@ -21,7 +21,7 @@ pub mod template;
 pub use call::{BoxCall, Call, CallContext, Reply, Usage};
 pub use checkpointing::{Checkpointing, Checkpoints, Place};
 pub use connector::{
-    Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext,
+    Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext, Unread,
     UsedFiles,
 };
 pub use join::{BoxJoin, Join};

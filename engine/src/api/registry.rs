@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::connector::{Capabilities, ConnectContext, Connector, SinkContext};
+use super::connector::{Capabilities, ConnectContext, Connector, SinkContext, Unread};
 use super::erased::{ErasedConnector, ErasedStage};
 use super::sink::BoxSink;
 use super::stage_config::{Distribution, StageConfig};
@@ -54,6 +55,37 @@ impl BoxConnector {
     pub async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
         self.0.sink(context).await
     }
+
+    /// Its configuration, as plans show it: without secrets.
+    pub fn describe(&self) -> Value {
+        self.0.describe()
+    }
+}
+
+/// For whoever looks at dead letters and replays them.
+impl BoxConnector {
+    /// See [`Connector::READS_BACK`].
+    pub fn reads_back(&self) -> bool {
+        self.0.reads_back()
+    }
+
+    /// See [`Connector::read_back`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_back(&self, rows: &SchemaRef, context: &ConnectContext) -> Result<Vec<Self>, Problems> {
+        self.0.read_back(rows, context).await
+    }
+
+    /// See [`Connector::beside`].
+    pub fn beside(&self, mark: &str, context: &ConnectContext) -> Option<Self> {
+        self.0.beside(mark, context)
+    }
+
+    /// See [`Connector::reread`].
+    pub fn reread(&self, texts: &[Unread<'_>], schema: &SchemaRef) -> Option<Vec<Result<RecordBatch>>> {
+        self.0.reread(texts, schema)
+    }
 }
 
 impl<C: Connector> From<C> for BoxConnector {
@@ -98,6 +130,8 @@ pub struct Entry<T> {
     pub name: &'static str,
     /// The JSON Schema of its configuration, with its doc comments as descriptions.
     pub schema: Schema,
+    /// Whether what it has written as a sink can be read again; see [`Connector::READS_BACK`].
+    pub reads_back: bool,
     read: fn(Value) -> Result<T>,
 }
 
@@ -135,7 +169,8 @@ impl Registry {
     /// Adds a kind of stage, in place of one of the same name.
     #[must_use]
     pub fn stage<C: StageConfig>(mut self) -> Self {
-        let entry = Entry { name: C::NAME, schema: schema_of::<C>(), read: |v| Ok(BoxStageConfig::new(read::<C>(v)?)) };
+        let read = |v| Ok(BoxStageConfig::new(read::<C>(v)?));
+        let entry = Entry { name: C::NAME, schema: schema_of::<C>(), reads_back: false, read };
         self.stages.insert(C::NAME, entry);
         self
     }
@@ -143,7 +178,8 @@ impl Registry {
     /// Adds a kind of connector, in place of one of the same name.
     #[must_use]
     pub fn connector<C: Connector>(mut self) -> Self {
-        let entry = Entry { name: C::NAME, schema: schema_of::<C>(), read: |v| Ok(BoxConnector::new(read::<C>(v)?)) };
+        let read = |v| Ok(BoxConnector::new(read::<C>(v)?));
+        let entry = Entry { name: C::NAME, schema: schema_of::<C>(), reads_back: C::READS_BACK, read };
         self.connectors.insert(C::NAME, entry);
         self
     }

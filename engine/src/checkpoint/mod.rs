@@ -7,9 +7,11 @@ pub mod manifest;
 pub mod protocol;
 pub mod recovery;
 pub mod saved;
+pub mod settled;
 pub mod store;
 
 pub use begin::{Change, Resumed};
 pub use manifest::Manifest;
 pub use recovery::{Begin, Resume};
+pub use settled::Settled;
 pub use store::{Folder, Lock, Store};

@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod json;
+pub mod letter;
 pub mod message;
 pub mod position;
 pub mod records;

@@ -45,6 +45,11 @@ impl Position {
         Ok(Self(serde_json::to_string(value)?.into()))
     }
 
+    /// The position that a message or a dead letter shows so. Whether a source can go on behind it is not said.
+    pub fn shown(text: impl AsRef<str>) -> Self {
+        Self(text.as_ref().into())
+    }
+
     /// What [`Position::of`] was given.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The graph that a spec or the Rust API describes, before planning.
 
+pub mod behind;
 pub mod builder;
 pub mod logical;
 pub mod validate;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::api::Rejected;
 use crate::api::output::RejectedRow;
 use crate::data::columns;
-use crate::data::json::row_value;
+use crate::data::json::row_text;
 use crate::data::records::Origin;
 use crate::data::secret::Secrets;
 use crate::error::{Error, Kind, Result};
@@ -26,9 +26,7 @@ pub fn batch(
     for reject in rejected {
         let rows = match &reject.row {
             RejectedRow::Text(text) => vec![Value::String(text.clone()).to_string()],
-            RejectedRow::Rows(rows) => (0..rows.num_rows())
-                .map(|r| Ok(Value::Object(row_value(rows, r)?).to_string()))
-                .collect::<Result<_>>()?,
+            RejectedRow::Rows(rows) => (0..rows.num_rows()).map(|r| row_text(rows, r)).collect::<Result<_>>()?,
         };
         let place = reject.error.place();
         let reason = match &place.field {

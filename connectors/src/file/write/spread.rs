@@ -20,6 +20,7 @@ use super::partition::Partition;
 use super::{Files, NUMBER};
 use crate::codec::compression::Packing;
 use crate::file::File;
+use crate::file::again::inserted;
 
 /// How many files of a lane are open at once, as a rule. Beyond it the one that was written to longest ago is ended.
 pub const OPEN_MAX: usize = 64;
@@ -102,6 +103,8 @@ pub struct Place {
     pub lane: usize,
     /// How many files are open at once; beyond it the one that was written to longest ago is ended.
     pub open_max: usize,
+    /// What tells them apart from those of a job that they stand beside.
+    pub mark: Option<String>,
 }
 
 struct Open {
@@ -172,14 +175,18 @@ impl Spread {
         let number = format!("{:05}", self.number);
         self.number += 1;
         if self.partition.is_none() {
-            return self.place.path.replace(NUMBER, &number).into();
+            // A path without a place for the number names one file, which is beside another, and ends with the epoch.
+            let is_further = self.number > 1 && !self.place.path.contains(NUMBER);
+            let path = self.place.path.replace(NUMBER, &number);
+            return if is_further { inserted(&path, &format!("-{number}")) } else { path }.into();
         }
         let packed = match self.recipe.packing {
             Some(Packing::Gzip) => ".gz",
             Some(Packing::Zstd) => ".zst",
             None => "",
         };
-        let name = format!("part-{}-{number}.{}{packed}", self.place.lane, self.recipe.format.ending());
+        let mark = self.place.mark.as_ref().map_or_else(|| "part".to_owned(), |mark| format!("replay-{mark}"));
+        let name = format!("{mark}-{}-{number}.{}{packed}", self.place.lane, self.recipe.format.ending());
         Path::new(&self.place.path).join(folder).join(name)
     }
 
@@ -238,7 +245,11 @@ impl Spread {
 
     /// Ends a file, and puts it in its place, or lets it wait for the end of the epoch.
     async fn end(&mut self, mut open: Open) -> Result<()> {
-        let Some(whole) = &mut self.whole else { return open.out.finish().await };
+        let Some(whole) = &mut self.whole else {
+            open.out.finish().await?;
+            // What was replayed is settled when the job has ended: then its name must stay.
+            return if self.place.mark.is_some() { open.out.keep_name().await } else { Ok(()) };
+        };
         open.out.seal().await?;
         whole.push(open.out.path().to_owned());
         Ok(())

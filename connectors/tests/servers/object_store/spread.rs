@@ -82,3 +82,35 @@ async fn a_sink_is_told_a_server_that_does_not_let_it_in_and_nothing_is_changed(
     let Problems(problems) = reach(at(liar(nowhere).await, "a.jsonl")).await.unwrap_err();
     assert_eq!(problems[0].message, "s3://data/a.jsonl: there is no such bucket");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_is_read_back_with_what_was_written_beside_it() {
+    let weed = Weed::start().await;
+    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    for (key, more) in [
+        ("one/a.jsonl", json!({})),
+        ("many/a-{number}.csv.gz", json!({"rotate": {"rows": 2}})),
+        ("parted", json!({"format": "avro", "partition_by": ["part"]})),
+        ("whole/a.parquet", json!({"if_exists": "fail"})),
+    ] {
+        let target = said(&weed, key, &more);
+        let rows: Vec<_> = (0..6).map(|n| json!({"n": n, "part": format!("p{}", n % 2)})).collect();
+        let schema = batch(&rows).schema();
+        assert!(target.read_back(&schema, &context).await.unwrap().is_empty(), "{key}");
+        let beside = target.beside("abc", &context).unwrap();
+        // Written again with the same mark, it is there once.
+        for (target, rows) in [(&target, &rows[..4]), (&beside, &rows[4..]), (&beside, &rows[4..])] {
+            let mut sink = target.sink(sink_context(schema.clone())).await.unwrap();
+            sink.write(&batch(rows)).await.unwrap();
+            sink.prepare(1).await.unwrap();
+            sink.finish().await.unwrap();
+        }
+        let mut found = Vec::new();
+        for source in target.read_back(&schema, &context).await.unwrap() {
+            found.extend(read(&source).await.unwrap());
+        }
+        found.sort_by_key(|row| row["n"].as_i64());
+        let numbers: Vec<_> = found.iter().map(|row| row["n"].as_i64().unwrap()).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5], "{key}");
+    }
+}
