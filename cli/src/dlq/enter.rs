@@ -11,7 +11,6 @@ use bourn_engine::data::secret::Secrets;
 use bourn_engine::graph::Role;
 use bourn_engine::plan::{Plan, PlannedNode};
 use bourn_engine::{Error, Result};
-use serde::de::IgnoredAny;
 
 use super::feed::Part;
 
@@ -64,7 +63,7 @@ pub fn enter(plan: &Plan, letters: Vec<Letter>) -> Result<(BTreeMap<String, Ente
         for (letter, row) in letters.into_iter().zip(rows) {
             match row {
                 Ok(rows) => {
-                    parts.push(Part { rows, ids: vec![letter.id], split: letter.split, position: letter.position })
+                    parts.push(Part { rows, ids: vec![letter.id], split: letter.split, position: letter.position });
                 }
                 Err(error) => kept.push(stays(letter, told(&error))),
             }
@@ -151,14 +150,14 @@ fn read(
     };
     let mut read = read.into_iter().flatten();
     for (n, _) in &texts {
-        let none = || {
+        let unread = || {
             let message = format!(
                 "it holds a text, and `{}` reads no text by itself: mend the row where it came from",
                 node.kind()
             );
             Err(Error::unsupported(message))
         };
-        rows[*n] = Some(read.next().unwrap_or_else(none));
+        rows[*n] = Some(read.next().unwrap_or_else(unread));
     }
     Ok(rows.into_iter().map(|row| row.unwrap_or_else(|| Err(Error::engine("a letter was not read")))).collect())
 }
@@ -170,10 +169,10 @@ fn of_objects<'a>(schema: &SchemaRef, objects: impl Iterator<Item = &'a String>)
     let one = |object: &'a String| {
         fits(object, &names)?;
         // A line's end within it stands between two values, or the text would not be JSON.
-        let decoded = decoder.decode(object.replace(['\n', '\r'], " ").as_bytes())?;
-        match decoded.faults.into_iter().next() {
+        let came = decoder.decode(object.replace(['\n', '\r'], " ").as_bytes())?;
+        match came.faults.into_iter().next() {
             Some(fault) => Err(fault.error),
-            None => Ok(decoded.batch),
+            None => Ok(came.batch),
         }
     };
     Ok(objects.map(one).collect())
@@ -181,7 +180,7 @@ fn of_objects<'a>(schema: &SchemaRef, objects: impl Iterator<Item = &'a String>)
 
 /// Whether a row has the columns that are read now. One that lacks a column would get a null for it without a word.
 fn fits(object: &str, names: &HashSet<&str>) -> Result<()> {
-    let has: BTreeMap<String, IgnoredAny> = serde_json::from_str(object)?;
+    let has: serde_json::Map<String, serde_json::Value> = serde_json::from_str(object)?;
     let mut missing: Vec<_> = names.iter().filter(|name| !has.contains_key(**name)).copied().collect();
     missing.sort_unstable();
     let mut more: Vec<_> = has.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();

@@ -76,7 +76,7 @@ impl<'a> Office<'a> {
         };
         let settled = Settled::new(engine.env().clone(), &base, &graph.name);
         let place = sink.path.clone();
-        Ok(Self { engine, loaded, settled, sinks, place, graph })
+        Ok(Self { engine, loaded, graph, settled, sinks, place })
     }
 
     /// What is settled.

@@ -13,7 +13,7 @@ pub fn pretty(json: &str) -> String {
         match sign {
             ' ' | '\t' | '\n' | '\r' => {}
             '{' | '[' => {
-                while signs.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                while signs.next_if(char::is_ascii_whitespace).is_some() {}
                 out.push(sign);
                 if let Some(end) = signs.next_if(|next| matches!(next, '}' | ']')) {
                     out.push(end);

@@ -99,7 +99,7 @@ impl File {
             rotate: self.rotate,
             partition_by: self.partition_by.clone(),
             mark: Some(mark.to_owned()),
-            open_max: self.open_max,
+            objects: self.objects,
             ..Self::default()
         })
     }

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use bourn_engine::Result;
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
     SourceContext, Unread,
@@ -24,7 +25,6 @@ use bourn_engine::data::position::Split;
 use bourn_engine::data::units::Size;
 use bourn_engine::diagnostic::{Key, Problem, Problems};
 use bourn_engine::env::Env;
-use bourn_engine::{Error, Result};
 use futures::executor::block_on;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -223,7 +223,9 @@ impl ObjectStore {
         let notes = || Notes::of(&self.url, &context.id, context.lane, context.lanes);
         match context.epochs {
             None => Staging::None,
-            Some(_) if self.rotate.is_some() || self.partition_by.is_some() || self.mark.is_some() => Staging::Parts(notes()),
+            Some(_) if self.rotate.is_some() || self.partition_by.is_some() || self.mark.is_some() => {
+                Staging::Parts(notes())
+            }
             Some(_) => Staging::Rows(notes()),
         }
     }
