@@ -99,9 +99,14 @@ pub struct Tally {
 impl Tally {
     /// Notes one batch's time.
     pub fn batch(&mut self, took: Duration) {
+        self.batches(took, 1);
+    }
+
+    /// Notes the time of so many batches, each of which took as long.
+    pub fn batches(&mut self, took: Duration, count: u32) {
         let nanos = nanos(took);
-        self.busy += nanos;
-        self.latency.record(nanos);
+        self.busy += nanos * u64::from(count);
+        self.latency.record_times(nanos, count);
     }
 
     /// Adds the counts to the shared ones and starts anew.

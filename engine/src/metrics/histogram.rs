@@ -109,9 +109,17 @@ impl Default for LocalHistogram {
 impl LocalHistogram {
     /// Notes one value.
     pub fn record(&mut self, nanos: u64) {
+        self.record_times(nanos, 1);
+    }
+
+    /// Notes a value so many times.
+    pub fn record_times(&mut self, nanos: u64, times: u32) {
+        if times == 0 {
+            return;
+        }
         let bucket = bucket(nanos);
-        self.counts[bucket] += 1;
-        self.sum += nanos;
+        self.counts[bucket] += times;
+        self.sum += nanos * u64::from(times);
         self.used = (self.used.0.min(bucket), self.used.1.max(bucket + 1));
     }
 

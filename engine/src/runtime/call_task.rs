@@ -12,7 +12,6 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, poll_immediate};
 
 use super::align::{Event, Inputs};
-use super::chain::first_error;
 use super::channel::Post;
 use super::dead_letter;
 use super::emit::Outlets;
@@ -275,7 +274,7 @@ impl CallTask {
             tally.rows_rejected += refused as u64;
             match self.on_error {
                 OnError::Fail => {
-                    let error = first_error(rejected).at_stage(&self.id);
+                    let error = dead_letter::first_error(rejected).at_stage(&self.id);
                     return Err(dead_letter::placed(error, header.origin.as_deref()));
                 }
                 OnError::Drop => {}

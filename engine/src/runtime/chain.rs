@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 
 use super::narrow::{guarded, narrow};
+use super::timing::Timing;
 use crate::api::{BoxJoin, BoxStage, Cardinality, Output, Progress, Rejected};
 use crate::checkpoint::recovery::Loader;
 use crate::checkpoint::saved::{SavedPiece, Saver};
@@ -45,6 +46,9 @@ pub struct Slot {
     out: Output,
     /// The counts since the last flush.
     pub tally: Tally,
+    /// Batches that were not timed, and how long the last one took that was.
+    untimed: u32,
+    took: Duration,
     /// The shared counts.
     pub stats: Arc<StageStats>,
 }
@@ -78,6 +82,7 @@ pub struct Chain {
     env: Env,
     /// The time of the last reading, reused as the start of the next call.
     now: Duration,
+    timing: Timing,
 }
 
 impl Slot {
@@ -101,6 +106,8 @@ impl Slot {
             more: false,
             out: Output::default(),
             tally: Tally::default(),
+            untimed: 0,
+            took: Duration::ZERO,
             stats,
         };
         slot.stateful = slot.held().is_ok_and(|h| h.pieces > 0);
@@ -179,8 +186,15 @@ impl Slot {
         }
     }
 
+    /// Notes the time of so many batches, each of which took as long, and of those that were not timed before.
+    fn timed(&mut self, took: Duration, batches: u32) {
+        self.tally.batches(took, std::mem::take(&mut self.untimed) + batches);
+        self.took = took;
+    }
+
     /// Checks that every row is accounted for.
     fn audit(&mut self) -> Result<()> {
+        self.timed(self.took, 0);
         let held = self.held()?.rows as u64;
         self.tally.flush(&self.stats);
         self.stats.rows_held.store(held, Relaxed);
@@ -212,12 +226,13 @@ impl Chain {
         for slot in &mut slots {
             slot.out.origin = origin;
         }
-        Self { slots, hot: 0, sweep: None, outbox: Vec::new(), env, now }
+        Self { slots, hot: 0, sweep: None, outbox: Vec::new(), env, now, timing: Timing::default() }
     }
 
     /// Puts rows before the first stage; `input` tells the inputs of a join apart. Then [`Chain::step`] until it is done.
     pub fn rows(&mut self, input: usize, batch: RecordBatch) {
         self.now = self.env.monotonic();
+        self.timing.begin();
         let bytes = bytes_held(&batch) as u64;
         self.slots[0].pending.push_back((input, batch, bytes));
         self.hot = self.hot.max(1);
@@ -295,6 +310,7 @@ impl Chain {
                     sweep != Sweep::Tick || self.slots[next].wake_at().is_some_and(|at| at <= self.env.monotonic());
                 if due {
                     self.now = self.env.monotonic();
+                    self.timing.wake();
                     self.slots[next].out.now = self.now;
                     let progress = self.slots[next].sweep(sweep);
                     self.settle(next, progress, None)?;
@@ -326,9 +342,15 @@ impl Chain {
     fn settle(&mut self, i: usize, progress: Result<Progress>, came: Option<(&RecordBatch, u64)>) -> Result<()> {
         let (before, rest) = self.slots.split_at_mut(i + 1);
         let slot = &mut before[i];
-        let then = self.env.monotonic();
-        slot.tally.batch(then.saturating_sub(self.now));
-        self.now = then;
+        if self.timing.is_on() {
+            let then = self.env.monotonic();
+            let took = then.saturating_sub(self.now);
+            self.timing.took(took);
+            slot.timed(took, 1);
+            self.now = then;
+        } else {
+            slot.untimed += 1;
+        }
         slot.more = progress.map_err(|e| e.at_stage(&slot.id))? == Progress::More;
         self.hot = self.hot.max(i + 1);
         slot.tally.rows_filtered += slot.out.filtered as u64;
@@ -359,7 +381,7 @@ impl Chain {
             let rejected = std::mem::take(&mut slot.out.rejected);
             slot.tally.rows_rejected += rejected.iter().map(Rejected::count).sum::<usize>() as u64;
             match slot.on_error {
-                OnError::Fail => return Err(first_error(rejected).at_stage(&slot.id)),
+                OnError::Fail => return Err(super::dead_letter::first_error(rejected).at_stage(&slot.id)),
                 OnError::Drop => {}
                 OnError::DeadLetter => self.outbox.push(Emission::Rejected(i, rejected)),
             }
@@ -372,25 +394,6 @@ impl Chain {
 /// Whether two batches are made of the very same columns.
 fn same_columns(a: &RecordBatch, b: &RecordBatch) -> bool {
     a.num_columns() == b.num_columns() && a.columns().iter().zip(b.columns()).all(|(a, b)| Arc::ptr_eq(a, b))
-}
-
-/// The error of the first rejected row, with the row itself in the message.
-pub fn first_error(rejected: Vec<Rejected>) -> Error {
-    let Some(first) = rejected.into_iter().next() else { return Error::engine("nothing was rejected") };
-    let shown = match &first.row {
-        crate::api::output::RejectedRow::Text(text) => Some(text.clone()),
-        crate::api::output::RejectedRow::Rows(rows) => {
-            crate::data::json::row_value(rows, 0).ok().map(|v| serde_json::Value::Object(v).to_string())
-        }
-    };
-    match shown {
-        Some(row) if first.error.place().input.is_none() => {
-            let short: String = row.chars().take(200).collect();
-            let message = format!("{} (in the row {short})", first.error.message());
-            Error::new(first.error.kind(), message).with_place(first.error.place().clone())
-        }
-        _ => first.error,
-    }
 }
 
 #[cfg(test)]

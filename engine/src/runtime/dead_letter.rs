@@ -65,6 +65,23 @@ pub fn placed(error: Error, origin: Option<&Origin>) -> Error {
     }
 }
 
+/// The error of the first rejected row, with the row itself in the message.
+pub fn first_error(rejected: Vec<Rejected>) -> Error {
+    let Some(first) = rejected.into_iter().next() else { return Error::engine("nothing was rejected") };
+    let shown = match &first.row {
+        RejectedRow::Text(text) => Some(text.clone()),
+        RejectedRow::Rows(rows) => crate::data::json::row_text(rows, 0).ok(),
+    };
+    match shown {
+        Some(row) if first.error.place().input.is_none() => {
+            let short: String = row.chars().take(200).collect();
+            let message = format!("{} (in the row {short})", first.error.message());
+            Error::new(first.error.kind(), message).with_place(first.error.place().clone())
+        }
+        _ => first.error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

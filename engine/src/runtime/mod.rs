@@ -24,5 +24,6 @@ pub mod source_task;
 pub mod spool;
 pub mod spool_task;
 pub mod supervise;
+pub mod timing;
 
 pub use job::{Job, start};

@@ -10,7 +10,6 @@ use futures::FutureExt;
 use futures::future::{Either, select};
 
 use super::align::{Event, Inputs};
-use super::chain::first_error;
 use super::channel::{Mailbox, Post};
 use super::dead_letter;
 use super::emit::Outlets;
@@ -160,7 +159,7 @@ impl SinkTask {
         }
         match self.on_error {
             OnError::Fail => {
-                let error = first_error(rejected).at_stage(&self.id);
+                let error = dead_letter::first_error(rejected).at_stage(&self.id);
                 Err(dead_letter::placed(error, header.origin.as_deref()))
             }
             OnError::Drop => Ok(()),

@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use futures::future::{Either, select};
 use tokio::sync::Semaphore;
 
-use super::chain::first_error;
 use super::channel::{Mailbox, Post};
 use super::dead_letter;
 use super::emit::Outlets;
@@ -229,7 +228,7 @@ impl SourceTask {
         counts.tally.bytes_out += bytes_held(&records) as u64;
         if !rejected.is_empty() {
             match self.on_error {
-                OnError::Fail => return Err(first_error(rejected).at_stage(&self.id)),
+                OnError::Fail => return Err(dead_letter::first_error(rejected).at_stage(&self.id)),
                 OnError::Drop => {}
                 OnError::DeadLetter => {
                     let batch = dead_letter::batch(&self.id, &rejected, Some(&origin), (ingested, &self.secrets))?;
