@@ -42,7 +42,9 @@ pub use format::Format;
 pub(crate) use infer::readable;
 use read::Content;
 pub use write::Rotate;
-pub(crate) use write::{LANE, keep_names};
+pub(crate) use write::keep_names;
+#[cfg(feature = "object_store")]
+pub(crate) use write::{LANE, Objects as AsObjects};
 
 /// Reads and writes files: JSON lines, CSV, Parquet, Arrow, Avro or plain lines; lines also compressed by gzip or zstd.
 ///
@@ -99,7 +101,7 @@ pub struct File {
     /// If its files are objects.
     #[serde(skip)]
     #[schemars(skip)]
-    objects: Option<unseen::Objects>,
+    objects: Option<write::Objects>,
 }
 
 /// What planning found and the source needs.

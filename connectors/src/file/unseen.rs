@@ -5,19 +5,9 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use bourn_engine::diagnostic::{Problem, Problems};
 
+use super::write::Objects;
 use super::{File, Format, infer, partition, read_lines};
 use crate::codec::types::Declared;
-
-/// What is other about a sink whose files are objects.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Objects {
-    /// How many of a lane are open at once.
-    pub(crate) open: usize,
-    /// How large a segment of staged rows grows, about, in bytes.
-    pub(crate) segment: u64,
-    /// How large one grows that is put in its place by copying it, about, in bytes.
-    pub(crate) copied: u64,
-}
 
 impl File {
     /// The same for objects.

@@ -33,6 +33,18 @@ use staged::Staged;
 pub const LANE: &str = "{lane}";
 pub const NUMBER: &str = "{number}";
 
+/// What is other about a sink whose files are objects.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "object_store"), allow(dead_code, reason = "only objects make one"))]
+pub(crate) struct Objects {
+    /// How many of a lane are open at once.
+    pub(crate) open: usize,
+    /// How large a segment of staged rows grows, about, in bytes.
+    pub(crate) segment: u64,
+    /// How large one grows that is put in its place by copying it, about, in bytes.
+    pub(crate) copied: u64,
+}
+
 /// Checks what a sink is told.
 pub fn check(file: &File, format: Format, schema: &SchemaRef, env: &Env) -> Result<(), Problems> {
     let mut problems = Vec::new();

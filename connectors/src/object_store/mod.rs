@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::compression::Limits;
 use crate::codec::csv::Csv;
 use crate::codec::types::Declared;
-use crate::file::{Compression, File, Format, LANE, Rotate, unseen};
+use crate::file::{AsObjects, Compression, File, Format, LANE, Rotate};
 use bucket::Bucket;
 use ends::{ObjectSink, ObjectSource};
 use errors::{at_url, first, of_objects};
@@ -215,7 +215,7 @@ impl ObjectStore {
         file.mark.clone_from(&self.mark);
         file.partition_by.clone_from(&self.partition_by);
         let open = (PARTS_HELD / part_size.max(1)).clamp(1, 64);
-        file.with_objects(unseen::Objects { open, segment: SEGMENT, copied: COPIED })
+        file.with_objects(AsObjects { open, segment: SEGMENT, copied: COPIED })
     }
 
     /// What a sink stages of the epochs that its job keeps.

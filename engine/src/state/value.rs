@@ -12,10 +12,17 @@ use crate::data::columns::json_field;
 use crate::error::{Error, Result};
 
 /// One value of a stage. Reading is free; [`Value::set`] and [`Value::update`] mark it changed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Value<T> {
     value: T,
     changed: bool,
+}
+
+impl<T: Default> Default for Value<T> {
+    /// It was never saved, so it has changed.
+    fn default() -> Self {
+        Self::new(T::default())
+    }
 }
 
 impl<T> Value<T> {
@@ -76,6 +83,7 @@ mod tests {
 
     #[test]
     fn a_value_is_saved_when_it_has_changed_and_restored() {
+        assert!(matches!(Value::<u32>::default().snapshot(false).unwrap().0[..], [Chunk::Changed(..)]));
         let mut value = Value::new(7u32);
         assert_eq!(value.snapshot(false).unwrap().batches().unwrap().len(), 1);
         assert!(matches!(value.snapshot(false).unwrap().0[..], [Chunk::Unchanged(0)]));
