@@ -76,7 +76,10 @@ impl StageConfig for Keeps {
     }
     fn build(&self, _: &BuildContext) -> Result<Operator> {
         let mut table = Table::new([DataType::Int64])?;
-        table.slots(&[Arc::new(Int64Array::from_iter_values(0..KEYS)) as ArrayRef])?;
+        for from in (0..KEYS).step_by(8_192) {
+            let keys = Int64Array::from_iter_values(from..KEYS.min(from + 8_192));
+            table.slots(&[Arc::new(keys) as ArrayRef])?;
+        }
         Ok(Operator::stage(Kept { table, rows: 0 }))
     }
 }
