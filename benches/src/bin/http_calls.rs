@@ -1,12 +1,14 @@
 //! The stage `http` against a server that takes its time: `http_calls [IN_FLIGHT] [MILLISECONDS] [SECONDS]`, which are
 //! 64, 20 and 10.
 //!
-//! The server runs in this process on loopback, so it takes its share of the same cores. The ideal is what so many requests
-//! in flight give if nothing but the server takes time: `IN_FLIGHT / MILLISECONDS`.
+//! The server runs in this process on loopback, so it takes its share of the same cores. Its timer has a grain of a
+//! millisecond, so it is asked first, one request behind the other, how long it takes. The ideal is what so many requests in
+//! flight give if nothing but the server takes time. Beside it stands a loop written by hand around the client that the stage
+//! uses, in turns: three rounds of each.
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
-#![expect(clippy::disallowed_methods, reason = "the server stands outside of the engine")]
+#![expect(clippy::disallowed_methods, reason = "the server stands outside of the engine, and so do the clocks")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
@@ -15,7 +17,8 @@ use bourn_engine::api::Registry;
 use bourn_engine::graph::Graph;
 use bourn_engine::{Engine, Error, Result};
 use bourn_stages::Http;
-use serde_json::json;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,34 +36,76 @@ async fn main() -> Result<(), String> {
 
 async fn run(in_flight: u64, millis: u64, seconds: u64) -> Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/${{a}}", listener.local_addr()?);
+    let url = format!("http://{}", listener.local_addr()?);
     let answer = move || async move {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         "{\"ok\":true}"
     };
     let server = tokio::spawn(async move { axum::serve(listener, Router::new().route("/{n}", get(answer))).await });
-    let ideal = in_flight as f64 * 1e3 / millis as f64;
+    let alone = alone(&url).await?;
+    let ideal = in_flight as f64 / alone.as_secs_f64();
+    println!(
+        "a request alone takes {:.1} ms: {in_flight} in flight make {ideal:.0} requests/s",
+        alone.as_secs_f64() * 1e3
+    );
     let rows = (in_flight * 1_000 / millis * seconds).next_multiple_of(ROWS as u64);
+    for _ in 0..3 {
+        let by_hand = rows as f64 / by_hand(&url, rows, in_flight).await?.as_secs_f64();
+        let (took, latency) = stage(&url, rows, in_flight).await?;
+        let stage = rows as f64 / took.as_secs_f64();
+        println!(
+            "the stage: {stage:.0} requests/s, {:.1} % of the ideal ({latency}); the loop: {by_hand:.0}, {:.1} %",
+            stage / ideal * 100.0,
+            by_hand / ideal * 100.0
+        );
+    }
+    server.abort();
+    Ok(())
+}
+
+/// The median of requests one behind the other.
+async fn alone(url: &str) -> Result<Duration> {
+    let client = reqwest::Client::new();
+    let mut times = Vec::new();
+    for n in 0..51 {
+        let start = Instant::now();
+        client.get(format!("{url}/{n}")).send().await?.bytes().await?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
+
+/// What one writes without an engine.
+async fn by_hand(url: &str, rows: u64, in_flight: u64) -> Result<Duration> {
+    let client = reqwest::Client::new();
+    let start = Instant::now();
+    let requests = stream::iter(0..rows).map(|n| {
+        let request = client.get(format!("{url}/{n}"));
+        async move { serde_json::from_slice::<Value>(&request.send().await?.bytes().await?).map_err(Error::from) }
+    });
+    let answers = requests.buffer_unordered(usize::try_from(in_flight)?);
+    answers.try_for_each(|_| async { Ok(()) }).await?;
+    Ok(start.elapsed())
+}
+
+/// The stage, and what its requests took.
+async fn stage(url: &str, rows: u64, in_flight: u64) -> Result<(Duration, String)> {
     let mut graph = Graph::new("http");
     graph.source("again", Again::new(rows / ROWS as u64, batch(ROWS)));
-    let stage = json!({ "url": url, "limits": { "in_flight": in_flight } });
+    let stage = json!({ "url": format!("{url}/${{a}}"), "limits": { "in_flight": in_flight } });
     graph.stage("http", serde_json::from_value::<Http>(stage)?);
     graph.sink("forget", Forget::default());
     let engine = Engine::new(Registry::new());
     let plan = engine.plan(graph).await.map_err(|p| Error::engine(format!("{p:?}")))?;
-    let start = engine.env().monotonic();
+    let start = Instant::now();
     let job = engine.start(plan).await?;
     let stats = job.stats().clone();
     job.wait().await?;
-    let took = engine.env().monotonic().saturating_sub(start).as_secs_f64();
-    server.abort();
-    let each = stats.rows_written() as f64 / took;
-    println!(
-        "{rows} rows in {took:.2} s: {each:.0} requests/s, {:.1} % of the ideal {ideal:.0}/s",
-        each / ideal * 100.0
-    );
-    if let Some(http) = stats.stages.iter().find(|s| &*s.stage == "http") {
-        println!("  a request: {}", quantiles(&http.stats.latency));
+    let took = start.elapsed();
+    if stats.rows_written() != rows {
+        return Err(Error::engine(format!("{} rows of {rows}", stats.rows_written())));
     }
-    Ok(())
+    let latency = stats.stages.iter().find(|s| &*s.stage == "http").map(|http| quantiles(&http.stats.latency));
+    Ok((took, latency.unwrap_or_default()))
 }

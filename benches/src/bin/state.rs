@@ -1,4 +1,4 @@
-//! Keyed state: `state keys 50000000 [SECONDS]` counts random keys of 8 bytes: each once, then for so long at random; and
+//! Keyed state: `state keys 50000000 [MIB]` counts random keys of 8 bytes, with so much in memory and the rest on the disk, and
 //! `state checkpoints 1000000` says what a checkpoint of so many costs the task, and what it takes to come back.
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "it reads clocks, and its own resident memory from the kernel")]
@@ -16,8 +16,8 @@ use bourn_engine::checkpoint::recovery::{Recovered, find};
 use bourn_engine::checkpoint::saved::{SavedPiece, Saver};
 use bourn_engine::checkpoint::{Folder, Store};
 use bourn_engine::env::Env;
-use bourn_engine::state::Table;
 use bourn_engine::state::visitor::{Owned, StateVisitor};
+use bourn_engine::state::{Piece, Room, Table};
 use bourn_engine::{Error, Result};
 
 #[global_allocator]
@@ -37,8 +37,12 @@ fn key(number: u64) -> u64 {
 struct Counts(Table<(i64, i64)>);
 
 impl Counts {
-    fn new() -> Result<Self> {
-        Ok(Self(Table::new([DataType::UInt64])?))
+    fn new(room: Option<Room>) -> Result<Self> {
+        let mut table = Table::new([DataType::UInt64])?;
+        if let Some(room) = room {
+            table.confine(&room);
+        }
+        Ok(Self(table))
     }
 
     fn count(&mut self, numbers: impl Iterator<Item = u64>) -> Result<()> {
@@ -71,14 +75,16 @@ fn main() -> Result<()> {
     let folder = PathBuf::from("target/state-bench");
     let done = match arguments.get(1).map(String::as_str) {
         Some("checkpoints") => checkpoints(number(2, 1_000_000), &folder),
-        _ => keys(number(2, 50_000_000), number(3, 30)),
+        _ => keys(number(2, 50_000_000), number(3, 1_024), number(4, 30), &folder),
     };
     let _ = std::fs::remove_dir_all(&folder);
     done
 }
 
-fn keys(count: u64, seconds: u64) -> Result<()> {
-    let mut counts = Counts::new()?;
+fn keys(count: u64, mib: u64, seconds: u64, folder: &Path) -> Result<()> {
+    let (memory, folder) = (usize::try_from(mib)? << 20, folder.to_owned());
+    let room = Room { memory, env: Env::system(), folder, name: "keys".into(), file: Room::FILE };
+    let mut counts = Counts::new((mib > 0).then_some(room))?;
     let mut phase = |name: &str, until: &mut dyn FnMut(u64, Duration) -> bool, of: &dyn Fn(u64) -> u64| {
         let (start, used, mut rows, mut longest) = (Instant::now(), cpu(), 0, Duration::ZERO);
         while until(rows, start.elapsed()) {
@@ -114,7 +120,7 @@ fn writer(store: Arc<dyn Store>, sealed: Receiver<Sealed>) -> Result<()> {
     let env = Env::system();
     let mut keeper = Keeper::new(store, ("state".into(), "run".into(), "writer".into()), 3, (Vec::new(), Vec::new()));
     while let Ok(sealed) = sealed.recv() {
-        keeper.take(sealed)?;
+        keeper.take(sealed);
         keeper.write(&env)?;
         keeper.sweep(&env)?;
     }
@@ -122,7 +128,7 @@ fn writer(store: Arc<dyn Store>, sealed: Receiver<Sealed>) -> Result<()> {
 }
 
 fn checkpoints(count: u64, folder: &Path) -> Result<()> {
-    let mut counts = Counts::new()?;
+    let mut counts = Counts::new(None)?;
     (0..count.div_ceil(ROWS as u64))
         .try_for_each(|n| counts.count((n * ROWS as u64..(n + 1) * ROWS as u64).map(|n| n % count)))?;
     let store: Arc<dyn Store> = Arc::new(Folder::new(Env::system(), folder, "state"));
@@ -169,8 +175,8 @@ fn checkpoints(count: u64, folder: &Path) -> Result<()> {
     let found = find(&*store)?;
     let newest = found.complete.last().ok_or_else(|| Error::engine("no checkpoint"))?;
     let bytes = newest.bytes();
-    let recovered = Recovered::open(&*store, newest.clone(), false)?;
-    let mut back = Counts::new()?;
+    let recovered = Recovered::open(store.clone(), newest.clone(), false)?;
+    let mut back = Counts::new(None)?;
     recovered.loader("count", Owned { lane: 0, lanes: 1 }, true).piece("counts", &mut back.0)?;
     println!("back from {} MiB: {} keys in {:.2?}", bytes >> 20, back.0.len(), start.elapsed());
     Ok(())

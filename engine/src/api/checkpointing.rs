@@ -60,10 +60,19 @@ impl Checkpoints {
 
     /// The folder in which sinks of a job stage what waits for a commit. It is on this machine wherever checkpoints are kept.
     pub fn staged(&self, job: &str) -> PathBuf {
+        self.beside(job).join("staged")
+    }
+
+    /// The folder for state of a job that memory can't hold. It is on this machine too.
+    pub fn state(&self, job: &str) -> PathBuf {
+        self.beside(job).join("state")
+    }
+
+    fn beside(&self, job: &str) -> PathBuf {
         let base = match &self.at {
             Place::Folder(path) => path.clone(),
             Place::Store(_) => CHECKPOINTS.into(),
         };
-        base.join(plain(job)).join("staged")
+        base.join(plain(job))
     }
 }

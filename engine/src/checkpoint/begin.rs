@@ -162,7 +162,7 @@ fn choose(
     begin: &Begin,
     broken: &mut Vec<(Epoch, String)>,
 ) -> Result<Option<Recovered>> {
-    let open = |m: &Manifest| Recovered::open(&**store, m.clone(), found.settled.contains(&m.epoch));
+    let open = |m: &Manifest| Recovered::open(store.clone(), m.clone(), found.settled.contains(&m.epoch));
     match begin {
         Begin::Fresh => Ok(None),
         Begin::At(epoch) => {

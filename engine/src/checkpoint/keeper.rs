@@ -1,6 +1,7 @@
 //! Writes checkpoints: parts, then the manifest, then nothing of what no checkpoint needs any more.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -12,6 +13,7 @@ use super::store::{Lock, Store};
 use crate::data::message::Epoch;
 use crate::env::{Env, points};
 use crate::error::{Error, Result};
+use crate::state::Room;
 use crate::state::visitor::{Chunk, Scope};
 use crate::time::Timestamp;
 
@@ -33,22 +35,41 @@ pub struct Sealed {
 #[derive(Clone, Debug)]
 struct Place {
     part: Arc<Part>,
-    offset: u64,
-    bytes: u64,
-    rows: u64,
+    /// Its place in that part; the number of the part is another in each manifest.
+    chunk: manifest::Chunk,
 }
 
 type PieceName = (String, usize, String);
 
+/// Where the chunks of each piece stand, by number.
+type Places = HashMap<PieceName, HashMap<u64, Place>>;
+
 /// The chunks of a piece by number.
 type FoundPiece = (PieceName, Scope, Vec<(u64, Found)>);
 
-/// A checkpoint in the form that it has at rest, until it is in the store.
-struct Encoded {
+/// A checkpoint on its way into the store.
+struct Pending {
+    /// Without its pieces, and with the parts that it is the first to have.
     manifest: Manifest,
-    part: Option<(String, Vec<u8>)>,
-    places: HashMap<PieceName, HashMap<u64, Place>>,
+    /// What has no form at rest yet.
+    pieces: VecDeque<SavedPiece>,
+    found: Vec<FoundPiece>,
+    /// The part under way.
+    bytes: Vec<u8>,
+    /// Bytes that are in the store.
+    stored: u64,
 }
+
+/// Where a chunk is.
+enum Found {
+    /// In a part of this checkpoint: which of them, and where in it.
+    Here(usize, manifest::Chunk),
+    /// In an older one.
+    There(Place),
+}
+
+/// Bytes of a part, about: what is written at once.
+const PART: usize = 32 << 20;
 
 /// The writer of a job's checkpoints.
 pub struct Keeper {
@@ -59,13 +80,15 @@ pub struct Keeper {
     writer: String,
     /// How many complete checkpoints stay.
     keep: usize,
-    places: HashMap<PieceName, HashMap<u64, Place>>,
+    places: Places,
     /// One that could not be written yet.
-    pending: Option<Encoded>,
+    pending: Option<Pending>,
     /// Complete checkpoints with the parts that they need, oldest first.
     complete: Vec<(Epoch, BTreeSet<String>)>,
     /// What an earlier run has left, which goes when the first checkpoint of this one is complete.
     left: Vec<String>,
+    /// Where the job has state that memory can't hold.
+    state: Option<(Env, PathBuf)>,
     lock: Option<Box<dyn Lock>>,
 }
 
@@ -87,6 +110,7 @@ impl Keeper {
             pending: None,
             complete,
             left,
+            state: None,
             lock: None,
         }
     }
@@ -98,6 +122,24 @@ impl Keeper {
         self
     }
 
+    /// The same with a folder for state that memory can't hold. It is emptied now and at the end: what is there is of no use to
+    /// another run.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn with_state(mut self, env: Env, folder: PathBuf) -> Result<Self> {
+        match Room::clear(&env, &folder) {
+            Ok(()) => {
+                self.state = Some((env, folder));
+                Ok(self)
+            }
+            Err(e) => {
+                self.close();
+                Err(e)
+            }
+        }
+    }
+
     /// What messages call the store.
     pub fn place(&self) -> String {
         self.store.place()
@@ -105,115 +147,87 @@ impl Keeper {
 
     /// Writes nothing more, and lets other jobs in. May block.
     pub fn close(mut self) {
+        if let Some((env, folder)) = self.state.take() {
+            // What can't be removed now goes when the next run begins.
+            let _ = Room::clear(&env, &folder);
+        }
         if let Some(lock) = self.lock.take() {
             lock.release();
         }
     }
 
     /// Takes what the next [`Keeper::write`] writes.
+    pub fn take(&mut self, sealed: Sealed) {
+        let Sealed { epoch, at, last, nodes, pieces } = sealed;
+        let (job, run, engine) = (self.job.clone(), self.run.clone(), env!("CARGO_PKG_VERSION").to_owned());
+        let parts = Vec::new();
+        let manifest = Manifest { format: FORMAT, engine, job, run, epoch, written: at, last, nodes, parts };
+        let (found, bytes) = (Vec::with_capacity(pieces.len()), Vec::new());
+        self.pending = Some(Pending { manifest, pieces: pieces.into(), found, bytes, stored: 0 });
+    }
+
+    /// Writes what was taken, part by part; returns how many bytes. After an error it may be called again as long as it
+    /// [has](Keeper::has_pending) something to write.
     ///
     /// # Errors
-    /// When a value has no form at rest.
-    pub fn take(&mut self, sealed: Sealed) -> Result<()> {
-        let Sealed { epoch, at, last, mut nodes, pieces } = sealed;
-        let mut bytes = Vec::new();
-        let mut found: Vec<FoundPiece> = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            let key = (piece.node.to_string(), piece.lane, piece.name);
-            let mut chunks = Vec::with_capacity(piece.content.0.len());
-            for chunk in piece.content.0 {
-                chunks.push(match chunk {
-                    Chunk::Changed(number, frozen) => {
-                        let (offset, batch) = (bytes.len(), frozen.thaw()?);
-                        encode(&batch, &mut bytes)?;
-                        let (start, length, rows) = (offset, bytes.len() - offset, batch.num_rows());
-                        (number, Found::Here(start as u64, length as u64, rows as u64))
-                    }
-                    Chunk::Unchanged(number) => {
-                        let known = self.places.get(&key).and_then(|places| places.get(&number));
-                        let known =
-                            known.ok_or_else(|| Error::engine("a chunk that was never saved has not changed"))?;
-                        (number, Found::There(known.clone()))
-                    }
-                });
+    /// What the store says, and when something has no form at rest: then it has nothing to write any more.
+    pub fn write(&mut self, env: &Env) -> Result<u64> {
+        let Some(mut pending) = self.pending.take() else {
+            return Err(Error::engine("nothing was taken that could be written"));
+        };
+        loop {
+            pending.encode(&self.places)?;
+            if let Err(e) = self.put_part(&mut pending, env) {
+                self.pending = Some(pending);
+                return Err(e);
             }
-            found.push((key, piece.scope, chunks));
+            if pending.pieces.is_empty() {
+                break;
+            }
         }
-        let part = (!bytes.is_empty()).then(|| {
-            let name = format!("{epoch:010}-{}.arrow", self.writer);
-            (Arc::new(Part { name: name.clone(), bytes: bytes.len() as u64, checksum: checksum(&bytes) }), name)
-        });
-        let (mut parts, mut numbers) = (Vec::new(), HashMap::new());
-        let mut places = HashMap::new();
-        for (key, scope, chunks) in found {
-            let place = |(number, found)| match (found, &part) {
-                (Found::There(place), _) => Ok((number, place)),
-                (Found::Here(offset, bytes, rows), Some((part, _))) => {
-                    Ok((number, Place { part: part.clone(), offset, bytes, rows }))
-                }
-                (Found::Here(..), None) => Err(Error::engine("a chunk has no part")),
-            };
-            let chunks: Vec<(u64, Place)> = chunks.into_iter().map(place).collect::<Result<_>>()?;
-            let number = |(_, place): &(u64, Place)| {
-                let next = parts.len();
-                let part = *numbers.entry(place.part.name.clone()).or_insert(next);
-                if part == next {
-                    parts.push(place.part.as_ref().clone());
-                }
-                manifest::Chunk { part, offset: place.offset, bytes: place.bytes, rows: place.rows }
-            };
-            let saved = manifest::Piece {
-                lane: key.1,
-                name: key.2.clone(),
-                scope,
-                chunks: chunks.iter().map(number).collect(),
-            };
-            nodes.entry(key.0.clone()).or_default().pieces.push(saved);
-            places.insert(key, chunks.into_iter().collect());
+        let (manifest, places) = pending.named()?;
+        match self.put_manifest(&manifest, env) {
+            Ok(bytes) => pending.stored += bytes,
+            Err(e) => {
+                self.pending = Some(pending);
+                return Err(e);
+            }
         }
-        let (job, run, engine) = (self.job.clone(), self.run.clone(), env!("CARGO_PKG_VERSION").to_owned());
-        let manifest = Manifest { format: FORMAT, engine, job, run, epoch, written: at, last, nodes, parts };
-        self.pending = Some(Encoded { manifest, part: part.map(|(_, name)| (name, bytes)), places });
+        let needs = manifest.parts.iter().map(|p| p.name.clone()).collect();
+        self.complete.push((manifest.epoch, needs));
+        self.places = places;
+        Ok(pending.stored)
+    }
+
+    /// Whether something was taken that is not written yet.
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    fn put_part(&self, pending: &mut Pending, env: &Env) -> Result<()> {
+        if pending.bytes.is_empty() {
+            return Ok(());
+        }
+        let (epoch, number) = (pending.manifest.epoch, pending.manifest.parts.len());
+        let further = if number == 0 { String::new() } else { format!("-{number}") };
+        let name = format!("{epoch:010}-{}{further}.arrow", self.writer);
+        let bytes = &pending.bytes;
+        env.reached(points::STORE_PART);
+        self.store.put(&name, bytes)?;
+        env.reached(points::PART_STORED);
+        pending.stored += bytes.len() as u64;
+        pending.manifest.parts.push(Part { name, bytes: bytes.len() as u64, checksum: checksum(bytes) });
+        pending.bytes.clear();
         Ok(())
     }
 
-    /// Writes what was taken. After an error it may be called again.
-    ///
-    /// # Errors
-    /// What the store says.
-    pub fn write(&mut self, env: &Env) -> Result<u64> {
-        let Some(mut encoded) = self.pending.take() else {
-            return Err(Error::engine("nothing was taken that could be written"));
-        };
-        let written = self.put(&mut encoded, env);
-        match written {
-            Ok(bytes) => {
-                let needs = encoded.manifest.parts.iter().map(|p| p.name.clone()).collect();
-                self.complete.push((encoded.manifest.epoch, needs));
-                self.places = encoded.places;
-                Ok(bytes)
-            }
-            Err(e) => {
-                self.pending = Some(encoded);
-                Err(e)
-            }
-        }
-    }
-
-    fn put(&self, encoded: &mut Encoded, env: &Env) -> Result<u64> {
-        let mut bytes = 0;
-        if let Some((name, content)) = &encoded.part {
-            env.reached(points::STORE_PART);
-            self.store.put(name, content)?;
-            env.reached(points::PART_STORED);
-            bytes += content.len() as u64;
-        }
-        let manifest = encoded.manifest.encode()?;
+    fn put_manifest(&self, manifest: &Manifest, env: &Env) -> Result<u64> {
+        let content = manifest.encode()?;
         env.reached(points::STORE_MANIFEST);
-        self.store.complete(&manifest::name(encoded.manifest.epoch), &manifest)?;
+        self.store.complete(&manifest::name(manifest.epoch), &content)?;
         // From here on the checkpoint is complete.
         env.reached(points::MANIFEST_STORED);
-        Ok(bytes + manifest.len() as u64)
+        Ok(content.len() as u64)
     }
 
     /// Notes that everything of the newest checkpoint is committed, and nothing comes behind it. Epochs in which nothing has
@@ -273,9 +287,70 @@ impl Keeper {
     }
 }
 
-enum Found {
-    Here(u64, u64, u64),
-    There(Place),
+impl Pending {
+    /// Brings chunks into their form at rest, until there are enough for a part, or no more.
+    fn encode(&mut self, places: &Places) -> Result<()> {
+        let here = self.manifest.parts.len();
+        while self.bytes.len() < PART
+            && let Some(piece) = self.pieces.front_mut()
+        {
+            let key = (piece.node.to_string(), piece.lane, piece.name.clone());
+            let is_begun = self.found.last().is_some_and(|(begun, ..)| *begun == key);
+            if !is_begun {
+                piece.content.0.reverse();
+                self.found.push((key.clone(), piece.scope, Vec::with_capacity(piece.content.0.len())));
+            }
+            let chunks = self.found.last_mut().map(|(.., chunks)| chunks);
+            let (Some(chunk), Some(chunks)) = (piece.content.0.pop(), chunks) else {
+                self.pieces.pop_front();
+                continue;
+            };
+            chunks.push(match chunk {
+                Chunk::Changed(number, frozen) => {
+                    let (offset, batch) = (self.bytes.len(), frozen.thaw()?);
+                    encode(&batch, &mut self.bytes)?;
+                    let (bytes, rows) = ((self.bytes.len() - offset) as u64, batch.num_rows() as u64);
+                    (number, Found::Here(here, manifest::Chunk { part: 0, offset: offset as u64, bytes, rows }))
+                }
+                Chunk::Unchanged(number) => {
+                    let known = places.get(&key).and_then(|places| places.get(&number));
+                    let known = known.ok_or_else(|| Error::engine("a chunk that was never saved has not changed"))?;
+                    (number, Found::There(known.clone()))
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The manifest with its pieces and all parts that they need, and where each chunk stands.
+    fn named(&self) -> Result<(Manifest, Places)> {
+        let mut manifest = self.manifest.clone();
+        let mine: Vec<Arc<Part>> = std::mem::take(&mut manifest.parts).into_iter().map(Arc::new).collect();
+        let (mut numbers, mut places) = (HashMap::new(), HashMap::new());
+        for (key, scope, found) in &self.found {
+            let (mut chunks, mut stands) = (Vec::with_capacity(found.len()), HashMap::with_capacity(found.len()));
+            for (number, found) in found {
+                let place = match found {
+                    Found::There(place) => place.clone(),
+                    Found::Here(part, chunk) => {
+                        let part = mine.get(*part).ok_or_else(|| Error::engine("a chunk has no part"))?;
+                        Place { part: part.clone(), chunk: chunk.clone() }
+                    }
+                };
+                let next = manifest.parts.len();
+                let part = *numbers.entry(place.part.name.clone()).or_insert(next);
+                if part == next {
+                    manifest.parts.push(place.part.as_ref().clone());
+                }
+                chunks.push(manifest::Chunk { part, ..place.chunk.clone() });
+                stands.insert(*number, place);
+            }
+            let saved = manifest::Piece { lane: key.1, name: key.2.clone(), scope: *scope, chunks };
+            manifest.nodes.entry(key.0.clone()).or_default().pieces.push(saved);
+            places.insert(key.clone(), stands);
+        }
+        Ok((manifest, places))
+    }
 }
 
 fn encode(batch: &RecordBatch, into: &mut Vec<u8>) -> Result<()> {

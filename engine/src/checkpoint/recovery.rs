@@ -1,6 +1,6 @@
 //! Finds the checkpoint that a job goes on from, and hands each task what belongs to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
@@ -98,14 +98,32 @@ fn part(store: &dyn Store, manifest: &Manifest, number: usize) -> Result<Vec<u8>
     Ok(content)
 }
 
+/// Bytes of parts that are held while state is restored, so that lanes need not read them each for itself.
+const PARTS_HELD: usize = 64 << 20;
+
+/// Contents of parts by their number in the manifest.
+#[derive(Default)]
+struct Parts(HashMap<usize, Arc<Vec<u8>>>);
+
+impl Parts {
+    /// Keeps a content, in place of all others when they are too many together.
+    fn hold(&mut self, number: usize, content: Arc<Vec<u8>>) {
+        if self.0.values().map(|part| part.len()).sum::<usize>() + content.len() > PARTS_HELD {
+            self.0.clear();
+        }
+        self.0.insert(number, content);
+    }
+}
+
 /// A checkpoint that a job goes on from.
 pub struct Recovered {
+    store: Arc<dyn Store>,
     /// What it is made of.
     pub manifest: Manifest,
     /// Whether everything of it was committed.
     pub settled: bool,
-    /// The contents of its parts, until everything is restored.
-    parts: Mutex<Vec<Arc<Vec<u8>>>>,
+    /// The contents of its parts that are held, until everything is restored.
+    parts: Mutex<Parts>,
 }
 
 impl Recovered {
@@ -113,10 +131,12 @@ impl Recovered {
     ///
     /// # Errors
     /// When one of its parts is missing or damaged.
-    pub fn open(store: &dyn Store, manifest: Manifest, settled: bool) -> Result<Self> {
-        let parts = (0..manifest.parts.len()).map(|n| part(store, &manifest, n).map(Arc::new));
-        let parts = Mutex::new(parts.collect::<Result<_>>()?);
-        Ok(Self { manifest, settled, parts })
+    pub fn open(store: Arc<dyn Store>, manifest: Manifest, settled: bool) -> Result<Self> {
+        let mut parts = Parts::default();
+        for number in 0..manifest.parts.len() {
+            parts.hold(number, Arc::new(part(&*store, &manifest, number)?));
+        }
+        Ok(Self { store, manifest, settled, parts: Mutex::new(parts) })
     }
 
     fn node(&self, id: &str) -> Option<&manifest::Node> {
@@ -151,27 +171,26 @@ impl Recovered {
         Loader { from: self, id, owned, keyed, restored: BTreeSet::new() }
     }
 
-    fn content(&self, piece: &SavedPiece) -> Result<Vec<RecordBatch>> {
-        let mut batches = Vec::with_capacity(piece.chunks.len());
-        for chunk in &piece.chunks {
-            let part = self.part(chunk.part)?;
-            let (start, count) = (usize::try_from(chunk.offset)?, usize::try_from(chunk.bytes)?);
-            let bytes = part.get(start..start + count).ok_or_else(damaged)?;
-            for batch in StreamReader::try_new(bytes, None)? {
-                batches.push(batch?);
-            }
-        }
-        Ok(batches)
+    fn content(&self, chunk: &manifest::Chunk) -> Result<Vec<RecordBatch>> {
+        let part = self.part(chunk.part)?;
+        let (start, count) = (usize::try_from(chunk.offset)?, usize::try_from(chunk.bytes)?);
+        let bytes = part.get(start..start + count).ok_or_else(damaged)?;
+        StreamReader::try_new(bytes, None)?.map(|batch| Ok(batch?)).collect()
     }
 
     fn part(&self, number: usize) -> Result<Arc<Vec<u8>>> {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.get(number).cloned().ok_or_else(damaged)
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = parts.0.get(&number) {
+            return Ok(part.clone());
+        }
+        let content = Arc::new(part(&*self.store, &self.manifest, number)?);
+        parts.hold(number, content.clone());
+        Ok(content)
     }
 
     /// Frees what was read for restoring.
     pub fn forget_parts(&self) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
     }
 }
 
@@ -228,12 +247,13 @@ impl StateVisitor for Loader<'_> {
         if mine.is_empty() {
             return Ok(());
         }
-        let mut content = Vec::new();
-        for saved in mine {
-            content.extend(self.from.content(saved)?);
-        }
+        let chunks = mine.into_iter().flat_map(|saved| &saved.chunks);
+        let mut content = chunks.flat_map(|chunk| match self.from.content(chunk) {
+            Ok(batches) => batches.into_iter().map(Ok).collect(),
+            Err(e) => vec![Err(e)],
+        });
         // With as many lanes as before, all that is there is its own.
         let owned = if node.lanes == lanes { Owned::ALL } else { self.owned };
-        piece.restore(content, &owned)
+        piece.restore(&mut content, &owned)
     }
 }

@@ -112,6 +112,8 @@ pub struct Options {
     pub memory: u64,
     /// Rows that an edge holds; `None` leaves it to the planner. Tests of the runtime set 1.
     pub edge_rows: Option<usize>,
+    /// Bytes that the state of a lane of a stage holds in memory; `None` leaves it to the planner. Tests set little.
+    pub state_bytes: Option<usize>,
     /// Whether model calls go to the mock model in the process.
     pub mock: bool,
     /// Whether neighbouring stages may share a task.
@@ -130,6 +132,7 @@ impl Default for Options {
             secrets: Secrets::default(),
             memory: 512 << 20,
             edge_rows: None,
+            state_bytes: None,
             mock: false,
             fuse: true,
         }

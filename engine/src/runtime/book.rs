@@ -253,28 +253,18 @@ impl Book {
 }
 
 /// Writes a checkpoint; tries again when the disk fails, then gives up loudly.
-async fn write(mut keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>, Result<u64>) {
+async fn write(keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>, Result<u64>) {
     let epoch = sealed.epoch;
-    let taken = env
-        .blocking(move || {
-            let taken = keeper.take(sealed);
-            (keeper, taken)
-        })
-        .await;
-    keeper = match taken {
-        Ok((keeper, Ok(()))) => keeper,
-        // What can't be brought into its form at rest is gone: to try again would write nothing.
-        Ok((keeper, Err(error))) => {
-            let failed = failed(epoch, &keeper.place(), &error);
-            return (Some(keeper), Err(failed));
-        }
-        Err(lost) => return (None, Err(lost)),
-    };
+    let mut keeper = keeper;
+    let mut sealed = Some(sealed);
     let mut waits = waits(&Retries { max_attempts: 5, ..Retries::default() }, env.random());
     loop {
-        let world = env.clone();
+        let (next, world) = (sealed.take(), env.clone());
         let written = env
             .blocking(move || {
+                if let Some(sealed) = next {
+                    keeper.take(sealed);
+                }
                 let written = keeper.write(&world);
                 (keeper, written)
             })
@@ -286,7 +276,8 @@ async fn write(mut keeper: Keeper, sealed: Sealed, env: Env) -> (Option<Keeper>,
         };
         keeper = back;
         let place = keeper.place();
-        let Some(wait) = waits.next() else {
+        // What has no form at rest never gets one.
+        let Some(wait) = waits.next().filter(|_| keeper.has_pending()) else {
             return (Some(keeper), Err(failed(epoch, &place, &error)));
         };
         tracing::warn!("checkpoint {epoch} could not be written to {place}, trying again: {error}");

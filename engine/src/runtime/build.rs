@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::graph::Role;
 use crate::metrics::{JobStats, StageEntry, StageStats};
 use crate::plan::{Channel, Plan, PlannedEdge, PlannedNode, Task, TaskKind};
-use crate::state::visitor::Owned;
+use crate::state::visitor::{Confine, Owned};
 
 /// A task that can be spawned.
 pub(super) enum Ready {
@@ -269,6 +269,9 @@ impl<'a> Builder<'a> {
         let read = (0..=node.ports.len()).filter(|port| outlets.is_read(index, *port)).collect();
         let stats = self.stages[n][task.lane].stats.clone();
         let mut slot = Slot::new(node.id.clone(), worker, (node.on_error, node.cardinality), read, stats);
+        if let Some(room) = self.plan.state_room(&self.with.env, n, task.lane) {
+            slot.visit(&mut Confine(room))?;
+        }
         if let Some(loader) = self.loader(node, task.lane) {
             slot.restore(loader).map_err(|e| e.context("its saved state").at_stage(&node.id))?;
         }

@@ -120,7 +120,8 @@ impl Slot {
         Ok(held)
     }
 
-    fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
+    /// Names its pieces of state to a visitor.
+    pub fn visit(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         match &mut self.worker {
             Worker::Stage(s) => s.visit_state(visitor),
             Worker::Join(j) => j.visit_state(visitor),

@@ -208,10 +208,15 @@ async fn build(plan: &Plan, mut builder: Builder<'_>) -> Result<Built> {
 /// Finds out where the job begins.
 async fn begin(plan: &Plan, checkpoints: Checkpoints, with: &Start) -> Result<Beginning> {
     let (env, job, resume) = (with.env.clone(), plan.name.clone(), with.resume.clone());
-    let (nodes, run) = (planned(plan), format!("{:016x}", env.random()));
+    let (nodes, run, state) = (planned(plan), format!("{:016x}", env.random()), plan.state_folder());
     let work = move || {
         let store = store::open(&checkpoints.at, &job, &env)?;
-        checkpoint::begin::begin(store, &job, &resume, (&nodes, checkpoints.keep), run)
+        let beginning = checkpoint::begin::begin(store, &job, &resume, (&nodes, checkpoints.keep), run)?;
+        let keeper = match state {
+            Some(folder) => beginning.keeper.with_state(env, folder)?,
+            None => beginning.keeper,
+        };
+        Ok(Beginning { keeper, ..beginning })
     };
     with.env.blocking(work).await?
 }

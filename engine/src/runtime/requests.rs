@@ -172,10 +172,10 @@ impl Piece for Requests {
         Ok(Snapshot((0..).zip(begun.chain(waiting)).map(freeze).collect()))
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>, _: &Owned) -> Result<()> {
+    fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, _: &Owned) -> Result<()> {
         *self = Self::new(self.schema.clone());
-        for saved in &content {
-            let request = from_rest(saved, &self.schema)?;
+        for saved in content {
+            let request = from_rest(&saved?, &self.schema)?;
             if request.key.is_some() {
                 self.again.push_back(request);
             } else {
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!((before.rows_held(), before.are_answered(1), before.are_answered(2)), (3, true, false));
 
         let mut after = requests();
-        after.restore(before.snapshot(false).unwrap().batches().unwrap(), &Owned::ALL).unwrap();
+        after.restore(&mut before.snapshot(false).unwrap().batches(), &Owned::ALL).unwrap();
         assert_eq!(after.rows_held(), 3);
         let again = after.next(1, |_| "another".into()).unwrap();
         assert_eq!((numbers(&again.rows), again.key.as_deref()), (vec![3, 4], Some("key 2")));
@@ -257,7 +257,7 @@ mod tests {
         before.push(records(&[1], None));
         let other = RecordBatch::try_from_iter([("m", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
         let mut after = Requests::new(other.schema());
-        let error = after.restore(before.snapshot(false).unwrap().batches().unwrap(), &Owned::ALL).unwrap_err();
+        let error = after.restore(&mut before.snapshot(false).unwrap().batches(), &Owned::ALL).unwrap_err();
         assert_eq!(
             error.message(),
             "the rows of its requests in flight had the columns (n Int64), and have (m Int64) now"

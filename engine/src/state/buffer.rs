@@ -68,10 +68,10 @@ impl Piece for Buffer {
         Scope::Rows
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>, _: &Owned) -> Result<()> {
+    fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, _: &Owned) -> Result<()> {
         *self = Self::default();
         for batch in content {
-            self.push(batch);
+            self.push(batch?);
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ mod tests {
         buffer.push(batch(3..5));
         assert_eq!(numbers(&buffer.take(2)), [0, 1]);
         let mut other = Buffer::default();
-        other.restore(buffer.snapshot(true).unwrap().batches().unwrap(), &Owned::ALL).unwrap();
+        other.restore(&mut buffer.snapshot(true).unwrap().batches(), &Owned::ALL).unwrap();
         assert_eq!((other.rows(), numbers(&other.take(9))), (3, vec![2, 3, 4]));
         assert_eq!((other.rows(), other.bytes()), (0, 0));
     }

@@ -70,10 +70,11 @@ impl Piece for Keyed {
         Scope::Key
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>, owned: &Owned) -> Result<()> {
+    fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, owned: &Owned) -> Result<()> {
         *self = Self::default();
         let converter = RowConverter::new(vec![SortField::new(DataType::Utf8)])?;
         for rows in content {
+            let rows = rows?;
             let mut schema = rows.schema().as_ref().clone();
             let key = schema.metadata.remove(KEY).ok_or_else(|| Error::validation("saved rows carry their key"))?;
             let bytes = converter.convert_columns(&[Arc::new(StringArray::from(vec![key.as_str()]))])?;
@@ -107,7 +108,7 @@ mod tests {
         assert!(keyed.insert("b", row(2)).is_none());
         assert!(keyed.insert("a", row(1)).is_none());
         let mut other = Keyed::default();
-        other.restore(keyed.snapshot(true).unwrap().batches().unwrap(), &Owned::ALL).unwrap();
+        other.restore(&mut keyed.snapshot(true).unwrap().batches(), &Owned::ALL).unwrap();
         assert_eq!((other.rows_held(), other.remove("a"), other.remove("a")), (2, Some(row(1)), None));
         assert_eq!((other.rows_held(), other.len()), (1, 1));
     }
@@ -120,8 +121,8 @@ mod tests {
         let lanes: Vec<usize> = (0..3)
             .map(|lane| {
                 let mut part = Keyed::default();
-                let saved = keyed.snapshot(true).unwrap().batches().unwrap();
-                part.restore(saved, &Owned { lane, lanes: 3 }).unwrap();
+                let saved = keyed.snapshot(true).unwrap();
+                part.restore(&mut saved.batches(), &Owned { lane, lanes: 3 }).unwrap();
                 part.len()
             })
             .collect();

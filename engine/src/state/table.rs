@@ -1,8 +1,12 @@
 //! Numbers by key, a batch of keys at a time.
 
 mod data;
+mod disk;
 mod part;
 mod rest;
+mod run;
+mod save;
+mod spill;
 
 use std::collections::VecDeque;
 
@@ -14,11 +18,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Cells;
 use super::key_group::key_group;
-use super::visitor::{Chunk, Frozen, Owned, Piece, Scope, Snapshot};
+use super::room::Room;
+use super::visitor::{Owned, Piece, Scope, Snapshot};
 use crate::error::{Error, Result};
 use data::{REMOVED, UNSAVED, UNSPILLED};
+use disk::Disk;
 use part::Part;
-use rest::{SavedRows, Take};
+use rest::SavedRows;
+use save::Log;
 
 /// Keys in a part: little less than what doubles its index.
 const PART: usize = 28_000;
@@ -30,11 +37,8 @@ const RECLAIMS: usize = 32;
 const ROWS: usize = 32_768;
 /// The most bits that the keys of a part have in common.
 const DEPTH: u32 = 20;
-/// Rows of a chunk at rest, about.
-const CHUNK: usize = 65_536;
-/// A table of so many keys is saved as a whole, one with more in changes: up to so many times, and to as many rows as it has.
-const WHOLE: usize = 8_192;
-const CHANGES: usize = 64;
+/// Parts that go to the disk before a batch, as long as memory holds a quarter more than it may at most.
+const SPILLS: usize = 2;
 
 /// Where a [`Table`] has what belongs to a key, until its next call of [`Table::slots`] or [`Table::sweep`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct Slot {
 /// Keys equal each other as in `GROUP BY`: null equals null, numbers as their bits are. A stage that keeps one says
 /// `Distribution::Keyed` with the same columns in the same order. A snapshot shares what the table holds and copies nothing:
 /// what changes behind it goes into a layer above, until it is written. Only what has changed is saved.
+///
+/// In a job that keeps checkpoints it holds no more in memory than its share of `limits.memory`; the rest goes to the disk.
 #[derive(Debug)]
 pub struct Table<V> {
     types: Vec<DataType>,
@@ -67,17 +73,9 @@ pub struct Table<V> {
     /// How many keys it holds.
     len: usize,
     log: Log,
-}
-
-/// What is saved: all keys once, and changes behind them.
-#[derive(Debug, Default)]
-struct Log {
-    /// The numbers of chunks, in order.
-    chunks: Vec<u64>,
-    next: u64,
-    /// Changes behind the whole, how often and how many rows.
-    times: usize,
-    rows: usize,
+    disk: Option<Disk>,
+    /// The part that went to the disk last.
+    spilled: usize,
 }
 
 impl<V: Cells> Table<V> {
@@ -91,16 +89,30 @@ impl<V: Cells> Table<V> {
             return Err(Error::engine("a key has at least one column"));
         }
         let (converter, parts) = (rest::converter(&types)?, vec![Part::new(rest::width_of(&types))]);
-        let (full, layered) = (VecDeque::new(), VecDeque::new());
-        let (directory, bits, urgent, swept, len, log) = (vec![0], 0, false, 0, 0, Log::default());
-        Ok(Self { types, converter, parts, directory, bits, full, urgent, layered, swept, len, log })
+        let (full, layered, directory) = (VecDeque::new(), VecDeque::new(), vec![0]);
+        Ok(Self {
+            types,
+            converter,
+            parts,
+            directory,
+            bits: 0,
+            full,
+            urgent: false,
+            layered,
+            swept: 0,
+            len: 0,
+            log: Log::default(),
+            disk: None,
+            spilled: 0,
+        })
     }
 
     /// The slot of each row's key, and whether the key is new: such a one begins with the default value. A key that is there
     /// more than once is new where it stands first.
     ///
     /// # Errors
-    /// When the columns are not of the types that the table was made for, or are of more than 32,768 rows.
+    /// When the columns are not of the types that the table was made for, or are of more than 32,768 rows, and what the disk
+    /// says: some keys may be there then, and others not.
     pub fn slots(&mut self, keys: &[ArrayRef]) -> Result<Vec<(Slot, bool)>> {
         let rows = self.converter.convert_columns(keys)?;
         self.prepare(rows.num_rows())?;
@@ -110,14 +122,14 @@ impl<V: Cells> Table<V> {
     /// The value of each row's key, where there is one.
     ///
     /// # Errors
-    /// When the columns are not of the types that the table was made for.
+    /// When the columns are not of the types that the table was made for, and what the disk says.
     pub fn find(&self, keys: &[ArrayRef]) -> Result<Vec<Option<V>>> {
         let rows = self.converter.convert_columns(keys)?;
         let value = |key: &[u8]| {
             let hash = xxh3_64(key);
             self.parts[self.part_of(hash)].peek(hash, key)
         };
-        Ok(rows.iter().map(|key| value(key.as_ref())).collect())
+        rows.iter().map(|key| value(key.as_ref())).collect()
     }
 
     fn part_of(&self, hash: u64) -> usize {
@@ -166,32 +178,52 @@ impl<V: Cells> Table<V> {
     /// how many keys it has looked at.
     ///
     /// # Errors
-    /// None as long as the table fits into memory.
+    /// What the disk says.
     pub fn sweep(&mut self, is_wanted: impl Fn(&V) -> bool) -> Result<usize> {
         self.swept = (self.swept + 1) % self.parts.len();
         let part = &mut self.parts[self.swept];
         if !part.reclaim(false)? {
             return Ok(part.taken());
         }
-        let looked = part.data.len();
-        for at in 0..looked {
+        let held = part.data.len();
+        for at in 0..held {
             if !part.data.is(at, REMOVED) && !is_wanted(&part.data.values[at]) {
                 part.data.mark(at, REMOVED | UNSAVED | UNSPILLED);
                 self.len -= 1;
             }
         }
+        let mut gone = Vec::new();
+        part.each_cold(|hash, key, value| {
+            let value = V::take(value);
+            if !is_wanted(&value) && held + gone.len() < PART + PART / 2 {
+                gone.push((hash, key.to_vec(), value));
+            }
+            Ok(())
+        })?;
+        let looked = held + part.cold.as_ref().map_or(0, |run| run.count);
+        for (hash, key, value) in &gone {
+            part.data.add(*hash, key, value.clone(), REMOVED | UNSAVED | UNSPILLED)?;
+        }
+        self.len -= gone.len();
         part.clean(4)?;
+        if !gone.is_empty() {
+            self.spill(self.swept)?;
+        }
         Ok(looked)
     }
 
     /// Calls `each` with every value, in no order.
     ///
     /// # Errors
-    /// None as long as the table fits into memory.
+    /// What the disk says.
     pub fn each(&mut self, mut each: impl FnMut(&V)) -> Result<()> {
         for part in &mut self.parts {
             part.reclaim(true)?;
             (0..part.data.len()).filter(|at| !part.data.is(*at, REMOVED)).for_each(|at| each(&part.data.values[at]));
+            part.each_cold(|_, _, value| {
+                each(&V::take(value));
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -211,6 +243,7 @@ impl<V: Cells> Table<V> {
         if rows > ROWS {
             return Err(Error::engine(format!("a batch of {rows} keys; {ROWS} are the most")));
         }
+        self.make_room()?;
         for _ in 0..RECLAIMS.min(self.layered.len()) {
             let Some(number) = self.layered.pop_front() else { break };
             if !self.parts[number as usize].reclaim(false)? {
@@ -231,22 +264,76 @@ impl<V: Cells> Table<V> {
         let part = &mut self.parts[number];
         part.reclaim(true)?;
         part.clean(8)?;
+        if part.cold.is_some() && part.taken() > PART {
+            return self.spill(number);
+        }
         while self.parts[number].taken() > PART && self.parts[number].depth < DEPTH {
-            let (depth, prefix) = (self.parts[number].depth, self.parts[number].prefix);
-            if depth == self.bits {
-                self.directory = self.directory.iter().flat_map(|part| [*part, *part]).collect();
-                self.bits += 1;
-            }
             let other = self.parts[number].split()?;
-            let is_full = other.taken() > PART;
-            // The second half of the beginnings that were this part's.
-            let count = 1usize << (self.bits - depth - 1);
-            let start = usize::try_from(prefix >> (64 - self.bits))? + count;
-            let new = u32::try_from(self.parts.len())?;
-            self.directory[start..start + count].fill(new);
-            self.parts.push(other);
-            if is_full {
-                self.full.push_back(new);
+            self.adopt(other)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the other half of a part.
+    fn adopt(&mut self, other: Part<V>) -> Result<()> {
+        if other.depth > self.bits {
+            self.directory = self.directory.iter().flat_map(|part| [*part, *part]).collect();
+            self.bits += 1;
+        }
+        let start = usize::try_from(other.prefix >> (64 - self.bits))?;
+        let new = u32::try_from(self.parts.len())?;
+        self.directory[start..start + (1 << (self.bits - other.depth))].fill(new);
+        if other.taken() > PART {
+            self.full.push_back(new);
+        }
+        self.parts.push(other);
+        Ok(())
+    }
+
+    /// Puts what a part has in memory to the disk.
+    fn spill(&mut self, number: usize) -> Result<()> {
+        let (Some(disk), part) = (&mut self.disk, &mut self.parts[number]) else { return Ok(()) };
+        part.reclaim(true)?;
+        self.log.spills(&part.data, part.shape, disk, self.len)?;
+        let may_split = part.depth < DEPTH;
+        match part.spill(disk, may_split)? {
+            Some(other) => self.adopt(other),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts parts to the disk, one after the other, while more is held than may be.
+    fn make_room(&mut self) -> Result<()> {
+        let Some(Room { memory, file, .. }) = self.disk.as_ref().map(|d| &d.room) else { return Ok(()) };
+        let (memory, file) = (*memory, *file);
+        let mut held = self.bytes_held();
+        if held <= memory {
+            return Ok(());
+        }
+        let most = if held > memory + memory / 4 { usize::MAX } else { SPILLS };
+        let on_disk: usize = self.parts.iter().filter_map(|p| p.cold.as_ref()).map(|run| run.bytes()).sum();
+        let oldest = match &mut self.disk {
+            Some(disk) => {
+                disk.oldest = disk.files().saturating_sub(2 + 2 * on_disk as u64 / file.max(1));
+                disk.oldest
+            }
+            None => 0,
+        };
+        let few = self.parts.iter().map(Part::taken).sum::<usize>() / self.parts.len() / 4;
+        let mut spills = 0;
+        for _ in 0..self.parts.len() {
+            self.spilled = (self.spilled + 1) % self.parts.len();
+            let part = &mut self.parts[self.spilled];
+            let is_old = part.cold.as_ref().is_some_and(|run| run.file() < oldest);
+            if (part.taken() <= few && !is_old) || !(part.reclaim(false)? || most == usize::MAX) {
+                continue;
+            }
+            let before = part.bytes();
+            self.spill(self.spilled)?;
+            held -= before.saturating_sub(self.parts[self.spilled].bytes()).min(held);
+            spills += 1;
+            if held <= memory || spills >= most {
+                break;
             }
         }
         Ok(())
@@ -275,44 +362,21 @@ impl<V: Cells> Table<V> {
 
 impl<V: Cells> Piece for Table<V> {
     fn snapshot(&mut self, whole: bool) -> Result<Snapshot> {
-        let unsaved: usize = self.parts.iter().map(|p| p.data.unsaved()).sum();
-        let Log { chunks, times, rows, .. } = &self.log;
-        if unsaved == 0 && !whole && !chunks.is_empty() {
-            return Ok(Snapshot(chunks.iter().map(|n| Chunk::Unchanged(*n)).collect()));
-        }
-        let is_small = self.len <= WHOLE;
-        let all = whole || chunks.is_empty() || is_small || *times >= CHANGES || rows + unsaved > self.len;
-        let take = if all { Take::All } else { Take::Changes };
-        if all {
-            self.log = Log { next: self.log.next, ..Log::default() };
-        } else {
-            self.log.times += 1;
-            self.log.rows += unsaved;
-        }
-        let mut content: Vec<Chunk> = self.log.chunks.iter().map(|n| Chunk::Unchanged(*n)).collect();
-        let (mut layers, mut rows) = (Vec::new(), 0);
-        for number in 0..self.parts.len() {
-            let part = &mut self.parts[number];
-            if (all && part.taken() > 0) || part.data.unsaved() > 0 {
-                layers.push(part.freeze()?);
-                let layer = &layers[layers.len() - 1];
-                rows += if all { layer.live() } else { layer.unsaved() };
-                self.layered.push_back(u32::try_from(number)?);
-            }
-            if rows >= CHUNK || (number + 1 == self.parts.len() && !layers.is_empty()) {
-                let (types, taken) = (self.types.clone(), std::mem::take(&mut layers));
-                let frozen = Frozen::new(move || rest::at_rest(&types, &taken, take));
-                content.push(Chunk::Changed(self.log.next, frozen));
-                self.log.chunks.push(self.log.next);
-                (self.log.next, rows) = (self.log.next + 1, 0);
-            }
-        }
-        Ok(Snapshot(content))
+        let Self { types, parts, layered, len, log, .. } = self;
+        log.snapshot((types.as_slice(), *len, whole), parts, layered)
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>, owned: &Owned) -> Result<()> {
-        *self = Self::new(self.types.clone())?;
-        content.iter().try_for_each(|rows| self.put(rows, owned))
+    fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, owned: &Owned) -> Result<()> {
+        let disk = self.disk.take();
+        *self = Self { disk, ..Self::new(self.types.clone())? };
+        for rows in content {
+            self.put(&rows?, owned)?;
+        }
+        Ok(())
+    }
+
+    fn confine(&mut self, room: &Room) {
+        self.disk = Some(Disk::new(room.clone()));
     }
 
     fn scope(&self) -> Scope {
@@ -320,11 +384,7 @@ impl<V: Cells> Piece for Table<V> {
     }
 
     fn bytes_held(&self) -> usize {
-        let part = |part: &Part<V>| {
-            let layers = std::iter::once(&part.data).chain(part.frozen.as_deref());
-            layers.map(|data| data.len() * (size_of::<V>() + 8) + data.key_bytes()).sum::<usize>()
-        };
-        self.parts.iter().map(part).sum()
+        self.parts.iter().map(Part::bytes).sum()
     }
 }
 

@@ -62,9 +62,10 @@ impl<T: Serialize + DeserializeOwned + Send> Piece for Value<T> {
         Scope::Lane
     }
 
-    fn restore(&mut self, content: Vec<RecordBatch>, _: &Owned) -> Result<()> {
+    fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, _: &Owned) -> Result<()> {
         let json = content
-            .first()
+            .next()
+            .transpose()?
             .filter(|b| b.num_rows() == 1)
             .and_then(|b| b.column_by_name("value")?.as_string_opt::<i32>().map(|c| c.value(0).to_owned()));
         let json = json.ok_or_else(|| Error::validation("a saved value is one row with the column `value`"))?;
@@ -85,13 +86,13 @@ mod tests {
     fn a_value_is_saved_when_it_has_changed_and_restored() {
         assert!(matches!(Value::<u32>::default().snapshot(false).unwrap().0[..], [Chunk::Changed(..)]));
         let mut value = Value::new(7u32);
-        assert_eq!(value.snapshot(false).unwrap().batches().unwrap().len(), 1);
+        assert_eq!(value.snapshot(false).unwrap().batches().count(), 1);
         assert!(matches!(value.snapshot(false).unwrap().0[..], [Chunk::Unchanged(0)]));
         value.set(8);
-        let saved = value.snapshot(false).unwrap().batches().unwrap();
+        let saved = value.snapshot(false).unwrap();
         let mut other = Value::new(0u32);
-        other.restore(saved, &Owned::ALL).unwrap();
+        other.restore(&mut saved.batches(), &Owned::ALL).unwrap();
         assert_eq!(*other.get(), 8);
-        assert!(other.restore(Vec::new(), &Owned::ALL).is_err());
+        assert!(other.restore(&mut std::iter::empty(), &Owned::ALL).is_err());
     }
 }

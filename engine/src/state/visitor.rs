@@ -5,6 +5,7 @@ use std::fmt;
 use arrow::record_batch::RecordBatch;
 
 use super::key_group::lane_of;
+use super::room::Room;
 use crate::error::{Error, Result};
 
 /// A piece of state: one of the types of this folder.
@@ -17,12 +18,17 @@ pub trait Piece: Send {
     /// When a value has no form at rest.
     fn snapshot(&mut self, whole: bool) -> Result<Snapshot>;
 
-    /// Puts a saved content in place of the present one. Of a piece whose scope is the key it may be that of other lanes
-    /// too: what `owned` does not own is left out.
+    /// Puts a saved content in place of the present one; it comes chunk by chunk, so that it need not fit into memory as a
+    /// whole. Of a piece whose scope is the key it may be that of other lanes too: what `owned` does not own is left out.
     ///
     /// # Errors
-    /// When the batches are not of this piece's form.
-    fn restore(&mut self, content: Vec<RecordBatch>, owned: &Owned) -> Result<()>;
+    /// When the batches are not of this piece's form, and what comes with them.
+    fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, owned: &Owned) -> Result<()>;
+
+    /// Says what it may hold in memory, before anything is there. One that can't keep within it has bounds of its own.
+    fn confine(&mut self, room: &Room) {
+        let _ = room;
+    }
 
     /// What it belongs to.
     fn scope(&self) -> Scope;
@@ -92,16 +98,13 @@ impl Snapshot {
         Self((0..).zip(batches).map(chunk).collect())
     }
 
-    /// The chunks of a whole snapshot.
-    ///
-    /// # Errors
-    /// When a value has no form at rest, or a chunk was left out.
-    pub fn batches(self) -> Result<Vec<RecordBatch>> {
+    /// The chunks of a whole snapshot: an error where a value has no form at rest, or a chunk was left out.
+    pub fn batches(self) -> impl Iterator<Item = Result<RecordBatch>> {
         let batch = |chunk| match chunk {
             Chunk::Changed(_, frozen) => frozen.thaw(),
             Chunk::Unchanged(_) => Err(Error::engine("a whole snapshot has all chunks")),
         };
-        self.0.into_iter().map(batch).collect()
+        self.0.into_iter().map(batch)
     }
 }
 
@@ -131,6 +134,16 @@ pub trait StateVisitor {
     /// # Errors
     /// What saving or restoring it says; the stage passes it on.
     fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()>;
+}
+
+/// Says to each piece of a stage what it may hold in memory.
+pub struct Confine(pub Room);
+
+impl StateVisitor for Confine {
+    fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
+        piece.confine(&Room { name: format!("{}-{name}", self.0.name), ..self.0.clone() });
+        Ok(())
+    }
 }
 
 /// Adds up what is held, and counts the pieces.

@@ -73,7 +73,7 @@ impl Piece for Shapeless {
         let frozen = Frozen::new(|| Err(Error::validation("it has no form at rest")));
         Ok(Snapshot(vec![Chunk::Changed(0, frozen)]))
     }
-    fn restore(&mut self, _: Vec<RecordBatch>, _: &Owned) -> Result<()> {
+    fn restore(&mut self, _: &mut dyn Iterator<Item = Result<RecordBatch>>, _: &Owned) -> Result<()> {
         Ok(())
     }
     fn scope(&self) -> Scope {

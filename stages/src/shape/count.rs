@@ -19,7 +19,8 @@ use crate::column;
 ///
 /// `count: { by: [user], as: visit }` adds a column `visit` that is 1 in the first row of a user, 2 in the second, and so on:
 /// a `filter: visit <= 3` behind it keeps the first three of each. The counts are part of the checkpoints of the job, so that
-/// a restart goes on counting. They take 30 bytes a key and the key itself; a job that meets more than `keys` of them ends.
+/// a restart goes on counting. They take some 16 bytes a key and the key itself; those that do not fit into the state's share of `limits.memory` go to
+/// the disk, if the job keeps checkpoints. A job that meets more than `keys` of them ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Count {

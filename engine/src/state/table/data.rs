@@ -80,8 +80,12 @@ impl<V: Clone> Data<V> {
         self.unsaved
     }
 
-    pub(super) fn key_bytes(&self) -> usize {
-        self.keys.bytes.len()
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        // Seven eighths of the index can be used; each place takes two bytes and one for its hash.
+        let index = self.index.capacity() * 8 / 7 * 3;
+        let ends = self.keys.ends.capacity() * size_of::<u32>();
+        self.keys.bytes.capacity() + ends + self.values.capacity() * size_of::<V>() + self.flags.capacity() + index
     }
 
     pub(super) fn key(&self, at: usize) -> &[u8] {

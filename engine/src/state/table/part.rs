@@ -1,12 +1,16 @@
-//! A part of a table: the keys whose hashes begin with the same bits, in two layers at most.
+//! A part of a table: the keys whose hashes begin with the same bits, in up to three layers.
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::data::{Data, NEW, REMOVED, UNSAVED, UNSPILLED};
+use super::run::{Run, Shape};
 use crate::error::Result;
 use crate::state::Cells;
 
-/// What changes is in `data`. Below it, while a snapshot is being written, is what it is written of.
+/// What changes is in `data`. Below it, while a snapshot is being written, is what it is written of, and below that what is on
+/// the disk. The highest layer that has a key counts.
 #[derive(Debug)]
 pub(super) struct Part<V> {
     /// How many bits its hashes have in common, and these bits, the others zero.
@@ -14,27 +18,41 @@ pub(super) struct Part<V> {
     pub(super) prefix: u64,
     pub(super) data: Data<V>,
     pub(super) frozen: Option<Arc<Data<V>>>,
-    width: Option<usize>,
+    pub(super) cold: Option<Arc<Run>>,
+    pub(super) shape: Shape,
 }
+
+/// A layer of a snapshot, and what is on the disk below it.
+pub(super) type Layer<V> = (Arc<Data<V>>, Option<Arc<Run>>);
 
 impl<V: Cells> Part<V> {
     pub(super) fn new(width: Option<usize>) -> Self {
-        Self { depth: 0, prefix: 0, data: Data::new(width), frozen: None, width }
+        let shape = Shape { width, value: V::BYTES };
+        Self { depth: 0, prefix: 0, data: Data::new(width), frozen: None, cold: None, shape }
     }
 
-    /// Places that are taken in all layers.
+    /// Places that are taken in memory.
     pub(super) fn taken(&self) -> usize {
         self.data.len() + self.frozen.as_ref().map_or(0, |f| f.len())
     }
 
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let layers = std::iter::once(&self.data).chain(self.frozen.as_deref());
+        layers.map(Data::bytes).sum::<usize>()
+            + self.cold.as_ref().map_or(0, |run| run.bytes_held())
+            + size_of::<Self>()
+    }
+
     /// The value of a key, if it is there.
-    pub(super) fn peek(&self, hash: u64, key: &[u8]) -> Option<V> {
+    pub(super) fn peek(&self, hash: u64, key: &[u8]) -> Result<Option<V>> {
         for layer in std::iter::once(&self.data).chain(self.frozen.as_deref()) {
             if let Some(at) = layer.find(hash, key) {
-                return (!layer.is(at, REMOVED)).then(|| layer.values[at].clone());
+                return Ok((!layer.is(at, REMOVED)).then(|| layer.values[at].clone()));
             }
         }
-        None
+        let Some(cold) = &self.cold else { return Ok(None) };
+        Ok(cold.get(hash, key)?.map(|value| V::take(&value)))
     }
 
     /// The place of a key in the layer that changes, and whether it is new.
@@ -49,23 +67,28 @@ impl<V: Cells> Part<V> {
             return Ok((at, is_new));
         }
         let below = self.frozen.as_ref().and_then(|f| f.find(hash, key).map(|at| (f, at)));
-        let (value, flags, is_new) = match below {
-            Some((f, at)) if f.is(at, REMOVED) => (V::default(), UNSAVED | UNSPILLED, true),
-            Some((f, at)) => (f.values[at].clone(), f.flags(at) & UNSPILLED, false),
-            None => (V::default(), NEW, true),
+        let (value, flags, is_new) = match (below, &self.cold) {
+            (Some((f, at)), _) if f.is(at, REMOVED) => (V::default(), UNSAVED | UNSPILLED, true),
+            (Some((f, at)), _) => (f.values[at].clone(), f.flags(at) & UNSPILLED, false),
+            (None, None) => (V::default(), NEW, true),
+            (None, Some(cold)) => match cold.get(hash, key)? {
+                Some(value) => (V::take(&value), 0, false),
+                None => (V::default(), NEW, true),
+            },
         };
         Ok((self.data.add(hash, key, value, flags)?, is_new))
     }
 
     /// What it holds becomes the layer of a snapshot.
-    pub(super) fn freeze(&mut self) -> Result<Arc<Data<V>>> {
+    pub(super) fn freeze(&mut self) -> Result<Layer<V>> {
         self.reclaim(true)?;
-        let frozen = Arc::new(std::mem::replace(&mut self.data, Data::new(self.width)));
+        let frozen = Arc::new(std::mem::replace(&mut self.data, Data::new(self.shape.width)));
         self.frozen = Some(frozen.clone());
-        Ok(frozen)
+        Ok((frozen, self.cold.clone()))
     }
 
-    /// Makes one layer of two, if the snapshot that shares the other has been written, or a copy may be made. Places change.
+    /// Makes one layer in memory of two, if the snapshot that shares the other has been written, or a copy may be made. Places
+    /// change.
     pub(super) fn reclaim(&mut self, copy: bool) -> Result<bool> {
         let Some(frozen) = self.frozen.take() else { return Ok(true) };
         let mut below = match Arc::try_unwrap(frozen) {
@@ -87,20 +110,40 @@ impl<V: Cells> Part<V> {
     pub(super) fn clean(&mut self, share: usize) -> Result<()> {
         let removed = self.data.len() - self.data.live();
         if removed * share > self.data.len() && self.frozen.is_none() {
-            self.data = self.data.part(self.data.live(), |data, at, _| !data.is_waste(at, false))?;
+            let spilled = self.cold.is_some();
+            self.data = self.data.part(self.data.live(), |data, at, _| !data.is_waste(at, spilled))?;
         }
         Ok(())
     }
 
-    /// Two parts of one: the keys whose next bit is zero stay, the others leave.
+    /// The other half of it: the keys whose next bit is one.
+    pub(super) fn half(&mut self, data: Data<V>, cold: Option<Arc<Run>>) -> Self {
+        let prefix = self.prefix | 1 << (63 - self.depth);
+        self.depth += 1;
+        Self { depth: self.depth, prefix, data, frozen: None, cold, shape: self.shape }
+    }
+
+    /// Two parts of one that has nothing on the disk: the keys whose next bit is zero stay, the others leave.
     pub(super) fn split(&mut self) -> Result<Self> {
         let bit = 63 - self.depth;
         let half = self.data.live() / 2;
         let kept =
             |high: u64| move |data: &Data<V>, at, hash: u64| hash >> bit & 1 == high && !data.is_waste(at, false);
         let (low, high) = (self.data.part(half, kept(0))?, self.data.part(half, kept(1))?);
-        self.depth += 1;
         self.data = low;
-        Ok(Self { data: high, prefix: self.prefix | 1 << bit, depth: self.depth, frozen: None, width: self.width })
+        Ok(self.half(high, None))
+    }
+
+    /// Calls `each` with the keys and values on the disk that no layer in memory has.
+    pub(super) fn each_cold(&self, mut each: impl FnMut(u64, &[u8], &[u8]) -> Result<()>) -> Result<()> {
+        let Some(cold) = &self.cold else { return Ok(()) };
+        for (key, value) in self.shape.records(&cold.load()?) {
+            let hash = xxh3_64(key);
+            let is_above = |data: &Data<V>| data.find(hash, key).is_some();
+            if !is_above(&self.data) && !self.frozen.as_deref().is_some_and(is_above) {
+                each(hash, key, value)?;
+            }
+        }
+        Ok(())
     }
 }

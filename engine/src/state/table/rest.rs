@@ -6,8 +6,10 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, SortField};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::data::{Data, REMOVED};
+use super::part::Layer;
 use crate::error::{Error, Result};
 use crate::state::Cells;
 
@@ -31,31 +33,43 @@ pub(super) enum Take {
     Changes,
 }
 
-/// Rows of layers.
-pub(super) fn at_rest<V: Cells>(types: &[DataType], layers: &[Arc<Data<V>>], take: Take) -> Result<RecordBatch> {
+/// Rows of layers: what is in memory, and below it what is on the disk.
+pub(super) fn at_rest<V: Cells>(types: &[DataType], layers: &[Layer<V>], take: Take) -> Result<RecordBatch> {
     let is_taken = |data: &Data<V>, at: usize| match take {
         Take::All => !data.is(at, REMOVED),
         Take::Changes => data.is_told(at),
     };
-    let taken: Vec<(&Data<V>, usize)> = layers
-        .iter()
-        .flat_map(|data| (0..data.len()).map(|at| (&**data, at)))
-        .filter(|(data, at)| is_taken(data, *at))
-        .collect();
-    let converter = converter(types)?;
-    let parser = converter.parser();
-    let mut columns = converter.convert_rows(taken.iter().map(|(data, at)| parser.parse(data.key(*at))))?;
-    columns.extend(V::columns(&taken.iter().map(|(data, at)| &data.values[*at]).collect::<Vec<_>>()));
-    let removed: BooleanArray = taken.iter().map(|(data, at)| Some(data.is(*at, REMOVED))).collect();
-    rows(types.len(), columns, taken.len(), removed)
+    let loaded = |(data, cold): &Layer<V>| match cold {
+        Some(run) => Ok(Some((run.shape(), run.load()?, data.clone()))),
+        None => Ok(None),
+    };
+    let loaded: Vec<_> = layers.iter().map(loaded).collect::<Result<_>>()?;
+    let below = loaded.iter().flatten().flat_map(|(shape, bytes, data)| {
+        shape.records(bytes).filter(move |(key, _)| data.find(xxh3_64(key), key).is_none())
+    });
+    let below: Vec<(&[u8], V)> = below.map(|(key, value)| (key, V::take(value))).collect();
+    let memory = layers.iter().flat_map(|(data, _)| (0..data.len()).map(|at| (&**data, at)));
+    let memory: Vec<(&Data<V>, usize)> = memory.filter(|(data, at)| is_taken(data, *at)).collect();
+    let removed = memory.iter().map(|(data, at)| Some(data.is(*at, REMOVED)));
+    let removed: BooleanArray = removed.chain(below.iter().map(|_| Some(false))).collect();
+    let rows = memory.iter().map(|(data, at)| (data.key(*at), &data.values[*at]));
+    columns(types, rows.chain(below.iter().map(|(key, value)| (*key, value))), removed)
 }
 
-/// These columns under their names.
-pub(super) fn rows(keys: usize, columns: Vec<ArrayRef>, count: usize, removed: BooleanArray) -> Result<RecordBatch> {
-    let mut columns = columns;
+/// Keys and values as columns under their names.
+pub(super) fn columns<'a, V: Cells>(
+    types: &[DataType],
+    rows: impl Iterator<Item = (&'a [u8], &'a V)>,
+    removed: BooleanArray,
+) -> Result<RecordBatch> {
+    let (keys, values): (Vec<&[u8]>, Vec<&V>) = rows.unzip();
+    let converter = converter(types)?;
+    let parser = converter.parser();
+    let mut columns = converter.convert_rows(keys.iter().map(|key| parser.parse(key)))?;
+    columns.extend(V::columns(&values));
     let named = |(i, column): (usize, &ArrayRef)| {
         let (name, nullable) =
-            if i < keys { (format!("key_{i}"), true) } else { (format!("value_{}", i - keys), false) };
+            if i < types.len() { (format!("key_{i}"), true) } else { (format!("value_{}", i - types.len()), false) };
         Field::new(name, column.data_type().clone(), nullable)
     };
     let mut fields: Vec<Field> = columns.iter().enumerate().map(named).collect();
@@ -63,7 +77,7 @@ pub(super) fn rows(keys: usize, columns: Vec<ArrayRef>, count: usize, removed: B
         fields.push(Field::new(REMOVED_COLUMN, DataType::Boolean, false));
         columns.push(Arc::new(removed));
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
     Ok(RecordBatch::try_new_with_options(Schema::new(fields).into(), columns, &options)?)
 }
 

@@ -1,6 +1,11 @@
 //! Tests of the file above.
 
+use super::rest::Take;
+use super::save::CHANGES;
 use super::*;
+use crate::state::visitor::Chunk;
+use crate::testing::simulation::Simulation;
+use crate::testing::simulation::files::Fault;
 use arrow::array::{Int64Array, StringArray};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -20,9 +25,23 @@ fn count(table: &mut Table<i64>, keys: &[i64]) {
     }
 }
 
+/// A table that holds so many bytes in memory.
+fn within(memory: usize, simulation: &Simulation) -> Table<i64> {
+    let mut table = table();
+    // Each has names of its own.
+    let number = simulation.env().random();
+    let (env, folder, name) = (simulation.env(), "state".into(), format!("t{number}"));
+    table.confine(&Room { memory, env, folder, name, file: 4_000 });
+    table
+}
+
+fn restore(table: &mut Table<i64>, saved: Vec<RecordBatch>, owned: &Owned) {
+    table.restore(&mut saved.into_iter().map(Ok), owned).unwrap();
+}
+
 fn restored(saved: Vec<RecordBatch>) -> Table<i64> {
     let mut other = table();
-    other.restore(saved, &Owned::ALL).unwrap();
+    restore(&mut other, saved, &Owned::ALL);
     other
 }
 
@@ -105,7 +124,7 @@ fn many_keys_are_spread_over_parts_whatever_their_order_and_a_snapshot_has_them_
     keys.chunks(8_192).for_each(|keys| count(&mut table, keys));
     keys.chunks(30_000).for_each(|keys| count(&mut table, keys));
     assert!(table.parts.iter().all(|p| p.taken() < 2 * PART), "{:?}", table.parts.len());
-    let other = restored(table.snapshot(true).unwrap().batches().unwrap());
+    let other = restored(table.snapshot(true).unwrap().batches().collect::<Result<_>>().unwrap());
     assert_eq!((table.len(), other.len(), other.find(&numbers(&[7])).unwrap()), (200_000, 200_000, vec![Some(2)]));
 }
 
@@ -123,13 +142,71 @@ fn what_was_removed_takes_no_room() {
 }
 
 #[test]
+fn a_table_that_is_larger_than_memory_is_what_it_would_be_within_and_saves_its_changes() {
+    let simulation = Simulation::new(1);
+    let (mut small, mut whole, mut kept) = (within(200_000, &simulation), table(), Kept::default());
+    for n in 0..40 {
+        let keys: Vec<i64> = (0..2_500).map(|k| (k * 7_919 + n * 104_729) % 50_000).collect();
+        count(&mut small, &keys);
+        count(&mut whole, &keys);
+        assert!(small.bytes_held() < 400_000, "{} bytes", small.bytes_held());
+        if n > 25 {
+            let (all, new) = kept.take(small.snapshot(false).unwrap());
+            assert!(n == 26 || new <= 2_500 || new == small.len(), "{new} rows are saved anew");
+            assert_eq!(content(&restored(all), 30_000), content(&whole, 30_000));
+        }
+    }
+    assert_eq!((small.len(), content(&small, 30_000)), (whole.len(), content(&whole, 30_000)));
+    small.sweep(|_| true).unwrap();
+    let (mut low, mut sum) = (0, 0);
+    small.each(|n| (low, sum) = (low + 1, sum + n)).unwrap();
+    assert_eq!((low, sum), (whole.len(), 40 * 2_500));
+    let bytes: usize = simulation.files().paths().iter().map(|p| simulation.files().get(p).unwrap().len()).sum();
+    assert!(bytes < 6 * 16 * whole.len(), "{bytes} bytes of files");
+}
+
+#[test]
+fn whichever_call_of_the_disk_fails_the_table_says_so_or_is_right() {
+    let run = |simulation: &Simulation| {
+        let (mut table, mut rows) = (within(0, simulation), Vec::new());
+        for n in 0..6 {
+            let slots = table.slots(&numbers(&(n * 10..n * 10 + 40).collect::<Vec<_>>()))?;
+            for (slot, _) in slots {
+                *table.get_mut(slot) += 1;
+            }
+            if n % 2 == 1 {
+                rows = table.snapshot(true)?.batches().collect::<Result<Vec<_>>>()?;
+            }
+        }
+        Ok::<_, Error>(content(&restored(rows), 100))
+    };
+    let calm = Simulation::new(1);
+    let expected = run(&calm).unwrap();
+    let mut failed = 0;
+    for call in 1..=calm.files().calls() {
+        for fault in [Fault::Io, Fault::Full, Fault::Short] {
+            let simulation = Simulation::new(1);
+            simulation.files().fail(call, fault);
+            match run(&simulation) {
+                Ok(found) => assert_eq!(found, expected, "{call} {fault:?}"),
+                Err(e) => {
+                    failed += 1;
+                    assert!(e.message().contains("state/t"), "{}", e.message());
+                }
+            }
+        }
+    }
+    assert!(failed > 20, "{failed}");
+}
+
+#[test]
 fn a_saved_table_of_other_columns_is_refused() {
     let mut table = Table::<(i64, i64)>::new([DataType::Int64]).unwrap();
     table.slots(&numbers(&[1])).unwrap();
     let saved = || rest::at_rest::<i64>(&[DataType::Int64], &[], Take::All).unwrap();
-    assert!(table.restore(vec![saved()], &Owned::ALL).is_err());
+    assert!(table.restore(&mut [Ok(saved())].into_iter(), &Owned::ALL).is_err());
     let mut texts = Table::<i64>::new([DataType::Utf8]).unwrap();
-    assert!(texts.restore(vec![saved()], &Owned::ALL).is_err());
+    assert!(texts.restore(&mut [Ok(saved())].into_iter(), &Owned::ALL).is_err());
 }
 
 #[derive(Clone, Debug)]
@@ -155,9 +232,15 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 proptest! {
     #[test]
-    fn it_is_a_map_whatever_happens(acts in acts(), large in any::<bool>()) {
+    fn it_is_a_map_whatever_happens(acts in acts(), large in any::<bool>(), memory in 0usize..3) {
         // A large table is saved by its changes. Its many keys are out of the way of the others.
-        let mut table = table();
+        // With nothing in memory all goes to the disk between two calls; with some, what was there first.
+        let simulation = Simulation::new(1);
+        let empty = || match memory {
+            0 => table(),
+            some => within((some - 1) * 40_000, &simulation),
+        };
+        let mut table = empty();
         if large {
             count(&mut table, &(1_000..10_000).collect::<Vec<_>>());
         }
@@ -199,8 +282,8 @@ proptest! {
                     let (saved, before) = saved.clone();
                     let mut parts = BTreeMap::new();
                     for lane in 0..lanes {
-                        let mut part = Table::<i64>::new([DataType::Int64]).unwrap();
-                        part.restore(saved.clone(), &Owned { lane, lanes }).unwrap();
+                        let mut part = empty();
+                        restore(&mut part, saved.clone(), &Owned { lane, lanes });
                         let found = content(&part, 60);
                         prop_assert!(large || found.len() == part.len());
                         parts.extend(found);
@@ -208,11 +291,13 @@ proptest! {
                     prop_assert_eq!(&parts, &before);
                     map = before;
                     held.clear();
-                    table.restore(saved, &Owned::ALL).unwrap();
+                    restore(&mut table, saved, &Owned::ALL);
                 }
             }
             prop_assert_eq!(content(&table, 60), map.clone());
             prop_assert!(large || table.len() == map.len());
         }
+        drop((held, kept, table));
+        prop_assert!(simulation.files().paths().is_empty());
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Save(pub(super) Snapshot);
 
 impl StateVisitor for Save {
     fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
-        self.0.push((name.to_owned(), piece.snapshot(true)?.batches()?));
+        self.0.push((name.to_owned(), piece.snapshot(true)?.batches().collect::<Result<_>>()?));
         Ok(())
     }
 }
@@ -27,6 +27,6 @@ impl StateVisitor for Load {
     fn piece(&mut self, name: &str, piece: &mut dyn Piece) -> Result<()> {
         let saved = self.0.iter().position(|(saved, _)| saved == name);
         let saved = saved.ok_or_else(|| Error::validation(format!("no piece of state `{name}` was saved")))?;
-        piece.restore(self.0.swap_remove(saved).1, &Owned::ALL)
+        piece.restore(&mut self.0.swap_remove(saved).1.into_iter().map(Ok), &Owned::ALL)
     }
 }

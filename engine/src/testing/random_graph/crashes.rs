@@ -14,6 +14,7 @@ use crate::checkpoint::Folder;
 use crate::checkpoint::recovery::find;
 use crate::engine::Engine;
 use crate::graph::Graph;
+use crate::state::Room;
 use crate::testing::simulation::files::{Fault, MemoryFiles};
 use crate::testing::simulation::{Outcome, Simulation};
 
@@ -45,6 +46,8 @@ impl RandomGraph {
     pub fn run_with_crashes(&self, crashes: u64) -> Run {
         let mut draw = SmallRng::seed_from_u64(self.seed ^ 0x00c0_ffee);
         let files = MemoryFiles::default();
+        // What a run that was killed has left: the next one removes it.
+        files.put(format!("{FOLDER}/random/state/0-0-left.{}", Room::ENDING), "of an earlier run");
         let (mut trace, mut steps) = (0u64, 0);
         for attempt in 0..=crashes {
             let last = attempt == crashes;
@@ -146,6 +149,8 @@ impl RandomGraph {
         }
         let mut graph = build::graph(&shape, &self.seen);
         graph.options.checkpoints = Checkpointing::On(Checkpoints::in_folder(FOLDER));
+        // In half of the graphs everything by key goes to the disk between two batches.
+        graph.options.state_bytes = self.seed.is_multiple_of(2).then_some(0);
         graph
     }
 }
@@ -162,8 +167,9 @@ fn nothing_left(files: &MemoryFiles) -> Result<(), String> {
     let with =
         |ending: &str| files.paths().into_iter().filter(|p| p.extension().is_some_and(|e| e == ending)).collect();
     let (manifests, parts): (Vec<PathBuf>, Vec<PathBuf>) = (with("json"), with("part"));
-    if manifests.len() > 3 || !parts.is_empty() {
-        return Err(format!("{manifests:?} {parts:?} are left"));
+    let state: Vec<PathBuf> = with(Room::ENDING);
+    if manifests.len() > 3 || !parts.is_empty() || !state.is_empty() {
+        return Err(format!("{manifests:?} {parts:?} {state:?} are left"));
     }
     Ok(())
 }

@@ -1,0 +1,106 @@
+//! What a table hands to its checkpoints: all keys once, and then changes, until these are as many.
+
+use std::collections::VecDeque;
+
+use arrow::datatypes::DataType;
+
+use super::data::Data;
+use super::disk::Disk;
+use super::part::Part;
+use super::rest::{self, Take};
+use super::run::Shape;
+use super::spill::Told;
+use crate::error::Result;
+use crate::state::Cells;
+use crate::state::visitor::{Chunk, Frozen, Snapshot};
+
+/// Rows of a chunk at rest, about.
+const CHUNK: usize = 65_536;
+/// A table of so many keys is saved as a whole, one with more by its changes: so many times, and up to as many rows as it has.
+const WHOLE: usize = 8_192;
+pub(super) const CHANGES: usize = 64;
+
+/// What is saved of a table.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// The numbers of chunks, in order.
+    chunks: Vec<u64>,
+    next: u64,
+    /// Changes behind the whole: how often, and how many rows.
+    times: usize,
+    rows: usize,
+    /// Changes that went to the disk since the last snapshot.
+    told: Vec<Told>,
+    /// Whether the next snapshot is one of the whole, because there were too many of them.
+    is_whole_next: bool,
+}
+
+impl Log {
+    /// What a part has in memory goes to the disk, which does not know what is saved.
+    pub(super) fn spills<V: Cells>(&mut self, data: &Data<V>, shape: Shape, disk: &mut Disk, len: usize) -> Result<()> {
+        if self.chunks.is_empty() || self.is_whole_next {
+            return Ok(());
+        }
+        self.told.extend(Told::write(data, shape, disk)?);
+        if self.rows + self.told.iter().map(|told| told.count).sum::<usize>() > len {
+            self.is_whole_next = true;
+            self.told.clear();
+        }
+        Ok(())
+    }
+
+    /// What is to be saved now. Parts that are not empty become those of two layers.
+    pub(super) fn snapshot<V: Cells>(
+        &mut self,
+        (types, len, whole): (&[DataType], usize, bool),
+        parts: &mut [Part<V>],
+        layered: &mut VecDeque<u32>,
+    ) -> Result<Snapshot> {
+        let told = std::mem::take(&mut self.told);
+        let changes = parts.iter().map(|p| p.data.unsaved()).chain(told.iter().map(|told| told.count)).sum::<usize>();
+        let is_whole_next = std::mem::take(&mut self.is_whole_next);
+        if changes == 0 && !whole && !is_whole_next && !self.chunks.is_empty() {
+            return Ok(Snapshot(self.chunks.iter().map(|n| Chunk::Unchanged(*n)).collect()));
+        }
+        let is_much = self.times >= CHANGES || self.rows + changes > len;
+        let all = whole
+            || is_whole_next
+            || self.chunks.is_empty()
+            || is_much
+            || len <= WHOLE && parts.iter().all(|p| p.cold.is_none());
+        if all {
+            *self = Self { next: self.next, ..Self::default() };
+        } else {
+            (self.times, self.rows) = (self.times + 1, self.rows + changes);
+        }
+        let mut content: Vec<Chunk> = self.chunks.iter().map(|n| Chunk::Unchanged(*n)).collect();
+        let mut add = |frozen: Frozen| {
+            content.push(Chunk::Changed(self.next, frozen));
+            self.chunks.push(self.next);
+            self.next += 1;
+        };
+        for told in told.into_iter().filter(|_| !all) {
+            let types = types.to_vec();
+            add(Frozen::new(move || told.at_rest::<V>(&types)));
+        }
+        let (mut layers, mut rows) = (Vec::new(), 0);
+        let last = parts.len() - 1;
+        for (number, part) in parts.iter_mut().enumerate() {
+            if (all && (part.taken() > 0 || part.cold.is_some())) || part.data.unsaved() > 0 {
+                let (layer, cold) = part.freeze()?;
+                let cold = cold.filter(|_| all);
+                rows += if all { layer.live() } else { layer.unsaved() };
+                rows += cold.as_ref().map_or(0, |run| run.count);
+                layers.push((layer, cold));
+                layered.push_back(u32::try_from(number)?);
+            }
+            if rows >= CHUNK || (number == last && !layers.is_empty()) {
+                let (types, taken) = (types.to_vec(), std::mem::take(&mut layers));
+                let take = if all { Take::All } else { Take::Changes };
+                add(Frozen::new(move || rest::at_rest(&types, &taken, take)));
+                rows = 0;
+            }
+        }
+        Ok(Snapshot(content))
+    }
+}
