@@ -12,7 +12,7 @@ use bourn_engine::data::message::Epoch;
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
-use bourn_engine::graph::Graph;
+use bourn_engine::graph::{Graph, OnError};
 use bourn_engine::testing::harness::rows_of;
 use bourn_engine::{Engine, Result};
 use schemars::JsonSchema;
@@ -21,8 +21,19 @@ use serde_json::Value;
 
 /// Sends `rows` through a stage in an engine; how the job ended, and what arrived.
 pub async fn run(env: Env, stage: impl StageConfig, rows: RecordBatch) -> (Result<()>, Vec<Value>) {
+    run_with(OnError::Fail, env, stage, rows).await
+}
+
+/// The same, with what becomes of a row at fault.
+pub async fn run_with(
+    on_error: OnError,
+    env: Env,
+    stage: impl StageConfig,
+    rows: RecordBatch,
+) -> (Result<()>, Vec<Value>) {
     let arrived = Arrived::default();
     let mut graph = Graph::new("test");
+    graph.options.on_error = on_error;
     graph.source("given", Given { rows: Some(rows) });
     graph.stage("stage", stage);
     graph.sink("arrived", arrived.clone());

@@ -138,3 +138,40 @@ impl ReadFile for ObjectFile {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bourn_engine::env::Env;
+    use object_store::ObjectStoreExt as _;
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::object_store::IfExists;
+    use crate::object_store::bucket::Bucket;
+    use crate::object_store::files::{HASTY, Writing};
+    use crate::object_store::staging::Staging;
+
+    #[tokio::test]
+    async fn so_many_blocks_of_an_object_are_held_and_the_one_used_longest_ago_goes() {
+        let store = Arc::new(InMemory::new());
+        let blocks = KEPT as u64 + 3;
+        store.put(&"a".into(), vec![7; usize::try_from(blocks * BLOCK).unwrap()].into()).await.unwrap();
+        let meta = store.head(&"a".into()).await.unwrap();
+        let writing = Writing { part_size: 5 << 20, if_exists: IfExists::Replace, staging: Staging::None };
+        let bucket = Arc::new(Bucket::over(store, "s3://b/".into()));
+        let (objects, _stop) = Objects::new(bucket, writing, HASTY, &Env::system()).unwrap();
+        let file = ObjectFile::new(objects, "s3://b/a".into(), meta);
+        let read = move || {
+            for number in 0..blocks {
+                assert_eq!(file.block(number).unwrap().len() as u64, BLOCK);
+                file.block(0).unwrap();
+                assert!(lock(&file.blocks).kept.len() <= KEPT, "at block {number}");
+            }
+            let kept: Vec<_> = lock(&file.blocks).kept.keys().copied().collect();
+            assert!(kept.contains(&0) && !kept.contains(&1), "{kept:?}");
+        };
+        Env::system().blocking(read).await.unwrap();
+    }
+}

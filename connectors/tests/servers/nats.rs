@@ -1,5 +1,6 @@
 //! NATS `JetStream`: its server killed, its network cut, its jobs killed.
 
+mod published;
 mod reach;
 
 use std::collections::BTreeSet;
@@ -231,35 +232,6 @@ async fn a_long_epoch_brings_no_message_again() {
     job.stop();
     job.wait().await.unwrap();
     assert_eq!(collected.count(), 500);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sink_publishes_each_row_once_whatever_happens_on_the_way() {
-    let mut broker = Broker::start(&[]).await;
-    broker.stream("S", "s.>").await;
-    let proxy = Proxy::before(broker.server.address()).await;
-    let (mut graph, rows) = (Graph::new("it"), 30_000);
-    graph.source("numbers", bourn_connectors::generate::Generate::rows(rows));
-    let subject = Some("s.${n}".to_owned());
-    graph.sink("subject", Nats { subject, ..Nats::at(format!("nats://{}", proxy.address())) });
-    let job = start(graph).await;
-    let context = broker.context().await;
-    let count = async |context: &Context| {
-        let stream = context.get_stream("S").await.unwrap();
-        stream.cached_info().state.messages
-    };
-    until("the first messages", || async { count(&context).await > 0 }).await;
-    proxy.set(Network::Cut);
-    proxy.set(Network::Open);
-    let cut_at = count(&context).await;
-    until("more messages", || async { count(&context).await > cut_at.max(1_000) }).await;
-    broker.server.kill().await;
-    broker.server.start_again().await;
-    job.wait().await.unwrap();
-    let context = broker.context().await;
-    let found: Vec<_> = messages(&context, "S", "s.>").await.iter().map(|v| v["n"].as_u64().unwrap()).collect();
-    let distinct: BTreeSet<_> = found.iter().copied().collect();
-    assert_eq!((found.len() as u64, distinct.len() as u64), (rows, rows));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

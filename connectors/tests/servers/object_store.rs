@@ -282,7 +282,13 @@ async fn liar(answer: &'static [u8]) -> std::net::SocketAddr {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_answers_and_lies_are_errors_and_never_rows() {
+    let head = "HTTP/1.1 206 Partial Content\r\nETag: \"x\"\r\nLast-Modified: Wed, 01 Jan 2020 00:00:00 GMT\r\n";
+    let lines = "{\"n\":123}\n".repeat(100);
     let told = [
+        // Less than it says, in good order.
+        format!("{head}Content-Length: 8\r\nContent-Range: bytes 0-999/1000\r\n\r\n{{\"n\":1}}\n").leak().as_bytes(),
+        // All of it, of an object that has become larger.
+        format!("{head}Content-Length: 1000\r\nContent-Range: bytes 0-999/2000\r\n\r\n{lines}").leak().as_bytes(),
         // The connection ends in the middle of the body.
         b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\nContent-Range: bytes 0-999/1000\r\nETag: \"x\"\r\nLast-Modified: Wed, 01 Jan 2020 00:00:00 GMT\r\n\r\n{\"n\":1}\n".as_slice(),
         // The whole object, whatever range was asked for.

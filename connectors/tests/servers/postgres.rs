@@ -307,7 +307,7 @@ async fn rows_that_break_a_constraint_are_dead_letters_and_the_others_are_there(
 async fn an_upsert_takes_the_last_of_rows_with_one_key_and_no_row_without() {
     let server = Server::start().await;
     let client = server.client().await;
-    let given = rows![{"n": 1, "name": "a"}, {"n": 2, "name": "b"}, {"n": 1, "name": "c"}, {"n": null, "name": "d"}];
+    let given = rows![{"n": 1, "name": "a"}, {"n": 1, "name": "c"}, {"n": 2, "name": "b"}, {"n": null, "name": "d"}];
     let (dead, letters) = Memory::collect();
     let mut graph = Graph::new("it");
     graph.source("rows", Memory::rows([given]));

@@ -96,6 +96,24 @@ fn a_row_is_acknowledged_when_the_isolated_branch_has_it_too() {
 }
 
 #[test]
+fn rows_on_the_disk_are_under_way_too() {
+    let (quick, slow) = (Collect::default(), Collect { slow: Duration::from_mins(1), ..Collect::default() });
+    let mut graph = Graph::new("two branches");
+    graph.options.edge_rows = Some(50);
+    graph.source("numbers", Counting::to(2_000, 50)).admission(400);
+    graph.sink("quick", quick.clone());
+    graph.sink("slow", slow.clone()).on_full(OnFull::isolate(1 << 20));
+    let simulation = Simulation::new(7);
+    let engine = engine(&simulation);
+    let job = simulation.run(async { engine.start(engine.plan(graph).await.unwrap()).await }).done().unwrap();
+    simulation.run(simulation.env().sleep(Duration::from_secs(30))).done();
+    assert!(spooled(&simulation) > 0);
+    assert_eq!(quick.values().len(), 400);
+    simulation.run(job.wait()).done().unwrap();
+    assert_eq!(slow.values(), (0..2_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_spool_that_is_full_blocks_and_never_exceeds_its_cap() {
     let (mut graph, quick, slow) = branches(1 << 40, OnFull::isolate(100_000));
     graph.options.edge_rows = Some(250);

@@ -333,7 +333,8 @@ async fn each_row_of_a_batch_has_its_own_answer_or_its_own_error() {
         .respond_with(batches(answer))
         .mount(&server)
         .await;
-    let rows = rows![{"id": 1, "x": {"y": 1}}, {"id": 2, "x": {"y": 1}}, {"id": 3, "x": {"y": 1}}, {"id": 4, "x": {}}];
+    let x = json!({"y": 1});
+    let rows = rows![{"id": 1, "x": x}, {"id": 5, "x": null}, {"id": 2, "x": x}, {"id": 3, "x": x}, {"id": 4, "x": {}}];
     let config =
         json!({"url": server.uri(), "per": "batch", "body": {"n": "${id}", "y": "${x.y}"}, "limits": {"rows": 10}});
     let env = Env::system();
@@ -341,9 +342,12 @@ async fn each_row_of_a_batch_has_its_own_answer_or_its_own_error() {
     let reply = call.call(rows, &context(&env)).await.unwrap();
     let found = rows_of(&reply.rows);
     assert_eq!(found.iter().map(|r| r["id"].clone()).collect::<Vec<_>>(), [json!(1), json!(3), json!(4)]);
+    // A row that makes no element has no answer, and takes none from the rows behind it.
     assert_eq!(found[0]["result"], json!({"of": {"n": 1, "y": 1}}));
-    assert_eq!(reply.rejected.len(), 1);
-    assert_eq!(reply.rejected[0].error.message(), format!("POST {}/: two is bad", server.uri()));
+    assert_eq!(found[1]["result"]["of"], json!({"n": 3, "y": 1}));
+    let told: Vec<_> = reply.rejected.iter().map(|r| r.error.message().to_owned()).collect();
+    let (no_element, bad) = ("`${x.y}` has no value: no `y` in null".to_owned(), "two is bad");
+    assert_eq!(told, [no_element, format!("POST {}/: {bad}", server.uri())]);
     // Another number of answers than of rows is none at all.
     for (wrong, told) in [(json!([1]), "has 1 answers for 2 rows"), (json!({"a": 1}), "has no array for 2 rows")] {
         let server = answering(ResponseTemplate::new(200).set_body_json(wrong)).await;

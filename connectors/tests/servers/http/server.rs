@@ -321,6 +321,25 @@ async fn a_large_request_comes_in_pieces_and_is_answered_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ack_of_a_large_request_comes_with_the_last_of_its_rows() {
+    let (server, url) = server(json!({})).await;
+    let mut source = open(&server, None).await.unwrap();
+    let body: String = (0..20_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let asked = tokio::spawn(async move { post(&url, body).await });
+    let (mut read, mut acks) = (0, Vec::new());
+    while read < 20_000 {
+        let chunk = source.read().await.unwrap().unwrap();
+        read += chunk.records.num_rows();
+        acks.push((read, chunk.ack));
+    }
+    let with_ack: Vec<_> = acks.iter().filter(|(_, ack)| ack.is_some()).map(|(read, _)| *read).collect();
+    assert_eq!((with_ack, acks.len() > 1, asked.is_finished()), (vec![20_000], true, false));
+    // Who never hears that its rows are safe is told to send them again.
+    drop(acks);
+    assert_eq!(asked.await.unwrap().unwrap().0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_client_that_sends_again_nothing_is_lost_when_network_and_job_break() {
     let (server, url) = server(json!({"timeout": "200ms"})).await;
     let listens = url.strip_prefix("http://").unwrap().split('/').next().unwrap().parse().unwrap();

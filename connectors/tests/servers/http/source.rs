@@ -12,7 +12,7 @@ use bourn_engine::graph::Graph;
 use bourn_engine::testing::conformance;
 use serde_json::{Value, json};
 
-use crate::support::drive::{config, engine, faults, numbers, open, pass, read_all, rows, rows_of, until};
+use crate::support::drive::{config, engine, failure, faults, numbers, open, pass, read_all, rows, rows_of, until};
 use crate::support::proxy::{Network, Proxy};
 use crate::support::web::{Asked, Say, Web, answer, ok};
 
@@ -117,10 +117,8 @@ async fn what_has_not_changed_is_not_read_again() {
 #[tokio::test]
 async fn a_poll_with_a_cursor_goes_on_behind_the_one_before_also_after_a_restart() {
     // A log of numbers that grows: what stands behind `at`, and how far that is.
-    let length = Arc::new(AtomicUsize::new(3));
-    let now = length.clone();
-    let web = Web::start(move |asked, _| {
-        let (at, now) = (parameter(asked, "at").unwrap_or(0), now.load(Ordering::SeqCst));
+    let web = Web::start(|asked, before| {
+        let (at, now) = (parameter(asked, "at").unwrap_or(0), [3, 5, 5, 7][before.min(3)]);
         let items: Vec<_> = (at..now).map(|n| json!({"n": n})).collect();
         ok(json!({"items": items, "last": now}).to_string())
     })
@@ -133,10 +131,11 @@ async fn a_poll_with_a_cursor_goes_on_behind_the_one_before_also_after_a_restart
     let mut source = open(&http, None).await.unwrap();
     let first = source.read().await.unwrap().unwrap();
     assert_eq!(numbers(&rows(&first)), [0, 1, 2]);
-    length.store(5, Ordering::SeqCst);
     assert_eq!(numbers(&rows(&source.read().await.unwrap().unwrap())), [3, 4]);
+    // Nothing is new then, and with it the round is over; the next one begins where it was.
+    assert_eq!(numbers(&rows(&source.read().await.unwrap().unwrap())), [5, 6]);
     let mut again = open(&http, Some(&first.position)).await.unwrap();
-    assert_eq!(numbers(&rows(&again.read().await.unwrap().unwrap())), [3, 4]);
+    assert_eq!(numbers(&rows(&again.read().await.unwrap().unwrap())), [3, 4, 5, 6]);
 }
 
 #[tokio::test]
@@ -158,6 +157,24 @@ async fn an_answer_that_breaks_off_is_gone_on_with_where_it_broke() {
     let read = read_all(&config::<Http>(told)).await.unwrap();
     assert!(numbers(&rows_of(&read)).into_iter().eq(0..30_000));
     assert_eq!((faults(&read), web.asked().len()), (Vec::new(), 5));
+}
+
+#[tokio::test]
+async fn what_changes_while_it_is_read_ends_the_job_and_is_no_mixture() {
+    let text: String = (0..30_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let web = Web::start(move |_, before| {
+        let mut whole = answer(200, &[("ETag", if before == 0 { "\"a\"" } else { "\"b\"" })], &text);
+        if let Some(Say::Bytes(body)) = whole.last_mut().filter(|_| before == 0) {
+            body.truncate(text.len() / 2);
+        }
+        whole
+    })
+    .await;
+    let told = json!({
+        "url": web.url("/"), "format": "json_lines", "schema": {"n": "bigint"}, "retry": {"initial_interval": "1ms"},
+    });
+    let told = failure(&config::<Http>(told)).await;
+    assert!(told.contains("has changed while it was read"), "{told}");
 }
 
 #[tokio::test]

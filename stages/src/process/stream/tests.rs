@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use bourn_engine::graph::OnError;
 use bourn_engine::testing::conformance;
 use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::testing::simulation::children::Act;
@@ -106,6 +107,24 @@ fn a_row_that_ends_every_program_is_refused_with_status_and_complaint() {
     let (_, message) = failure(&simulation, json!({"command": ["it"]}), 5);
     let told = "after 3 attempts: `it` ended with status 7 before it answered: Traceback / boom";
     assert_eq!((message.as_str(), starts.load(Relaxed)), (told, 3));
+}
+
+#[test]
+fn a_row_that_ends_every_program_takes_no_other_with_it() {
+    for seed in 0..20 {
+        // It ends late enough for other rows to be with it.
+        let fatal = || vec![Act::Wait(Duration::from_secs(1)), Act::End(7)];
+        let each = move |_, line: &str| if line.contains('3') { fatal() } else { vec![say(line)] };
+        let (simulation, starts) = child(Simulation::new(seed), &[], each);
+        let config = process(json!({"command": ["it"], "limits": {"in_flight": 4}}));
+        let rows = rows![{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}, {"n": 5}, {"n": 6}];
+        let run = crate::testing::run_with(OnError::Drop, simulation.env(), config, rows);
+        let (ended, rows) = simulation.run(run).done();
+        ended.unwrap();
+        // A second attempt has a program to itself, or the row at fault would end those of its neighbours too.
+        let found: Vec<_> = rows.iter().map(|row| row["n"].as_i64().unwrap()).collect();
+        assert_eq!((found, starts.load(Relaxed) > 2), (vec![1, 2, 4, 5, 6], true), "seed {seed}");
+    }
 }
 
 #[test]
