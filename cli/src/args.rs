@@ -253,7 +253,8 @@ are named (`given: { flights: [...] }`, `expect: { late: [...], by_delay.early: 
 #[derive(Debug, Group)]
 #[command(after_help = TORTURES)]
 pub struct Torture {
-    /// The spec of a pipeline: its sources end and can be read again, its sinks are `file` or `sqlite`, below this folder.
+    /// The spec of a pipeline: its sources end and can be read again, its sinks can be read back. Those on a server name a place
+    /// for each run, such as a table `orders_${env.BOURN_RUN:-0}`; the others are below this folder.
     #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath, add = complete::specs())]
     pub spec: String,
     /// How often it is killed; it is begun anew as often as that needs.

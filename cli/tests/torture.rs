@@ -1,4 +1,4 @@
-//! Jobs that are killed end as those that nobody touched: each pair of a source and a kind of file, killed some ten times.
+//! Jobs that are killed end as those that nobody touched: each kind of file, killed at least fifty times.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests look at the command from outside")]
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -12,7 +12,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use serde_json::Value;
 use support::Folder;
 
-const KILLS: &str = "10";
+const KILLS: usize = 50;
+/// Enough for three at each named point.
+const AT_EACH_POINT: usize = 75;
 
 /// A folder with 2,000 orders and a job that reads them for a quarter of a second. Edges are so narrow that most of them
 /// are still to be read when an epoch begins.
@@ -46,12 +48,12 @@ const ONCE: &str = "  - id: once\n    dedupe: { by: [id], keys: 100000 }\n";
 
 /// Tortures the job, and returns what is reported.
 #[track_caller]
-fn tortured(folder: &Folder, more: &[&str]) -> Value {
-    let ended = folder.bourn(&[&["torture", "job.yaml", "--kills", KILLS, "-o", "json"], more].concat());
+fn tortured(folder: &Folder, kills: usize) -> Value {
+    let ended = folder.bourn(&["torture", "job.yaml", "--kills", &kills.to_string(), "-o", "json"]);
     let report: Value = serde_json::from_str(&ended.out).unwrap_or_default();
     let faults = &report["faults"];
     assert_eq!(ended.code, Some(0), "seed {}: {faults:#}\n{}", report["seed"], ended.err);
-    assert_eq!(report["kills"].as_array().map(Vec::len), Some(10));
+    assert_eq!(report["kills"].as_array().map(Vec::len), Some(kills));
     assert_eq!(report["left"], serde_json::json!([]));
     report
 }
@@ -63,32 +65,35 @@ fn rows(report: &Value) -> (u64, &str) {
 
 #[test]
 fn counts_into_json_lines() {
-    let report = tortured(&folder(COUNTED, "file: { path: out.jsonl }"), &[]);
+    let report = tortured(&folder(COUNTED, "file: { path: out.jsonl }"), KILLS);
     assert_eq!(rows(&report), (2_000, "by key"));
 }
 
 #[test]
 fn lines_in_their_order_into_compressed_csv() {
-    let report = tortured(&folder("", "file: { path: out.csv.gz }"), &[]);
+    let report = tortured(&folder("", "file: { path: out.csv.gz }"), KILLS);
     assert_eq!(rows(&report), (2_000, "all"));
 }
 
 #[test]
 fn what_was_seen_once_into_parquet() {
-    let report = tortured(&folder(ONCE, "file: { path: out.parquet }"), &[]);
+    let report = tortured(&folder(ONCE, "file: { path: out.parquet }"), KILLS);
     assert_eq!(rows(&report), (1_000, "not"));
 }
 
 #[test]
 fn numbered_files() {
-    let sink = r#"file: { path: "out/{number}.jsonl", rotate: { rows: 300 } }"#;
-    assert_eq!(rows(&tortured(&folder(COUNTED, sink), &[])), (2_000, "not"));
+    let sink = r#"file: { path: "out/{number}.jsonl", rotate: { rows: 30 } }"#;
+    let report = tortured(&folder(COUNTED, sink), AT_EACH_POINT);
+    assert_eq!(rows(&report), (2_000, "not"));
+    let points = report["points"].as_array().unwrap();
+    assert!(points.len() > 20 && points.iter().all(|p| p[1].as_u64() >= Some(3)), "{points:?}");
 }
 
 #[test]
 fn folders_by_value() {
     let sink = "file: { path: out, format: json, partition_by: [region] }";
-    assert_eq!(rows(&tortured(&folder(ONCE, sink), &[])), (1_000, "not"));
+    assert_eq!(rows(&tortured(&folder(ONCE, sink), KILLS)), (1_000, "not"));
 }
 
 /// What is different in each run shows that the comparison compares.

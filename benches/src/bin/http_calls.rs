@@ -41,6 +41,7 @@ async fn run(in_flight: u64, millis: u64, seconds: u64) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         "{\"ok\":true}"
     };
+    bourn_http::client::install_cryptography();
     let server = tokio::spawn(async move { axum::serve(listener, Router::new().route("/{n}", get(answer))).await });
     let alone = alone(&url).await?;
     let ideal = in_flight as f64 / alone.as_secs_f64();

@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 
 use bourn_connectors::File;
 use bourn_connectors::file::Format;
+use bourn_engine::api::ConnectContext;
 use bourn_engine::api::registry::BoxConnector;
-use bourn_engine::graph::Graph;
+use bourn_engine::graph::{Graph, Role};
 use bourn_engine::{Engine, Error, Result};
 use serde_json::Value;
 
+use super::child::SPEC;
+use super::subject::planned;
+use crate::args;
+use crate::failure::Failure;
 use crate::prepare;
 use crate::test::memory::Taken;
 
@@ -28,6 +33,8 @@ enum Place {
     Files { path: String, format: Format, one: bool, header: bool, config: Value },
     /// A table of SQLite.
     Table { path: String, table: Value },
+    /// Where the spec of the run says, on a server: it reads it back by itself.
+    Server { sink: String },
 }
 
 impl Target {
@@ -51,6 +58,16 @@ impl Target {
     pub fn of_table(config: &Value) -> Option<Self> {
         let path = config["path"].as_str()?.to_owned();
         Some(Self { place: Place::Table { path, table: config["table"].clone() }, times: false })
+    }
+
+    /// What a sink has written to a server.
+    pub fn elsewhere(sink: String) -> Self {
+        Self { place: Place::Server { sink }, times: false }
+    }
+
+    /// Whether it is below the folder of the job.
+    pub fn is_here(&self) -> bool {
+        !matches!(self.place, Place::Server { .. })
     }
 
     /// The same for dead letters, whose times are others in each run.
@@ -89,6 +106,7 @@ impl Target {
     /// When something that was written can't be read.
     pub async fn read(&self, folder: &Path, engine: &Engine) -> Result<Vec<String>> {
         let (source, lines) = match &self.place {
+            Place::Server { sink } => return self.read_back(folder, sink, engine).await,
             Place::Table { path, .. } if !folder.join(path).exists() => return Ok(Vec::new()),
             Place::Table { path, table } => {
                 let config = serde_json::json!({ "path": folder.join(path), "table": table });
@@ -128,6 +146,26 @@ impl Target {
         Ok(rows.iter().filter_map(text).collect())
     }
 
+    async fn read_back(&self, folder: &Path, sink: &str, engine: &Engine) -> Result<Vec<String>> {
+        let path = folder.join(SPEC).display().to_string();
+        let loaded = prepare::load(&args::Spec { path, mode: None, routing: None }, engine).map_err(told)?;
+        let plan = planned(&loaded, engine).await.map_err(told)?;
+        let node = plan.nodes.iter().find(|node| *node.id == *sink);
+        let Some((node, Role::Sink(connector))) = node.map(|node| (node, &node.role)) else {
+            return Err(Error::engine(format!("the spec has no sink `{sink}`")));
+        };
+        let schema = node.inputs.first().ok_or_else(|| Error::engine("its columns are not known"))?;
+        let context = ConnectContext { env: engine.env().clone(), id: sink.to_owned() };
+        let mut rows = Vec::new();
+        let sources = connector.read_back(schema, &context).await.map_err(|problems| {
+            told(Failure::Problems(problems.0.iter().map(|p| loaded.document.diagnostic(p)).collect()))
+        })?;
+        for source in sources {
+            rows.extend(taken(source, engine).await?.iter().map(|row| self.timeless(&row.to_string())));
+        }
+        Ok(rows)
+    }
+
     fn is_in_folders(&self) -> bool {
         matches!(&self.place, Place::Files { config, .. } if !config["partition_by"].is_null())
     }
@@ -140,6 +178,15 @@ impl Target {
             }
             _ => row.to_owned(),
         }
+    }
+}
+
+/// What ends a command, as an error of what it was about.
+fn told(failure: Failure) -> Error {
+    match failure {
+        Failure::Problems(all) => Error::validation(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        Failure::Invalid(e) | Failure::Failed(e) => e,
+        Failure::Told(_) | Failure::Unread => Error::engine("nobody listens any more"),
     }
 }
 

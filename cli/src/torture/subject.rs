@@ -27,6 +27,8 @@ use crate::run::documents::Documents;
 
 /// Where each copy keeps its checkpoints, from its folder.
 const CHECKPOINTS: &str = "checkpoints";
+/// The variable that a spec names where it writes to a server, so that each run has a place of its own there.
+const RUN: &str = "${env.BOURN_RUN";
 
 /// A spec that can be tortured.
 pub struct Subject {
@@ -39,6 +41,8 @@ pub struct Subject {
     pub sinks: Vec<Sink>,
     /// The stages whose lanes may change.
     pub varied: Vec<Varied>,
+    /// What the names of runs begin with, as no others do.
+    mark: String,
 }
 
 /// A sink and what is expected of it.
@@ -91,7 +95,8 @@ impl Subject {
         let varied = varied(&plan, &document, engine).await;
         let mut sinks = Vec::new();
         for endpoint in pipeline.sinks.iter().chain(&pipeline.dead_letters) {
-            sinks.push(sink(endpoint, in_place(&filled, &endpoint.path), pipeline, (&plan, &varied))?);
+            let config = (in_place(&filled, &endpoint.path), in_place(&document, &endpoint.path));
+            sinks.push(sink(endpoint, config, pipeline, (&plan, &varied))?);
         }
         let every = args.every.map(|every| format!("{}ms", every.as_millis()));
         if let Value::Object(members) = &mut document {
@@ -104,7 +109,8 @@ impl Subject {
                 checkpoint["every"] = every.into();
             }
         }
-        Ok(Self { document, name: plan.name.clone(), keep: checkpoints.keep, sinks, varied })
+        let mark = format!("{:08x}", engine.env().random() >> 32);
+        Ok(Self { document, name: plan.name.clone(), keep: checkpoints.keep, sinks, varied, mark })
     }
 
     /// Writes the spec into the folder of a job, with so many lanes for each stage that may have others.
@@ -119,7 +125,9 @@ impl Subject {
             }
         }
         let path = folder.join(SPEC);
-        std::fs::write(&path, format!("{document:#}\n")).map_err(|e| Error::from(e).context(path.display()))
+        let run = folder.file_name().unwrap_or_default().to_string_lossy();
+        let text = of_run(&format!("{document:#}\n"), &format!("{}_{run}", self.mark));
+        std::fs::write(&path, text).map_err(|e| Error::from(e).context(path.display()))
     }
 
     /// The lanes of the spec itself.
@@ -133,7 +141,15 @@ impl Subject {
     }
 }
 
-async fn planned(loaded: &Loaded, engine: &Engine) -> Result<Plan, Failure> {
+/// The spec of one run.
+fn of_run(spec: &str, name: &str) -> String {
+    let mut parts = spec.split(RUN);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + name + part.split_once('}').map_or("", |(_, rest)| rest))
+}
+
+/// The plan of a spec that is to run.
+pub(super) async fn planned(loaded: &Loaded, engine: &Engine) -> Result<Plan, Failure> {
     let graph = prepare::graph(loaded, &prepare::no_runs(), Documents::lines(), false)?;
     prepare::plan(engine, graph, loaded).await
 }
@@ -181,7 +197,7 @@ fn from_anywhere(source: &Endpoint, filled: &Value, document: &mut Value) -> Res
 /// Where a sink writes, and how its rows must stand.
 fn sink(
     endpoint: &Endpoint,
-    config: &Value,
+    (config, written): (&Value, &Value),
     pipeline: &Pipeline,
     (plan, varied): (&Plan, &[Varied]),
 ) -> Result<Sink, Failure> {
@@ -189,15 +205,22 @@ fn sink(
     let target = match kind {
         "file" => Target::of_file(config),
         "sqlite" => Target::of_table(config),
+        _ if endpoint.connector.reads_back() => {
+            if !written.to_string().contains(RUN) {
+                let help = "name a place of its own for each run, such as `orders_${env.BOURN_RUN:-0}`";
+                return Err(Failure::invalid(format!("the sink `{id}` (`{kind}`) writes to a server: {help}")));
+            }
+            Some(Target::elsewhere(id.clone()))
+        }
         _ => None,
     };
     let target = target.filter(|_| endpoint.fallback.is_empty());
     let target = target.ok_or_else(|| {
         let what = if endpoint.fallback.is_empty() { "" } else { " with a `fallback`" };
-        let help = "torture compares what `file` and `sqlite` write";
+        let help = "torture compares what can be read back, as from `file`, `sqlite`, `postgres` and `object_store`";
         Failure::invalid(format!("the sink `{id}` (`{kind}`{what}) can't be compared: {help}"))
     })?;
-    let path = config["path"].as_str().unwrap_or_default();
+    let path = config["path"].as_str().filter(|_| target.is_here()).unwrap_or_default();
     let leaves = Path::new(path)
         .components()
         .any(|part| !matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));

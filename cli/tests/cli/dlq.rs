@@ -70,6 +70,7 @@ fn of(counts: &[(&str, u64)]) -> Vec<(String, u64)> {
 fn letters_are_read_back_from_every_sink_that_can_be() {
     let sinks = [
         JSONL,
+        "{ file: { path: 'out/${env.BOURN_NOBODY_SETS_IT:-rejected}.jsonl' } }",
         "{ file: { path: out/rejected.csv } }",
         "{ file: { path: out/rejected.tsv, csv: { header: false, nulls: 'NULL' } } }",
         "{ file: { path: out/rejected.parquet } }",

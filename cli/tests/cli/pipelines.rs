@@ -1,5 +1,7 @@
 //! Pipelines from end to end.
 
+use std::process::{Command, Stdio};
+
 use crate::support::Folder;
 
 const FILTER: &str = "\
@@ -50,6 +52,16 @@ fn rows_go_from_stdin_to_stdout() {
         Folder::with(&[("a.yaml", "source: { stdin: {} }\nstages: [ { filter: n > 1 } ]\nsink: { stdout: {} }\n")]);
     let out = folder.fed(&["run", "a.yaml"], "{\"n\":1}\n{\"n\":2}\n").quietly();
     assert_eq!(out, "{\"n\":2}\n");
+}
+
+#[test]
+fn rows_go_into_a_named_pipe() {
+    let spec = "source: { file: { path: in.jsonl } }\nsink: { file: { path: pipe, format: json } }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", "{\"n\":1}\n{\"n\":2}\n")]);
+    assert!(Command::new("mkfifo").arg(folder.path("pipe")).status().unwrap().success());
+    let reader = Command::new("cat").arg(folder.path("pipe")).stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(folder.bourn(&["run", "a.yaml"]).quietly(), "");
+    assert_eq!(reader.wait_with_output().unwrap().stdout, b"{\"n\":1}\n{\"n\":2}\n");
 }
 
 #[test]

@@ -11,8 +11,10 @@ mod object_store;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod support;
+#[cfg(all(feature = "object_store", feature = "postgres"))]
+mod torture;
 
-#[cfg(any(feature = "nats", feature = "object_store"))]
+#[cfg(any(feature = "nats", feature = "object_store", feature = "postgres"))]
 #[allow(dead_code, reason = "the tests of connectors use more of it")]
 #[path = "../../../connectors/tests/servers/support/program.rs"]
 mod program;
@@ -21,3 +23,14 @@ mod program;
 #[allow(dead_code, reason = "the tests of connectors use more of it")]
 #[path = "../../../connectors/tests/servers/support/weed.rs"]
 mod weed;
+
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "the tests of connectors use more of it")]
+#[path = "../../../connectors/tests/servers/support/postgres.rs"]
+mod postgres;
+
+/// What a server's support waits with.
+#[cfg(feature = "postgres")]
+mod job {
+    pub use crate::support::until;
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_nats::jetstream::{self, Context, consumer, stream};
+use bourn_engine::env::points;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -60,6 +61,18 @@ impl Broker {
         .await;
     }
 
+    /// A job that reads by position.
+    fn by_position(&self) -> String {
+        let address = self.server.address();
+        format!(
+            "source: {{ nats: {{ servers: 'nats://{address}', stream: S, from: position, schema: {{ n: bigint }} }} }}\n\
+             stages: [ {{ throttle: {{ rate: 20000/s }} }} ]\n\
+             sinks:\n  lines: {{ file: {{ path: lines.jsonl }} }}\n\
+             \x20 many: {{ file: {{ path: 'many-{{number}}.jsonl', rotate: {{ rows: 50 }} }} }}\n\
+             checkpoint: {{ every: 10ms }}\n"
+        )
+    }
+
     fn spec(&self, every: &str, file: &str) -> String {
         let address = self.server.address();
         format!(
@@ -110,4 +123,53 @@ async fn every_message_that_is_acknowledged_is_in_the_file_of_the_job_that_was_k
     job.kill();
     found.extend(folder.numbers("d.jsonl.gz"));
     assert_eq!(found, (0..total).collect());
+}
+
+/// The points of the protocol that a job comes to which does not end.
+const POINTS: [&str; 20] = [
+    points::PREPARE,
+    points::PREPARED,
+    points::STORE_MANIFEST,
+    points::MANIFEST_STORED,
+    points::CONTENT_WRITTEN,
+    points::CONTENT_NAMED,
+    points::COMMIT,
+    points::FILE_PLACED,
+    points::COMMITTED,
+    points::SWEEP,
+    points::MANIFESTS_SWEPT,
+    points::SWEPT,
+    points::ACKNOWLEDGE,
+    points::ACKNOWLEDGED,
+    points::RECOVER,
+    points::COMMIT_AGAIN,
+    points::COMMITTED_AGAIN,
+    points::RECOVERED,
+    points::PREPARED,
+    points::MANIFEST_STORED,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_by_position_is_there_once_and_in_order_at_whichever_point_the_job_is_killed() {
+    let (folder, broker) = (Folder::new(), Broker::with(0).await);
+    let mut total = 0;
+    for _ in 0..3 {
+        for point in POINTS {
+            // There is something to do for each.
+            broker.publish(total..total + 1_000).await;
+            total += 1_000;
+            let at = format!("{point}:1");
+            tokio::task::block_in_place(|| folder.start_to(&broker.by_position(), Some(&at)).wait_for_its_kill());
+        }
+    }
+    let job = folder.start(&broker.by_position());
+    let many = || folder.names("many-").iter().flat_map(|name| folder.lines(name)).collect::<Vec<_>>();
+    let last = Some(total - 1);
+    until("every row", || async {
+        folder.lines("lines.jsonl").last() == last.as_ref() && many().last() == last.as_ref()
+    })
+    .await;
+    job.kill();
+    assert!(folder.lines("lines.jsonl").into_iter().eq(0..total));
+    assert!(many().into_iter().eq(0..total));
 }

@@ -26,8 +26,14 @@ impl Folder {
 
     /// Starts a job.
     pub fn start(&self, spec: &str) -> Job {
+        self.start_to(spec, None)
+    }
+
+    /// Starts a job, which ends itself at this point of the protocol.
+    pub fn start_to(&self, spec: &str, point: Option<&str>) -> Job {
         std::fs::write(self.path("spec.yaml"), spec).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bourn"));
+        command.envs(point.map(|point| ("BOURN_KILL_AT", point)));
         command.args(["run", "spec.yaml", "-q"]).current_dir(self.0.path()).env_remove("BOURN_LOG");
         Job(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
@@ -44,8 +50,27 @@ impl Folder {
             text = bytes;
         }
         let rows = text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n"));
-        rows.map(|row| serde_json::from_slice::<serde_json::Value>(row).unwrap()["n"].as_i64().unwrap()).collect()
+        rows.map(number).collect()
     }
+
+    /// The names of its files that begin so, in order.
+    pub fn names(&self, beginning: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with(beginning));
+        names.sort();
+        names
+    }
+
+    /// The values of `n` in a file of JSON lines, line by line.
+    pub fn lines(&self, name: &str) -> Vec<i64> {
+        let bytes = std::fs::read(self.path(name)).unwrap_or_default();
+        bytes.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n")).map(number).collect()
+    }
+}
+
+fn number(row: &[u8]) -> i64 {
+    serde_json::from_slice::<serde_json::Value>(row).unwrap()["n"].as_i64().unwrap()
 }
 
 /// A job under way.
@@ -58,6 +83,11 @@ impl Job {
         self.0.kill().unwrap();
         let status = self.0.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    }
+
+    /// Waits until it has ended itself.
+    pub fn wait_for_its_kill(mut self) {
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&self.0.wait().unwrap()), Some(9));
     }
 
     /// Waits for its end, which is to be a good one.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::api::erased::{ErasedConnector, ErasedStage};
+use crate::api::erased::{ErasedConnector, ErasedStage, JobEnd};
+use crate::api::registry::BoxConnector;
 use crate::api::{BoxSink, BoxSource};
 use crate::api::{
     BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Known, Operator, Side, SinkContext,
-    SourceContext, UsedFiles,
+    SourceContext, Unread, UsedFiles,
 };
 use crate::data::position::Split;
 use crate::diagnostic::Problems;
@@ -56,6 +58,26 @@ impl ErasedConnector for Shown<dyn ErasedConnector> {
     }
     fn sink(&self, context: SinkContext) -> BoxFuture<'_, Result<BoxSink>> {
         self.inner.sink(context)
+    }
+    fn reads_back(&self) -> bool {
+        self.inner.reads_back()
+    }
+    fn read_back<'a>(
+        &'a self,
+        rows: &'a SchemaRef,
+        context: &'a ConnectContext,
+    ) -> BoxFuture<'a, Result<Vec<BoxConnector>, Problems>> {
+        self.inner.read_back(rows, context)
+    }
+    fn beside(&self, mark: &str, context: &ConnectContext) -> Option<BoxConnector> {
+        let beside = self.inner.beside(mark, context)?;
+        Some(BoxConnector(Arc::new(Self { inner: beside.0, written: self.written.clone() })))
+    }
+    fn reread(&self, texts: &[Unread<'_>], schema: &SchemaRef) -> Option<Vec<Result<RecordBatch>>> {
+        self.inner.reread(texts, schema)
+    }
+    fn started(&self, end: JobEnd) {
+        self.inner.started(end);
     }
     fn describe(&self) -> Value {
         self.written.clone()
