@@ -62,3 +62,23 @@ async fn every_row_that_was_answered_is_in_the_file_of_the_job_that_was_killed()
     }
     assert_eq!(found, (0..ROWS).collect());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_answered_outlive_the_next_run_though_the_spec_says_nothing_of_checkpoints() {
+    bourn_http::client::install_cryptography();
+    let client = Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(30)).build().unwrap();
+    let (folder, answered) = (Folder::new(), Answered::default());
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let spec = format!(
+        "source: {{ http_server: {{ listen: '{address}', path: /in, schema: {{ n: bigint }} }} }}\n\
+         sink: {{ file: {{ path: all.jsonl }} }}\n"
+    );
+    for first in [0, 5, 10] {
+        let job = folder.start(&spec);
+        listens(&address).await;
+        send(client.clone(), format!("http://{address}/in"), (first..first + 5).collect(), answered.clone()).await;
+        job.kill();
+    }
+    // Nobody sends again what was answered.
+    assert_eq!((answered.lock().unwrap().len(), folder.numbers("all.jsonl")), (15, (0..15).collect()));
+}

@@ -25,7 +25,8 @@ use crate::generate::Nothing;
 ///
 /// `http_server: { listen: "127.0.0.1:8080", path: /events, schema: { id: bigint, name: text } }`. A request is answered 200 when the epoch
 /// that holds its rows has been committed by every sink, about 200 ms later, so a client that sends again whatever was
-/// not answered so loses nothing. A request with a bad row is refused as a whole: 400 says which lines and why. 401: the token is
+/// not answered so loses nothing. Where a sink can commit, the job keeps checkpoints unless it says `checkpoint: false`, and goes
+/// on with its files when it is started again. A request with a bad row is refused as a whole: 400 says which lines and why. 401: the token is
 /// missing; 408: the body took longer than `timeout`; 413: it is larger than `max_body`; 415: it is compressed by something else than gzip;
 /// 503 with `Retry-After`: the job is behind by `buffer`, or stops. A job that stops answers what it has taken, and takes no more.
 ///

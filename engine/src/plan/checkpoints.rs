@@ -60,7 +60,8 @@ fn not_covered(plan: &Plan, edge: &PlannedEdge) -> Problem {
     Problem { path: around, ..problem }
 }
 
-/// Whether an input without an end goes where a crash would be seen for ever, or each row is to be seen once.
+/// Whether an input without an end goes where beginning anew would be seen for ever, or each row is to be seen once. What was
+/// acknowledged does not come again: files that are begun anew would lose it.
 fn is_needed(plan: &Plan) -> bool {
     let endless = |of: fn(Replay) -> bool| {
         plan.nodes.iter().any(|n| match &n.role {
@@ -74,5 +75,5 @@ fn is_needed(plan: &Plan) -> bool {
     });
     let is_wished = plan.options.delivery == Some(Level::ExactlyOnce);
     let keeps_keys = plan.nodes.iter().any(|n| n.keeps_keys);
-    is_wished || endless(|r| r == Replay::FromPosition) && commits || endless(|r| r != Replay::Nothing) && keeps_keys
+    is_wished || endless(|r| r != Replay::Nothing) && (commits || keeps_keys)
 }

@@ -116,8 +116,7 @@ impl Slot {
 
     fn held(&mut self) -> Result<Held> {
         let mut held = Held::default();
-        self.visit(&mut held)?;
-        Ok(held)
+        self.visit(&mut held).map(|()| held)
     }
 
     /// Names its pieces of state to a visitor.
