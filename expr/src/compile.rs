@@ -165,7 +165,12 @@ mod tests {
             ("big > > 1", "expected an expression, found > | > |  | ".into()),
             ("big as b", "the text ends before `as` | as | not understood | ".into()),
             ("  ", "the expression is empty | - |  | ".into()),
-            ("origin + 1", "cannot coerce arithmetic expression text + bigint to valid types | - |  | ".into()),
+            (
+                "origin + 1",
+                "cannot coerce arithmetic expression text + bigint to valid types | - |  | `origin` is text: \
+                 `cast(origin as double)`, or a type in the `schema` of its source"
+                    .into(),
+            ),
             ("origin ~ '('", "not a regular expression: unclosed group | - |  | ".into()),
             ("origin collate x", "the expression uses a part of SQL that is not supported here | - |  | ".into()),
         ] {

@@ -1,6 +1,8 @@
 //! DataFusion's errors in the engine's words: problems of a text at planning, errors of rows at run time.
 
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::error::ArrowError;
 use bourn_engine::diagnostic::{Problem, did_you_mean};
 use bourn_engine::{Error, Kind};
@@ -43,7 +45,16 @@ pub fn planner(text: &Text<'_>, schema: &SchemaRef, error: &DataFusionError) -> 
         let name = field.relation.as_ref().map_or(field.name.as_str(), |r| r.table());
         return unknown_column(text, schema, name);
     }
-    problem(error)
+    let problem = problem(error);
+    // What is said of types does not say which of the columns it is.
+    let is_text = |f: &&Arc<Field>| *f.data_type() == DataType::Utf8 && text.find(f.name()).is_some();
+    match schema.fields().iter().find(is_text).filter(|_| problem.message.starts_with("cannot coerce arithmetic")) {
+        Some(column) => {
+            let name = column.name();
+            problem.help(format!("`{name}` is text: `cast({name} as double)`, or a type in the `schema` of its source"))
+        }
+        None => problem,
+    }
 }
 
 fn unknown_column(text: &Text<'_>, schema: &SchemaRef, name: &str) -> Problem {

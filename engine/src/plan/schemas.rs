@@ -1,6 +1,7 @@
 //! Second pass: the schema of every edge.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -43,6 +44,8 @@ pub async fn infer(plan: &mut Plan, env: &Env, asking: Asking) -> Result<(), Pro
                 port => plan.nodes[*from].outputs[port].clone(),
             })
             .collect();
+        let is_stage = |node: &&PlannedNode| matches!(node.role, Role::Stage(_));
+        let stages: Vec<_> = plan.nodes[..n].iter().filter(is_stage).map(|node| node.id.clone()).collect();
         let node = &mut plan.nodes[n];
         let asked = Asked { context: ConnectContext { env: env.clone(), id: node.id.to_string() }, asking };
         let outputs = match &node.role {
@@ -78,11 +81,20 @@ pub async fn infer(plan: &mut Plan, env: &Env, asking: Asking) -> Result<(), Pro
             Ok(outputs) => node.outputs = outputs,
             Err(Problems(found)) => {
                 failed[n] = true;
-                problems.extend(found.into_iter().map(|p| node.place(p)));
+                problems.extend(found.into_iter().map(|p| node.place(names_a_stage(p, &stages))));
             }
         }
     }
     Problems::check(problems)
+}
+
+/// Says so when what is taken for a column is the name of a stage.
+fn names_a_stage(problem: Problem, stages: &[Arc<str>]) -> Problem {
+    let named = stages.iter().find(|id| problem.message == format!("unknown column `{id}`"));
+    match named.filter(|_| problem.help.is_none()) {
+        Some(id) => problem.help(format!("`{id}` is a stage, and no column: what it gives is among these")),
+        None => problem,
+    }
 }
 
 /// The schema of each port, the main one first.

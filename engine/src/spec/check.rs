@@ -3,7 +3,7 @@
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{JsonType, ValidationError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::document::Fault;
 use crate::data::units::{Interval, Rate, Size};
@@ -34,14 +34,15 @@ fn faults(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
                 .iter()
                 .map(|name| {
                     let path = path.iter().cloned().chain([Key::Name(name.clone())]);
-                    Fault::at_key(path, unknown("key", name, known.iter().map(String::as_str)))
+                    let problem = unknown("key", name, known.iter().map(String::as_str));
+                    Fault::at_key(path, Problem { help: meant(schema, error, name).or(problem.help), ..problem })
                 })
                 .collect()
         }
         K::Required { property } => {
             here(Problem::new(format!("the key `{}` is missing", property.as_str().unwrap_or_default())))
         }
-        K::Type { .. } => here(expected(&types(error), error.instance())),
+        K::Type { .. } => here(with_quotes(expected(&types(error), error.instance()), &path, error.instance())),
         K::Enum { options } => here(one_of(error.instance(), options.as_array().map_or(&[], Vec::as_slice))),
         K::Constant { expected_value } => here(one_of(error.instance(), std::slice::from_ref(expected_value))),
         K::AnyOf { context } | K::OneOfNotValid { context } => branches(schema, error, context),
@@ -63,6 +64,36 @@ fn faults(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
         },
         _ => here(Problem::new(error.masked_with("this").to_string())),
     }
+}
+
+/// What was meant by a key that is not known here, where more can be said than which ones are.
+fn meant(schema: &Value, error: &ValidationError<'_>, name: &str) -> Option<String> {
+    if error.instance().get(name).is_some_and(Value::is_null) {
+        return Some(QUOTES.into());
+    }
+    let beside = beside(schema, error.schema_path())?;
+    let around = beside.iter().find(|(_, within)| names(schema, within).any(|found| found == name))?;
+    Some(format!("it stands below `{0}`: `{0}: {{ {name}: … }}`", around.0))
+}
+
+/// A text with a comma between braces that is not quoted becomes two keys, of which the second has no value.
+const QUOTES: &str = "between `{` and `}` a comma ends a value: put a text that has one into quotes";
+
+fn with_quotes(problem: Problem, path: &[Key], found: &Value) -> Problem {
+    let is_plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'));
+    match path.last() {
+        Some(Key::Name(name)) if found.is_null() && !is_plain(name) => problem.help(QUOTES),
+        _ => problem,
+    }
+}
+
+/// The names of the properties of a schema, of those that it stands for and may be.
+fn names<'a>(whole: &'a Value, schema: &'a Value) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+    let own =
+        schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|p| p.keys().map(String::as_str));
+    let reference = schema.get("$ref").and_then(Value::as_str).and_then(|r| whole.pointer(r.strip_prefix('#')?));
+    let may = ["anyOf", "oneOf"].into_iter().filter_map(|k| schema.get(k)?.as_array()).flatten();
+    Box::new(own.chain(reference.into_iter().chain(may).flat_map(|other| names(whole, other))))
 }
 
 /// An unknown key, or something else of that sort, and the nearest that is known.
@@ -99,7 +130,10 @@ fn branches(schema: &Value, error: &ValidationError<'_>, context: &[Vec<Validati
             all.dedup();
             vec![Fault::at(keys(path), expected(&all, error.instance()))]
         }
-        _ if !options.is_empty() => vec![Fault::at(keys(path), one_of(error.instance(), &options))],
+        _ if !options.is_empty() => {
+            let keyed = keyed(schema, error);
+            vec![Fault::at(keys(path), one_of_words_or_maps(error.instance(), &options, &keyed))]
+        }
         // Maps that are told apart by their key, and none of these is here.
         (several, _) if several.len() > 1 && several.iter().all(|b| missing(&b)) => {
             let keys: Vec<_> =
@@ -121,6 +155,23 @@ fn branches(schema: &Value, error: &ValidationError<'_>, context: &[Vec<Validati
             best.map(|b| b.iter().flat_map(|e| faults(schema, e)).collect()).unwrap_or_default()
         }
     }
+}
+
+/// The keys of the maps that could stand here in the place of a word.
+fn keyed<'a>(schema: &'a Value, error: &ValidationError<'_>) -> Vec<&'a str> {
+    let ways = schema.pointer(error.schema_path().as_str()).and_then(Value::as_array);
+    let required = |way: &'a Value| way.get("required")?.as_array()?.first()?.as_str();
+    ways.into_iter().flatten().filter_map(required).collect()
+}
+
+fn one_of_words_or_maps(found: &Value, words: &[Value], maps: &[&str]) -> Problem {
+    if let Some(word) = found.as_str().filter(|word| maps.contains(word)) {
+        let help = format!("it is a map: `{word}: {{ … }}`");
+        return Problem::new(format!("`{word}` alone says too little")).help(help);
+    }
+    let problem = one_of(found, words);
+    let ways = maps.iter().map(|key| format!("`{key}: {{ … }}`")).collect::<Vec<_>>().join(", ");
+    if problem.help.is_some() || ways.is_empty() { problem } else { problem.help(format!("or a map: {ways}")) }
 }
 
 /// The key that is missing.
@@ -170,7 +221,7 @@ fn types(error: &ValidationError<'_>) -> Vec<&'static str> {
 }
 
 fn expected(types: &[&str], found: &Value) -> Problem {
-    let found = match found {
+    let said = match found {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
@@ -178,7 +229,14 @@ fn expected(types: &[&str], found: &Value) -> Problem {
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
     };
-    Problem::new(format!("expected {}, found {found}", types.join(" or ")))
+    let problem = Problem::new(format!("expected {}, found {said}", types.join(" or ")));
+    match (types, found) {
+        (["a list"], Value::String(text)) if !text.contains([',', '[', ' ', '\n']) => {
+            problem.help(format!("a list stands in brackets: `[{text}]`"))
+        }
+        (["a boolean"], Value::String(_)) => problem.help("`true` or `false`"),
+        _ => problem,
+    }
 }
 
 fn one_of(found: &Value, options: &[Value]) -> Problem {
@@ -194,9 +252,12 @@ fn one_of(found: &Value, options: &[Value]) -> Problem {
 
 /// The names of the properties beside the keyword that refused another one.
 fn properties(schema: &Value, keyword: &Location) -> Vec<String> {
+    beside(schema, keyword).map(|p| p.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn beside<'a>(schema: &'a Value, keyword: &Location) -> Option<&'a Map<String, Value>> {
     let around = keyword.as_str().rsplit_once('/').map_or("", |(before, _)| before);
-    let properties = schema.pointer(around).and_then(|s| s.get("properties")).and_then(Value::as_object);
-    properties.map(|p| p.keys().cloned().collect()).unwrap_or_default()
+    schema.pointer(around)?.get("properties")?.as_object()
 }
 
 fn keys(path: &Location) -> Vec<Key> {
@@ -206,4 +267,45 @@ fn keys(path: &Location) -> Vec<Key> {
             LocationSegment::Index(index) => Key::Index(index),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_people_write_by_mistake_is_told_with_the_way_out() {
+        let pages = json!({"oneOf": [
+            {"type": "string", "enum": ["next_link"]},
+            {"type": "object", "required": ["page"], "properties": {"page": {"type": "object"}}},
+        ]});
+        let schema = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "csv": {"anyOf": [{"$ref": "#/$defs/Csv"}, {"type": "null"}]},
+                "key": {"type": "array", "items": {"type": "string"}},
+                "create": {"type": "boolean"},
+                "map": {"type": "object", "additionalProperties": {"type": "string"}},
+                "pages": pages,
+            },
+            "$defs": {"Csv": {"type": "object", "properties": {"delimiter": {"type": "string"}}}},
+        });
+        let commas = "between `{` and `}` a comma ends a value: put a text that has one into quotes";
+        for (value, said, help) in [
+            (json!({"delimiter": ";"}), "unknown key `delimiter`", "it stands below `csv`: `csv: { delimiter: … }`"),
+            (json!({"b from t": null}), "unknown key `b from t`", commas),
+            (json!({"map": {"1)": null}}), "expected a text, found nothing", commas),
+            (json!({"map": {"a": null}}), "expected a text, found nothing", ""),
+            (json!({"key": "id"}), "expected a list, found a text", "a list stands in brackets: `[id]`"),
+            (json!({"create": "yes"}), "expected a boolean, found a text", "`true` or `false`"),
+            (json!({"pages": "page"}), "`page` alone says too little", "it is a map: `page: { … }`"),
+            (json!({"pages": "x"}), "`x` is none of `next_link`", "or a map: `page: { … }`"),
+        ] {
+            let faults = check(&schema, &value);
+            let told: Vec<_> = faults.iter().map(|f| (&*f.problem.message, f.problem.help.as_deref())).collect();
+            assert_eq!(told, [(said, Some(help).filter(|h| !h.is_empty()))], "{value}");
+        }
+    }
 }

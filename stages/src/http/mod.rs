@@ -29,7 +29,7 @@ use request::Send;
 /// `http: { url: "https://api.example.com/users/${id}", query: { full: "true" } }`. Values are encoded where they are
 /// filled into the URL, so that a `/`, `?` or `&` in them changes nothing else of it; only one at its very beginning is
 /// taken as it is, so a URL that is data, or made by a `map`, is `url: "${link}"`. 429, 408, 5xx and failing connections
-/// are tried again as `limits.retry` says, not before an asked `Retry-After`; other answers than 2xx reject the row. Requests that may change something carry the header `Idempotency-Key`, the same at each attempt.
+/// are tried again as `limits.retry` says, not before an asked `Retry-After`; other answers than 2xx reject the row, and so does a null where the URL, a parameter or a header has a place. Requests that may change something carry the header `Idempotency-Key`, the same at each attempt.
 ///
 /// With `per: batch` a request carries an array, an element for each of up to `limits.rows` rows: `body` with its places filled, or the row
 /// itself. The answer is an array of as many elements in the same order; one that is an object with an `error` rejects its row.

@@ -83,10 +83,12 @@ impl Send {
     fn head(&self, rows: &RecordBatch, row: usize, key: &str) -> Result<Request> {
         let mut url = url::fill(&self.url, rows, row)?;
         for (name, value) in &self.query {
+            url::no_null(value, rows, row)?;
             url.query_pairs_mut().append_pair(name, &value.render(rows, row)?);
         }
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
+            url::no_null(value, rows, row)?;
             let value = HeaderValue::try_from(value.render(rows, row)?)
                 .map_err(|_| Error::validation(format!("the header `{name}` would have a line break or the like")))?;
             headers.append(name, value);

@@ -23,6 +23,7 @@ const HOST: &AsciiSet = &VALUE.remove(b':').remove(b'[').remove(b']');
 /// When a place has no value, when the whole is no URL that can be requested, or when values make a `.` or `..` of a
 /// segment of the path: no encoding keeps a server from reading another path then.
 pub fn fill(template: &Template, rows: &RecordBatch, row: usize) -> Result<Url> {
+    no_null(template, rows, row)?;
     let mut filled: Vec<Range<usize>> = Vec::new();
     let text = template.render_with(rows, row, |before, value| {
         if before.is_empty() {
@@ -43,6 +44,19 @@ pub fn fill(template: &Template, rows: &RecordBatch, row: usize) -> Result<Url> 
         "http" | "https" => Ok(url),
         other => Err(Error::validation(format!("`{other}` is not a scheme that is requested"))),
     }
+}
+
+/// Refuses a row in which a place is null: the word `null` would be asked for.
+///
+/// # Errors
+/// When one is.
+pub fn no_null(template: &Template, rows: &RecordBatch, row: usize) -> Result<()> {
+    for place in template.references() {
+        if place.value(rows, row)?.is_null() {
+            return Err(Error::validation(format!("`${{{place}}}` is null, which can't be asked for")).at_row(row));
+        }
+    }
+    Ok(())
 }
 
 /// Where the host ends; none when it does not end yet.
@@ -88,6 +102,14 @@ mod tests {
         }
         assert_eq!(filled("http://h/a-b_c.~/${v}", "a-b_c.~1"), Ok("http://h/a-b_c.~/a-b_c.~1".into()));
         assert_eq!(filled("http://h/${v}/x", ""), Ok("http://h//x".into()));
+    }
+
+    #[test]
+    fn a_null_is_not_asked_for_as_a_word() {
+        let template = Template::parse("http://h/x/${v}").unwrap();
+        let rows = rows![{"v": "a"}, {"v": null}];
+        assert_eq!(fill(&template, &rows, 0).unwrap().as_str(), "http://h/x/a");
+        assert_eq!(fill(&template, &rows, 1).unwrap_err().message(), "`${v}` is null, which can't be asked for");
     }
 
     #[test]

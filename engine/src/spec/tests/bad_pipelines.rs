@@ -19,7 +19,7 @@ fn keys() {
     ");
     assert_snapshot!(told(&with("on_error: ignore\n")), @"spec.yaml:5:11 `ignore` is none of `fail`, `drop`, `dead_letter`");
     assert_snapshot!(told(&with("stages: filter\nname: [a]\n")), @r"
-    spec.yaml:5:9 expected a list, found a text
+    spec.yaml:5:9 expected a list, found a text (a list stands in brackets: `[filter]`)
     spec.yaml:6:7 expected a text, found a list
     ");
     assert_snapshot!(told(&with("budget: { usd: 5 }\n")), @"spec.yaml:5:1 `budget` comes with a later version of Bourn (remove it for now)");

@@ -118,7 +118,7 @@ fn all_problems_are_told_at_once_each_with_its_place() {
             "rename.dely | unknown column `dely` | did you mean `delay`?",
             "cast.delay | unsupported SQL type bigit | types are `bigint`, `double`, `boolean`, `text`, `date`, `timestamp`, `decimal(p, s)`, …",
             "columns.x | expected an expression, found the end | ",
-            "y | cannot coerce arithmetic expression text + bigint to valid types | ",
+            "y | cannot coerce arithmetic expression text + bigint to valid types | `origin` is text: `cast(origin as double)`, or a type in the `schema` of its source",
         ]
     );
     assert_eq!(
