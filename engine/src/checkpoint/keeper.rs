@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
 
 use super::manifest::{self, FORMAT, Manifest, Part, checksum};
@@ -14,7 +13,7 @@ use crate::data::message::Epoch;
 use crate::env::{Env, points};
 use crate::error::{Error, Result};
 use crate::state::Room;
-use crate::state::visitor::{Chunk, Scope};
+use crate::state::visitor::{Chunk, Frozen, Scope};
 use crate::time::Timestamp;
 
 /// What a checkpoint is made of.
@@ -68,8 +67,8 @@ enum Found {
     There(Place),
 }
 
-/// Bytes of a part, about: what is written at once.
-const PART: usize = 32 << 20;
+/// Bytes of a part, about: what is written at once, and kept as room for the next one.
+const PART: usize = 8 << 20;
 
 /// The writer of a job's checkpoints.
 pub struct Keeper {
@@ -81,6 +80,8 @@ pub struct Keeper {
     /// How many complete checkpoints stay.
     keep: usize,
     places: Places,
+    /// Room for a part: to get some of this size anew each time costs as much as to fill it.
+    buffer: Vec<u8>,
     /// One that could not be written yet.
     pending: Option<Pending>,
     /// Complete checkpoints with the parts that they need, oldest first.
@@ -107,6 +108,7 @@ impl Keeper {
             writer,
             keep: keep.max(1),
             places: HashMap::new(),
+            buffer: Vec::new(),
             pending: None,
             complete,
             left,
@@ -162,7 +164,7 @@ impl Keeper {
         let (job, run, engine) = (self.job.clone(), self.run.clone(), env!("CARGO_PKG_VERSION").to_owned());
         let parts = Vec::new();
         let manifest = Manifest { format: FORMAT, engine, job, run, epoch, written: at, last, nodes, parts };
-        let (found, bytes) = (Vec::with_capacity(pieces.len()), Vec::new());
+        let (found, bytes) = (Vec::with_capacity(pieces.len()), std::mem::take(&mut self.buffer));
         self.pending = Some(Pending { manifest, pieces: pieces.into(), found, bytes, stored: 0 });
     }
 
@@ -192,6 +194,10 @@ impl Keeper {
                 self.pending = Some(pending);
                 return Err(e);
             }
+        }
+        // What is much larger is the exception.
+        if pending.bytes.capacity() <= 2 * PART {
+            self.buffer = pending.bytes;
         }
         let needs = manifest.parts.iter().map(|p| p.name.clone()).collect();
         self.complete.push((manifest.epoch, needs));
@@ -307,9 +313,9 @@ impl Pending {
             };
             chunks.push(match chunk {
                 Chunk::Changed(number, frozen) => {
-                    let (offset, batch) = (self.bytes.len(), frozen.thaw()?);
-                    encode(&batch, &mut self.bytes)?;
-                    let (bytes, rows) = ((self.bytes.len() - offset) as u64, batch.num_rows() as u64);
+                    let offset = self.bytes.len();
+                    let rows = encode(frozen, &mut self.bytes)?;
+                    let bytes = (self.bytes.len() - offset) as u64;
                     (number, Found::Here(here, manifest::Chunk { part: 0, offset: offset as u64, bytes, rows }))
                 }
                 Chunk::Unchanged(number) => {
@@ -353,8 +359,20 @@ impl Pending {
     }
 }
 
-fn encode(batch: &RecordBatch, into: &mut Vec<u8>) -> Result<()> {
-    let mut writer = StreamWriter::try_new(into, batch.schema_ref())?;
-    writer.write(batch)?;
-    Ok(writer.finish()?)
+/// Writes a chunk as a stream of its own; returns its rows.
+fn encode(chunk: Frozen, into: &mut Vec<u8>) -> Result<u64> {
+    let (mut stream, mut into, mut rows) = (None, Some(into), 0);
+    chunk.thaw(&mut |batch| {
+        if let Some(into) = into.take() {
+            stream = Some(StreamWriter::try_new(into, batch.schema_ref())?);
+        }
+        rows += batch.num_rows() as u64;
+        match &mut stream {
+            Some(stream) => Ok(stream.write(&batch)?),
+            None => Err(Error::engine("a chunk has no stream")),
+        }
+    })?;
+    let mut stream = stream.ok_or_else(|| Error::engine("a chunk has no batch"))?;
+    stream.finish()?;
+    Ok(rows)
 }

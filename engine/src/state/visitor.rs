@@ -67,21 +67,44 @@ pub enum Chunk {
     Changed(u64, Frozen),
 }
 
+/// Takes rows, batch by batch.
+pub type Each<'a> = dyn FnMut(RecordBatch) -> Result<()> + 'a;
+
+type Thaw = dyn FnOnce(&mut Each<'_>) -> Result<()> + Send;
+
 /// The content of a chunk at one moment, not yet in the form that it has at rest.
-pub struct Frozen(Box<dyn FnOnce() -> Result<RecordBatch> + Send>);
+pub struct Frozen(Box<Thaw>);
 
 impl Frozen {
     /// What `thaw` returns, which is called on another thread.
     pub fn new(thaw: impl FnOnce() -> Result<RecordBatch> + Send + 'static) -> Self {
+        Self::in_batches(move |each| each(thaw()?))
+    }
+
+    /// The batches that `thaw` makes, at least one and all of one schema: it needs no room for all of them.
+    pub fn in_batches(thaw: impl FnOnce(&mut Each<'_>) -> Result<()> + Send + 'static) -> Self {
         Self(Box::new(thaw))
     }
 
-    /// The content as rows.
+    /// Hands over the content as rows.
+    ///
+    /// # Errors
+    /// When a value has no form at rest, and what `each` says.
+    pub fn thaw(self, each: &mut Each<'_>) -> Result<()> {
+        (self.0)(each)
+    }
+
+    /// The content as rows, all at once.
     ///
     /// # Errors
     /// When a value has no form at rest.
-    pub fn thaw(self) -> Result<RecordBatch> {
-        (self.0)()
+    pub fn batches(self) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        self.thaw(&mut |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
     }
 }
 
@@ -100,11 +123,14 @@ impl Snapshot {
 
     /// The chunks of a whole snapshot: an error where a value has no form at rest, or a chunk was left out.
     pub fn batches(self) -> impl Iterator<Item = Result<RecordBatch>> {
-        let batch = |chunk| match chunk {
-            Chunk::Changed(_, frozen) => frozen.thaw(),
+        let batches = |chunk| match chunk {
+            Chunk::Changed(_, frozen) => frozen.batches(),
             Chunk::Unchanged(_) => Err(Error::engine("a whole snapshot has all chunks")),
         };
-        self.0.into_iter().map(batch)
+        self.0.into_iter().flat_map(move |chunk| match batches(chunk) {
+            Ok(batches) => batches.into_iter().map(Ok).collect(),
+            Err(e) => vec![Err(e)],
+        })
     }
 }
 

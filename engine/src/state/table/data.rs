@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::rest::Take;
 use crate::error::{Error, Result};
 
 /// Changed since the last snapshot.
@@ -153,6 +154,22 @@ impl<V: Clone> Data<V> {
     /// Whether a removed key has to be told to the next snapshot.
     pub(super) fn is_told(&self, at: usize) -> bool {
         self.is(at, UNSAVED) && !(self.is(at, REMOVED) && self.is(at, FRESH))
+    }
+
+    /// Whether a snapshot takes it.
+    pub(super) fn is_taken(&self, at: usize, take: Take) -> bool {
+        match take {
+            Take::All => !self.is(at, REMOVED),
+            Take::Changes => self.is_told(at),
+        }
+    }
+
+    /// Bytes of what a snapshot takes, about.
+    pub(super) fn bytes_taken(&self, take: Take) -> usize {
+        match take {
+            Take::All => self.bytes(),
+            Take::Changes => self.bytes() / self.len().max(1) * self.unsaved,
+        }
     }
 
     /// Whether a removed key needs to be remembered no more; `spilled`: the disk has some of this part.

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::data::{Data, REMOVED};
+use super::data::REMOVED;
 use super::part::Layer;
 use crate::error::{Error, Result};
 use crate::state::Cells;
+use crate::state::visitor::Each;
 
 pub(super) const REMOVED_COLUMN: &str = "removed";
 
@@ -33,52 +34,85 @@ pub(super) enum Take {
     Changes,
 }
 
-/// Rows of layers: what is in memory, and below it what is on the disk.
-pub(super) fn at_rest<V: Cells>(types: &[DataType], layers: &[Layer<V>], take: Take) -> Result<RecordBatch> {
-    let is_taken = |data: &Data<V>, at: usize| match take {
-        Take::All => !data.is(at, REMOVED),
-        Take::Changes => data.is_told(at),
-    };
-    let loaded = |(data, cold): &Layer<V>| match cold {
-        Some(run) => Ok(Some((run.shape(), run.load()?, data.clone()))),
-        None => Ok(None),
-    };
-    let loaded: Vec<_> = layers.iter().map(loaded).collect::<Result<_>>()?;
-    let below = loaded.iter().flatten().flat_map(|(shape, bytes, data)| {
-        shape.records(bytes).filter(move |(key, _)| data.find(xxh3_64(key), key).is_none())
-    });
-    let below: Vec<(&[u8], V)> = below.map(|(key, value)| (key, V::take(value))).collect();
-    let memory = layers.iter().flat_map(|(data, _)| (0..data.len()).map(|at| (&**data, at)));
-    let memory: Vec<(&Data<V>, usize)> = memory.filter(|(data, at)| is_taken(data, *at)).collect();
-    let removed = memory.iter().map(|(data, at)| Some(data.is(*at, REMOVED)));
-    let removed: BooleanArray = removed.chain(below.iter().map(|_| Some(false))).collect();
-    let rows = memory.iter().map(|(data, at)| (data.key(*at), &data.values[*at]));
-    columns(types, rows.chain(below.iter().map(|(key, value)| (*key, value))), removed)
+/// Rows of a batch at rest: few, so that what is made of them is small, and given back soon.
+const BATCH: usize = 8_192;
+
+/// Keys and values on their way to their form at rest.
+pub(super) struct ToRest<'a, 'b> {
+    types: &'a [DataType],
+    converter: RowConverter,
+    take: Take,
+    each: &'a mut Each<'b>,
+    is_begun: bool,
 }
 
-/// Keys and values as columns under their names.
-pub(super) fn columns<'a, V: Cells>(
-    types: &[DataType],
-    rows: impl Iterator<Item = (&'a [u8], &'a V)>,
-    removed: BooleanArray,
-) -> Result<RecordBatch> {
-    let (keys, values): (Vec<&[u8]>, Vec<&V>) = rows.unzip();
-    let converter = converter(types)?;
-    let parser = converter.parser();
-    let mut columns = converter.convert_rows(keys.iter().map(|key| parser.parse(key)))?;
-    columns.extend(V::columns(&values));
-    let named = |(i, column): (usize, &ArrayRef)| {
-        let (name, nullable) =
-            if i < types.len() { (format!("key_{i}"), true) } else { (format!("value_{}", i - types.len()), false) };
-        Field::new(name, column.data_type().clone(), nullable)
-    };
-    let mut fields: Vec<Field> = columns.iter().enumerate().map(named).collect();
-    if removed.true_count() > 0 {
-        fields.push(Field::new(REMOVED_COLUMN, DataType::Boolean, false));
-        columns.push(Arc::new(removed));
+impl<'a, 'b> ToRest<'a, 'b> {
+    pub(super) fn new(types: &'a [DataType], take: Take, each: &'a mut Each<'b>) -> Result<Self> {
+        Ok(Self { types, converter: converter(types)?, take, each, is_begun: false })
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
-    Ok(RecordBatch::try_new_with_options(Schema::new(fields).into(), columns, &options)?)
+
+    /// Hands on rows: the key, its value, and whether it is removed.
+    pub(super) fn rows<'r, V: Cells>(&mut self, rows: impl Iterator<Item = (&'r [u8], V, bool)>) -> Result<()> {
+        let mut rows = rows.peekable();
+        while rows.peek().is_some() {
+            let (mut keys, mut values, mut removed) =
+                (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH), BooleanBufferBuilder::new(BATCH));
+            for (key, value, is_removed) in rows.by_ref().take(BATCH) {
+                keys.push(key);
+                values.push(value);
+                removed.append(is_removed);
+            }
+            self.batch(&keys, &values, removed)?;
+        }
+        Ok(())
+    }
+
+    fn batch<V: Cells>(&mut self, keys: &[&[u8]], values: &[V], mut removed: BooleanBufferBuilder) -> Result<()> {
+        let (types, parser) = (self.types, self.converter.parser());
+        let mut columns = self.converter.convert_rows(keys.iter().map(|key| parser.parse(key)))?;
+        columns.extend(V::columns(&values.iter().collect::<Vec<_>>()));
+        let named = |(i, column): (usize, &ArrayRef)| {
+            let (name, nullable) = if i < types.len() {
+                (format!("key_{i}"), true)
+            } else {
+                (format!("value_{}", i - types.len()), false)
+            };
+            Field::new(name, column.data_type().clone(), nullable)
+        };
+        let mut fields: Vec<Field> = columns.iter().enumerate().map(named).collect();
+        if self.take == Take::Changes {
+            fields.push(Field::new(REMOVED_COLUMN, DataType::Boolean, false));
+            columns.push(Arc::new(BooleanArray::new(removed.finish(), None)));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.len()));
+        self.is_begun = true;
+        (self.each)(RecordBatch::try_new_with_options(Schema::new(fields).into(), columns, &options)?)
+    }
+
+    /// The end; a batch without rows if there were none.
+    pub(super) fn end<V: Cells>(mut self) -> Result<()> {
+        if self.is_begun { Ok(()) } else { self.batch::<V>(&[], &[], BooleanBufferBuilder::new(0)) }
+    }
+}
+
+/// Rows of layers: what is in memory, and below it what is on the disk.
+pub(super) fn at_rest<V: Cells>(
+    types: &[DataType],
+    layers: &[Layer<V>],
+    take: Take,
+    each: &mut Each<'_>,
+) -> Result<()> {
+    let mut to_rest = ToRest::new(types, take, each)?;
+    for (data, cold) in layers {
+        let taken = (0..data.len()).filter(|at| data.is_taken(*at, take));
+        to_rest.rows(taken.map(|at| (data.key(at), data.values[at].clone(), data.is(at, REMOVED))))?;
+        if let Some(run) = cold {
+            let (shape, bytes) = (run.shape(), run.load()?);
+            let below = shape.records(&bytes).filter(|(key, _)| data.find(xxh3_64(key), key).is_none());
+            to_rest.rows(below.map(|(key, value)| (key, V::take(value), false)))?;
+        }
+    }
+    to_rest.end::<V>()
 }
 
 /// Rows of a saved table.

@@ -9,7 +9,7 @@ use super::disk::Disk;
 use super::part::Part;
 use super::rest::{self, Take};
 use super::run::Shape;
-use super::spill::Told;
+use super::spill::{Copied, Told};
 use crate::error::Result;
 use crate::state::Cells;
 use crate::state::visitor::{Chunk, Frozen, Snapshot};
@@ -19,9 +19,12 @@ const CHUNK: usize = 65_536;
 /// A table of so many keys is saved as a whole, one with more by its changes: so many times, and up to as many rows as it has.
 const WHOLE: usize = 8_192;
 pub(super) const CHANGES: usize = 64;
+/// Parts of so many bytes are copied out while the task waits, some milliseconds at most. More become layers, which hold up nobody
+/// and cost more in all.
+const COPIED: usize = 12 << 20;
 
 /// What is saved of a table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Log {
     /// The numbers of chunks, in order.
     chunks: Vec<u64>,
@@ -33,6 +36,15 @@ pub(super) struct Log {
     told: Vec<Told>,
     /// Whether the next snapshot is one of the whole, because there were too many of them.
     is_whole_next: bool,
+    /// What is copied at most.
+    pub(super) copied: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let (chunks, told) = (Vec::new(), Vec::new());
+        Self { chunks, next: 0, times: 0, rows: 0, told, is_whole_next: false, copied: COPIED }
+    }
 }
 
 impl Log {
@@ -69,7 +81,7 @@ impl Log {
             || is_much
             || len <= WHOLE && parts.iter().all(|p| p.cold.is_none());
         if all {
-            *self = Self { next: self.next, ..Self::default() };
+            *self = Self { next: self.next, copied: self.copied, ..Self::default() };
         } else {
             (self.times, self.rows) = (self.times + 1, self.rows + changes);
         }
@@ -81,7 +93,17 @@ impl Log {
         };
         for told in told.into_iter().filter(|_| !all) {
             let types = types.to_vec();
-            add(Frozen::new(move || told.at_rest::<V>(&types)));
+            add(Frozen::in_batches(move |each| told.at_rest::<V>(&types, each)));
+        }
+        let take = if all { Take::All } else { Take::Changes };
+        let is_in_one = parts.iter().all(|p| p.cold.is_none() && p.frozen.is_none());
+        let bytes: usize = parts.iter().map(|p| p.data.bytes_taken(take)).sum();
+        if bytes <= self.copied && (is_in_one || !all) {
+            for copied in copies(parts, take)? {
+                let types = types.to_vec();
+                add(Frozen::in_batches(move |each| copied.at_rest::<V>(&types, take, each)));
+            }
+            return Ok(Snapshot(content));
         }
         let (mut layers, mut rows) = (Vec::new(), 0);
         let last = parts.len() - 1;
@@ -96,11 +118,27 @@ impl Log {
             }
             if rows >= CHUNK || (number == last && !layers.is_empty()) {
                 let (types, taken) = (types.to_vec(), std::mem::take(&mut layers));
-                let take = if all { Take::All } else { Take::Changes };
-                add(Frozen::new(move || rest::at_rest(&types, &taken, take)));
+                add(Frozen::in_batches(move |each| rest::at_rest(&types, &taken, take, each)));
                 rows = 0;
             }
         }
         Ok(Snapshot(content))
     }
+}
+
+/// Copies what a snapshot takes of parts, a chunk at a time.
+fn copies<V: Cells>(parts: &mut [Part<V>], take: Take) -> Result<Vec<Copied>> {
+    let mut chunks: Vec<Copied> = Vec::new();
+    for part in parts {
+        if take == Take::Changes && part.data.unsaved() == 0 {
+            continue;
+        }
+        let mut last = chunks.pop_if(|last| last.count() < CHUNK).unwrap_or_else(|| Copied::new(part.shape));
+        last.add(&part.data, take)?;
+        chunks.push(last);
+        part.data.saved();
+        part.clean(4)?;
+    }
+    chunks.retain(|chunk| chunk.count() > 0);
+    Ok(chunks)
 }

@@ -2,21 +2,57 @@
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
 use arrow::datatypes::DataType;
-use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::data::{Data, REMOVED, UNSPILLED};
 use super::disk::{Disk, Region, checksum};
 use super::part::Part;
-use super::rest;
+use super::rest::{Take, ToRest};
 use super::run::{Shape, Writer};
 use crate::error::Result;
 use crate::state::Cells;
+use crate::state::visitor::Each;
 
 /// Keys in a run, before its part is two.
 const RUN: usize = 42_000;
+
+/// Keys that were copied out of parts: whether each is a removal, and their records.
+#[derive(Clone, Debug)]
+pub(super) struct Copied {
+    removed: Vec<u8>,
+    records: Vec<u8>,
+    shape: Shape,
+}
+
+impl Copied {
+    pub(super) fn new(shape: Shape) -> Self {
+        Self { removed: Vec::new(), records: Vec::new(), shape }
+    }
+
+    /// How many keys.
+    pub(super) fn count(&self) -> usize {
+        self.removed.len()
+    }
+
+    /// Adds what is taken of a part.
+    pub(super) fn add<V: Cells>(&mut self, data: &Data<V>, take: Take) -> Result<()> {
+        for at in (0..data.len()).filter(|at| data.is_taken(*at, take)) {
+            self.removed.push(u8::from(data.is(at, REMOVED)));
+            self.shape.put_key(data.key(at), &mut self.records)?;
+            data.values[at].put(&mut self.records);
+        }
+        Ok(())
+    }
+
+    /// The keys at rest.
+    pub(super) fn at_rest<V: Cells>(&self, types: &[DataType], take: Take, each: &mut Each<'_>) -> Result<()> {
+        let mut to_rest = ToRest::new(types, take, each)?;
+        let records = self.shape.records(&self.records).zip(&self.removed);
+        to_rest.rows(records.map(|((key, value), removed)| (key, V::take(value), *removed != 0)))?;
+        to_rest.end::<V>()
+    }
+}
 
 /// Changes that were put to the disk before a snapshot had them.
 #[derive(Clone, Debug)]
@@ -28,29 +64,26 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The changes of a part that the next snapshot must have: whether each is a removal, and then their records.
+    /// The changes of a part that the next snapshot must have.
     pub(super) fn write<V: Cells>(data: &Data<V>, shape: Shape, disk: &mut Disk) -> Result<Option<Self>> {
-        let told: Vec<usize> = (0..data.len()).filter(|at| data.is_told(*at)).collect();
-        if told.is_empty() {
+        let mut told = Copied::new(shape);
+        told.add(data, Take::Changes)?;
+        let count = told.count();
+        if count == 0 {
             return Ok(None);
         }
-        let mut bytes: Vec<u8> = told.iter().map(|at| u8::from(data.is(*at, REMOVED))).collect();
-        for at in &told {
-            shape.put_key(data.key(*at), &mut bytes)?;
-            data.values[*at].put(&mut bytes);
-        }
+        let mut bytes = told.removed;
+        bytes.append(&mut told.records);
         let checksum = checksum(&bytes);
-        Ok(Some(Self { region: disk.put(&bytes)?, checksum, shape, count: told.len() }))
+        Ok(Some(Self { region: disk.put(&bytes)?, checksum, shape, count }))
     }
 
     /// The changes at rest.
-    pub(super) fn at_rest<V: Cells>(&self, types: &[DataType]) -> Result<RecordBatch> {
-        let bytes = self.region.read(0, self.region.bytes)?;
-        self.region.check(&bytes, self.checksum)?;
-        let (removed, records) = bytes.split_at(self.count);
-        let records: Vec<(&[u8], V)> = self.shape.records(records).map(|(key, value)| (key, V::take(value))).collect();
-        let removed: BooleanArray = removed.iter().map(|removed| Some(*removed != 0)).collect();
-        rest::columns(types, records.iter().map(|(key, value)| (*key, value)), removed)
+    pub(super) fn at_rest<V: Cells>(&self, types: &[DataType], each: &mut Each<'_>) -> Result<()> {
+        let mut removed = self.region.read(0, self.region.bytes)?;
+        self.region.check(&removed, self.checksum)?;
+        let records = removed.split_off(self.count);
+        Copied { removed, records, shape: self.shape }.at_rest::<V>(types, Take::Changes, each)
     }
 }
 

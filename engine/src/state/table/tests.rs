@@ -3,7 +3,7 @@
 use super::rest::Take;
 use super::save::CHANGES;
 use super::*;
-use crate::state::visitor::Chunk;
+use crate::state::visitor::{Chunk, Frozen};
 use crate::testing::simulation::Simulation;
 use crate::testing::simulation::files::Fault;
 use arrow::array::{Int64Array, StringArray};
@@ -54,7 +54,7 @@ fn content(table: &Table<i64>, below: i64) -> BTreeMap<i64, i64> {
 
 /// What a keeper has of a table.
 #[derive(Default)]
-struct Kept(BTreeMap<u64, RecordBatch>);
+struct Kept(BTreeMap<u64, Vec<RecordBatch>>);
 
 impl Kept {
     /// Takes a snapshot; returns all there is now and how many rows were new.
@@ -64,13 +64,13 @@ impl Kept {
             match chunk {
                 Chunk::Unchanged(number) => drop(self.0.insert(number, before[&number].clone())),
                 Chunk::Changed(number, frozen) => {
-                    let rows = frozen.thaw().unwrap();
-                    new += rows.num_rows();
+                    let rows = frozen.batches().unwrap();
+                    new += rows.iter().map(RecordBatch::num_rows).sum::<usize>();
                     assert!(self.0.insert(number, rows).is_none(), "a number is given twice");
                 }
             }
         }
-        (self.0.values().cloned().collect(), new)
+        (self.0.values().flatten().cloned().collect(), new)
     }
 }
 
@@ -203,7 +203,8 @@ fn whichever_call_of_the_disk_fails_the_table_says_so_or_is_right() {
 fn a_saved_table_of_other_columns_is_refused() {
     let mut table = Table::<(i64, i64)>::new([DataType::Int64]).unwrap();
     table.slots(&numbers(&[1])).unwrap();
-    let saved = || rest::at_rest::<i64>(&[DataType::Int64], &[], Take::All).unwrap();
+    let frozen = || Frozen::in_batches(|each| rest::at_rest::<i64>(&[DataType::Int64], &[], Take::All, each));
+    let saved = || frozen().batches().unwrap().remove(0);
     assert!(table.restore(&mut [Ok(saved())].into_iter(), &Owned::ALL).is_err());
     let mut texts = Table::<i64>::new([DataType::Utf8]).unwrap();
     assert!(texts.restore(&mut [Ok(saved())].into_iter(), &Owned::ALL).is_err());
@@ -232,13 +233,20 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 proptest! {
     #[test]
-    fn it_is_a_map_whatever_happens(acts in acts(), large in any::<bool>(), memory in 0usize..3) {
+    fn it_is_a_map_whatever_happens(
+        acts in acts(), large in any::<bool>(), memory in 0usize..3, copied in prop_oneof![Just(0), Just(usize::MAX)],
+    ) {
         // A large table is saved by its changes. Its many keys are out of the way of the others.
         // With nothing in memory all goes to the disk between two calls; with some, what was there first.
         let simulation = Simulation::new(1);
-        let empty = || match memory {
-            0 => table(),
-            some => within((some - 1) * 40_000, &simulation),
+        // What is saved is copied, or becomes a layer.
+        let empty = || {
+            let mut empty = match memory {
+                0 => table(),
+                some => within((some - 1) * 40_000, &simulation),
+            };
+            empty.log.copied = copied;
+            empty
         };
         let mut table = empty();
         if large {
