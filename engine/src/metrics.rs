@@ -288,6 +288,11 @@ impl JobStats {
         self.sum(StageRole::Source, |s| &s.rows_out)
     }
 
+    /// Rows that the sources have come to, and those among them that were none.
+    pub fn rows_met(&self) -> u64 {
+        self.sum(StageRole::Source, |s| &s.rows_in)
+    }
+
     /// Rows that the sinks have written.
     pub fn rows_written(&self) -> u64 {
         self.sum(StageRole::Sink, |s| &s.rows_out)

@@ -47,6 +47,27 @@ fn rejected_rows_are_in_the_dead_letters_with_their_reason_and_no_other_is_lost(
 }
 
 #[test]
+fn more_failures_than_are_tolerated_end_the_job() {
+    let spec = "source: { file: { path: in.jsonl, schema: { n: bigint } } }\nsink: { file: { path: out.jsonl } }\n\
+                on_error: dead_letter\ndead_letters: { file: { path: rejected.jsonl } }\n\
+                tolerated_failure_percentage: 5\n";
+    let rows =
+        |bad: usize| (0..100usize).map(move |n| if n < bad { "oops\n".into() } else { format!("{{\"n\":{n}}}\n") });
+    let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", &rows(5).collect::<String>())]);
+    assert_eq!(folder.bourn(&["run", "a.yaml"]).code, Some(0));
+    assert!(folder.bourn(&["plan", "a.yaml"]).quietly().contains("ends when more than 5 % of the rows fail"));
+    std::fs::write(folder.path("in.jsonl"), rows(11).collect::<String>()).unwrap();
+    let said = folder.bourn(&["run", "a.yaml"]).refused(1);
+    let told =
+        "11 of 100 rows have failed, most of them in `source`: 11.0 %, and `tolerated_failure_percentage` is 5 %";
+    assert!(said.contains(told), "{said}");
+    assert_eq!(folder.read("rejected.jsonl").lines().count(), 11, "what failed can be looked at");
+    std::fs::write(folder.path("a.yaml"), spec.replace("age: 5", "age: 500%")).unwrap();
+    let said = folder.bourn(&["validate", "a.yaml"]).refused(2);
+    assert!(said.contains("no percentage from `0%` to `100%`"), "{said}");
+}
+
+#[test]
 fn rows_go_from_stdin_to_stdout() {
     let folder =
         Folder::with(&[("a.yaml", "source: { stdin: {} }\nstages: [ { filter: n > 1 } ]\nsink: { stdout: {} }\n")]);

@@ -1,4 +1,4 @@
-//! Durations, sizes and rates as people write them in a spec: `200ms`, `64KiB`, `100/s`.
+//! Durations, sizes, rates and shares as people write them in a spec: `200ms`, `64KiB`, `100/s`, `5%`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,6 +16,10 @@ pub struct Interval(pub Duration);
 /// A number of bytes: `64KiB`, `512MiB`; a bare number is bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
+
+/// A share of a hundred: `5%`; a bare number is the same.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Percentage(pub f64);
 
 /// So many per length of time: `100/s`, `60/m`, `5000/1d`. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +55,20 @@ impl FromStr for Size {
     }
 }
 
+impl Percentage {
+    fn of(number: f64) -> Option<Self> {
+        (0.0..=100.0).contains(&number).then_some(Self(number))
+    }
+}
+
+impl FromStr for Percentage {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim().parse().ok().and_then(Self::of);
+        number.ok_or_else(|| format!("`{text}` is no percentage from `0%` to `100%`"))
+    }
+}
+
 impl FromStr for Rate {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -76,6 +94,12 @@ impl fmt::Display for Interval {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", ByteSize::b(self.0).display().iec())
+    }
+}
+
+impl fmt::Display for Percentage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.0)
     }
 }
 
@@ -160,6 +184,13 @@ unit!(
     { "type": "string", "format": "rate", "description": "a rate: `100/s`, `60/m`" }
 );
 
+unit!(
+    Percentage,
+    "a percentage from 0 to 100",
+    Percentage::of,
+    { "type": ["string", "number"], "format": "percentage", "minimum": 0, "maximum": 100, "description": "a percentage: `5` or `5%`" }
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +203,9 @@ mod tests {
         assert!(interval("\"soon\"").unwrap_err().contains("`200ms`"));
         assert!(interval("-1").is_err());
         assert_eq!(serde_json::from_str::<Size>("\"64KiB\"").unwrap(), Size(65_536));
+        assert_eq!(serde_json::from_str::<Percentage>("\"2.5 %\"").unwrap(), Percentage(2.5));
+        assert_eq!(serde_json::from_str::<Percentage>("10").unwrap().to_string(), "10 %");
+        assert!(serde_json::from_str::<Percentage>("101").is_err() && "-1%".parse::<Percentage>().is_err());
         assert_eq!("100/s".parse::<Rate>(), Ok(Rate { count: 100, per: Duration::from_secs(1) }));
         assert_eq!("60/m".parse::<Rate>().unwrap().per_second(), 1.0);
         assert!("0/s".parse::<Rate>().is_err());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::{Checkpointing, Level, OnFull};
 use crate::data::secret::Secrets;
-use crate::data::units::Rate;
+use crate::data::units::{Percentage, Rate};
 use crate::diagnostic::Key;
 
 /// A pipeline or a workflow as nodes and edges. Made by [`Graph::new`] and the builder, or compiled from a spec.
@@ -96,6 +96,8 @@ pub enum OnError {
 pub struct Options {
     /// For nodes that do not say.
     pub on_error: OnError,
+    /// The share of the rows that may fail, before the job ends; `None`: all of them may.
+    pub tolerated: Option<Percentage>,
     /// The id of the sink that gets the dead letters; it has no inputs of its own.
     pub dead_letters: Option<String>,
     /// How often an epoch ends. `None` leaves it to the planner: by what the sources need.
@@ -124,6 +126,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             on_error: OnError::Fail,
+            tolerated: None,
             dead_letters: None,
             epoch_every: None,
             checkpoints: Checkpointing::Off,

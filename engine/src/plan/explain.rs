@@ -24,6 +24,9 @@ impl Plan {
             let (place, keep) = (checkpoints.place(&self.name), checkpoints.keep);
             writeln!(out, "  checkpoints in {place}, the newest {keep} stay")?;
         }
+        if let Some(most) = self.options.tolerated {
+            writeln!(out, "  ends when more than {most} of the rows fail")?;
+        }
         writeln!(out, "\nnodes")?;
         for (n, node) in self.nodes.iter().enumerate() {
             writeln!(out, "  {} {}{}", node.id, node.describe(), self.reads(n))?;

@@ -10,6 +10,7 @@ use futures::future::{Either, pending, select};
 use super::book::Book;
 use super::channel::{Mailbox, Post, is_closed};
 use super::supervise::{Note, Supervisor};
+use super::tolerance::Tolerance;
 use crate::checkpoint::coordinator::{Command, Coordinator, Part, TaskId};
 use crate::data::message::Epoch;
 use crate::data::secret::Secrets;
@@ -33,6 +34,8 @@ pub struct Owner {
     pub epoch_every: Option<Duration>,
     /// Writes checkpoints, if the job keeps any.
     pub book: Option<Book>,
+    /// How many rows may fail.
+    pub tolerance: Option<Tolerance>,
     /// The tasks.
     pub supervisor: Arc<Supervisor>,
     /// The world.
@@ -73,6 +76,8 @@ impl Owner {
         let mut began = Duration::ZERO;
         let mut patience = PATIENCE;
         let mut stopping = Stopping::No;
+        // Too many rows have failed.
+        let mut gave_up = false;
         while running > 0 {
             let before = self.coordinator.epoch();
             let mut commands = match self.hear(next_epoch).await? {
@@ -125,6 +130,13 @@ impl Owner {
                     Vec::new()
                 }
             };
+            // Before anything of these rows is committed.
+            let is_over = self.coordinator.is_last();
+            if let Some(error) = self.tolerance.as_ref().and_then(|tolerance| tolerance.exceeded(is_over)) {
+                self.supervisor.abort();
+                commands.clear();
+                (failure, self.tolerance, gave_up) = (failure.or(Some(error)), None, true);
+            }
             match stopping {
                 Stopping::Asked if self.coordinator.is_idle() && !self.coordinator.is_last() => {
                     commands.extend(self.coordinator.begin());
@@ -140,7 +152,8 @@ impl Owner {
                 began = self.env.monotonic();
                 patience = PATIENCE;
             }
-            if let (Some((epoch, receipts)), Some(book)) = (self.coordinator.to_store(), &mut self.book) {
+            let book = self.book.as_mut().filter(|_| !gave_up);
+            if let (Some((epoch, receipts)), Some(book)) = (self.coordinator.to_store(), book) {
                 let finished = |task| self.coordinator.has_finished(task);
                 book.seal(epoch, receipts, (self.coordinator.is_last(), finished), &self.env);
             }

@@ -11,6 +11,7 @@ use super::build::{Builder, Ready};
 use super::channel::{Post, channel, mailbox};
 use super::coordinate::Owner;
 use super::supervise::Supervisor;
+use super::tolerance::Tolerance;
 use crate::api::Checkpoints;
 use crate::api::call::Memo;
 use crate::checkpoint::begin::{Beginning, Planned, Resumed};
@@ -157,6 +158,7 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         commands,
         stop: stops,
         epoch_every: plan.epoch_every,
+        tolerance: plan.options.tolerated.map(|most| Tolerance { most, stats: stats.clone() }),
         supervisor: supervisor.clone(),
         env: with.env.clone(),
         secrets: plan.options.secrets.clone(),

@@ -25,5 +25,6 @@ pub mod spool;
 pub mod spool_task;
 pub mod supervise;
 pub mod timing;
+pub mod tolerance;
 
 pub use job::{Job, start};

@@ -15,7 +15,7 @@ use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use crate::api::limits::Retries;
 use crate::api::{Level, OnFull};
-use crate::data::units::{Interval, Size};
+use crate::data::units::{Interval, Percentage, Size};
 
 /// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
 macro_rules! block {
@@ -108,6 +108,9 @@ pub(crate) struct PipelineKeys {
     pub sinks: Option<BTreeMap<String, SinkBlock>>,
     /// What happens to a row that fails, where a stage does not say.
     pub on_error: Option<ErrorPolicy>,
+    /// The share of the rows that may fail under `drop` or `dead_letter`: with more, the job ends. Judged from 1,000 rows on, and at
+    /// the end.
+    pub tolerated_failure_percentage: Option<Percentage>,
     /// The sink of the rows that failed under `on_error: dead_letter`.
     pub dead_letters: Option<SinkBlock>,
     /// When progress is made safe.

@@ -125,7 +125,7 @@ impl Request {
             reader.fault(&[], problem);
         }
         let spec = match choice.mode {
-            Mode::Pipeline => Spec::Pipeline(pipeline::read(reader, name)?),
+            Mode::Pipeline => Spec::Pipeline(Box::new(pipeline::read(reader, name)?)),
             Mode::Chain => Spec::Chain(chain::read(reader, name, &self.routing)?),
             Mode::Flow | Mode::Swarm | Mode::Hybrid => Spec::Later,
         };

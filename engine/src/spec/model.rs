@@ -11,14 +11,14 @@ use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
 use crate::api::{Checkpointing, Level, OnFull};
-use crate::data::units::Rate;
+use crate::data::units::{Percentage, Rate};
 use crate::diagnostic::Key;
 
 /// A spec of either kind.
 #[derive(Clone)]
 pub enum Spec {
     /// Sources, stages, sinks.
-    Pipeline(Pipeline),
+    Pipeline(Box<Pipeline>),
     /// Steps.
     Chain(Chain),
     /// A mode that this version of the engine can read and can't run.
@@ -40,6 +40,8 @@ pub struct Pipeline {
     pub dead_letters: Option<Endpoint>,
     /// What happens to rows that fail, where a stage does not say.
     pub on_error: ErrorPolicy,
+    /// The share of rows that may fail, before the job ends.
+    pub tolerated: Option<Percentage>,
     /// How often an epoch ends.
     pub epoch_every: Option<Duration>,
     /// Whether progress is made safe, and where.

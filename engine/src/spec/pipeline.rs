@@ -95,6 +95,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         sinks: Vec::new(),
         dead_letters: None,
         on_error: keys.on_error.unwrap_or_default(),
+        tolerated: keys.tolerated_failure_percentage,
         epoch_every: keys.checkpoint.as_ref().and_then(CheckpointChoice::every),
         checkpoints,
         delivery: keys.delivery,

@@ -8,6 +8,7 @@ use crate::spec::model::{Endpoint, ErrorPolicy, From};
 pub fn graph(spec: &Pipeline) -> Graph {
     let mut graph = Graph::new(&spec.name);
     graph.options.on_error = policy(spec.on_error);
+    graph.options.tolerated = spec.tolerated;
     graph.options.rate_limits = spec.rate_limits.clone();
     graph.options.epoch_every = spec.epoch_every;
     graph.options.checkpoints = spec.checkpoints.clone();

@@ -28,3 +28,4 @@ mod random_graphs;
 mod recovery;
 mod rows_accounted;
 mod rows_arrive;
+mod tolerance;
