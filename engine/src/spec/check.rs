@@ -42,7 +42,10 @@ fn faults(schema: &Value, error: &ValidationError<'_>) -> Vec<Fault> {
         K::Required { property } => {
             here(Problem::new(format!("the key `{}` is missing", property.as_str().unwrap_or_default())))
         }
-        K::Type { .. } => here(with_quotes(expected(&types(error), error.instance()), &path, error.instance())),
+        K::Type { .. } => {
+            let keys = properties(schema, error.schema_path());
+            here(with_quotes(expected(&types(error), error.instance(), &keys), &path, error.instance()))
+        }
         K::Enum { options } => here(one_of(error.instance(), options.as_array().map_or(&[], Vec::as_slice))),
         K::Constant { expected_value } => here(one_of(error.instance(), std::slice::from_ref(expected_value))),
         K::AnyOf { context } | K::OneOfNotValid { context } => branches(schema, error, context),
@@ -128,7 +131,7 @@ fn branches(schema: &Value, error: &ValidationError<'_>, context: &[Vec<Validati
         ([], several) => {
             let mut all: Vec<_> = several.iter().flat_map(|b| b.iter().filter(here).flat_map(types)).collect();
             all.dedup();
-            vec![Fault::at(keys(path), expected(&all, error.instance()))]
+            vec![Fault::at(keys(path), expected(&all, error.instance(), &[]))]
         }
         _ if !options.is_empty() => {
             let keyed = keyed(schema, error);
@@ -220,7 +223,7 @@ fn types(error: &ValidationError<'_>) -> Vec<&'static str> {
     }
 }
 
-fn expected(types: &[&str], found: &Value) -> Problem {
+fn expected(types: &[&str], found: &Value, keys: &[String]) -> Problem {
     let said = match found {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",
@@ -235,6 +238,9 @@ fn expected(types: &[&str], found: &Value) -> Problem {
             problem.help(format!("a list stands in brackets: `[{text}]`"))
         }
         (["a boolean"], Value::String(_)) => problem.help("`true` or `false`"),
+        (["a map"], _) if !keys.is_empty() => {
+            problem.help(format!("its keys: {}", keys.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")))
+        }
         _ => problem,
     }
 }

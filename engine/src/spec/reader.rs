@@ -109,7 +109,16 @@ impl Reader<'_> {
     ) -> Option<&'n Member> {
         if !block.is_map() {
             let problem = Problem::new(format!("expected a map, found {}", block.kind()));
-            self.fault(path, problem.help(format!("for example `{}`", what.example)));
+            let word = block.text().filter(|word| what.name != "stage" && entries.contains_key(word));
+            self.fault(
+                path,
+                match word {
+                    Some(word) => {
+                        problem.help(format!("`{word}: {{}}`, with what `bourn list {word}` shows between the braces"))
+                    }
+                    None => problem.help(format!("for example `{}`", what.example)),
+                },
+            );
             return None;
         }
         let own = |m: &&Member| what.own.contains(&m.name);

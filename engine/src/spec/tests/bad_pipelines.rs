@@ -44,6 +44,10 @@ fn kinds_of_stages() {
     assert_snapshot!(told(&with("stages:\n  - filter: x\n    map: { a: b }\n")), @"spec.yaml:7:5 one stage is one kind: `filter` or `map` (write two stages)");
     assert_snapshot!(told(&with("stages:\n  - filter: x\n    form: a\n")), @"spec.yaml:7:5 unknown key `form` (did you mean `from`?)");
     assert_snapshot!(told(&with("stages:\n  - window: { tumble: 1h }\n    by: [a]\n    aggregate: { n: count(*) }\n")), @"spec.yaml:6:5 `window` comes with a later version of Bourn (remove it for now)");
+    assert_snapshot!(told("source: { file: in.jsonl }\nsink: blackhole\n"), @"
+    spec.yaml:1:17 expected a map, found a text (its keys: `path`, `format`, `every`, `rate`)
+    spec.yaml:2:7 expected a map, found a text (`blackhole: {}`, with what `bourn list blackhole` shows between the braces)
+    ");
     assert_snapshot!(told(&with("stages:\n  - filter\n")), @"spec.yaml:6:5 expected a map, found a text (for example `filter: amount > 10`)");
     assert_snapshot!(told(&with("stages:\n  - filter: [1]\n    lanes: 0\n")), @r"
     spec.yaml:6:13 expected a text, found a list
@@ -149,6 +153,6 @@ fn every_problem_is_told_in_one_go_in_the_order_of_the_text() {
     spec.yaml:11:16 the key `path` is missing
     spec.yaml:11:18 unknown key `pth` (did you mean `path`?)
     spec.yaml:12:11 there are no `dead_letters` to send to (add `dead_letters: { file: { path: rejected.jsonl } }`)
-    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
+    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `tolerated_failure_percentage`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
     ");
 }
