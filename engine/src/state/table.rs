@@ -50,8 +50,8 @@ pub struct Slot {
 /// What a stage keeps by key: [`Table::slots`] turns columns of keys into slots, each of which has a value.
 ///
 /// Keys equal each other as in `GROUP BY`: null equals null, numbers as their bits are. A stage that keeps one says
-/// `Distribution::Keyed` with the same columns in the same order. A snapshot shares what the table holds and copies nothing:
-/// what changes behind it goes into a layer above, until it is written. Only what has changed is saved.
+/// `Distribution::Keyed` with the same columns in the same order. Only what has changed is saved: a snapshot copies
+/// it, or shares it where that is much, and what changes behind it goes into a layer above until it is written.
 ///
 /// In a job that keeps checkpoints it holds no more in memory than its share of `limits.memory`; the rest goes to the disk.
 #[derive(Debug)]

@@ -166,9 +166,14 @@ impl<V: Clone> Data<V> {
 
     /// Bytes of what a snapshot takes, about.
     pub(super) fn bytes_taken(&self, take: Take) -> usize {
+        self.bytes() / self.len().max(1) * self.count_taken(take)
+    }
+
+    /// How many keys a snapshot takes, or some more.
+    pub(super) fn count_taken(&self, take: Take) -> usize {
         match take {
-            Take::All => self.bytes(),
-            Take::Changes => self.bytes() / self.len().max(1) * self.unsaved,
+            Take::All => self.live(),
+            Take::Changes => self.unsaved,
         }
     }
 

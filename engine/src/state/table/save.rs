@@ -21,7 +21,7 @@ const WHOLE: usize = 8_192;
 pub(super) const CHANGES: usize = 64;
 /// Parts of so many bytes are copied out while the task waits, some milliseconds at most. More become layers, which hold up nobody
 /// and cost more in all.
-const COPIED: usize = 12 << 20;
+const COPIED: usize = 8 << 20;
 
 /// What is saved of a table.
 #[derive(Debug)]

@@ -37,6 +37,9 @@ impl Copied {
 
     /// Adds what is taken of a part.
     pub(super) fn add<V: Cells>(&mut self, data: &Data<V>, take: Take) -> Result<()> {
+        let count = data.count_taken(take);
+        self.removed.reserve(count);
+        self.records.reserve(count * (self.shape.width.unwrap_or_default() + self.shape.value));
         for at in (0..data.len()).filter(|at| data.is_taken(*at, take)) {
             self.removed.push(u8::from(data.is(at, REMOVED)));
             self.shape.put_key(data.key(at), &mut self.records)?;
