@@ -306,6 +306,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_as_it_was_is_told_in_words() {
+        let (_simulation, store) = store(&[], false);
+        let node = manifest::Node { kind: "map".into(), lanes: 1, config: "a".into(), ..Default::default() };
+        let before = ["same", "other", "wider", "gone"].map(|id| (id.to_owned(), node.clone()));
+        let manifest = Manifest { epoch: 1, last: false, nodes: BTreeMap::from(before), ..example() };
+        store.put("p", b"0123456789").unwrap();
+        store.put(&manifest::name(1), &manifest.encode().unwrap()).unwrap();
+        let now = |lanes, config: &str| Planned { kind: "map".into(), lanes, config: config.into() };
+        let planned = [("same", now(1, "a")), ("other", now(1, "b")), ("wider", now(2, "a")), ("new", now(1, "a"))];
+        let planned = planned.map(|(id, planned)| (id.to_owned(), planned)).into();
+        let begun = begin(store, "job", &Resume::default(), (&planned, 3), "new".into()).unwrap();
+        let told = begun.recovered.unwrap().1.changes.into_iter().map(|(id, change)| format!("{id} {change}"));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                "gone is gone from the spec",
+                "new is new and begins with nothing",
+                "other has another configuration; what it had is kept",
+                "wider goes from 1 lanes to 2; what it had is spread over them",
+            ]
+        );
+    }
+
+    #[test]
     fn whichever_call_fails_no_older_checkpoint_of_a_run_that_has_ended_is_gone_on_from() {
         let calls = |simulation: &Simulation| simulation.files().calls();
         let (simulation, there) = store(&[1, 2, 3], true);
