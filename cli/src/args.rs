@@ -10,8 +10,10 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
+use crate::checkpoints::args::Checkpoints;
 use crate::complete;
 use crate::dlq::args::Dlq;
+use crate::runs::args::{Journal, Runs};
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -63,6 +65,12 @@ pub enum Verb {
         #[command(subcommand)]
         what: Dlq,
     },
+    /// Look at runs of workflows in the journal, and go on with them.
+    Runs {
+        /// What to do with them.
+        #[command(subcommand)]
+        what: Runs,
+    },
     /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
     Plan(Plan),
     /// List the kinds of stages, sources and sinks, or show one with its fields and an example.
@@ -88,49 +96,6 @@ pub enum Verb {
         /// Which.
         shell: Shell,
     },
-}
-
-/// What can be done with the checkpoints of a job.
-#[derive(Debug, Subcommand)]
-pub enum Checkpoints {
-    /// List them, the newest last.
-    List {
-        #[command(flatten)]
-        job: JobOf,
-    },
-    /// Show what one keeps: positions of sources, state of stages, receipts of sinks.
-    Show {
-        #[command(flatten)]
-        job: JobOf,
-        /// Its number; the newest if it is not said.
-        id: Option<u64>,
-    },
-    /// Read them to the last byte and compare their checksums.
-    Verify {
-        #[command(flatten)]
-        job: JobOf,
-        /// The number of one; all of them if it is not said.
-        id: Option<u64>,
-    },
-    /// Delete some, or all: the job begins anew when none is left.
-    Delete {
-        #[command(flatten)]
-        job: JobOf,
-        /// Their numbers.
-        #[arg(required_unless_present = "all")]
-        ids: Vec<u64>,
-        /// All of them, and what is staged for files that never will be whole.
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
-    },
-}
-
-/// Whose checkpoints.
-#[derive(Debug, Group)]
-pub struct JobOf {
-    /// The spec of the job, or the folder of its checkpoints.
-    #[arg(value_name = "SPEC|FOLDER", value_hint = ValueHint::AnyPath)]
-    pub job: String,
 }
 
 /// What can be made anew.
@@ -188,6 +153,11 @@ pub struct Run {
     /// Send every model call to a mock model in the process: no keys, no money.
     #[arg(long)]
     pub mock: bool,
+    #[command(flatten)]
+    pub journal: Journal,
+    /// The id of the run that `--input` begins; one is made if it is not said.
+    #[arg(long, value_name = "ID", conflicts_with = "inputs")]
+    pub id: Option<String>,
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
@@ -210,7 +180,7 @@ pub struct Beginning {
     /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`.
     #[arg(long, value_name = "ID", conflicts_with = "fresh")]
     pub from_checkpoint: Option<u64>,
-    /// Begin anew, whatever checkpoints there are.
+    /// Begin anew, whatever checkpoints there are, or runs of a workflow that were cut off.
     #[arg(long)]
     pub fresh: bool,
     /// Lose what a checkpoint keeps of this source, stage or sink, because the spec has no place for it any more.

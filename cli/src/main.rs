@@ -16,6 +16,7 @@ mod new;
 mod prepare;
 mod report;
 mod run;
+mod runs;
 mod screen;
 mod signals;
 mod tap;
@@ -59,6 +60,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Torture(torture) => return torture::run(torture, screen),
         Verb::Checkpoints { what } => return checkpoints::run(what, screen),
         Verb::Dlq { what } => return dlq::run(what, screen),
+        Verb::Runs { what } => return runs::run(what, screen),
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,
         Verb::List { kind: Some(kind) } => {

@@ -82,7 +82,8 @@ pub fn graph(loaded: &Loaded, runs: &Runs, documents: Documents, mock: bool) -> 
 
 /// Runs of no input, for a spec that is only looked at.
 pub fn no_runs() -> Runs {
-    Runs::of("inputs", BoxConnector::new(Inputs::one("--input", String::new())))
+    let journal = std::sync::Arc::new(bourn_engine::journal::Memory::default());
+    Runs::of("inputs", BoxConnector::new(Inputs::one("--input", String::new()))).with_journal(journal, 1)
 }
 
 /// Plans a graph that was made of a spec, to run it.

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod env;
 pub mod error;
 pub mod graph;
+pub mod journal;
 pub mod metrics;
 pub mod plan;
 pub mod runtime;

@@ -1,5 +1,7 @@
 //! `bourn checkpoints`: what is kept of a job, looked at, checked, deleted.
 
+pub mod args;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,11 +17,12 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::answer;
-use crate::args::{Checkpoints, Form, JobOf, Spec};
+use crate::args::{Form, Spec};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::run::documents::Documents;
 use crate::screen::Screen;
+use args::{Checkpoints, JobOf};
 
 /// Does what the command line says.
 ///

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use bourn_engine::spec::{Loaded, Spec};
+use bourn_engine::spec::{Chain, Loaded, Spec};
 use bourn_engine::workflow::record::Status;
 use bourn_engine::workflow::result::{ResultDocument, StepMetrics};
 use comfy_table::{CellAlignment, Table, presets};
@@ -27,6 +27,11 @@ pub fn show(document: &str, loaded: &Loaded, form: Form) -> Result<String, Failu
     };
     let document = serde_json::from_str(document).map_err(broken)?;
     Ok(text(&document, &steps))
+}
+
+/// The document for people.
+pub fn text_of(document: &ResultDocument, spec: &Chain) -> String {
+    text(document, &spec.steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>())
 }
 
 /// `steps` are the ids in the order of the spec.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Cursor, Read};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, StringArray, UInt64Array};
@@ -34,6 +35,20 @@ pub struct Inputs {
     #[serde(skip)]
     #[schemars(skip)]
     lines: Mutex<Option<Box<Lines>>>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    ended: Ended,
+}
+
+/// Whether all inputs were read. A clone is the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Ended(Arc<AtomicBool>);
+
+impl Ended {
+    /// Whether they were.
+    pub fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 struct Lines {
@@ -57,7 +72,12 @@ impl Inputs {
         let name = name.into();
         let reader = BufReader::with_capacity(STEP, Box::new(reader) as _);
         let lines = Lines { reader, name: name.clone(), total, read: 0, number: 0 };
-        Self { name, lines: Mutex::new(Some(Box::new(lines))) }
+        Self { name, lines: Mutex::new(Some(Box::new(lines))), ended: Ended::default() }
+    }
+
+    /// Tells when all were read.
+    pub fn ended(&self) -> Ended {
+        self.ended.clone()
     }
 
     /// One line.
@@ -86,7 +106,12 @@ impl Connector for Inputs {
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
         let lines = Some(lines.ok_or_else(|| Error::engine("the inputs were opened twice"))?);
-        Ok(BoxSource::new(InputsSource { env: context.env, split: Split::new(&self.name), lines }))
+        Ok(BoxSource::new(InputsSource {
+            env: context.env,
+            split: Split::new(&self.name),
+            lines,
+            ended: self.ended.clone(),
+        }))
     }
 }
 
@@ -95,6 +120,7 @@ struct InputsSource {
     split: Split,
     /// Away while it waits for input.
     lines: Option<Box<Lines>>,
+    ended: Ended,
 }
 
 impl Source for InputsSource {
@@ -112,7 +138,10 @@ impl Source for InputsSource {
         let (total, at) = (lines.total, (lines.read, lines.number));
         let read = read.map_err(|e| e.context(&lines.name));
         self.lines = Some(lines);
-        let Some(batch) = read? else { return Ok(None) };
+        let Some(batch) = read? else {
+            self.ended.0.store(true, Relaxed);
+            return Ok(None);
+        };
         let chunk = Chunk::new(batch, self.split.clone(), Position::of(&at)?);
         Ok(Some(match total {
             Some(total) => chunk.with_progress(at.0, total),

@@ -7,8 +7,9 @@ use bourn_engine::workflow::{Runs, run_id};
 use serde_json::Value;
 
 use super::documents::{Documents, Seen};
-use super::inputs::Inputs;
+use super::inputs::{Ended, Inputs};
 use super::job::{self, Ending};
+use super::keep::Kept;
 use crate::answer;
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
@@ -18,7 +19,7 @@ use crate::report::document;
 use crate::screen::Screen;
 
 /// The id of the source of inputs, which is part of what a run's id is made of.
-const SOURCE: &str = "inputs";
+pub const SOURCE: &str = "inputs";
 
 /// Runs it.
 ///
@@ -32,16 +33,29 @@ pub async fn run(
     screen: &Screen,
     ending: Ending<impl Future<Output = ()>>,
 ) -> Result<Exit, Failure> {
-    let many = args.inputs.as_deref();
-    let documents = if many.is_some() { Documents::lines() } else { Documents::kept() };
-    let runs = runs(engine, args)?;
-    let graph = prepare::graph(loaded, &runs, documents.clone(), args.mock)?;
+    let many = args.inputs.is_some();
+    let documents = if many { Documents::lines() } else { Documents::kept() };
+    let (runs, ended) = runs(engine, args)?;
+    let kept = Kept::begin(engine, loaded, args, screen)?;
+    let graph = prepare::graph(loaded, &kept.keep(runs), documents.clone(), args.mock)?;
     let plan = prepare::plan(engine, graph, loaded).await?;
     job::run(engine, plan, args, screen, ending).await?;
-    let seen = documents.seen();
-    if many.is_some() {
-        return Ok(tell(&seen, screen));
+    // One that was stopped has inputs left.
+    if ended.get() {
+        kept.end()?;
     }
+    if many {
+        return Ok(tell(&documents.seen(), screen));
+    }
+    one_ended(&documents, loaded, screen)
+}
+
+/// Shows the document of the one run, and says how it ended.
+///
+/// # Errors
+/// When there is none, or it can't be written.
+pub fn one_ended(documents: &Documents, loaded: &Loaded, screen: &Screen) -> Result<Exit, Failure> {
+    let seen = documents.seen();
     let Some(last) = &seen.last else {
         return Err(Failure::Failed(bourn_engine::Error::engine("the run ended without a document")));
     };
@@ -53,16 +67,20 @@ pub async fn run(
     })
 }
 
-/// The runs that the command line asks for.
+/// The runs that the command line asks for, and what tells when all their inputs were read.
 ///
 /// # Errors
 /// When an input can't be read.
-pub fn runs(engine: &Engine, args: &Run) -> Result<Runs, Failure> {
+pub fn runs(engine: &Engine, args: &Run) -> Result<(Runs, Ended), Failure> {
     if let Some(path) = &args.inputs {
-        return Ok(Runs::of(SOURCE, BoxConnector::new(given::lines(path)?)));
+        let inputs = given::lines(path)?;
+        let ended = inputs.ended();
+        return Ok((Runs::of(SOURCE, BoxConnector::new(inputs)), ended));
     }
     let inputs = Inputs::one("--input", one(args.input.as_deref())?);
-    Ok(Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(run_id(engine.env())))
+    let ended = inputs.ended();
+    let id = args.id.clone().unwrap_or_else(|| run_id(engine.env()));
+    Ok((Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(id), ended))
 }
 
 /// The one input as a line; an empty object when none was given.

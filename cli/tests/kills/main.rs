@@ -13,6 +13,8 @@ mod sqlite;
 mod support;
 #[cfg(all(feature = "object_store", feature = "postgres"))]
 mod torture;
+#[cfg(feature = "http")]
+mod workflows;
 
 #[cfg(any(feature = "nats", feature = "object_store", feature = "postgres"))]
 #[allow(dead_code, reason = "the tests of connectors use more of it")]

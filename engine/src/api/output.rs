@@ -128,6 +128,11 @@ impl Output {
         self.filtered
     }
 
+    /// An empty one of the same moment, for a stage within another.
+    pub(crate) fn within(&self) -> Self {
+        Self { now: self.now, origin: self.origin, ..Self::default() }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.batches.clear();
         self.rejected.clear();

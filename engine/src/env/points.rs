@@ -51,7 +51,15 @@ pub const COMMITTED_AGAIN: &str = "committed_again";
 /// Everything is built and restored; no row has moved yet.
 pub const RECOVERED: &str = "recovered";
 
-/// The points in the order in which a job meets them.
+/// The journal of runs is about to commit what has come.
+pub const JOURNAL_COMMIT: &str = "journal_commit";
+/// It is committed; nobody knows.
+pub const JOURNAL_COMMITTED: &str = "journal_committed";
+
+/// The points of a workflow's runs.
+pub const OF_RUNS: [&str; 2] = [JOURNAL_COMMIT, JOURNAL_COMMITTED];
+
+/// The points in the order in which a job of epochs meets them.
 pub const ALL: [&str; 25] = [
     RECOVER,
     COMMIT_AGAIN,

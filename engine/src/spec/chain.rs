@@ -18,7 +18,7 @@ use crate::data::units::Interval;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 8] = ["env", "concurrency", "budget", "durability", "priority", "targets", "monitoring", "output"];
+const LATER: [&str; 7] = ["env", "concurrency", "budget", "priority", "targets", "monitoring", "output"];
 /// How long an attempt may take when nothing says.
 const TIMEOUT: Duration = Duration::from_mins(5);
 /// Names that a step can't have, because `${name}` means something else.
@@ -69,6 +69,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
         input: keys.input.and_then(|i| i.schema),
         steps,
         rate_limits: common.shared.rates,
+        durability: keys.durability,
         optimization: keys.optimization,
         format: keys.output_format,
     })

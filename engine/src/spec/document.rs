@@ -84,6 +84,11 @@ impl Document {
         self.source.name()
     }
 
+    /// The text as it was written.
+    pub fn text(&self) -> &str {
+        self.source.inner()
+    }
+
     /// The tree as it was written: for showing, because no value of the environment is in it.
     pub fn written(&self) -> &Node {
         &self.written

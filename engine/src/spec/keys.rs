@@ -16,6 +16,7 @@ use super::shared::RateKeys;
 use crate::api::limits::Retries;
 use crate::api::{Level, OnFull};
 use crate::data::units::{Interval, Percentage, Size};
+use crate::journal::Durability;
 
 /// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
 macro_rules! block {
@@ -214,6 +215,9 @@ pub(crate) struct WorkflowKeys {
     /// What `final_output` is made of.
     #[serde(default)]
     pub output_format: Format,
+    /// When what a step gave must be in the journal: `sync` is before the next step starts, `async` soon, `exit` when the run ends.
+    #[serde(default)]
+    pub durability: Durability,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Rates by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.

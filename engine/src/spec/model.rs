@@ -13,6 +13,7 @@ use crate::api::template::Template;
 use crate::api::{Checkpointing, Level, OnFull};
 use crate::data::units::{Percentage, Rate};
 use crate::diagnostic::Key;
+use crate::journal::Durability;
 
 /// A spec of either kind.
 #[derive(Clone)]
@@ -129,6 +130,8 @@ pub struct Chain {
     pub steps: Vec<Step>,
     /// Rates that steps keep together, by name.
     pub rate_limits: BTreeMap<String, Rate>,
+    /// When what a step gave must be durable.
+    pub durability: Durability,
     /// What may be done to make it faster or cheaper.
     pub optimization: Optimization,
     /// What `final_output` is made of.
@@ -197,7 +200,7 @@ pub struct Optimization {
     pub parallel_where_possible: bool,
     /// How hard a model thinks follows how hard the task is.
     pub adaptive_thinking: bool,
-    /// Results of steps are kept over a crash.
+    /// What steps gave is kept in a journal, over a crash; without it a run that is cut off is lost.
     pub state_persistence: bool,
     /// Limits follow what is measured.
     pub auto_tune: bool,
@@ -217,7 +220,7 @@ impl Default for Optimization {
         Self {
             parallel_where_possible: true,
             adaptive_thinking: false,
-            state_persistence: false,
+            state_persistence: true,
             auto_tune: false,
             cache: false,
             batch_api: false,

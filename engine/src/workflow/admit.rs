@@ -30,6 +30,10 @@ pub(super) struct AdmitConfig {
     pub source: String,
     /// The id of the run, when there is one by hand.
     pub run_id: Option<String>,
+    /// Which job it is.
+    pub job: u64,
+    /// The number of the first run.
+    pub first: u64,
     /// A JSON Schema that every input must fit.
     pub input: Option<Json>,
 }
@@ -57,7 +61,7 @@ impl StageConfig for AdmitConfig {
     fn build(&self, _: &BuildContext) -> Result<Operator> {
         let schema = self.input.as_ref().map(jsonschema::validator_for).transpose();
         let schema = schema.map_err(|e| Error::validation(format!("the schema of the input: {e}")))?;
-        Ok(Operator::stage(Admit { config: self.clone(), schema, next: Value::new(0) }))
+        Ok(Operator::stage(Admit { config: self.clone(), schema, next: Value::new(self.first) }))
     }
 }
 
@@ -118,13 +122,16 @@ impl Admit {
     /// The id given by hand, or a hash of the place, so that a line that is read again is the same run.
     fn id(&self, number: u64, (file, line): (&str, u64)) -> String {
         match &self.config.run_id {
-            Some(id) if number == 0 => id.clone(),
+            Some(id) if number == self.config.first => id.clone(),
             Some(id) => format!("{id}-{number}"),
             None => {
                 let mut hash = blake3::Hasher::new();
                 for part in [self.config.workflow.as_str(), self.config.source.as_str(), file] {
                     // The length keeps `a`, `bc` and `ab`, `c` apart.
                     hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+                }
+                if self.config.job > 1 {
+                    hash.update(b"job").update(&self.config.job.to_le_bytes());
                 }
                 hash.update(&line.to_le_bytes()).finalize().to_hex()[..32].to_owned()
             }

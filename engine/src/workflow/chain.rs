@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::admit::AdmitConfig;
 use super::gather::GatherConfig;
+use super::journaled::{Journaled, What};
 use super::result::{ResultConfig, StepShape};
 use super::step::StepConfig;
 use crate::api::OnFull;
@@ -12,11 +13,12 @@ use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::diagnostic::Key;
 use crate::env::Env;
 use crate::graph::{Graph, Input, Node, Role};
+use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::Step;
 
-/// Runs that may be under way at once when the caller says nothing.
-const ADMISSION: usize = 1_000;
+/// Runs that may be under way at once when the caller says nothing. Those that wait for the disk together share its time.
+const ADMISSION: usize = 4_096;
 
 /// Where the inputs of runs come from.
 #[derive(Clone)]
@@ -27,14 +29,39 @@ pub struct Runs {
     pub source_id: String,
     /// The id of the run, when there is one, started by hand; see [`run_id`].
     pub id: Option<String>,
+    /// The number of the first one: not 0 when it is a later run of a job that goes on.
+    pub first: u64,
     /// How many runs may be under way at once.
     pub admission: usize,
+    /// Where it is kept what they have done; nowhere if none, and then a crash loses them.
+    pub journal: Option<JobJournal>,
+}
+
+/// A journal and which of its jobs this one is.
+#[derive(Clone)]
+pub struct JobJournal {
+    /// Where runs are kept.
+    pub journal: Arc<dyn Journal>,
+    /// Counts the jobs of the journal, from 1; another job with the same lines has other runs.
+    pub job: u64,
 }
 
 impl Runs {
     /// One run for each line of a source.
     pub fn of(source_id: impl Into<String>, source: BoxConnector) -> Self {
-        Self { source, source_id: source_id.into(), id: None, admission: ADMISSION }
+        Self { source, source_id: source_id.into(), id: None, first: 0, admission: ADMISSION, journal: None }
+    }
+
+    /// A later run of a job: this one alone.
+    #[must_use]
+    pub fn beginning_at(self, first: u64) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Runs that are kept in a journal.
+    #[must_use]
+    pub fn with_journal(self, journal: Arc<dyn Journal>, job: u64) -> Self {
+        Self { journal: Some(JobJournal { journal, job }), ..self }
     }
 
     /// One run with an id of its own.
@@ -64,29 +91,62 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         workflow: spec.name.clone(),
         source: runs.source_id.clone(),
         run_id: runs.id.clone(),
+        job: runs.journal.as_ref().map_or(1, |j| j.job),
+        first: runs.first,
         input: spec.input.clone(),
     };
-    let mut wiring = Wiring { graph, gathers: HashMap::new() };
+    let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
+    let mut wiring = Wiring { graph, gathers: HashMap::new(), last: HashMap::new() };
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
-    let order = order(&spec.steps);
-    let mut before = "@admit".to_owned();
+    let mut first = "@admit".to_owned();
+    if let Some(journal) = &journal {
+        // A run that somebody has started by hand was promised to them; one of a stream is read again.
+        let wait = if runs.id.is_some() { Wait::Durable } else { Wait::No };
+        first = wiring.journaled("@begin", journal, What::Start(wait), first, Vec::new());
+    }
+    let (order, leaves) = (order(&spec.steps), leaves(&spec.steps));
+    let mut before = first.clone();
     for step in order.iter().map(|at| &spec.steps[*at]) {
         let needs: Vec<String> = step.needs.iter().map(|at| spec.steps[*at].id.clone()).collect();
         let from = match needs.as_slice() {
             _ if !spec.optimization.parallel_where_possible => before.clone(),
-            [] => "@admit".to_owned(),
-            needs => wiring.gather(needs),
+            [] => first.clone(),
+            needs => wiring.gather(needs, &first),
         };
         let config = StepConfig::new(step, needs, spec.optimization.max_concurrency);
         let mut node = node(&step.id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![from], step.path.clone());
         node.rate_limit.clone_from(&step.rate_limit);
         wiring.graph.nodes.push(node);
         before.clone_from(&step.id);
+        // The end of the run is durable only after all that was appended before it, so nobody waits for the last steps alone.
+        let wait = match spec.durability {
+            Durability::Sync if !leaves.contains(&step.id) => Some(Wait::Durable),
+            Durability::Async if !leaves.contains(&step.id) => Some(Wait::No),
+            _ => None,
+        };
+        if let (Some(journal), Some(wait)) = (&journal, wait) {
+            let what = What::Step(step.id.as_str().into(), wait);
+            before = wiring.journaled(&format!("@kept:{}", step.id), journal, what, step.id.clone(), step.path.clone());
+            wiring.last.insert(step.id.clone(), before.clone());
+        }
     }
-    let ends = if spec.optimization.parallel_where_possible { leaves(&spec.steps) } else { vec![before] };
-    let last = wiring.gather(&ends);
-    let config =
-        ResultConfig { workflow: spec.name.clone(), file: file.to_owned(), steps: shapes(spec), format: spec.format };
+    let ends = if spec.optimization.parallel_where_possible { leaves.clone() } else { vec![before] };
+    let mut last = wiring.gather(&ends, &first);
+    if let Some(journal) = &journal {
+        let ids = |steps: Vec<&String>| steps.into_iter().map(|id| Arc::from(id.as_str())).collect();
+        let steps: Vec<&String> = spec.steps.iter().map(|s| &s.id).collect();
+        let told = steps.iter().copied().filter(|id| !wiring.last.contains_key(*id)).collect();
+        let what = What::End { steps: ids(steps), told: ids(told) };
+        last = wiring.journaled("@end", journal, what, last, Vec::new());
+    }
+    let config = ResultConfig {
+        workflow: spec.name.clone(),
+        file: file.to_owned(),
+        steps: shapes(spec),
+        format: spec.format,
+        first: runs.first,
+        kept: journal.is_some(),
+    };
     wiring.stage("@result", BoxStageConfig::new(config), vec![last], Vec::new());
     wiring.graph
 }
@@ -95,6 +155,8 @@ struct Wiring {
     graph: Graph,
     /// The node that joins each pair that was joined before.
     gathers: HashMap<(String, String), String>,
+    /// The node behind a step whose rows may be read, where it is not the step itself.
+    last: HashMap<String, String>,
 }
 
 impl Wiring {
@@ -102,9 +164,17 @@ impl Wiring {
         self.graph.nodes.push(node(id, Role::Stage(config), from, path));
     }
 
+    /// A node where the journal is asked or told.
+    fn journaled(&mut self, id: &str, journal: &Arc<dyn Journal>, what: What, from: String, path: Vec<Key>) -> String {
+        let config = Journaled { journal: journal.clone(), what };
+        self.stage(id, BoxStageConfig(Arc::new(config)), vec![from], path);
+        id.to_owned()
+    }
+
     /// The node whose rows have the columns of all of these: itself if it is one, a cascade of joins otherwise.
-    fn gather(&mut self, ids: &[String]) -> String {
-        let mut left = ids.first().cloned().unwrap_or_else(|| "@admit".to_owned());
+    fn gather(&mut self, ids: &[String], first: &str) -> String {
+        let ids: Vec<String> = ids.iter().map(|id| self.last.get(id).unwrap_or(id).clone()).collect();
+        let mut left = ids.first().cloned().unwrap_or_else(|| first.to_owned());
         for right in ids.iter().skip(1) {
             let pair = (left.clone(), right.clone());
             if let Some(known) = self.gathers.get(&pair) {
@@ -112,7 +182,8 @@ impl Wiring {
                 continue;
             }
             // `@` and `+` stand in no id of a step, so it is the only one of this name.
-            let id = format!("@{}+{right}", left.trim_start_matches('@'));
+            let name = |id: &str| id.trim_start_matches("@kept:").trim_start_matches('@').to_owned();
+            let id = format!("@{}+{}", name(&left), name(right));
             self.stage(&id, BoxStageConfig::new(GatherConfig {}), vec![left, right.clone()], Vec::new());
             self.gathers.insert(pair, id.clone());
             left = id;
@@ -147,7 +218,7 @@ fn leaves(steps: &[Step]) -> Vec<String> {
     (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
 }
 
-fn shapes(spec: &Chain) -> Vec<StepShape> {
+pub(super) fn shapes(spec: &Chain) -> Vec<StepShape> {
     let id = |at: &usize| spec.steps[*at].id.clone();
     spec.steps.iter().map(|s| StepShape { id: s.id.clone(), needs: s.needs.iter().map(id).collect() }).collect()
 }

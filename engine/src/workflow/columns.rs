@@ -13,6 +13,9 @@ pub(super) const RUN: &str = "_bourn_run";
 /// A failed record when the input was no good; null otherwise.
 pub(super) const ADMISSION: &str = "_bourn_admission";
 
+/// What the journal knows of the run from before, as JSON; null for one that is new.
+pub(super) const HISTORY: &str = "_bourn_history";
+
 /// The columns that every run starts with.
 pub(super) fn start() -> SchemaRef {
     Arc::new(Schema::new(vec![

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::record::{Cost, Failure, Record, Status};
 use super::result::{
-    Action, ErrorAnalysis, Metrics, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, RunStatus,
-    StepMetrics,
+    Action, ErrorAnalysis, Metrics, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, StepMetrics,
 };
+use crate::journal::RunState;
 use crate::spec::model::Format;
 
 /// The records of the steps of one run, in the order of the spec, and the failed record of a bad input.
@@ -23,7 +23,8 @@ pub(super) struct Run {
 /// The document of a run.
 pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
     let failed = |r: &&Record| matches!(r.status, Status::Failed | Status::TimedOut | Status::Canceled);
-    let is_good = run.admission.is_none() && !run.steps.iter().any(|r| failed(&r));
+    let pending = run.steps.iter().any(|r| r.status == Status::Pending);
+    let is_good = run.admission.is_none() && !pending && !run.steps.iter().any(|r| failed(&r));
     let results = results(config, run);
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
     ResultDocument {
@@ -35,26 +36,27 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         workflow_results: results,
         partial_results: partial,
         error_analysis: analysis(config, run),
-        recovery_plan: plan(config, run, is_good),
+        recovery_plan: plan(config, run, is_good || pending),
         execution_metrics: metrics(config, run),
         state_artifacts: Vec::new(),
         performance_report: report(config, run),
     }
 }
 
-fn status(run: &Run, is_good: bool) -> RunStatus {
+fn status(run: &Run, is_good: bool) -> RunState {
     let has = |status| run.steps.iter().any(|r| r.status == status);
     match () {
-        () if is_good => RunStatus::Completed,
-        () if has(Status::Canceled) => RunStatus::Canceled,
-        () => RunStatus::Failed,
+        () if has(Status::Pending) => RunState::Running,
+        () if is_good => RunState::Completed,
+        () if has(Status::Canceled) => RunState::Canceled,
+        () => RunState::Failed,
     }
 }
 
 /// What the steps gave that completed.
 fn results(config: &ResultConfig, run: &Run) -> Map<String, Value> {
     let steps = config.steps.iter().zip(&run.steps);
-    let completed = steps.filter(|(_, record)| record.status == Status::Completed);
+    let completed = steps.filter(|(_, record)| record.has_results());
     completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
 }
 
@@ -115,19 +117,30 @@ fn downstream(config: &ResultConfig, id: &str) -> Vec<String> {
     config.steps.iter().map(|s| s.id.clone()).filter(|s| found.contains(s)).collect()
 }
 
-/// What can be done about it. Nothing of a run is kept in this version, so it can only run again.
+/// What can be done about it: what did not complete is done again, and what did is used again where it is kept.
 fn plan(config: &ResultConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan> {
     if is_good {
         return None;
     }
-    let kind = if run.admission.is_some() { "fix_input" } else { "rerun" };
-    let action = Action {
+    let all = || config.steps.iter().map(|s| s.id.clone());
+    let again = |kind: &str| Action {
         kind: kind.to_owned(),
         command: format!("bourn run {} --input @input.json", config.file),
         reuses: Vec::new(),
-        reruns: config.steps.iter().map(|s| s.id.clone()).collect(),
+        reruns: all().collect(),
     };
-    Some(RecoveryPlan { strategy: kind.to_owned(), actions: vec![action] })
+    let action = match () {
+        () if run.admission.is_some() => again("fix_input"),
+        () if config.kept => {
+            let completed = |(_, record): &(String, &Record)| record.has_results();
+            let (reuses, reruns): (Vec<_>, Vec<_>) = all().zip(&run.steps).partition(completed);
+            let ids = |steps: Vec<(String, &Record)>| steps.into_iter().map(|(id, _)| id).collect();
+            let command = format!("bourn runs recover {}", run.id);
+            Action { kind: "recover".to_owned(), command, reuses: ids(reuses), reruns: ids(reruns) }
+        }
+        () => again("rerun"),
+    };
+    Some(RecoveryPlan { strategy: action.kind.clone(), actions: vec![action] })
 }
 
 fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
@@ -149,7 +162,7 @@ fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
         started_at: run.steps.iter().filter_map(|r| r.started_at.clone()).min(),
         duration_ms: begin.zip(end).map_or(0, |(b, e)| u64::try_from(e - b).unwrap_or(0) / 1_000),
         attempts: run.steps.iter().map(|r| r.attempts).sum(),
-        completed: count(&[Status::Completed]),
+        completed: count(&[Status::Completed, Status::Reused]),
         failed: count(&[Status::Failed, Status::TimedOut, Status::Canceled]),
         skipped: count(&[Status::Skipped]),
         usage,

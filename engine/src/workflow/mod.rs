@@ -1,6 +1,7 @@
 //! Specs of workflows and pipelines to graphs: a run is a row, a step adds a column.
 
 pub mod chain;
+pub mod context;
 pub mod mode;
 pub mod pipeline;
 pub mod record;
@@ -8,9 +9,13 @@ pub mod result;
 
 mod admit;
 mod columns;
+mod course;
 mod document;
 mod gather;
+mod journaled;
 mod step;
+mod step_call;
+mod step_stage;
 
 pub use admit::check_input;
 pub use chain::{Runs, run_id};

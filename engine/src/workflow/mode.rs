@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::journal::Durability;
 use crate::spec::{Chain, Loaded, Mode, Pipeline, Spec};
 
 /// What `bourn plan` says of a spec beside its plan.
@@ -121,7 +122,6 @@ fn wishes(spec: &Chain, parallel: f64) -> Vec<Wish> {
     let first = Wish { name: "parallel_where_possible", applied: side_by_side.0, reason: side_by_side.1.into() };
     let others = [
         later("adaptive_thinking", wish.adaptive_thinking),
-        later("state_persistence", wish.state_persistence),
         later("auto_tune", wish.auto_tune),
         later("cache", wish.cache),
         later("batch_api", wish.batch_api),
@@ -132,5 +132,15 @@ fn wishes(spec: &Chain, parallel: f64) -> Vec<Wish> {
         applied: true,
         reason: format!("at most {} requests of each step at once", wish.max_concurrency),
     };
-    [first, limit].into_iter().chain(others.into_iter().flatten()).collect()
+    let kept = Wish {
+        name: "state_persistence",
+        applied: wish.state_persistence,
+        reason: match (wish.state_persistence, spec.durability) {
+            (false, _) => "the spec says no: a run that is cut off is lost".into(),
+            (true, Durability::Sync) => "what a step gave is in the journal before the next one starts".into(),
+            (true, Durability::Async) => "what a step gave is in the journal soon, and before its run ends".into(),
+            (true, Durability::Exit) => "what steps gave is in the journal when their run ends".into(),
+        },
+    };
+    [first, limit, kept].into_iter().chain(others.into_iter().flatten()).collect()
 }

@@ -21,6 +21,10 @@ pub enum Status {
     Canceled,
     /// It was not started, for a reason.
     Skipped,
+    /// It has the results of the run that this one was forked from.
+    Reused,
+    /// It has not ended.
+    Pending,
 }
 
 /// What a step did in one run. `${step.results}` and the like read it.
@@ -87,6 +91,11 @@ impl Cost {
 }
 
 impl Record {
+    /// Whether later steps can read what it gave.
+    pub(super) fn has_results(&self) -> bool {
+        matches!(self.status, Status::Completed | Status::Reused)
+    }
+
     /// A step that was not started.
     pub(super) fn skipped(reason: String) -> Self {
         Self {
@@ -99,6 +108,11 @@ impl Record {
             duration_ms: None,
             usage: None,
         }
+    }
+
+    /// A step that has not ended.
+    pub(super) fn pending() -> Self {
+        Self { status: Status::Pending, reason: None, ..Self::skipped(String::new()) }
     }
 
     /// A step that ended with an error.

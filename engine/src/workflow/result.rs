@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::chain::shapes;
 use super::columns::{ADMISSION, cell, numbers};
 use super::document::{Run, document};
 use super::record::{Cost, Record, Status};
@@ -19,12 +20,36 @@ use crate::data::columns::{RUN_ID, json_field};
 use crate::data::records::{ROWS_MAX, compact};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
+use crate::journal::{History, RunState};
+use crate::spec::Chain;
 use crate::spec::model::Format;
 use crate::state::{Keyed, StateVisitor, Value};
 
 /// The JSON Schema (2020-12) of the result document.
 pub fn schema() -> Json {
     crate::spec::schema::published::<ResultDocument>("Bourn result")
+}
+
+/// The document of a run as far as it is known from the journal; `file` is the name of its spec.
+///
+/// # Errors
+/// When a record in the history is none.
+pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &History) -> Result<ResultDocument> {
+    let config = ResultConfig {
+        workflow: spec.name.clone(),
+        file: file.to_owned(),
+        steps: shapes(spec),
+        format: spec.format,
+        first: 0,
+        kept: true,
+    };
+    let record = |step: &StepShape| match history.0.get(&step.id) {
+        Some(record) => Ok(serde_json::from_str(record.get())?),
+        None => Ok(Record::pending()),
+    };
+    let steps = config.steps.iter().map(record).collect::<Result<_>>()?;
+    let (id, state) = run;
+    Ok(ResultDocument { status: state, ..document(&config, &Run { id: id.to_owned(), admission: None, steps }) })
 }
 
 /// What a run of a workflow leaves.
@@ -38,7 +63,7 @@ pub struct ResultDocument {
     /// The name of the workflow.
     pub workflow: String,
     /// How the run ended.
-    pub status: RunStatus,
+    pub status: RunState,
     /// What every step gave, by id, when the run completed.
     pub workflow_results: Map<String, Json>,
     /// What `output_format` makes of the results; null when the run did not complete.
@@ -58,18 +83,6 @@ pub struct ResultDocument {
     pub state_artifacts: Vec<Json>,
     /// Where the time went.
     pub performance_report: PerformanceReport,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum RunStatus {
-    /// No step failed.
-    Completed,
-    /// A step failed, or the input was no good.
-    Failed,
-    /// It was stopped with the job.
-    Canceled,
 }
 
 /// The failure that came first, in the form of RFC 9457 (problem details), and what it kept from running.
@@ -103,7 +116,7 @@ pub struct RecoveryPlan {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Action {
-    /// `rerun` or `fix_input`.
+    /// `recover`, `rerun` or `fix_input`.
     pub kind: String,
     /// The command line.
     pub command: String,
@@ -176,6 +189,10 @@ pub(super) struct ResultConfig {
     pub steps: Vec<StepShape>,
     /// What `final_output` is made of.
     pub format: Format,
+    /// The number of the first run.
+    pub first: u64,
+    /// Whether what steps gave is kept, so that it need not be done again.
+    pub kept: bool,
 }
 
 /// A step and those that it needs.
@@ -204,7 +221,7 @@ impl StageConfig for ResultConfig {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Operator> {
-        Ok(Operator::stage(Results { config: self.clone(), next: Value::new(0), held: Keyed::default() }))
+        Ok(Operator::stage(Results { config: self.clone(), next: Value::new(self.first), held: Keyed::default() }))
     }
 }
 
@@ -291,7 +308,7 @@ impl Results {
             };
             let document = document(&self.config, &run);
             documents.push(serde_json::to_string(&document)?);
-            states.push(serde_json::to_value(document.status)?.as_str().unwrap_or_default().to_owned());
+            states.push(document.status.name());
         }
         let all: Vec<ArrayRef> = vec![Arc::new(StringArray::from(documents)), Arc::new(StringArray::from(states))];
         Ok(RecordBatch::try_new(columns(), all)?)

@@ -152,12 +152,15 @@ struct Counting(Letters, SchemaRef);
 
 impl Stage for Counting {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        let text = Template::parse(&self.0.of).map_err(|p| Error::validation(p.message))?.render(rows, 0)?;
-        if text.is_empty() {
-            out.reject(rows.clone(), Error::validation("nothing to count"));
-            return Ok(Progress::Done);
+        let template = Template::parse(&self.0.of).map_err(|p| Error::validation(p.message))?;
+        for row in (0..rows.num_rows()).map(|row| rows.slice(row, 1)) {
+            let text = template.render(&row, 0)?;
+            if text.is_empty() {
+                out.reject(row, Error::validation("nothing to count"));
+            } else {
+                out.emit(with_text(&row, &self.1, text.len().to_string())?);
+            }
         }
-        out.emit(with_text(rows, &self.1, text.len().to_string())?);
         Ok(Progress::Done)
     }
 }

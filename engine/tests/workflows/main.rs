@@ -3,6 +3,7 @@
 
 mod documents;
 mod failures;
+mod journal;
 mod kinds;
 mod order;
 mod plans;

@@ -55,7 +55,15 @@ optimization: { adaptive_thinking: true }
     assert!((complexity.total - parts.iter().sum::<f64>()).abs() < 1e-9);
     assert_eq!((analysis.parallel_opportunities, analysis.is_sequential), (0.25, false));
     let wishes: Vec<_> = analysis.optimizations.iter().map(|w| (w.name, w.applied)).collect();
-    assert_eq!(wishes, [("parallel_where_possible", true), ("max_concurrency", true), ("adaptive_thinking", false)]);
+    assert_eq!(
+        wishes,
+        [
+            ("parallel_where_possible", true),
+            ("max_concurrency", true),
+            ("state_persistence", true),
+            ("adaptive_thinking", false)
+        ]
+    );
     let chain = analyze(&load("steps: [{ id: a, command: say, args: x }]", "a", &registry(), &env).unwrap());
     assert_eq!((chain.is_sequential, chain.parallel_opportunities), (true, 0.0));
 }
@@ -91,5 +99,5 @@ steps:
     @d+e <- d, e
     @result <- @d+e
     ");
-    assert_eq!(graph.nodes[0].admission, Some(1_000));
+    assert_eq!(graph.nodes[0].admission, Some(4_096));
 }

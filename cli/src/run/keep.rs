@@ -1,0 +1,78 @@
+//! The journal of a job of workflow runs: begun before the job, ended behind it.
+
+use std::path::{Path, PathBuf};
+
+use bourn_engine::Engine;
+use bourn_engine::spec::{Loaded, Spec};
+use bourn_engine::workflow::Runs;
+use bourn_journal::{Begin, Job, Sqlite};
+
+use crate::args::Run;
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+/// The journal of a job, if it has one.
+pub struct Kept(Option<Job>);
+
+impl Kept {
+    /// Begins the job in the journal, or goes on with the one that was cut off, and says so.
+    ///
+    /// # Errors
+    /// When the journal can't be opened, or another process runs this job.
+    pub fn begin(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Self, Failure> {
+        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self(None)) };
+        if !spec.optimization.state_persistence {
+            return Ok(Self(None));
+        }
+        let journal = Sqlite::open(&args.journal.journal, engine.env()).map_err(Failure::Failed)?;
+        let begin = Begin {
+            workflow: spec.name.clone(),
+            file: loaded.document.name().to_owned(),
+            text: loaded.document.text().to_owned(),
+            source: args.inputs.as_deref().filter(|path| *path != "-").map(whole),
+            mock: args.mock,
+            fresh: args.begin.fresh,
+        };
+        let taken = journal.begin(&begin).map_err(Failure::Failed)?;
+        let place = journal.path().display();
+        if let Some((ended, open)) = taken.resumed {
+            screen.tell(&format!(
+                "goes on with job {}: {ended} of its runs have ended, {open} were under way ({place}); `--fresh` begins anew",
+                taken.job.number()
+            ));
+        }
+        if let Some(other) = taken.other {
+            screen.warn(&format!(
+                "job {other} of this workflow and these inputs was cut off, and the spec has changed since: this is a new job"
+            ));
+        }
+        Ok(Self(Some(taken.job)))
+    }
+
+    /// A job that goes on.
+    pub fn of(job: Job) -> Self {
+        Self(Some(job))
+    }
+
+    /// The runs, kept.
+    pub fn keep(&self, runs: Runs) -> Runs {
+        match &self.0 {
+            Some(job) => runs.with_journal(std::sync::Arc::new(job.clone()), job.number()),
+            None => runs,
+        }
+    }
+
+    /// All inputs were read and all runs have ended.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn end(&self) -> Result<(), Failure> {
+        self.0.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
+    }
+}
+
+/// The path of a file, wherever one stands.
+fn whole(path: &str) -> String {
+    let path = Path::new(path);
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)).display().to_string()
+}

@@ -1,0 +1,99 @@
+//! What `bourn runs` takes.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Subcommand, ValueHint};
+
+/// What can be done with runs of workflows.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// List them, the newest first.
+    List {
+        #[command(flatten)]
+        journal: Journal,
+        /// Of this workflow alone.
+        #[arg(long, value_name = "NAME")]
+        workflow: Option<String>,
+        /// Those alone that stand like this: RUNNING, COMPLETED, FAILED or CANCELED.
+        #[arg(long, value_name = "STATUS", value_parser = status)]
+        status: Option<bourn_engine::journal::RunState>,
+        /// So many.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show one: its steps, how far it has come, what it was started with.
+    Show {
+        #[command(flatten)]
+        one: One,
+        /// Its history instead: what happened, in order.
+        #[arg(long)]
+        history: bool,
+    },
+    /// Print the result document of one.
+    Result {
+        #[command(flatten)]
+        one: One,
+        /// What there is, also when it has not completed.
+        #[arg(long)]
+        partial: bool,
+    },
+    /// Go on with one that was cut off: steps that have ended are not done again.
+    Resume {
+        #[command(flatten)]
+        one: One,
+    },
+    /// Try one again that failed: steps that completed are not done again.
+    #[command(alias = "retry")]
+    Recover {
+        #[command(flatten)]
+        one: One,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Start a new run from a point of another one: the steps up to there are taken over.
+    Fork {
+        #[command(flatten)]
+        one: One,
+        /// The last step that is taken over: `step:ID`, `step_completion_ID`, the id alone, or `workflow_initialization`.
+        #[arg(long, value_name = "STEP")]
+        at: String,
+        /// Change what a step gave: `.step.member=JSON`; text that is no JSON is a text.
+        #[arg(long, value_name = "PATH=VALUE")]
+        set: Vec<String>,
+        /// The id of the new run; one is made if it is not said.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
+    },
+    /// End one that is not under way: it is not gone on with any more.
+    Cancel {
+        #[command(flatten)]
+        one: One,
+    },
+}
+
+/// Where runs of workflows are kept.
+#[derive(Clone, Debug, Group)]
+pub struct Journal {
+    /// The journal of workflows: what their steps gave. It is made if it is not there.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = ".bourn/journal.db")]
+    pub journal: PathBuf,
+}
+
+/// A run.
+#[derive(Debug, Group)]
+pub struct One {
+    /// Its id, or the beginning of it.
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    #[command(flatten)]
+    pub journal: Journal,
+    /// What the commands of steps stand for, when the run was started with `--routing`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub routing: Option<String>,
+}
+
+fn status(text: &str) -> Result<bourn_engine::journal::RunState, String> {
+    let known = "there are RUNNING, COMPLETED, FAILED and CANCELED";
+    bourn_engine::journal::RunState::of(&text.to_uppercase()).ok_or_else(|| known.to_owned())
+}

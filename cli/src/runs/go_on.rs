@@ -1,0 +1,127 @@
+//! `bourn runs resume`, `recover` and `cancel`.
+
+use std::time::Duration;
+
+use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::journal::RunState;
+use bourn_engine::workflow::Runs;
+use bourn_engine::workflow::result::document_of;
+use bourn_journal::Run;
+
+use super::{Place, args::Journal, chain};
+use crate::answer;
+use crate::args::{self, Form};
+use crate::failure::{Exit, Failure};
+use crate::prepare;
+use crate::run::documents::Documents;
+use crate::run::inputs::Inputs;
+use crate::run::job::{self, Ending};
+use crate::run::keep::Kept;
+use crate::run::workflow::{SOURCE, one_ended};
+
+/// Goes on with a run that was cut off.
+///
+/// # Errors
+/// When it has ended, or can't go on.
+pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    if run.status != RunState::Running {
+        let message = format!("run `{}` is {}: there is nothing to go on with", run.id, run.status.name());
+        return Err(Failure::invalid(message));
+    }
+    pass(place, run)
+}
+
+/// Tries a run again that failed: what completed is used again.
+///
+/// # Errors
+/// When it did not fail, or can't go on.
+pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Failure> {
+    if !matches!(run.status, RunState::Failed | RunState::Canceled) {
+        let way = if run.status == RunState::Running { "; `bourn runs resume` goes on with it" } else { "" };
+        let message = format!("run `{}` is {}: there is nothing to recover{way}", run.id, run.status.name());
+        return Err(Failure::invalid(message));
+    }
+    if run.input.is_none() {
+        return Err(Failure::invalid(format!("the input of run `{}` was not valid: start it anew", run.id)));
+    }
+    if dry_run {
+        return tell(place, run);
+    }
+    place.journal.reopen(run).map_err(Failure::Failed)?;
+    pass(place, run)
+}
+
+/// Says what recovering would do.
+fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    let (chain, spec) = place.spec(run)?;
+    let history = place.journal.history(run).map_err(Failure::Failed)?;
+    let shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    let plan = shown.recovery_plan;
+    if place.screen.form == Form::Json {
+        let text = serde_json::to_string_pretty(&plan).map_err(|e| Failure::Failed(e.into()))?;
+        answer::print(&text)?;
+        return Ok(Exit::Ok);
+    }
+    for action in plan.iter().flat_map(|plan| &plan.actions) {
+        let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
+        let text = format!("would reuse {}\nwould run {}", list(&action.reuses), list(&action.reruns));
+        answer::print(&text)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Lets a run that was begun pass through its graph again: what is in its history is not done again.
+pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    let Place { engine, screen, journal, .. } = place;
+    let (request, spec) = place.request(run)?;
+    let options = options(&spec.file, &place.one.journal);
+    let runtime = prepare::runtime()?;
+    let result = runtime.block_on(async {
+        let loaded = request.load_to_run(&spec.text, &spec.file, engine.registry(), engine.env()).await;
+        let loaded = loaded.map_err(Failure::Problems)?;
+        screen.hide(loaded.document.secrets());
+        chain(&loaded)?;
+        let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);
+        let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
+        let runs = Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(&run.id).beginning_at(run.place());
+        let documents = Documents::kept();
+        let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock)?;
+        let plan = prepare::plan(engine, graph, &loaded).await?;
+        job::run(engine, plan, &options, screen, Ending::signal()).await?;
+        if spec.source.is_empty() {
+            kept.end()?;
+        }
+        one_ended(&documents, &loaded, screen)
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// What `bourn run` would be told.
+fn options(file: &str, journal: &Journal) -> args::Run {
+    args::Run {
+        spec: args::Spec { path: file.to_owned(), mode: None, routing: None },
+        input: None,
+        inputs: None,
+        mock: false,
+        journal: journal.clone(),
+        id: None,
+        metrics: None,
+        begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },
+        quiet: false,
+        stats: false,
+        drain_timeout: Duration::from_secs(30),
+    }
+}
+
+/// Ends a run that nobody runs.
+///
+/// # Errors
+/// When it has ended, or somebody runs it.
+pub fn cancel(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    if place.journal.cancel(run).map_err(Failure::Failed)? {
+        answer::print(&format!("{} is canceled", run.id))?;
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::invalid(format!("run `{}` is {} already", run.id, run.status.name())))
+}

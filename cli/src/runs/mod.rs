@@ -1,0 +1,86 @@
+//! `bourn runs`: what the journal knows of runs, and going on with them.
+
+pub mod args;
+
+mod fork;
+mod go_on;
+mod list;
+mod show;
+
+use bourn_engine::Engine;
+use bourn_engine::spec::model::Chain;
+use bourn_engine::spec::{Loaded, Request, Routing, Spec};
+use bourn_journal::{Run, Sqlite};
+
+use crate::failure::{Exit, Failure};
+use crate::given::Text;
+use crate::prepare;
+use crate::screen::Screen;
+use args::{One, Runs};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// When there is no journal or no such run, the journal can't be read, or the run can't go on.
+pub fn run(what: &Runs, screen: &Screen) -> Result<Exit, Failure> {
+    let engine = Engine::new(prepare::registry());
+    let open = |at: &args::Journal| Sqlite::existing(&at.journal, engine.env()).map_err(Failure::Invalid);
+    let at = |one: &One, act: &dyn Fn(&Place<'_>, &Run) -> Result<Exit, Failure>| {
+        let journal = open(&one.journal)?;
+        let run = journal.run(&one.run).map_err(Failure::Invalid)?;
+        act(&Place { engine: &engine, journal: &journal, one, screen }, &run)
+    };
+    match what {
+        Runs::List { journal, workflow, status, limit } => {
+            let filter = bourn_journal::Filter { workflow: workflow.clone(), status: *status, limit: *limit };
+            list::list(&open(journal)?, &filter, screen)
+        }
+        Runs::Show { one, history } => at(one, &|place, run| show::show(place, run, *history)),
+        Runs::Result { one, partial } => at(one, &|place, run| show::result(place, run, *partial)),
+        Runs::Resume { one } => at(one, &go_on::resume),
+        Runs::Recover { one, dry_run } => at(one, &|place, run| go_on::recover(place, run, *dry_run)),
+        Runs::Fork { one, at: step, set, id } => {
+            at(one, &|place, run| fork::fork(place, run, step, set, id.as_deref()))
+        }
+        Runs::Cancel { one } => at(one, &go_on::cancel),
+    }
+}
+
+/// What all of them work with.
+struct Place<'a> {
+    engine: &'a Engine,
+    journal: &'a Sqlite,
+    one: &'a One,
+    screen: &'a Screen,
+}
+
+impl Place<'_> {
+    /// The spec that a run began with, read again.
+    fn request(&self, run: &Run) -> Result<(Request, bourn_journal::Spec), Failure> {
+        let spec = self.journal.spec(run.job).map_err(Failure::Failed)?;
+        let routing = match &self.one.routing {
+            Some(path) => {
+                let Text { name, text } = Text::read(path)?;
+                Routing::parse(&text, &name).map_err(Failure::Problems)?
+            }
+            None => Routing::default(),
+        };
+        Ok((Request { routing, mode: None }, spec))
+    }
+
+    /// The spec of a run, to look at it.
+    fn spec(&self, run: &Run) -> Result<(Chain, bourn_journal::Spec), Failure> {
+        let (request, spec) = self.request(run)?;
+        let loaded = request.load(&spec.text, &spec.file, self.engine.registry(), self.engine.env());
+        let loaded = loaded.map_err(Failure::Problems)?;
+        self.screen.hide(loaded.document.secrets());
+        Ok((chain(&loaded)?.clone(), spec))
+    }
+}
+
+fn chain(loaded: &Loaded) -> Result<&Chain, Failure> {
+    match &loaded.spec {
+        Spec::Chain(chain) => Ok(chain),
+        _ => Err(Failure::invalid("the spec of this run is no workflow of steps")),
+    }
+}

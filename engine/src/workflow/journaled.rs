@@ -1,0 +1,179 @@
+//! The places of a workflow's graph where the journal is asked and told: at the beginning of runs, behind steps, at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::compute::take;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use serde_json::{Value, json};
+
+use super::columns::{ADMISSION, HISTORY, numbers, texts};
+use super::course::{known, status};
+use super::record::Status;
+use crate::api::erased::ErasedStage;
+use crate::api::limits::Retries;
+use crate::api::{BuildContext, Call, CallContext, Cardinality, Distribution, Limits, Operator, Order, Reply};
+use crate::data::columns::{INPUT, RUN_ID, json_field};
+use crate::data::units::Interval;
+use crate::diagnostic::Problems;
+use crate::error::{Error, Result};
+use crate::journal::{Ends, Entries, Journal, RunState, Started, Steps, Wait};
+
+/// Runs that are told to the journal together, at most.
+const ROWS: usize = 1_024;
+/// How many such groups may wait for it in one place.
+const IN_FLIGHT: usize = 64;
+/// A journal that is busy for longer than this is told to be stuck.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// A place of the graph where rows pass the journal. It can't be read from a spec, so it has no `StageConfig` of its own.
+#[derive(Clone)]
+pub(super) struct Journaled {
+    pub journal: Arc<dyn Journal>,
+    pub what: What,
+}
+
+/// What is asked or told.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// Runs begin; their histories come back.
+    Start(Wait),
+    /// A step has ended.
+    Step(Arc<str>, Wait),
+    /// Runs have ended: of all steps, and what is still to be told of some.
+    End { steps: Vec<Arc<str>>, told: Vec<Arc<str>> },
+}
+
+impl ErasedStage for Journaled {
+    fn kind(&self) -> &'static str {
+        "journal"
+    }
+
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(self.output(&inputs[0]))
+    }
+
+    fn distribution(&self) -> Distribution {
+        match self.what {
+            // Runs begin in the order of their numbers, so that their places in the store are near each other.
+            What::Start(_) => Distribution::Single,
+            _ => Distribution::Any,
+        }
+    }
+
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        let limits = Limits {
+            rows: ROWS,
+            in_flight: IN_FLIGHT,
+            order: Order::Kept,
+            timeout: Interval(PATIENCE),
+            rate: None,
+            // What the journal did with an entry that it did not confirm is unknown: only a new process can find out.
+            retry: Retries { max_attempts: 1, ..Retries::default() },
+        };
+        let schema = self.output(&context.inputs[0]);
+        Ok(Operator::call(Told { place: self.clone(), schema }, limits))
+    }
+
+    fn describe(&self) -> Value {
+        match &self.what {
+            What::Start(_) => json!({ "runs": "begin" }),
+            What::Step(step, _) => json!({ "step": step }),
+            What::End { .. } => json!({ "runs": "end" }),
+        }
+    }
+}
+
+impl Journaled {
+    fn output(&self, input: &SchemaRef) -> SchemaRef {
+        if !matches!(self.what, What::Start(_)) {
+            return input.clone();
+        }
+        let fields = input.fields().iter().cloned().chain([Arc::new(json_field(HISTORY))]);
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+}
+
+struct Told {
+    place: Journaled,
+    schema: SchemaRef,
+}
+
+impl Call for Told {
+    async fn call(&self, rows: RecordBatch, _: &CallContext) -> Result<Reply> {
+        let journal = &self.place.journal;
+        match &self.place.what {
+            What::Start(wait) => {
+                let started = Started {
+                    ids: texts(&rows, RUN_ID)?.clone(),
+                    numbers: numbers(&rows)?.to_vec(),
+                    inputs: texts(&rows, INPUT)?.clone(),
+                    wait: *wait,
+                };
+                let known = journal.start(started).await?;
+                let text = |history| serde_json::to_string(&history);
+                let histories = known.into_iter().map(|h| h.map(text).transpose()).collect::<Result<Vec<_>, _>>()?;
+                let column: ArrayRef = Arc::new(StringArray::from(histories));
+                let columns = rows.columns().iter().cloned().chain([column]).collect();
+                Ok(Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?))
+            }
+            What::Step(step, wait) => {
+                let steps = new(&rows, step)?;
+                if !steps.numbers.is_empty() {
+                    journal.append(Entries { steps: vec![steps], ends: Ends::default() }, *wait).await?;
+                }
+                Ok(Reply::rows(rows))
+            }
+            What::End { steps, told } => {
+                let ends = Ends { numbers: numbers(&rows)?.to_vec(), states: states(&rows, steps)? };
+                let steps = told.iter().map(|step| new(&rows, step)).collect::<Result<_>>()?;
+                journal.append(Entries { steps, ends }, Wait::Durable).await?;
+                Ok(Reply::rows(rows))
+            }
+        }
+    }
+}
+
+/// The records of a step that the journal does not have yet.
+fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
+    let (all, records) = (numbers(rows)?, texts(rows, step)?);
+    let history = texts(rows, HISTORY)?;
+    if history.null_count() == history.len() {
+        return Ok(Steps { step: step.clone(), numbers: all.to_vec(), records: records.clone() });
+    }
+    let (mut places, mut kept) = (Vec::new(), Vec::new());
+    for (row, number) in all.iter().enumerate() {
+        if known(rows, row, step)?.is_none() {
+            places.push(row as u64);
+            kept.push(*number);
+        }
+    }
+    let records = take(records, &arrow::array::UInt64Array::from(places), None)?;
+    let records = records.as_any().downcast_ref::<StringArray>().cloned();
+    let records = records.ok_or_else(|| Error::engine("records are texts"))?;
+    Ok(Steps { step: step.clone(), numbers: kept, records })
+}
+
+/// How each run ended.
+fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
+    let admission = texts(rows, ADMISSION)?;
+    let columns = steps.iter().map(|step| texts(rows, step)).collect::<Result<Vec<_>>>()?;
+    let state = |row: usize| -> Result<RunState> {
+        let mut state = if admission.is_valid(row) { RunState::Failed } else { RunState::Completed };
+        for column in &columns {
+            match status(column.value(row))? {
+                Status::Canceled => return Ok(RunState::Canceled),
+                Status::Failed | Status::TimedOut => state = RunState::Failed,
+                Status::Completed | Status::Reused | Status::Skipped | Status::Pending => {}
+            }
+        }
+        Ok(state)
+    };
+    (0..rows.num_rows()).map(state).collect()
+}

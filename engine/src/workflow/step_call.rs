@@ -1,0 +1,95 @@
+//! A step that asks something outside: a request for each run.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use hashbrown::HashMap;
+
+use super::columns::cell;
+use super::course::{Course, results};
+use super::record::{Cost, Record, Status};
+use crate::api::{BoxCall, Call, CallContext, Reply};
+use crate::data::columns::RUN_ID;
+use crate::error::{Error, Result};
+use crate::time::Timestamp;
+
+/// When the first attempt of a request began, and how many there were.
+#[derive(Clone, Copy)]
+struct Begun {
+    at: Timestamp,
+    since: Duration,
+    attempts: u32,
+}
+
+pub(super) struct StepCall {
+    inner: BoxCall,
+    course: Course,
+    /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
+    begun: Mutex<HashMap<Arc<str>, Begun>>,
+}
+
+impl StepCall {
+    pub(super) fn new(inner: BoxCall, course: Course) -> Self {
+        Self { inner, course, begun: Mutex::default() }
+    }
+
+    fn begin(&self, context: &CallContext) {
+        let first = Begun { at: context.env.wall(), since: context.env.monotonic(), attempts: 0 };
+        lock(&self.begun).entry(context.idempotency_key.clone()).or_insert(first).attempts += 1;
+    }
+
+    /// Puts the times and attempts of a request into its record. One that never began failed before.
+    fn end(&self, context: &CallContext, record: &mut Record) {
+        if let Some(begun) = lock(&self.begun).remove(&context.idempotency_key) {
+            let took = context.env.monotonic().saturating_sub(begun.since);
+            record.attempts = begun.attempts;
+            record.started_at = Some(begun.at.to_string());
+            record.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn answer(&self, rows: &RecordBatch, record: &Record) -> Result<RecordBatch> {
+        self.course.answer(rows, vec![serde_json::to_string(record)?])
+    }
+}
+
+impl Call for StepCall {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        if rows.num_rows() != 1 {
+            return Err(Error::engine("a step is called for one run at a time"));
+        }
+        if let Some(record) = self.course.ended(&rows, 0)? {
+            return Ok(Reply::rows(self.course.answer(&rows, vec![record])?));
+        }
+        self.begin(context);
+        // The same in every process that goes on with this run.
+        let key = format!("{}/{}", cell(&rows, RUN_ID, 0)?.unwrap_or_default(), self.course.id);
+        let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
+        let reply = self.inner.call(rows.clone(), &asked).await?;
+        if let Some(rejected) = reply.rejected.into_iter().next() {
+            return Err(rejected.error);
+        }
+        let mut record = Record { status: Status::Completed, reason: None, ..Record::skipped(String::new()) };
+        record.results = results(&rows, &reply.rows)?.pop();
+        record.usage = Cost::of(reply.usage);
+        self.end(context, &mut record);
+        let answer = self.answer(&rows, &record)?;
+        Ok(Reply { rows: answer, rejected: Vec::new(), usage: reply.usage, limits: reply.limits })
+    }
+
+    fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
+        let mut record = Record::failed(error, 1);
+        self.end(context, &mut record);
+        if let Some(failure) = &mut record.error {
+            failure.attempts = record.attempts;
+        }
+        // A record always has a form in JSON, and the columns are those that were planned.
+        self.answer(rows, &record).ok()
+    }
+}
+
+/// A panic elsewhere must not hide behind a poisoned lock.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

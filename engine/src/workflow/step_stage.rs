@@ -1,0 +1,127 @@
+//! A step that asks nobody: a stage without state, which works on as many runs at once as come.
+
+use arrow::array::UInt64Array;
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::record_batch::RecordBatch;
+
+use super::columns::numbers;
+use super::course::{Course, results};
+use super::record::{Record, Status};
+use crate::api::output::RejectedRow;
+use crate::api::{BoxStage, Output, Progress, Rejected, Stage};
+use crate::env::Env;
+use crate::error::{Error, Result};
+
+pub(super) struct StepStage {
+    inner: BoxStage,
+    course: Course,
+    env: Env,
+}
+
+/// What became of a run that started the step.
+enum Made {
+    Result(serde_json::Value),
+    Failed(Error),
+}
+
+impl StepStage {
+    pub(super) fn new(inner: BoxStage, course: Course, env: Env) -> Self {
+        Self { inner, course, env }
+    }
+
+    /// What the stage makes of rows, each for itself.
+    fn work(&mut self, rows: &RecordBatch, out: &Output) -> Result<Vec<Made>> {
+        match self.whole(rows, out) {
+            Ok(made) => Ok(made),
+            Err(error) if rows.num_rows() <= 1 => Ok(vec![Made::Failed(error)]),
+            // One row at fault must not take the others with it.
+            Err(_) => {
+                let half = rows.num_rows() / 2;
+                let mut made = self.work(&rows.slice(0, half), out)?;
+                made.extend(self.work(&rows.slice(half, rows.num_rows() - half), out)?);
+                Ok(made)
+            }
+        }
+    }
+
+    fn whole(&mut self, rows: &RecordBatch, out: &Output) -> Result<Vec<Made>> {
+        let mut said = out.within();
+        let mut progress = self.inner.process(rows, &mut said)?;
+        while progress == Progress::More {
+            progress = self.inner.resume(&mut said)?;
+        }
+        let mut failed = Vec::new();
+        for Rejected { row, error } in std::mem::take(&mut said.rejected) {
+            let RejectedRow::Rows(row) = row else { return Err(Error::engine("a step's stage rejected a text")) };
+            // Several rows with one fault are told one by one.
+            failed.extend(numbers(&row)?.iter().map(|number| (*number, error.summary())));
+        }
+        let numbers = numbers(rows)?;
+        let kept: UInt64Array = if failed.is_empty() {
+            (0..numbers.len() as u64).collect()
+        } else {
+            let is_kept = |(_, number): &(u64, &u64)| !failed.iter().any(|(f, _)| f == *number);
+            (0..).zip(numbers).filter(is_kept).map(|(row, _)| row).collect()
+        };
+        let before = if failed.is_empty() { rows.clone() } else { take_record_batch(rows, &kept)? };
+        let given: Vec<RecordBatch> =
+            said.emitted().iter().filter(|(port, _)| *port == 0).map(|(_, rows)| rows.clone()).collect();
+        let mut results = match given.as_slice() {
+            [] if before.num_rows() == 0 => Vec::new(),
+            [] => return Err(Error::engine("a step's stage must give one row for one")),
+            [one] => results(&before, one)?,
+            [first, ..] => results(&before, &concat_batches(first.schema_ref(), &given)?)?,
+        }
+        .into_iter();
+        let mut made = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            made.push(match failed.iter().position(|(f, _)| f == number) {
+                Some(at) => Made::Failed(failed.swap_remove(at).1),
+                None => Made::Result(results.next().ok_or_else(|| Error::engine("a step's stage lost a row"))?),
+            });
+        }
+        Ok(made)
+    }
+}
+
+impl Stage for StepStage {
+    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let mut records: Vec<Option<String>> = Vec::with_capacity(rows.num_rows());
+        let mut active = Vec::new();
+        for row in 0..rows.num_rows() {
+            let record = match self.course.ended(rows, row) {
+                Ok(record) => record,
+                Err(error) => Some(serde_json::to_string(&Record::failed(&error, 1))?),
+            };
+            if record.is_none() {
+                active.push(row as u64);
+            }
+            records.push(record);
+        }
+        if !active.is_empty() {
+            let all = active.len() == rows.num_rows();
+            let started = if all { rows.clone() } else { take_record_batch(rows, &UInt64Array::from(active.clone()))? };
+            let (at, begin) = (self.env.wall().to_string(), self.env.monotonic());
+            let made = self.work(&started, out)?;
+            let took = self.env.monotonic().saturating_sub(begin) / u32::try_from(active.len()).unwrap_or(u32::MAX);
+            for (row, made) in active.into_iter().zip(made) {
+                let mut record = match made {
+                    Made::Failed(error) => Record::failed(&error, 1),
+                    Made::Result(value) => Record {
+                        status: Status::Completed,
+                        results: Some(value),
+                        reason: None,
+                        attempts: 1,
+                        ..Record::skipped(String::new())
+                    },
+                };
+                record.started_at = Some(at.clone());
+                record.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+                records[usize::try_from(row).unwrap_or(usize::MAX)] = Some(serde_json::to_string(&record)?);
+            }
+        }
+        let records = records.into_iter().map(Option::unwrap_or_default).collect();
+        out.emit(self.course.answer(rows, records)?);
+        Ok(Progress::Done)
+    }
+}

@@ -1,0 +1,107 @@
+//! What is changed by hand: runs tried again, forked, canceled.
+
+use bourn_engine::journal::RunState;
+use bourn_engine::{Error, Result};
+use rusqlite::params;
+use serde_json::Value;
+
+use crate::Sqlite;
+use crate::fault::{Fault, Faults as _};
+use crate::job::{Begin, run_number};
+use crate::read::Run;
+
+impl Sqlite {
+    /// A run that has ended is under way again: what did not complete is to be done anew.
+    ///
+    /// # Errors
+    /// When it has not ended, somebody runs its job, or the journal can't be written.
+    pub fn reopen(&self, run: &Run) -> Result<()> {
+        let _claim = self.go_on(run.job)?;
+        let number = run.number;
+        self.0.writer.write_now(move |c, clock| {
+            let update = "UPDATE runs SET status = 'RUNNING', ended = NULL WHERE run = ?1 AND ended IS NOT NULL";
+            if c.execute(update, [number]).told("write")? == 0 {
+                return Err(Fault::Refused("the run has not ended".into()));
+            }
+            let event = "INSERT INTO events (run, position, kind) VALUES (?1, ?2, 'retried')";
+            c.execute(event, params![number, clock.next()]).told("write").map(drop)
+        })
+    }
+
+    /// Ends a run that nobody runs; false when it has ended before.
+    ///
+    /// # Errors
+    /// When somebody runs its job, or the journal can't be written.
+    pub fn cancel(&self, run: &Run) -> Result<bool> {
+        let _claim = self.go_on(run.job)?;
+        let (number, canceled) = (run.number, std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+        let seen = canceled.clone();
+        self.0.writer.write_now(move |c, clock| {
+            let update = "UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1 AND ended IS NULL";
+            let changed = c.execute(update, params![number, RunState::Canceled.name(), clock.next()]).told("write")?;
+            seen.store(changed > 0, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        })?;
+        Ok(canceled.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// A new run of the same spec and input, in a job of its own, which has what `run` had when `step` had ended, all of it
+    /// changed by `change`; nothing when no step is named. Says which steps were taken over.
+    ///
+    /// # Errors
+    /// When the step has not completed in `run`, the id is taken, or the journal can't be written.
+    pub fn fork(
+        &self,
+        run: &Run,
+        step: Option<&str>,
+        id: &str,
+        change: impl Fn(&str, &mut Value) -> Result<()>,
+    ) -> Result<(Run, Vec<String>)> {
+        let events = self.events(run)?;
+        let end = match step {
+            None => None,
+            Some(step) => {
+                let is_it = |e: &&crate::Event| e.step.as_deref() == Some(step);
+                let missing = || Error::validation(format!("step `{step}` has not ended in run `{}`", run.id));
+                Some(events.iter().rfind(is_it).ok_or_else(missing)?.at)
+            }
+        };
+        let mut taken: Vec<(String, String)> = Vec::new();
+        for event in events.into_iter().filter(|e| end.is_some_and(|end| e.at <= end)) {
+            let (Some(step), Some(data)) = (event.step, event.data) else { continue };
+            taken.retain(|(known, _)| *known != step);
+            let mut record: Value = serde_json::from_str(&data)?;
+            if !["COMPLETED", "REUSED"].iter().any(|s| record["status"] == *s) {
+                continue;
+            }
+            change(&step, &mut record)?;
+            record["status"] = "REUSED".into();
+            taken.push((step, record.to_string()));
+        }
+        let spec = self.spec(run.job)?;
+        let begin = Begin {
+            workflow: run.workflow.clone(),
+            file: spec.file,
+            text: spec.text,
+            source: None,
+            mock: run.mock,
+            fresh: false,
+        };
+        let job = self.begin(&begin)?.job;
+        let (number, id, from) = (job.number(), id.to_owned(), run.clone());
+        let (new, records) = (id.clone(), taken.clone());
+        self.0.writer.write_now(move |c, clock| {
+            let insert = "INSERT INTO runs (run, id, status, input, started, forked_from) VALUES (?1, ?2, 'RUNNING', ?3, ?4, ?5)";
+            let run = run_number(number, 0)?;
+            let inserted = c.execute(insert, params![run, id, from.input, clock.next(), from.id]);
+            inserted.map_err(|e| crate::job::taken(e, &id))?;
+            for (step, record) in &records {
+                let event = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'step', ?3, ?4)";
+                c.execute(event, params![run, clock.next(), step, record]).told("write")?;
+            }
+            Ok(())
+        })?;
+        drop(job);
+        Ok((self.run(&new)?, taken.into_iter().map(|(step, _)| step).collect()))
+    }
+}

@@ -1,0 +1,307 @@
+//! A job: the runs that one command begins, and another one goes on with.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, StringArray};
+use bourn_engine::journal::{Entries, History, Journal, RunState, Started, Wait};
+use bourn_engine::{Error, Result};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::value::RawValue;
+
+use crate::Sqlite;
+use crate::claim::Claim;
+use crate::fault::{Fault, Faults as _};
+use crate::writer::Clock;
+
+/// How many runs a job can have: what the number of a run leaves for its place in the job.
+const RUNS_MAX: u64 = 1 << 32;
+
+/// The number of a run in the journal.
+pub(crate) fn run_number(job: u64, place: u64) -> Result<i64, Fault> {
+    let number = place.checked_add(job << 32).filter(|_| place < RUNS_MAX && job < RUNS_MAX / 2);
+    let number = number.and_then(|n| i64::try_from(n).ok());
+    number.ok_or_else(|| Fault::Refused(format!("a job can have {RUNS_MAX} runs, and this is run {place}")))
+}
+
+/// What a job is begun with.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// The name of the workflow.
+    pub workflow: String,
+    /// The name of its spec.
+    pub file: String,
+    /// The text of its spec.
+    pub text: String,
+    /// Where its inputs come from. A job of the same spec and inputs that was cut off is gone on with.
+    pub source: Option<String>,
+    /// Whether a mock model answers.
+    pub mock: bool,
+    /// Begin anew, and give up what was cut off.
+    pub fresh: bool,
+}
+
+/// A job that has begun.
+pub struct Begun {
+    /// Its journal.
+    pub job: Job,
+    /// Of a job that goes on: how many of its runs have ended, and how many have not.
+    pub resumed: Option<(u64, u64)>,
+    /// A job of this workflow and these inputs that was cut off, with another spec than this.
+    pub other: Option<u64>,
+}
+
+/// The journal of a job. A clone is the same one.
+#[derive(Clone)]
+pub struct Job {
+    journal: Sqlite,
+    number: u64,
+    /// Whether there may be runs of it already.
+    resumed: bool,
+    _claim: Arc<Claim>,
+}
+
+impl Sqlite {
+    /// Begins a job, or goes on with the one that was cut off.
+    ///
+    /// # Errors
+    /// When another process runs it, or the journal can't be written.
+    pub fn begin(&self, begin: &Begin) -> Result<Begun> {
+        let hash = blake3::hash(begin.text.as_bytes()).to_hex().to_string();
+        let key = key(begin);
+        let found = self.read(|c| unfinished(c, &key, &hash))?;
+        if begin.source.is_some()
+            && let Some((number, true)) = found
+        {
+            let claim = self.claim(number)?;
+            if begin.fresh {
+                self.end(number)?;
+            } else {
+                let counts = self.read(|c| counts(c, number))?;
+                let job = Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) };
+                return Ok(Begun { job, resumed: Some(counts), other: None });
+            }
+        }
+        let number = self.add(begin, key, hash)?;
+        let claim = self.claim(number)?;
+        let job = Job { journal: self.clone(), number, resumed: false, _claim: Arc::new(claim) };
+        let other = found.and_then(|(number, same)| (!same).then_some(number));
+        Ok(Begun { job, resumed: None, other })
+    }
+
+    /// Goes on with a job, whatever its spec and inputs are.
+    ///
+    /// # Errors
+    /// When another process runs it, or the journal can't be read.
+    pub fn go_on(&self, number: u64) -> Result<Job> {
+        let claim = self.claim(number)?;
+        Ok(Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) })
+    }
+
+    fn claim(&self, number: u64) -> Result<Claim> {
+        let claim = Claim::take(self.path(), number, &self.0.env)?;
+        claim.ok_or_else(|| {
+            let message = format!("the journal {}: another process runs job {number}", self.path().display());
+            Error::validation(message)
+        })
+    }
+
+    fn add(&self, begin: &Begin, key: String, hash: String) -> Result<u64> {
+        let begin = begin.clone();
+        let (answer, added) = std::sync::mpsc::sync_channel(1);
+        self.0.writer.write_now(move |c, clock| {
+            let spec = "INSERT INTO specs (hash, file, text) VALUES (?1, ?2, ?3) ON CONFLICT (hash) DO UPDATE SET file = ?2 \
+                        RETURNING spec";
+            let spec: i64 = c.query_row(spec, params![hash, begin.file, begin.text], |row| row.get(0)).told("write")?;
+            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let source = begin.source.as_deref().unwrap_or_default();
+            c.execute(job, params![key, begin.workflow, spec, source, begin.mock, clock.next()]).told("write")?;
+            // The queue has room: the other side takes one.
+            let _ = answer.try_send(c.last_insert_rowid());
+            Ok(())
+        })?;
+        let number = added.try_iter().last().and_then(|n| u64::try_from(n).ok());
+        number.ok_or_else(|| Error::engine("the journal gave a job no number"))
+    }
+
+    /// Nothing of this job is to come any more.
+    fn end(&self, number: u64) -> Result<()> {
+        self.0.writer.write_now(move |c, clock| {
+            let update = "UPDATE jobs SET ended = ?2 WHERE job = ?1 AND ended IS NULL";
+            c.execute(update, params![number, clock.next()]).told("write").map(drop)
+        })
+    }
+}
+
+/// What is the same for a job that goes on, its spec aside.
+fn key(begin: &Begin) -> String {
+    let mut hash = blake3::Hasher::new();
+    for part in [begin.workflow.as_str(), begin.source.as_deref().unwrap_or_default()] {
+        hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    hash.update(&[u8::from(begin.mock)]).finalize().to_hex().to_string()
+}
+
+/// The newest job of this key, if it has not ended, and whether its spec is the same.
+fn unfinished(c: &Connection, key: &str, hash: &str) -> Result<Option<(u64, bool)>, Fault> {
+    let query = "SELECT job, ended IS NULL, hash = ?2 FROM jobs JOIN specs USING (spec) WHERE key = ?1 ORDER BY job DESC LIMIT 1";
+    let found = c.query_row(query, params![key, hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let found: Option<(u64, bool, bool)> = found.optional().told("read")?;
+    Ok(found.filter(|(_, open, _)| *open).map(|(job, _, same)| (job, same)))
+}
+
+fn counts(c: &Connection, job: u64) -> Result<(u64, u64), Fault> {
+    let query = "SELECT count(ended), count(*) FROM runs WHERE run >= ?1 AND run < ?2";
+    let range = params![run_number(job, 0)?, run_number(job + 1, 0)?];
+    let (ended, all): (u64, u64) = c.query_row(query, range, |row| Ok((row.get(0)?, row.get(1)?))).told("read")?;
+    Ok((ended, all - ended))
+}
+
+impl Job {
+    /// Counts the jobs of the journal, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// All of its inputs were read, and all of its runs have ended: the next one with the same spec and inputs begins anew.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn end(&self) -> Result<()> {
+        self.journal.end(self.number)
+    }
+
+    /// What an earlier process has left of these runs.
+    fn known(&self, c: &Connection, runs: &Started) -> Result<Vec<Option<History>>, Fault> {
+        let (first, last) = (runs.numbers.iter().min(), runs.numbers.iter().max());
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
+        let range = [run_number(self.number, *first)?, run_number(self.number, *last)?];
+        let mut there: Vec<Option<History>> = vec![None; runs.numbers.len()];
+        let mut place = runs.numbers.iter().copied().zip(0..).collect::<Vec<(u64, usize)>>();
+        place.sort_unstable();
+        let find = |run: i64| {
+            let number = u64::try_from(run).unwrap_or_default() & (RUNS_MAX - 1);
+            place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
+        };
+        let mut statement =
+            c.prepare_cached("SELECT run, id, input FROM runs WHERE run BETWEEN ?1 AND ?2").told("read")?;
+        let mut rows = statement.query(range).told("read")?;
+        while let Some(row) = rows.next().told("read")? {
+            let (run, id, input): (i64, String, Option<String>) =
+                (row.get(0).told("read")?, row.get(1).told("read")?, row.get(2).told("read")?);
+            let Some((number, at)) = find(run) else { continue };
+            let same = id == runs.ids.value(at) && input.as_deref() == text(&runs.inputs, at);
+            if !same {
+                let message = format!(
+                    "input {} is not what it was when job {} began: `--fresh` begins anew",
+                    number + 1,
+                    self.number
+                );
+                return Err(Fault::Refused(message));
+            }
+            there[at] = Some(History::default());
+        }
+        let events = "SELECT run, step, data FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
+        let mut statement = c.prepare_cached(events).told("read")?;
+        let mut rows = statement.query(range).told("read")?;
+        while let Some(row) = rows.next().told("read")? {
+            let (run, step, data): (i64, Option<String>, Option<String>) =
+                (row.get(0).told("read")?, row.get(1).told("read")?, row.get(2).told("read")?);
+            let Some((_, at)) = find(run) else { continue };
+            let history = there[at].get_or_insert_default();
+            match (step, data) {
+                (Some(step), Some(data)) => {
+                    let damaged =
+                        |e| Fault::Damaged(format!("the record of step `{step}` in run {run} is no JSON: {e}"));
+                    let record = RawValue::from_string(data).map_err(damaged)?;
+                    history.0.insert(step, record);
+                }
+                // Tried again: what did not complete is done anew.
+                _ => history.0.retain(|_, record| {
+                    record.get().starts_with("{\"status\":\"COMPLETED\"")
+                        || record.get().starts_with("{\"status\":\"REUSED\"")
+                }),
+            }
+        }
+        Ok(there)
+    }
+}
+
+fn text(array: &StringArray, at: usize) -> Option<&str> {
+    array.is_valid(at).then(|| array.value(at))
+}
+
+impl Journal for Job {
+    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<History>>>> {
+        let job = self.clone();
+        async move {
+            let runs = Arc::new(runs);
+            let known = if job.resumed {
+                let (here, asked) = (job.clone(), runs.clone());
+                let read = move || here.journal.read(|c| here.known(c, &asked));
+                job.journal.0.env.blocking(read).await??
+            } else {
+                vec![None; runs.numbers.len()]
+            };
+            let new: Vec<usize> = known.iter().enumerate().filter(|(_, k)| k.is_none()).map(|(at, _)| at).collect();
+            if new.is_empty() {
+                return Ok(known);
+            }
+            let (number, wait) = (job.number, runs.wait);
+            let insert = move |c: &Connection, clock: &mut Clock| {
+                let insert = "INSERT INTO runs (run, id, status, input, started) VALUES (?1, ?2, 'RUNNING', ?3, ?4)";
+                let mut statement = c.prepare_cached(insert).told("write")?;
+                for at in &new {
+                    let run = run_number(number, runs.numbers[*at])?;
+                    let row = params![run, runs.ids.value(*at), text(&runs.inputs, *at), clock.next()];
+                    statement.execute(row).map_err(|e| taken(e, runs.ids.value(*at)))?;
+                }
+                Ok(())
+            };
+            match wait {
+                Wait::Durable => job.journal.0.writer.write(insert).await?,
+                Wait::No => job.journal.0.writer.write_later(insert).await?,
+            }
+            Ok(known)
+        }
+        .boxed()
+    }
+
+    fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>> {
+        let (journal, number) = (self.journal.clone(), self.number);
+        let work = move |c: &Connection, clock: &mut Clock| write(c, clock, number, &entries);
+        async move {
+            match wait {
+                Wait::Durable => journal.0.writer.write(work).await,
+                Wait::No => journal.0.writer.write_later(work).await,
+            }
+        }
+        .boxed()
+    }
+}
+
+pub(crate) fn taken(e: rusqlite::Error, id: &str) -> Fault {
+    if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
+        return Fault::Refused(format!("there is a run `{id}` already"));
+    }
+    Fault::Sqlite("write", e)
+}
+
+fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Result<(), Fault> {
+    let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'step', ?3, ?4)";
+    let mut statement = c.prepare_cached(insert).told("write")?;
+    for steps in &entries.steps {
+        for (at, number) in steps.numbers.iter().enumerate() {
+            let row = params![run_number(job, *number)?, clock.next(), steps.step, steps.records.value(at)];
+            statement.execute(row).told("write")?;
+        }
+    }
+    // A run that has ended does not end again.
+    let update = "UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1 AND ended IS NULL";
+    let mut statement = c.prepare_cached(update).told("write")?;
+    for (number, state) in entries.ends.numbers.iter().zip(&entries.ends.states) {
+        statement.execute(params![run_number(job, *number)?, RunState::name(*state), clock.next()]).told("write")?;
+    }
+    Ok(())
+}

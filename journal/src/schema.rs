@@ -1,0 +1,99 @@
+//! The tables, and how a database of an earlier version becomes one of this.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::fault::{Fault, Faults as _};
+
+/// What each version adds to the one before it. A version that was released never changes.
+const VERSIONS: [&str; 1] = ["
+CREATE TABLE specs (
+    spec INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    file TEXT NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE TABLE jobs (
+    job INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    workflow TEXT NOT NULL,
+    spec INTEGER NOT NULL REFERENCES specs,
+    source TEXT NOT NULL,
+    mock INTEGER NOT NULL,
+    started INTEGER NOT NULL,
+    ended INTEGER
+);
+CREATE INDEX jobs_by_key ON jobs (key);
+-- The number of a run is its job's, times 2^32, and its place among the runs of that.
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    input TEXT,
+    started INTEGER NOT NULL,
+    ended INTEGER,
+    forked_from TEXT
+);
+-- The position of an event is also its time, in microseconds: no two events of a process have the same.
+CREATE TABLE events (
+    run INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    step TEXT,
+    data TEXT,
+    PRIMARY KEY (run, position)
+) WITHOUT ROWID;
+"];
+
+/// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
+const CHECKPOINT_PAGES: i64 = 8_192;
+/// How long a write waits for another process that writes.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Settles a connection, and brings the tables to this version.
+pub fn prepare(connection: &mut Connection) -> Result<(), Fault> {
+    settle(connection)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).told("lock")?;
+    let version: usize = transaction.query_row("PRAGMA user_version", (), |row| row.get(0)).told("read")?;
+    if version > VERSIONS.len() {
+        return Err(Fault::Version { found: version, known: VERSIONS.len() });
+    }
+    if version < VERSIONS.len() {
+        for add in &VERSIONS[version..] {
+            transaction.execute_batch(add).told("make the tables of")?;
+        }
+        transaction.pragma_update(None, "user_version", VERSIONS.len()).told("write")?;
+    }
+    transaction.commit().told("write")
+}
+
+/// What holds for every connection: readers never wait for the writer, and a commit is on the disk.
+pub fn settle(connection: &Connection) -> Result<(), Fault> {
+    connection.busy_timeout(BUSY).told("open")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0)).told("open")?;
+    if mode != "wal" {
+        return Err(Fault::NoLog(mode));
+    }
+    connection.pragma_update(None, "synchronous", "FULL").told("open")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).told("open")?;
+    connection.pragma_update(None, "foreign_keys", true).told("open")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_later_version_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let mut connection = Connection::open(&path).unwrap();
+        prepare(&mut connection).unwrap();
+        prepare(&mut connection).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let fault = prepare(&mut connection).unwrap_err().to_string();
+        assert_eq!(
+            fault,
+            "it has tables of version 99, and this Bourn knows 1: run a later Bourn, or use another file"
+        );
+    }
+}

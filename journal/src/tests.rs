@@ -1,0 +1,323 @@
+//! Tests of the journal: what one process has kept, another one finds.
+
+use std::path::PathBuf;
+
+use arrow::array::StringArray;
+use bourn_engine::env::Env;
+use bourn_engine::journal::{Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
+use bourn_engine::{Kind, Result};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::{Begin, Filter, Job, Sqlite};
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(future)
+}
+
+fn path(folder: &TempDir) -> PathBuf {
+    folder.path().join("deep/journal.db")
+}
+
+fn open(folder: &TempDir) -> Sqlite {
+    Sqlite::open(path(folder), &Env::system()).unwrap()
+}
+
+fn begin(source: Option<&str>) -> Begin {
+    Begin {
+        workflow: "w".into(),
+        file: "w.yaml".into(),
+        text: "steps: []".into(),
+        source: source.map(str::to_owned),
+        mock: false,
+        fresh: false,
+    }
+}
+
+fn started(numbers: std::ops::Range<u64>) -> Started {
+    Started {
+        ids: numbers.clone().map(|n| Some(format!("r{n}"))).collect(),
+        inputs: numbers.clone().map(|n| (n != 3).then(|| n.to_string())).collect(),
+        numbers: numbers.collect(),
+        wait: Wait::Durable,
+    }
+}
+
+fn ended(step: &str, numbers: &[u64], record: &str) -> Entries {
+    let records = numbers.iter().map(|_| Some(record)).collect::<StringArray>();
+    Entries { steps: vec![Steps { step: step.into(), numbers: numbers.to_vec(), records }], ends: Ends::default() }
+}
+
+fn end(numbers: &[u64], state: RunState) -> Entries {
+    Entries { steps: Vec::new(), ends: Ends { numbers: numbers.to_vec(), states: vec![state; numbers.len()] } }
+}
+
+fn start(job: &Job, numbers: std::ops::Range<u64>) -> Result<Vec<Option<History>>> {
+    block_on(job.start(started(numbers)))
+}
+
+fn append(job: &Job, entries: Entries) {
+    block_on(job.append(entries, Wait::Durable)).unwrap();
+}
+
+fn records(history: &Option<History>) -> Vec<(String, String)> {
+    let all = history.as_ref().map(|h| &h.0).into_iter().flatten();
+    all.map(|(step, record)| (step.clone(), record.get().to_owned())).collect()
+}
+
+const DONE: &str = "{\"status\":\"COMPLETED\",\"results\":1}";
+const FAILED: &str = "{\"status\":\"FAILED\"}";
+
+#[test]
+fn a_job_that_was_cut_off_is_gone_on_with_and_knows_its_runs() {
+    let folder = TempDir::new().unwrap();
+    {
+        let begun = open(&folder).begin(&begin(Some("in"))).unwrap();
+        assert_eq!((begun.job.number(), begun.resumed), (1, None));
+        assert!(start(&begun.job, 0..5).unwrap().iter().all(Option::is_none));
+        append(&begun.job, ended("a", &[1, 2], DONE));
+        append(&begun.job, ended("b", &[2], FAILED));
+        append(&begun.job, end(&[2], RunState::Failed));
+    }
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(Some("in"))).unwrap();
+    assert_eq!((begun.job.number(), begun.resumed), (1, Some((1, 4))));
+    // In whatever groups they come, and with new ones among them.
+    let known = start(&begun.job, 1..7).unwrap();
+    assert_eq!(known.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, true, false, false]);
+    assert_eq!(records(&known[0]), [("a".to_owned(), DONE.to_owned())]);
+    assert_eq!(records(&known[1]), [("a".to_owned(), DONE.to_owned()), ("b".to_owned(), FAILED.to_owned())]);
+    // One end of a run is the last one.
+    append(&begun.job, end(&[2, 5], RunState::Completed));
+    assert_eq!(journal.run("r2").unwrap().status, RunState::Failed);
+    assert_eq!(journal.run("r5").unwrap().status, RunState::Completed);
+    begun.job.end().unwrap();
+    drop(begun);
+    let anew = journal.begin(&begin(Some("in"))).unwrap();
+    assert_eq!((anew.job.number(), anew.resumed), (2, None));
+}
+
+#[test]
+fn what_is_begun_by_hand_or_anew_goes_on_with_nothing() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let number = |begin: &Begin| {
+        let begun = journal.begin(begin).unwrap();
+        assert_eq!(begun.resumed, None);
+        (begun.job.number(), begun.other)
+    };
+    assert_eq!(number(&begin(None)), (1, None));
+    assert_eq!(number(&begin(None)), (2, None));
+    assert_eq!(number(&begin(Some("in"))), (3, None));
+    // Another spec does not take over runs that were begun with this one, and says so.
+    assert_eq!(number(&Begin { text: "steps: [x]".into(), ..begin(Some("in")) }), (4, Some(3)));
+    assert_eq!(number(&Begin { mock: true, ..begin(Some("in")) }), (5, None));
+    assert_eq!(number(&Begin { text: "steps: [x]".into(), fresh: true, ..begin(Some("in")) }), (6, None));
+}
+
+#[test]
+fn a_job_has_one_process() {
+    let folder = TempDir::new().unwrap();
+    let (one, other) = (open(&folder), open(&folder));
+    let begun = one.begin(&begin(Some("in"))).unwrap();
+    let error = other.begin(&begin(Some("in"))).err().unwrap();
+    assert!(error.to_string().ends_with("another process runs job 1"), "{error}");
+    start(&begun.job, 0..1).unwrap();
+    assert!(other.cancel(&other.run("r0").unwrap()).is_err());
+    drop(begun);
+    assert!(other.cancel(&other.run("r0").unwrap()).unwrap());
+    assert!(!other.cancel(&other.run("r0").unwrap()).unwrap());
+    assert!(other.begin(&begin(Some("in"))).unwrap().resumed.is_some());
+}
+
+#[test]
+fn inputs_that_have_changed_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(Some("in"))).unwrap();
+    start(&begun.job, 0..3).unwrap();
+    drop(begun);
+    let job = journal.begin(&begin(Some("in"))).unwrap().job;
+    let other = Started { inputs: StringArray::from(vec!["0", "7", "2"]), ..started(0..3) };
+    let error = block_on(job.start(other)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Validation);
+    assert!(error.to_string().contains("input 2 is not what it was when job 1 began: `--fresh`"), "{error}");
+}
+
+#[test]
+fn an_id_is_taken_once_and_another_order_of_the_same_commit_is_kept() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let one = journal.begin(&begin(None)).unwrap().job;
+    start(&one, 0..2).unwrap();
+    let two = journal.begin(&begin(None)).unwrap().job;
+    let (twice, fresh) = block_on(futures::future::join(
+        two.start(started(1..2)),
+        two.start(Started { ids: StringArray::from(vec!["new"]), ..started(7..8) }),
+    ));
+    assert!(twice.unwrap_err().to_string().contains("there is a run `r1` already"));
+    fresh.unwrap();
+    assert_eq!(journal.run("new").unwrap().job, 2);
+}
+
+#[test]
+fn a_run_tried_again_keeps_what_completed() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(None)).unwrap();
+    start(&begun.job, 0..1).unwrap();
+    append(&begun.job, ended("a", &[0], DONE));
+    append(&begun.job, ended("b", &[0], FAILED));
+    append(&begun.job, end(&[0], RunState::Failed));
+    drop(begun);
+    let run = journal.run("r").unwrap();
+    journal.reopen(&run).unwrap();
+    assert!(journal.reopen(&run).unwrap_err().to_string().contains("has not ended"));
+    assert_eq!(journal.run("r0").unwrap().status, RunState::Running);
+    let job = journal.go_on(1).unwrap();
+    assert_eq!(records(&start(&job, 0..1).unwrap()[0]), [("a".to_owned(), DONE.to_owned())]);
+    assert_eq!(
+        journal.events(&run).unwrap().iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(),
+        ["step", "step", "retried"]
+    );
+}
+
+#[test]
+fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(Some("in"))).unwrap();
+    start(&begun.job, 0..3).unwrap();
+    for step in ["a", "b", "c"] {
+        append(&begun.job, ended(step, &[2], DONE));
+    }
+    append(&begun.job, end(&[2], RunState::Completed));
+    let run = journal.run("r2").unwrap();
+    let change = |step: &str, record: &mut serde_json::Value| {
+        if step == "b" {
+            record["results"] = 7.into();
+        }
+        Ok(())
+    };
+    let (forked, taken) = journal.fork(&run, Some("b"), "f", change).unwrap();
+    assert_eq!(taken, ["a", "b"]);
+    assert_eq!((forked.forked_from.as_deref(), forked.job, forked.place()), (Some("r2"), 2, 0));
+    let job = journal.go_on(2).unwrap();
+    let known = block_on(job.start(Started {
+        ids: StringArray::from(vec!["f"]),
+        inputs: StringArray::from(vec!["2"]),
+        numbers: vec![0],
+        wait: Wait::Durable,
+    }));
+    let reused = |n: u32| format!("{{\"status\":\"REUSED\",\"results\":{n}}}");
+    assert_eq!(records(&known.unwrap()[0]), [("a".to_owned(), reused(1)), ("b".to_owned(), reused(7))]);
+    assert!(journal.fork(&run, Some("x"), "g", change).unwrap_err().to_string().contains("step `x` has not ended"));
+    assert_eq!(journal.history(&run).unwrap().0["b"].get(), DONE);
+    let none = journal.fork(&run, None, "h", change).unwrap();
+    assert_eq!(none.1, Vec::<String>::new());
+}
+
+#[test]
+fn runs_are_found_by_what_is_known_of_them() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(None)).unwrap();
+    start(&begun.job, 0..12).unwrap();
+    append(&begun.job, end(&[4, 5], RunState::Failed));
+    let list = |filter: Filter| journal.runs(&filter).unwrap().into_iter().map(|r| r.id).collect::<Vec<_>>();
+    assert_eq!(list(Filter { limit: 2, ..Filter::default() }), ["r11", "r10"]);
+    assert_eq!(list(Filter { status: Some(RunState::Failed), limit: 9, ..Filter::default() }), ["r5", "r4"]);
+    assert_eq!(list(Filter { workflow: Some("x".into()), limit: 9, ..Filter::default() }), Vec::<String>::new());
+    assert_eq!(journal.run("r4").unwrap().input.as_deref(), Some("4"));
+    assert_eq!(journal.run("r3").unwrap().input, None);
+    assert!(journal.run("r1").is_ok(), "a whole id is meant although another one begins so");
+    assert!(journal.run("r").unwrap_err().to_string().contains("several runs begin with `r`"));
+    assert!(journal.run("x").unwrap_err().to_string().contains("there is no run `x`"));
+}
+
+#[test]
+fn what_waits_for_the_disk_together_is_one_commit() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let job = journal.begin(&begin(None)).unwrap().job;
+    let before = journal.stats();
+    // All of them are ordered before the first one is awaited.
+    let orders: Vec<_> = (0..200).map(|n| job.start(started(n..n + 1))).collect();
+    block_on(futures::future::join_all(orders)).into_iter().for_each(|known| assert!(known.unwrap()[0].is_none()));
+    let after = journal.stats();
+    assert_eq!(after.orders - before.orders, 200);
+    assert!(after.commits - before.commits < 100, "{after:?}");
+}
+
+#[test]
+fn what_nobody_waits_for_is_durable_before_what_comes_behind_it() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let job = journal.begin(&begin(None)).unwrap().job;
+    block_on(job.start(Started { wait: Wait::No, ..started(0..1) })).unwrap();
+    block_on(job.append(ended("a", &[0], DONE), Wait::No)).unwrap();
+    append(&job, end(&[0], RunState::Completed));
+    let other = open(&folder);
+    assert_eq!(other.run("r0").unwrap().status, RunState::Completed);
+    assert_eq!(other.history(&other.run("r0").unwrap()).unwrap().0.len(), 1);
+    // Nobody waits for this one either, and it can't be written: all that comes behind it is told.
+    block_on(job.start(Started { wait: Wait::No, ..started(0..1) })).unwrap();
+    let told = block_on(job.append(ended("a", &[0], DONE), Wait::Durable)).unwrap_err();
+    assert!(told.to_string().contains("there is a run `r0` already"), "{told}");
+}
+
+#[test]
+fn a_journal_that_is_none_or_damaged_or_full_is_told_with_the_way_out() {
+    let folder = TempDir::new().unwrap();
+    let told = |path: PathBuf| Sqlite::open(path, &Env::system()).err().unwrap().to_string();
+    std::fs::write(folder.path().join("text.db"), "this is no database, and long enough to be looked at".repeat(99))
+        .unwrap();
+    let none = told(folder.path().join("text.db"));
+    assert!(none.contains("text.db: can't open it: file is not a database"), "{none}");
+    assert!(none.ends_with("; move it away, or restore a copy"), "{none}");
+    assert!(
+        Sqlite::existing(folder.path().join("x.db"), &Env::system())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("no workflow has run here")
+    );
+
+    let journal = open(&folder);
+    let job = journal.begin(&begin(None)).unwrap().job;
+    for n in 0..300 {
+        start(&job, n..n + 1).unwrap();
+        append(&job, ended("a", &[n], DONE));
+    }
+    journal.check().unwrap();
+    drop((job, journal));
+    let mut bytes = std::fs::read(path(&folder)).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xA5);
+    std::fs::write(path(&folder), bytes).unwrap();
+    let damaged = open(&folder).check().unwrap_err().to_string();
+    assert!(damaged.contains("it is damaged") || damaged.contains("malformed"), "{damaged}");
+}
+
+#[test]
+fn a_full_disk_fails_the_order_and_loses_nothing_before_it() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let job = journal.begin(&begin(None)).unwrap().job;
+    start(&job, 0..1).unwrap();
+    let cap = |pages: i64| {
+        let work = move |c: &Connection, _: &mut crate::writer::Clock| {
+            let set = c.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |row| row.get::<_, i64>(0));
+            set.map(drop).map_err(|e| crate::fault::Fault::Sqlite("cap", e))
+        };
+        journal.0.writer.write_now(work).unwrap();
+    };
+    cap(1);
+    let wide = format!("{{\"status\":\"COMPLETED\",\"results\":\"{}\"}}", "x".repeat(1 << 20));
+    let error = block_on(job.append(ended("a", &[0], &wide), Wait::Durable)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Budget);
+    assert!(error.to_string().contains("make room and start again"), "{error}");
+    cap(1_000_000);
+    append(&job, ended("a", &[0], &wide));
+    assert_eq!(journal.history(&journal.run("r0").unwrap()).unwrap().0.len(), 1);
+}

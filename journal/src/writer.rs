@@ -1,0 +1,192 @@
+//! The one writer of a process: a thread, a queue before it, and a commit for all that has come meanwhile.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bourn_engine::env::{Env, points};
+use bourn_engine::{Error, Result};
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fault::{Fault, Faults as _};
+
+/// Orders that wait, at most; each is of a batch of runs.
+const QUEUE: usize = 1_024;
+/// Orders of one commit, at most.
+const GROUP: usize = 1_024;
+
+/// What is to be written. It may be called again, when another one of the same commit has failed.
+type Work = Box<dyn FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send>;
+
+struct Order {
+    work: Work,
+    done: Option<oneshot::Sender<Result<()>>>,
+}
+
+/// What a writer has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Commits, each with one fsync.
+    pub commits: u64,
+    /// Orders in them.
+    pub orders: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    commits: AtomicU64,
+    orders: AtomicU64,
+}
+
+/// Gives every event a time of its own.
+pub struct Clock {
+    env: Env,
+    last: i64,
+}
+
+impl Clock {
+    /// Microseconds since 1970, later than every one before.
+    pub fn next(&mut self) -> i64 {
+        self.last = (self.last + 1).max(self.env.wall().0);
+        self.last
+    }
+}
+
+/// Why nothing more can be written.
+type Broken = Arc<Mutex<Option<Error>>>;
+
+pub struct Writer {
+    queue: Option<mpsc::Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
+    broken: Broken,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub fn start(connection: Connection, path: PathBuf, env: &Env) -> Result<Self> {
+        let (queue, orders) = mpsc::channel(QUEUE);
+        let (counters, broken) = (Arc::new(Counters::default()), Broken::default());
+        let clock = Clock { env: env.clone(), last: 0 };
+        let office = Office { connection, path, clock, counters: counters.clone(), broken: broken.clone() };
+        let thread = std::thread::Builder::new().name("bourn-journal".into()).spawn(move || office.work(orders))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), counters, broken })
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats { commits: self.counters.commits.load(Relaxed), orders: self.counters.orders.load(Relaxed) }
+    }
+
+    /// Writes behind everything that was ordered before; returns when it is on the disk.
+    pub async fn write(
+        &self,
+        work: impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<()> {
+        let (done, ended) = oneshot::channel();
+        self.order(Order { work: Box::new(work), done: Some(done) }).await?;
+        ended.await.map_err(|_| self.gone())?
+    }
+
+    /// The same, without waiting for the disk. When it fails, everything later fails too.
+    pub async fn write_later(
+        &self,
+        work: impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<()> {
+        self.order(Order { work: Box::new(work), done: None }).await
+    }
+
+    /// The same as `write`, from a thread that may wait.
+    pub fn write_now(
+        &self,
+        work: impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<()> {
+        futures::executor::block_on(self.write(work))
+    }
+
+    async fn order(&self, order: Order) -> Result<()> {
+        let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
+        queue.send(order).await.map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> Error {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.as_ref().map_or_else(|| Error::engine("the journal is closed"), Error::summary)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // What was ordered is written first.
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Office {
+    connection: Connection,
+    path: PathBuf,
+    clock: Clock,
+    counters: Arc<Counters>,
+    broken: Broken,
+}
+
+impl Office {
+    fn work(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut group = Vec::new();
+        while let Some(first) = orders.blocking_recv() {
+            group.push(first);
+            while group.len() < GROUP
+                && let Ok(next) = orders.try_recv()
+            {
+                group.push(next);
+            }
+            if let Err(error) = self.commit(&mut group) {
+                // Nobody waits for this order, so nobody would know: all that come later are told instead.
+                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return;
+            }
+        }
+    }
+
+    /// Commits all orders together, or else each alone, so that one at fault does not take the others with it.
+    fn commit(&mut self, group: &mut Vec<Order>) -> Result<()> {
+        if group.len() > 1 && self.together(group).is_ok() {
+            group.drain(..).for_each(|order| answer(order, Ok(())));
+            return Ok(());
+        }
+        for order in group.drain(..) {
+            let mut alone = vec![order];
+            let result = self.together(&mut alone).map_err(|fault| fault.at(&self.path));
+            let Some(order) = alone.pop() else { continue };
+            match (&order.done, result) {
+                (None, Err(error)) => return Err(error),
+                (_, result) => answer(order, result),
+            }
+        }
+        Ok(())
+    }
+
+    fn together(&mut self, orders: &mut [Order]) -> Result<(), Fault> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).told("lock")?;
+        for order in orders.iter_mut() {
+            (order.work)(&transaction, &mut self.clock)?;
+        }
+        self.clock.env.reached(points::JOURNAL_COMMIT);
+        transaction.commit().told("write")?;
+        self.clock.env.reached(points::JOURNAL_COMMITTED);
+        self.counters.commits.fetch_add(1, Relaxed);
+        self.counters.orders.fetch_add(orders.len() as u64, Relaxed);
+        Ok(())
+    }
+}
+
+fn answer(order: Order, result: Result<()>) {
+    if let Some(done) = order.done {
+        // Whoever asked may have gone.
+        let _ = done.send(result);
+    }
+}
