@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 failed, 2 invalid input or spec, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 invalid input or spec, 4 degraded with --fail-on-degraded, 130 interrupted.
 Logs go to stderr, at the level that BOURN_LOG says: error, warn (default), info, debug, trace.";
 
 /// The verbs.
@@ -141,6 +141,7 @@ pub struct Spec {
 /// `run`.
 #[derive(Debug, Group)]
 #[group(skip)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of the command line, each on its own")]
 pub struct Run {
     #[command(flatten)]
     pub spec: Spec,
@@ -158,6 +159,9 @@ pub struct Run {
     /// The id of the run that `--input` begins; one is made if it is not said.
     #[arg(long, value_name = "ID", conflicts_with = "inputs")]
     pub id: Option<String>,
+    /// End with 4 when a step failed and gave its `default`.
+    #[arg(long)]
+    pub fail_on_degraded: bool,
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,

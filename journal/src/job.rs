@@ -293,7 +293,7 @@ fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Resu
     let mut statement = c.prepare_cached(insert).told("write")?;
     for steps in &entries.steps {
         for (at, number) in steps.numbers.iter().enumerate() {
-            let row = params![run_number(job, *number)?, clock.next(), steps.step, steps.records.value(at)];
+            let row = params![run_number(job, *number)?, clock.next(), steps.name(at), steps.records.value(at)];
             statement.execute(row).told("write")?;
         }
     }

@@ -45,7 +45,10 @@ fn started(numbers: std::ops::Range<u64>) -> Started {
 
 fn ended(step: &str, numbers: &[u64], record: &str) -> Entries {
     let records = numbers.iter().map(|_| Some(record)).collect::<StringArray>();
-    Entries { steps: vec![Steps { step: step.into(), numbers: numbers.to_vec(), records }], ends: Ends::default() }
+    Entries {
+        steps: vec![Steps { step: step.into(), numbers: numbers.to_vec(), items: None, records }],
+        ends: Ends::default(),
+    }
 }
 
 fn end(numbers: &[u64], state: RunState) -> Entries {

@@ -59,6 +59,13 @@ fn text(document: &ResultDocument, steps: &[&str]) -> String {
     } else {
         let _ = write!(text, "\n{}\n", output(&document.final_output));
     }
+    if !document.degraded.is_empty() {
+        let _ = writeln!(
+            text,
+            "\ndegraded: {} failed, and the spec says what to take instead",
+            document.degraded.join(", ")
+        );
+    }
     text
 }
 

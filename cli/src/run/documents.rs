@@ -35,6 +35,8 @@ pub struct Seen {
     pub runs: u64,
     /// Runs that did not complete.
     pub failed: u64,
+    /// Runs in which a step gave its default.
+    pub degraded: u64,
     /// Runs among those whose input was no good.
     pub refused: u64,
     /// The first of those that failed, a line for each.
@@ -90,6 +92,11 @@ impl Sink for DocumentsSink {
             let document = documents.value(row);
             let mut seen = self.documents.seen();
             seen.runs += 1;
+            // Most documents do not have the word, and need not be read for it.
+            if document.contains("\"degraded\":[") {
+                let read: ResultDocument = serde_json::from_str(document)?;
+                seen.degraded += u64::from(!read.degraded.is_empty());
+            }
             if states.value(row) != "COMPLETED" {
                 let (instance, line) = failure(document)?;
                 seen.failed += 1;

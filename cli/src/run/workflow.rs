@@ -45,9 +45,17 @@ pub async fn run(
         kept.end()?;
     }
     if many {
-        return Ok(tell(&documents.seen(), screen));
+        let exit = tell(&documents.seen(), screen);
+        return Ok(degraded(exit, &documents, args));
     }
-    one_ended(&documents, loaded, screen)
+    let exit = one_ended(&documents, loaded, screen)?;
+    Ok(degraded(exit, &documents, args))
+}
+
+/// The exit code, when none is worse.
+fn degraded(exit: Exit, documents: &Documents, args: &Run) -> Exit {
+    let is_degraded = args.fail_on_degraded && documents.seen().degraded > 0;
+    if exit == Exit::Ok && is_degraded { Exit::Degraded } else { exit }
 }
 
 /// Shows the document of the one run, and says how it ended.
@@ -91,7 +99,8 @@ fn one(input: Option<&str>) -> Result<String, Failure> {
 
 fn tell(seen: &Seen, screen: &Screen) -> Exit {
     if seen.failed == 0 {
-        screen.notice(&format!("{} runs completed", seen.runs));
+        let but = if seen.degraded > 0 { format!(", {} of them degraded", seen.degraded) } else { String::new() };
+        screen.notice(&format!("{} runs completed{but}", seen.runs));
         return Exit::Ok;
     }
     let mut lines = vec![format!("error: {} of {} runs failed", seen.failed, seen.runs)];

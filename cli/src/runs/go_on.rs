@@ -106,6 +106,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         mock: false,
         journal: journal.clone(),
         id: None,
+        fail_on_degraded: false,
         metrics: None,
         begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },
         quiet: false,

@@ -35,7 +35,7 @@ async fn effect(State(effects): State<Effects>, headers: HeaderMap, body: String
     Ok(format!("{{\"did\": {body}}}"))
 }
 
-/// A diamond of requests between steps that ask nobody.
+/// A diamond of requests between steps that ask nobody, and a request for each element of a list.
 fn spec(url: &str) -> String {
     format!(
         "name: effects\nsteps:\n\
@@ -43,7 +43,8 @@ fn spec(url: &str) -> String {
          \x20 - {{ id: left, http: {{ url: '{url}', method: POST, response: json, body: '${{first.results}}' }} }}\n\
          \x20 - {{ id: right, http: {{ url: '{url}', method: POST, response: json, body: '${{first.results}}' }} }}\n\
          \x20 - {{ id: last, http: {{ url: '{url}', method: POST, response: json, body: '${{left.results.did}}' }}, needs: [left, right] }}\n\
-         \x20 - {{ id: said, command: set, args: '${{last.results.did}}' }}\n\
+         \x20 - {{ id: each, for_each: {{ in: '${{input.list}}' }}, http: {{ url: '{url}', method: POST, response: json, body: '${{item}}' }} }}\n\
+         \x20 - {{ id: said, command: set, args: '${{last.results.did}}', needs: [last, each] }}\n\
          defaults: {{ retry: {{ initial_interval: 5ms, max_attempts: 4 }} }}\noptimization: {{ max_concurrency: 32 }}\n"
     )
 }
@@ -76,8 +77,8 @@ async fn torture(runs: usize, kills: usize, seed: u64) {
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("w.yaml"), spec(&url)).unwrap();
-    let lines: String = (0..runs).map(|n| format!("{{\"n\": {n}}}\n")).collect();
-    std::fs::write(folder.path().join("in.jsonl"), lines).unwrap();
+    let lines: Vec<_> = (0..runs).map(|n| format!("{{\"n\": {n}, \"list\": [1, 2, 3]}}")).collect();
+    std::fs::write(folder.path().join("in.jsonl"), lines.join("\n")).unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let (mut killed, mut known, mut out) = (0, HashSet::new(), String::new());
     let mut at: BTreeMap<&str, usize> = BTreeMap::new();
@@ -129,7 +130,7 @@ async fn torture(runs: usize, kills: usize, seed: u64) {
     assert_eq!((all, ended), ((runs * jobs) as u64, (runs * jobs) as u64));
     let effects = effects.lock().unwrap();
     let asked = steps.iter().filter(|key| effects.contains_key(*key)).count();
-    assert_eq!((asked, effects.len()), (runs * jobs * 3, runs * jobs * 3), "one effect for each step");
+    assert_eq!((asked, effects.len()), (runs * jobs * 6, runs * jobs * 6), "one effect for each step");
     printed.push(out);
     for out in printed {
         for (n, line) in out.lines().enumerate() {

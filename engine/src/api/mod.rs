@@ -5,6 +5,7 @@ pub mod checkpointing;
 pub mod connector;
 pub(crate) mod erased;
 pub mod join;
+pub mod jq;
 pub mod level;
 pub mod limits;
 pub mod merged;

@@ -1,14 +1,16 @@
 //! Text with `${...}` places that are filled from the columns of a row.
 
 use arrow::record_batch::RecordBatch;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::jq::Program;
 use crate::data::json::cell_value;
 use crate::diagnostic::{Problem, did_you_mean};
 use crate::error::{Error, Result};
 
-/// Text with places such as `${user.name}` or `${items[0].id}`: a column, then a path into its value. `$${` stands for
-/// a plain `${`. Values are data: what is filled in is never read as a template again.
+/// Text with places such as `${user.name}` or `${items[0].id}`: a column, then a path into its value. What does not begin with a
+/// name is jq over the columns: `${.items | length}`. `$${` stands for a plain `${`. Values are data: what is filled in is never
+/// read as a template again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -18,6 +20,16 @@ pub struct Template {
 enum Part {
     Text(String),
     Place(Reference),
+    Program(Expression),
+}
+
+/// A place in a template that is computed: a program of jq over the columns of the row as an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expression {
+    /// What computes it.
+    pub program: Program,
+    /// Where it stands in the template, in bytes, from `$` to `}`.
+    pub span: std::ops::Range<usize>,
 }
 
 /// A place in a template: a column and a path into its value.
@@ -58,19 +70,14 @@ impl Template {
                 continue;
             }
             literal.push_str(&text[at..start]);
-            let end = text[start..].find('}').map(|e| start + e);
+            let end = end_of_place(&text[start + 2..]).map(|e| start + 2 + e);
             let end = end.ok_or_else(|| {
                 Problem::new("`${` without its `}`").part(start..text.len()).help("write `$${` for a plain `${`")
-            })?;
-            let (root, path) = parse_path(text[start + 2..end].trim()).map_err(|message| {
-                Problem::new(message)
-                    .part(start..end + 1)
-                    .help("a place is a name and a path, as in `${step.results.items[0]}`")
             })?;
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Place(Reference { root, path, span: start..end + 1 }));
+            parts.push(place(text, start, end)?);
             at = end + 1;
         }
         literal.push_str(&text[at..]);
@@ -84,8 +91,21 @@ impl Template {
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.parts.iter().filter_map(|p| match p {
             Part::Place(r) => Some(r),
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Program(_) => None,
         })
+    }
+
+    /// Its expressions, in order.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.parts.iter().filter_map(|p| match p {
+            Part::Program(e) => Some(e),
+            Part::Text(_) | Part::Place(_) => None,
+        })
+    }
+
+    /// Whether it is one place and nothing else, so that its value keeps its type.
+    pub fn is_one_place(&self) -> bool {
+        matches!(self.parts.as_slice(), [Part::Place(_) | Part::Program(_)])
     }
 
     /// Checks that every place names one of the columns.
@@ -130,8 +150,8 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Place(reference) => {
-                    let value = match reference.value(rows, row)? {
+                Part::Place(_) | Part::Program(_) => {
+                    let value = match part.value(rows, row)? {
                         Value::String(value) => value,
                         other => other.to_string(),
                     };
@@ -149,8 +169,67 @@ impl Template {
     /// When a place has no value in this row.
     pub fn value(&self, rows: &RecordBatch, row: usize) -> Result<Value> {
         match self.parts.as_slice() {
-            [Part::Place(reference)] => reference.value(rows, row),
+            [part @ (Part::Place(_) | Part::Program(_))] => part.value(rows, row),
             _ => Ok(Value::String(self.render(rows, row)?)),
+        }
+    }
+}
+
+/// What stands between `${`, at `start`, and `}`, at `end`.
+fn place(text: &str, start: usize, end: usize) -> Result<Part, Problem> {
+    let (inner, span) = (&text[start + 2..end], start..end + 1);
+    let begins_with_name = inner.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_');
+    if !begins_with_name && !inner.trim().is_empty() {
+        return Program::parse(inner).map(|program| Part::Program(Expression { program, span })).map_err(
+            |(what, at)| {
+                let from = (start + 2 + at).min(end);
+                Problem::new(format!("`{}` {what}", inner.trim())).part(from..end + 1)
+            },
+        );
+    }
+    let (root, path) = parse_path(inner.trim()).map_err(|message| {
+        Problem::new(message)
+            .part(span.clone())
+            .help("a place is a name and a path, as in `${step.results.items[0]}`, or jq that begins with a dot: `${.step.results | length}`")
+    })?;
+    Ok(Part::Place(Reference { root, path, span }))
+}
+
+/// The end of a place: the `}` that closes it. In jq there may be others before, in objects and texts.
+fn end_of_place(text: &str) -> Option<usize> {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    let is_program = !text.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_');
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_text => escaped = true,
+            '"' if is_program => in_text = !in_text,
+            '{' if is_program && !in_text => depth += 1,
+            '}' if in_text => {}
+            '}' if depth == 0 => return Some(at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+impl Part {
+    fn value(&self, rows: &RecordBatch, row: usize) -> Result<Value> {
+        match self {
+            Self::Text(text) => Ok(Value::String(text.clone())),
+            Self::Place(reference) => reference.value(rows, row),
+            Self::Program(Expression { program, .. }) => {
+                let schema = rows.schema_ref();
+                let mut object = Map::new();
+                for (column, field) in rows.columns().iter().zip(schema.fields()) {
+                    // What it can't name it need not see; `.` alone may name all.
+                    if program.mentions(field.name()) || !program.text().contains(|c: char| c.is_alphabetic()) {
+                        object.insert(field.name().clone(), cell_value(column, field, row)?);
+                    }
+                }
+                program.first(&Value::Object(object).to_string()).map_err(|e| e.at_row(row))
+            }
         }
     }
 }
@@ -267,6 +346,17 @@ mod tests {
     }
 
     #[test]
+    fn what_begins_with_no_name_is_jq() {
+        let rows = rows(r#"{"n": 7, "list": [1, 2]}"#);
+        let value = |t: &str| Template::parse(t).unwrap().value(&rows, 0).map_err(|e| e.to_string());
+        assert_eq!(value("${.a.n > 6}"), Ok(true.into()));
+        assert_eq!(value("${ {n: .a.n, brace: \"}\"} }"), Ok(serde_json::json!({"n": 7, "brace": "}"})));
+        assert_eq!(value("${.a.list | length} of ${a.n}"), Ok("2 of 7".into()));
+        assert_eq!(value("${.a.x}"), Ok(Value::Null));
+        assert!(value("${.a + 1}").unwrap_err().contains("row 0: `${.a + 1}`: "));
+    }
+
+    #[test]
     fn a_template_of_one_place_keeps_the_type() {
         let rows = rows(r#"{"n": 7}"#);
         assert_eq!(Template::parse("${a.n}").unwrap().value(&rows, 0).unwrap(), 7);
@@ -276,7 +366,8 @@ mod tests {
     #[test]
     fn a_bad_place_is_a_problem_that_points_at_it() {
         assert_eq!(Template::parse("ab ${c").unwrap_err().part, Some(3..6));
-        assert_eq!(Template::parse("ab ${1 + 2}").unwrap_err().part, Some(3..11));
+        assert_eq!(Template::parse("ab ${1 + }").unwrap_err().part, Some(9..10));
+        assert_eq!(Template::parse("ab ${a + 2}").unwrap_err().part, Some(3..11));
         let problems = Template::parse("${stepp.x}").unwrap().check(["step", "other"]);
         assert_eq!(problems[0].help.as_deref(), Some("did you mean `step`?"));
     }

@@ -1,5 +1,6 @@
 //! What is written into a journal, and what is read back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,8 +91,20 @@ pub struct Steps {
     pub step: Arc<str>,
     /// The numbers of the runs.
     pub numbers: Vec<u64>,
+    /// Where the step was done for each element of a list, the place of each in its list.
+    pub items: Option<Vec<u64>>,
     /// The record of the step in each, as JSON.
     pub records: StringArray,
+}
+
+impl Steps {
+    /// Under which name the record of a row is kept: `step`, or `step[3]`.
+    pub fn name(&self, row: usize) -> Cow<'_, str> {
+        match &self.items {
+            Some(items) => format!("{}[{}]", self.step, items[row]).into(),
+            None => Cow::Borrowed(&*self.step),
+        }
+    }
 }
 
 /// Runs that ended.

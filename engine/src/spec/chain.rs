@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::edges::{cycle, cycle_problem, dangling};
-use super::keys::{DefaultKeys, OneOrMany, RetryKeys, StepKeys, WorkflowKeys, names_of};
-use super::model::{Chain, Step};
+use super::keys::{DefaultKeys, ForEachKeys, OneOrMany, RetryKeys, StepKeys, WorkflowKeys, names_of};
+use super::model::{Chain, ForEach, Step};
 use super::node::Node;
 use super::reader::{Reader, check_id, own_part};
 use super::references::{Names, reduce};
@@ -14,7 +14,7 @@ use super::routing::{Route, Routing};
 use super::shared::Shared;
 use crate::api::limits::Retries;
 use crate::api::template::Template;
-use crate::data::units::Interval;
+use crate::data::units::{Interval, Percentage};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
@@ -119,12 +119,15 @@ impl Common<'_> {
         {
             self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
         }
-        let names = Names { ids: &self.ids, own: at };
+        let for_each =
+            keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
+        let names = Names { ids: &self.ids, own: at, item: None };
         let condition = keys.r#if.as_ref().and_then(|text| {
             let short = names.text(reader, text, &below("if"), &mut needs);
             condition(reader, &short, &below("if"))
         });
         let retry = self.retries(reader, &path, keys.retry.as_ref());
+        let names = Names { item: keys.for_each.as_ref().map(|each| each.r#as.as_str()), ..names };
         let command = self.command(reader, block, &path, &own);
         let config =
             command.as_ref().and_then(|command| self.config(reader, command, block, &path, &names, &mut needs));
@@ -140,10 +143,45 @@ impl Common<'_> {
                 retry,
                 rate_limit: config.rate_limit,
                 condition,
+                for_each,
+                default: keys.default.clone(),
                 path,
                 places: config.places,
             });
         (needs, step)
+    }
+
+    /// The list that a step goes through.
+    fn for_each(
+        &self,
+        reader: &mut Reader<'_>,
+        at: usize,
+        keys: &ForEachKeys,
+        path: &[Key],
+        needs: &mut Vec<usize>,
+    ) -> Option<ForEach> {
+        let below = |key: &str| [path, &[key.into()]].concat();
+        let name = &keys.r#as;
+        let taken = TAKEN.contains(&name.as_str()) || self.ids.contains(name);
+        if taken {
+            let problem =
+                Problem::new(format!("`{name}` can't be the name of an element: `${{{name}}}` means something else"));
+            reader.fault(&below("as"), problem);
+        } else if let Some(problem) = check_id(name) {
+            reader.fault(&below("as"), problem);
+        }
+        let names = Names { ids: &self.ids, own: at, item: None };
+        let list = Template::parse(&names.text(reader, &keys.r#in, &below("in"), needs)).ok()?;
+        if !list.is_one_place() {
+            let problem = Problem::new("what a step goes through is one place with a list");
+            reader.fault(&below("in"), problem.help("for example `in: ${input.files}`"));
+        }
+        Some(ForEach {
+            list,
+            name: name.clone(),
+            max_concurrency: keys.max_concurrency,
+            tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
+        })
     }
 
     /// What the step says, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
@@ -200,11 +238,10 @@ impl Common<'_> {
 /// A condition is one place.
 fn condition(reader: &mut Reader<'_>, text: &str, path: &[Key]) -> Option<Template> {
     let template = Template::parse(text).ok()?;
-    let one = template.references().count() == 1 && template.references().all(|r| r.span == (0..text.len()));
-    if !one {
-        let problem =
-            Problem::new("a condition is one place that is true or false; others come with a later version of Bourn");
-        reader.fault(path, problem.help("for example `if: ${input.wanted}`"));
+    if !template.is_one_place() {
+        let problem = Problem::new("a condition is one place that is true or false");
+        reader.fault(path, problem.help("for example `if: ${input.wanted}` or `if: ${.input.count > 3}`"));
+        return None;
     }
-    one.then_some(template)
+    Some(template)
 }

@@ -13,19 +13,8 @@ use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
 
 /// Keys of a step that the design has and this version has not.
-const LATER_IN_STEP: [&str; 11] = [
-    "for_each",
-    "on_failure",
-    "fallback",
-    "default",
-    "compensate",
-    "finally",
-    "output",
-    "cache",
-    "quality_gates",
-    "switch",
-    "wait",
-];
+const LATER_IN_STEP: [&str; 9] =
+    ["on_failure", "fallback", "compensate", "finally", "output", "cache", "quality_gates", "switch", "wait"];
 /// What a step does, as the spec says it.
 pub(super) struct Command {
     pub(super) name: String,

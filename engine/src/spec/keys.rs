@@ -307,8 +307,33 @@ pub(crate) struct StepKeys {
     pub timeout: Option<Interval>,
     /// When to try again.
     pub retry: Option<RetryKeys>,
-    /// A place such as `${input.wanted}` that is true or false; when false, the step is skipped.
+    /// A place such as `${input.wanted}` or `${.input.count > 3}` that is true or false; when false, the step is skipped.
     pub r#if: Option<String>,
+    /// Does the step for each element of a list; its results are a list in the same order.
+    pub for_each: Option<ForEachKeys>,
+    /// What the step gives when it fails for good: the run goes on, degraded.
+    pub default: Option<Value>,
+}
+
+/// `for_each`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForEachKeys {
+    /// A place with a list: `${input.files}`.
+    pub r#in: String,
+    /// The name of the element in the step: `${file.path}`.
+    #[serde(default = "item")]
+    pub r#as: String,
+    /// The most elements at once, of all runs together.
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_concurrency: Option<usize>,
+    /// The share of elements that may fail without failing the step; their results are null.
+    #[serde(default)]
+    pub tolerated_failure_percentage: Option<Percentage>,
+}
+
+fn item() -> String {
+    "item".to_owned()
 }
 
 /// The JSON Schema of one of the types above, ready for a check: its blocks may be anything.

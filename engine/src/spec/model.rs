@@ -157,10 +157,27 @@ pub struct Step {
     pub rate_limit: Option<String>,
     /// When its place is false, the step is skipped.
     pub condition: Option<Template>,
+    /// The list for each of whose elements it is done.
+    pub for_each: Option<ForEach>,
+    /// What it gives when it fails.
+    pub default: Option<Value>,
     /// Where the step stands.
     pub path: Vec<Key>,
     /// Where the parts of its configuration stand.
     pub places: Places,
+}
+
+/// A step that is done for each element of a list.
+#[derive(Clone)]
+pub struct ForEach {
+    /// What gives the list.
+    pub list: Template,
+    /// The name of the element.
+    pub name: String,
+    /// The most elements at once, of all runs together; that of the workflow if none.
+    pub max_concurrency: Option<usize>,
+    /// The share of elements that may fail.
+    pub tolerated: Percentage,
 }
 
 /// Where the parts of a configuration stand that was put together from several places of a spec.

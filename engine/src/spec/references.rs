@@ -10,14 +10,16 @@ use crate::data::columns::INPUT;
 use crate::diagnostic::{Key, Problem, did_you_mean};
 
 /// What the record of a step has: the members that a place may name.
-pub(crate) const RECORD: [&str; 8] =
-    ["status", "results", "error", "attempts", "started_at", "duration_ms", "usage", "reason"];
+pub(crate) const RECORD: [&str; 10] =
+    ["status", "results", "error", "attempts", "started_at", "duration_ms", "usage", "reason", "items", "degraded"];
 
 /// The ids of the steps of a workflow, in order.
 pub(crate) struct Names<'a> {
     pub ids: &'a [String],
     /// The step that is read now.
     pub own: usize,
+    /// What the step calls the element of the list that it goes through.
+    pub item: Option<&'a str>,
 }
 
 impl Names<'_> {
@@ -51,6 +53,11 @@ impl Names<'_> {
                 return text.to_owned();
             }
         };
+        for expression in template.expressions() {
+            needs.extend(
+                (0..self.ids.len()).filter(|at| *at != self.own && expression.program.mentions(&self.ids[*at])),
+            );
+        }
         let mut short = text.to_owned();
         let places: Vec<_> = template.references().cloned().collect();
         for place in places.iter().rev() {
@@ -72,12 +79,19 @@ impl Names<'_> {
     fn check(&self, place: &Reference) -> Result<Option<usize>, Problem> {
         let (root, rest) = match (place.root.as_str(), place.path.as_slice()) {
             (INPUT, _) => return Ok(None),
+            (name, _) if self.item == Some(name) => return Ok(None),
             ("steps", [Segment::Member(id), rest @ ..]) => (id.as_str(), rest),
             ("steps", _) => return Err(Problem::new("`${steps…}` names no step").help("write `${steps.id.results}`")),
             (root, rest) => (root, rest),
         };
         let Some(step) = self.ids.iter().position(|id| id == root) else {
-            let known = self.ids.iter().map(String::as_str).filter(|id| *id != self.ids[self.own]).chain([INPUT]);
+            let known = self
+                .ids
+                .iter()
+                .map(String::as_str)
+                .filter(|id| *id != self.ids[self.own])
+                .chain([INPUT])
+                .chain(self.item);
             let problem = Problem::new(format!("there is no step `{root}`"));
             let help = did_you_mean(root, known.clone())
                 .unwrap_or_else(|| "a plain `${` is written `$${`; a variable is `${env.NAME}`".into());

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::admit::AdmitConfig;
+use super::collect::CollectConfig;
 use super::gather::GatherConfig;
+use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
 use super::result::{ResultConfig, StepShape};
 use super::step::StepConfig;
@@ -15,7 +17,7 @@ use crate::env::Env;
 use crate::graph::{Graph, Input, Node, Role};
 use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
-use crate::spec::model::Step;
+use crate::spec::model::{ForEach, Step};
 
 /// Runs that may be under way at once when the caller says nothing. Those that wait for the disk together share its time.
 const ADMISSION: usize = 4_096;
@@ -96,7 +98,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         input: spec.input.clone(),
     };
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
-    let mut wiring = Wiring { graph, gathers: HashMap::new(), last: HashMap::new() };
+    let mut wiring = Wiring { graph, gathers: HashMap::new(), last: HashMap::new(), kept: Vec::new() };
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let mut first = "@admit".to_owned();
     if let Some(journal) = &journal {
@@ -113,11 +115,18 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
             [] => first.clone(),
             needs => wiring.gather(needs, &first),
         };
-        let config = StepConfig::new(step, needs, spec.optimization.max_concurrency);
-        let mut node = node(&step.id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![from], step.path.clone());
+        let config = StepConfig::new(step, needs.clone(), spec.optimization.max_concurrency);
+        let items = step.for_each.as_ref().map(|each| wiring.items(step, each, needs, from.clone()));
+        let reads = items.unwrap_or_else(|| from.clone());
+        let mut node = node(&step.id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![reads], step.path.clone());
         node.rate_limit.clone_from(&step.rate_limit);
         wiring.graph.nodes.push(node);
         before.clone_from(&step.id);
+        if let Some(each) = &step.for_each {
+            let kept = journal.as_ref().filter(|_| spec.durability != Durability::Exit);
+            let wait = if spec.durability == Durability::Sync { Wait::Durable } else { Wait::No };
+            before = wiring.collect(step, each, kept.map(|journal| (journal, wait)), from);
+        }
         // The end of the run is durable only after all that was appended before it, so nobody waits for the last steps alone.
         let wait = match spec.durability {
             Durability::Sync if !leaves.contains(&step.id) => Some(Wait::Durable),
@@ -126,8 +135,11 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         };
         if let (Some(journal), Some(wait)) = (&journal, wait) {
             let what = What::Step(step.id.as_str().into(), wait);
-            before = wiring.journaled(&format!("@kept:{}", step.id), journal, what, step.id.clone(), step.path.clone());
-            wiring.last.insert(step.id.clone(), before.clone());
+            before = wiring.journaled(&format!("@kept:{}", step.id), journal, what, before, step.path.clone());
+        }
+        wiring.last.insert(step.id.clone(), before.clone());
+        if wait.is_some() {
+            wiring.kept.push(step.id.clone());
         }
     }
     let ends = if spec.optimization.parallel_where_possible { leaves.clone() } else { vec![before] };
@@ -135,7 +147,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     if let Some(journal) = &journal {
         let ids = |steps: Vec<&String>| steps.into_iter().map(|id| Arc::from(id.as_str())).collect();
         let steps: Vec<&String> = spec.steps.iter().map(|s| &s.id).collect();
-        let told = steps.iter().copied().filter(|id| !wiring.last.contains_key(*id)).collect();
+        let told = steps.iter().copied().filter(|id| !wiring.kept.contains(*id)).collect();
         let what = What::End { steps: ids(steps), told: ids(told) };
         last = wiring.journaled("@end", journal, what, last, Vec::new());
     }
@@ -157,6 +169,8 @@ struct Wiring {
     gathers: HashMap<(String, String), String>,
     /// The node behind a step whose rows may be read, where it is not the step itself.
     last: HashMap<String, String>,
+    /// The steps that the journal is told of behind themselves, not only at the end.
+    kept: Vec<String>,
 }
 
 impl Wiring {
@@ -171,6 +185,41 @@ impl Wiring {
         id.to_owned()
     }
 
+    /// The rows of the elements that a step goes through.
+    fn items(&mut self, step: &Step, each: &ForEach, needs: Vec<String>, from: String) -> String {
+        let config = ItemsConfig {
+            id: step.id.as_str().into(),
+            carried: needs.clone(),
+            needs,
+            condition: step.condition.clone(),
+            list: each.list.clone(),
+            name: each.name.clone(),
+        };
+        let id = format!("@items:{}", step.id);
+        self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], step.path.clone());
+        id
+    }
+
+    /// The run again, when all elements have ended.
+    fn collect(
+        &mut self,
+        step: &Step,
+        each: &ForEach,
+        kept: Option<(&Arc<dyn Journal>, Wait)>,
+        from: String,
+    ) -> String {
+        let mut items = step.id.clone();
+        if let Some((journal, wait)) = kept {
+            let what = What::Step(step.id.as_str().into(), wait);
+            items = self.journaled(&format!("@kept:{}[]", step.id), journal, what, items, step.path.clone());
+        }
+        let (all, with) = (format!("@all:{}", step.id), format!("@with:{}", step.id));
+        let config = CollectConfig { step: step.id.clone(), tolerated: each.tolerated.0 };
+        self.stage(&all, BoxStageConfig::new(config), vec![items], step.path.clone());
+        self.stage(&with, BoxStageConfig::new(GatherConfig {}), vec![from, all], step.path.clone());
+        with
+    }
+
     /// The node whose rows have the columns of all of these: itself if it is one, a cascade of joins otherwise.
     fn gather(&mut self, ids: &[String], first: &str) -> String {
         let ids: Vec<String> = ids.iter().map(|id| self.last.get(id).unwrap_or(id).clone()).collect();
@@ -182,7 +231,10 @@ impl Wiring {
                 continue;
             }
             // `@` and `+` stand in no id of a step, so it is the only one of this name.
-            let name = |id: &str| id.trim_start_matches("@kept:").trim_start_matches('@').to_owned();
+            let name = |id: &str| {
+                let bare = id.strip_prefix("@kept:").or_else(|| id.strip_prefix("@with:"));
+                bare.unwrap_or_else(|| id.trim_start_matches('@')).to_owned()
+            };
             let id = format!("@{}+{}", name(&left), name(right));
             self.stage(&id, BoxStageConfig::new(GatherConfig {}), vec![left, right.clone()], Vec::new());
             self.gathers.insert(pair, id.clone());

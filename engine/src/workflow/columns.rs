@@ -16,6 +16,13 @@ pub(super) const ADMISSION: &str = "_bourn_admission";
 /// What the journal knows of the run from before, as JSON; null for one that is new.
 pub(super) const HISTORY: &str = "_bourn_history";
 
+/// The place of an item in its list, from 0; null for the one row of a run that has none.
+pub(super) const ITEM: &str = "_bourn_item";
+/// How many items the list has.
+pub(super) const ITEMS: &str = "_bourn_items";
+/// The record of the step when no item was started.
+pub(super) const DONE: &str = "_bourn_done";
+
 /// The columns that every run starts with.
 pub(super) fn start() -> SchemaRef {
     Arc::new(Schema::new(vec![

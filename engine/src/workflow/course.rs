@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringArray};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::columns::{ADMISSION, HISTORY, cell, texts};
+use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, texts};
 use super::record::{Record, Status};
 use crate::api::template::Template;
 use crate::data::columns::RESERVED_PREFIX;
@@ -28,6 +28,8 @@ pub(super) struct Course {
     pub condition: Option<Template>,
     /// What leaves.
     pub schema: SchemaRef,
+    /// What it gives when it fails.
+    pub default: Option<Value>,
 }
 
 /// The status alone: the results of a step may be large.
@@ -55,9 +57,39 @@ pub(super) fn known(rows: &RecordBatch, row: usize, step: &str) -> Result<Option
     Ok(steps.remove(step).map(|record| String::from(Box::<str>::from(record))))
 }
 
+/// The place of an item in its list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(pub u64);
+
+impl Place {
+    /// The name of the item in a history: `step[3]`.
+    pub(super) fn of(self, step: &str) -> String {
+        format!("{step}[{}]", self.0)
+    }
+}
+
+/// Which item of a list a row is, if it is one.
+pub(super) fn item(rows: &RecordBatch, row: usize) -> Result<Option<Place>> {
+    let Some(column) = rows.column_by_name(ITEM) else { return Ok(None) };
+    let column = column.as_primitive_opt::<UInt64Type>().ok_or_else(|| Error::engine("items are counted"))?;
+    Ok(column.is_valid(row).then(|| Place(column.value(row))))
+}
+
+/// The text of a cell in a column that need not be there.
+fn cell_of<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Result<Option<&'a str>> {
+    if rows.column_by_name(name).is_some() { cell(rows, name, row) } else { Ok(None) }
+}
+
 impl Course {
     /// The record of the step when it is not to be started in this run: because it has ended before, or is not wanted.
     pub(super) fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        if let Some(place) = item(rows, row)? {
+            // Whether it starts was asked of the step as a whole.
+            return known(rows, row, &place.of(&self.id));
+        }
+        if let Some(record) = cell_of(rows, DONE, row)? {
+            return Ok(Some(record.to_owned()));
+        }
         if let Some(record) = known(rows, row, &self.id)? {
             return Ok(Some(record));
         }
@@ -87,6 +119,17 @@ impl Course {
             Value::Bool(true) => Ok(None),
             Value::Bool(false) => Ok(Some("its condition is false".into())),
             other => Err(Error::validation(format!("the condition is neither true nor false: {other}")).at_field("if")),
+        }
+    }
+
+    /// The record of the step when it failed: what the spec has for that, or the failure.
+    pub(super) fn failed(&self, failed: Record) -> Record {
+        match &self.default {
+            // A run that is stopped is not to be gone on with.
+            Some(default) if failed.status != Status::Canceled => {
+                Record { status: Status::Completed, results: Some(default.clone()), degraded: true, ..failed }
+            }
+            _ => failed,
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         final_output: if is_good { final_output(config, &results) } else { Value::Null },
         workflow_results: results,
         partial_results: partial,
+        degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
         error_analysis: analysis(config, run),
         recovery_plan: plan(config, run, is_good || pending),
         execution_metrics: metrics(config, run),
@@ -84,7 +85,8 @@ fn analysis(config: &ResultConfig, run: &Run) -> Option<ErrorAnalysis> {
     if let Some(failure) = run.admission.as_ref().and_then(|r| r.error.as_ref()) {
         return Some(of(failure, "/input".to_owned(), config.steps.iter().map(|s| s.id.clone()).collect()));
     }
-    let failures = config.steps.iter().zip(&run.steps).filter_map(|(s, r)| Some((s, r, r.error.as_ref()?)));
+    let failed = config.steps.iter().zip(&run.steps).filter(|(_, r)| !r.degraded);
+    let failures = failed.filter_map(|(s, r)| Some((s, r, r.error.as_ref()?)));
     let first = failures.min_by(|a, b| ended(a.1).cmp(&ended(b.1)))?;
     let affected = downstream(config, &first.0.id);
     Some(of(first.2, format!("/steps/{}", first.0.id), affected))
@@ -171,11 +173,11 @@ fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
 }
 
 /// Microseconds since 1970.
-fn begun(record: &Record) -> Option<i64> {
+pub(super) fn begun(record: &Record) -> Option<i64> {
     DateTime::parse_from_rfc3339(record.started_at.as_deref()?).ok().map(|t| t.timestamp_micros())
 }
 
-fn ended(record: &Record) -> Option<i64> {
+pub(super) fn ended(record: &Record) -> Option<i64> {
     let took = i64::try_from(record.duration_ms?).ok()?;
     begun(record).map(|b| b.saturating_add(took.saturating_mul(1_000)))
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::array::{Array, ArrayRef, StringArray, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, HISTORY, numbers, texts};
-use super::course::{known, status};
+use super::columns::{ADMISSION, HISTORY, ITEM, numbers, texts};
+use super::course::{item, known, status};
 use super::record::Status;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
@@ -142,22 +142,29 @@ impl Call for Told {
 
 /// The records of a step that the journal does not have yet.
 fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
-    let (all, records) = (numbers(rows)?, texts(rows, step)?);
-    let history = texts(rows, HISTORY)?;
-    if history.null_count() == history.len() {
-        return Ok(Steps { step: step.clone(), numbers: all.to_vec(), records: records.clone() });
+    let (all, records, history) = (numbers(rows)?, texts(rows, step)?, texts(rows, HISTORY)?);
+    let are_items = rows.column_by_name(ITEM).is_some();
+    if history.null_count() == history.len() && !are_items {
+        return Ok(Steps { step: step.clone(), numbers: all.to_vec(), items: None, records: records.clone() });
     }
-    let (mut places, mut kept) = (Vec::new(), Vec::new());
+    let (mut places, mut kept, mut items) = (Vec::new(), Vec::new(), Vec::new());
     for (row, number) in all.iter().enumerate() {
-        if known(rows, row, step)?.is_none() {
+        let place = item(rows, row)?;
+        // The one row of a run without items is kept with the step as a whole.
+        let is_new = match place {
+            None => !are_items && known(rows, row, step)?.is_none(),
+            Some(place) => known(rows, row, &place.of(step))?.is_none(),
+        };
+        if is_new {
             places.push(row as u64);
             kept.push(*number);
+            items.extend(place.map(|place| place.0));
         }
     }
-    let records = take(records, &arrow::array::UInt64Array::from(places), None)?;
+    let records = take(records, &UInt64Array::from(places), None)?;
     let records = records.as_any().downcast_ref::<StringArray>().cloned();
     let records = records.ok_or_else(|| Error::engine("records are texts"))?;
-    Ok(Steps { step: step.clone(), numbers: kept, records })
+    Ok(Steps { step: step.clone(), numbers: kept, items: are_items.then_some(items), records })
 }
 
 /// How each run ended.

@@ -8,10 +8,12 @@ pub mod record;
 pub mod result;
 
 mod admit;
+mod collect;
 mod columns;
 mod course;
 mod document;
 mod gather;
+mod items;
 mod journaled;
 mod step;
 mod step_call;

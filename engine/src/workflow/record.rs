@@ -41,6 +41,12 @@ pub struct Record {
     /// Why it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of a step that was done for each element of a list: how many there were, and which failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Items>,
+    /// Whether its results are those that the spec has for when it fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub degraded: bool,
     /// How often it was tried; 0 when it was not started.
     pub attempts: u32,
     /// When the first attempt began: RFC 3339 in UTC.
@@ -54,8 +60,31 @@ pub struct Record {
     pub usage: Option<Cost>,
 }
 
+/// What became of the elements of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Items {
+    /// How many there were.
+    pub total: u64,
+    /// How many failed; their results are null.
+    pub failed: u64,
+    /// The first of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<ItemFailure>,
+}
+
+/// An element for which the step failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ItemFailure {
+    /// Its place in the list, from 0.
+    pub item: u64,
+    /// As in [`Failure`].
+    pub class: String,
+    /// What went wrong.
+    pub message: String,
+}
+
 /// Why a step failed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `canceled` or `engine`.
     pub class: String,
@@ -103,6 +132,8 @@ impl Record {
             results: None,
             error: None,
             reason: Some(reason),
+            items: None,
+            degraded: false,
             attempts: 0,
             started_at: None,
             duration_ms: None,

@@ -71,6 +71,9 @@ pub struct ResultDocument {
     /// What the steps gave that completed, when the run did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_results: Option<Map<String, Json>>,
+    /// The steps that failed and gave what the spec has for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
     /// The failure that came first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_analysis: Option<ErrorAnalysis>,

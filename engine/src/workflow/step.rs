@@ -27,6 +27,7 @@ pub(super) struct StepConfig {
     needs: Vec<String>,
     condition: Option<Template>,
     limits: Limits,
+    default: Option<Value>,
     places: Places,
 }
 
@@ -35,7 +36,7 @@ impl StepConfig {
     pub(super) fn new(step: &Step, needs: Vec<String>, in_flight: usize) -> Self {
         let limits = Limits {
             rows: 1,
-            in_flight,
+            in_flight: step.for_each.as_ref().and_then(|each| each.max_concurrency).unwrap_or(in_flight),
             order: Order::Free,
             timeout: Interval(step.timeout),
             rate: None,
@@ -47,6 +48,7 @@ impl StepConfig {
             needs,
             condition: step.condition.clone(),
             limits,
+            default: step.default.clone(),
             places: step.places.clone(),
         }
     }
@@ -101,6 +103,7 @@ impl ErasedStage for StepConfig {
             needs: self.needs.clone(),
             condition: self.condition.clone(),
             schema: self.output(&context.inputs[0]),
+            default: self.default.clone(),
         };
         match self.inner.0.build(context)? {
             Operator::Call(inner, limits) => {

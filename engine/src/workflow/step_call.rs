@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use hashbrown::HashMap;
 
 use super::columns::cell;
-use super::course::{Course, results};
+use super::course::{Course, item, results};
 use super::record::{Cost, Record, Status};
 use crate::api::{BoxCall, Call, CallContext, Reply};
 use crate::data::columns::RUN_ID;
@@ -64,7 +64,8 @@ impl Call for StepCall {
         }
         self.begin(context);
         // The same in every process that goes on with this run.
-        let key = format!("{}/{}", cell(&rows, RUN_ID, 0)?.unwrap_or_default(), self.course.id);
+        let step = item(&rows, 0)?.map_or_else(|| self.course.id.to_string(), |place| place.of(&self.course.id));
+        let key = format!("{}/{step}", cell(&rows, RUN_ID, 0)?.unwrap_or_default());
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {
@@ -84,6 +85,7 @@ impl Call for StepCall {
         if let Some(failure) = &mut record.error {
             failure.attempts = record.attempts;
         }
+        let record = self.course.failed(record);
         // A record always has a form in JSON, and the columns are those that were planned.
         self.answer(rows, &record).ok()
     }

@@ -5,7 +5,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::record_batch::RecordBatch;
 
 use super::columns::numbers;
-use super::course::{Course, results};
+use super::course::{Course, Place, item, results};
 use super::record::{Record, Status};
 use crate::api::output::RejectedRow;
 use crate::api::{BoxStage, Output, Progress, Rejected, Stage};
@@ -22,6 +22,13 @@ pub(super) struct StepStage {
 enum Made {
     Result(serde_json::Value),
     Failed(Error),
+}
+
+/// What tells rows apart: the number of the run, and the item of a list.
+type Key = (u64, Option<Place>);
+
+fn keys(rows: &RecordBatch) -> Result<Vec<Key>> {
+    numbers(rows)?.iter().enumerate().map(|(row, number)| Ok((*number, item(rows, row)?))).collect()
 }
 
 impl StepStage {
@@ -54,14 +61,14 @@ impl StepStage {
         for Rejected { row, error } in std::mem::take(&mut said.rejected) {
             let RejectedRow::Rows(row) = row else { return Err(Error::engine("a step's stage rejected a text")) };
             // Several rows with one fault are told one by one.
-            failed.extend(numbers(&row)?.iter().map(|number| (*number, error.summary())));
+            failed.extend(keys(&row)?.into_iter().map(|key| (key, error.summary())));
         }
-        let numbers = numbers(rows)?;
+        let numbers = keys(rows)?;
         let kept: UInt64Array = if failed.is_empty() {
             (0..numbers.len() as u64).collect()
         } else {
-            let is_kept = |(_, number): &(u64, &u64)| !failed.iter().any(|(f, _)| f == *number);
-            (0..).zip(numbers).filter(is_kept).map(|(row, _)| row).collect()
+            let is_kept = |(_, number): &(u64, &Key)| !failed.iter().any(|(f, _)| f == *number);
+            (0..).zip(&numbers).filter(is_kept).map(|(row, _)| row).collect()
         };
         let before = if failed.is_empty() { rows.clone() } else { take_record_batch(rows, &kept)? };
         let given: Vec<RecordBatch> =
@@ -74,7 +81,7 @@ impl StepStage {
         }
         .into_iter();
         let mut made = Vec::with_capacity(numbers.len());
-        for number in numbers {
+        for number in &numbers {
             made.push(match failed.iter().position(|(f, _)| f == number) {
                 Some(at) => Made::Failed(failed.swap_remove(at).1),
                 None => Made::Result(results.next().ok_or_else(|| Error::engine("a step's stage lost a row"))?),
@@ -106,7 +113,7 @@ impl Stage for StepStage {
             let took = self.env.monotonic().saturating_sub(begin) / u32::try_from(active.len()).unwrap_or(u32::MAX);
             for (row, made) in active.into_iter().zip(made) {
                 let mut record = match made {
-                    Made::Failed(error) => Record::failed(&error, 1),
+                    Made::Failed(error) => self.course.failed(Record::failed(&error, 1)),
                     Made::Result(value) => Record {
                         status: Status::Completed,
                         results: Some(value),

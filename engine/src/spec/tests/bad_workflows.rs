@@ -12,14 +12,17 @@ fn keys_of_steps() {
     assert_snapshot!(told("steps:\n  - id: a\n    command: /qery\n"), @"spec.yaml:3:14 unknown command `/qery` (did you mean `/query`?)");
     assert_snapshot!(told("steps:\n  - id: a\n    command: http\n    args: x\n"), @"spec.yaml:3:14 `http` stands for the kind `http`, and there is none (see `bourn list`, and `routing:` for what commands stand for)");
     assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    uses: model\n"), @"spec.yaml:4:11 a step does one thing, and `set` is said already (write two steps)");
-    assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: x }\n    command: set\n    args: 1\n"), @"spec.yaml:3:5 `for_each` comes with a later version of Bourn (remove it for now)");
+    assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: x }\n    command: set\n    args: 1\n"), @"spec.yaml:3:21 what a step goes through is one place with a list (for example `in: ${input.files}`)");
+    assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: '${input.x}', as: input }\n    command: set\n    args: 1\n"), @"spec.yaml:3:39 `input` can't be the name of an element: `${input}` means something else");
+    assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: '${input.x}' }\n    command: set\n    args: '${itm}'\n"), @"spec.yaml:5:12 there is no step `itm` (did you mean `item`?)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    if: ${.input.x > }\n"), @"spec.yaml:5:22 `.input.x >` is no jq: term expected");
     assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    timeout: soon\n"), @"spec.yaml:5:14 `soon` is no duration such as `200ms`, `5m` or `1d`: expected number at 0");
     assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    retry: { attempts: 3 }\n"), @"spec.yaml:5:14 unknown key `attempts` (did you mean `max_attempts`?)");
     assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    retry: { max_attempts: 0, initial_interval: x }\n"), @r"
     spec.yaml:5:28 this must be at least 1
     spec.yaml:5:49 `x` is no duration such as `200ms`, `5m` or `1d`: expected number at 0
     ");
-    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    if: ${input.a} and ${input.b}\n"), @"spec.yaml:5:9 a condition is one place that is true or false; others come with a later version of Bourn (for example `if: ${input.wanted}`)");
+    assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    if: ${input.a} and ${input.b}\n"), @"spec.yaml:5:9 a condition is one place that is true or false (for example `if: ${input.wanted}` or `if: ${.input.count > 3}`)");
     assert_snapshot!(told("steps: []\n"), @"spec.yaml:1:8 too few here: at least 1 must be said");
     assert_snapshot!(told("steps:\n  - a\n"), @"spec.yaml:2:5 expected a map, found a text");
 }
@@ -52,7 +55,7 @@ fn places_in_arguments() {
     assert_snapshot!(told(&spec("${two.results}")), @"spec.yaml:5:11 `two` can't read itself");
     assert_snapshot!(told(&spec("${steps.on.results}")), @"spec.yaml:5:11 there is no step `on` (did you mean `one`?)");
     assert_snapshot!(told(&spec("${steps}")), @"spec.yaml:5:11 `${steps…}` names no step (write `${steps.id.results}`)");
-    assert_snapshot!(told(&spec("{ a: [1, 'b ${1 + 2}'] }")), @"spec.yaml:5:23 `1 + 2` is no path (a place is a name and a path, as in `${step.results.items[0]}`)");
+    assert_snapshot!(told(&spec("{ a: [1, 'b ${1 + }'] }")), @"spec.yaml:5:29 `1 +` is no jq: term expected");
     assert_snapshot!(told(&spec("${HOME}")), @"spec.yaml:5:11 there is no step `HOME` (a plain `${` is written `$${`; a variable is `${env.NAME}`)");
     assert_snapshot!(told(&spec("${one.results")), @"spec.yaml:5:11 `${` without its `}` (write `$${` for a plain `${`)");
 }

@@ -1,0 +1,148 @@
+//! Expressions in jq: what a place `${…}` holds that is no plain path.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jaq_core::load::{Arena, File, Loader};
+use jaq_core::{Compiler, Ctx, Filter, Vars, data, unwrap_valr};
+use jaq_json::{Val, read};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// What an expression must not ask: the world around it.
+const REFUSED: [&str; 6] = ["env", "now", "input", "debug_empty", "stderr_empty", "halt"];
+
+const DEFINED_BY_THEM: [&str; 7] = ["halt", "halt_error", "debug", "stderr", "inputs", "input_line_number", "now"];
+
+type Compiled = Filter<data::JustLut<Val>>;
+
+/// A program of jq that makes one value of another. It sees nothing else.
+#[derive(Clone)]
+pub struct Program {
+    text: String,
+    filter: Arc<Compiled>,
+}
+
+impl Program {
+    /// Reads a program.
+    ///
+    /// # Errors
+    /// What is wrong with it, and from which byte on as far as that is known.
+    pub fn parse(text: &str) -> Result<Self, (String, usize)> {
+        let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+        let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+        let funs = funs.filter(|(name, ..)| !REFUSED.contains(name));
+        // What is defined by them goes too.
+        let defs = defs.filter(|def| !DEFINED_BY_THEM.contains(&def.name));
+        let arena = Arena::default();
+        let at = |part: &str| (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize).min(text.len());
+        let modules = Loader::new(defs).load(&arena, File { code: text, path: () }).map_err(|faults| {
+            let fault = faults.into_iter().next().map(|(_, fault)| fault);
+            match fault {
+                Some(jaq_core::load::Error::Parse(faults)) => {
+                    let first = faults.into_iter().next();
+                    first.map_or(("is no jq".to_owned(), 0), |(wanted, found)| {
+                        (format!("is no jq: {} expected", wanted.as_str()), at(found))
+                    })
+                }
+                Some(jaq_core::load::Error::Lex(faults)) => {
+                    let first = faults.into_iter().next();
+                    first.map_or(("is no jq".to_owned(), 0), |(wanted, found)| {
+                        (format!("is no jq: {} expected", wanted.as_str()), at(found))
+                    })
+                }
+                _ => ("can't be read as jq: modules are not available".to_owned(), 0),
+            }
+        })?;
+        let filter = Compiler::default().with_funs(funs).compile(modules).map_err(|faults| {
+            let first = faults.into_iter().flat_map(|(_, faults)| faults).next();
+            first.map_or(("is no jq".to_owned(), 0), |(name, what)| {
+                (format!("has no {} `{name}` to use", what.as_str()), at(name))
+            })
+        })?;
+        Ok(Self { text: text.to_owned(), filter: Arc::new(filter) })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The first value that it makes of this JSON document.
+    ///
+    /// # Errors
+    /// When it fails, or makes none.
+    pub fn first(&self, input: &str) -> Result<Value> {
+        let failed = |what: String| Error::validation(format!("`${{{}}}`: {what}", self.text.trim()));
+        let input = read::parse_single(input.as_bytes()).map_err(|e| failed(e.to_string()))?;
+        let context = Ctx::<data::JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
+        let first = self.filter.id.run((context, input)).map(unwrap_valr).next();
+        let value = first.ok_or_else(|| failed("it has no value".into()))?.map_err(|e| failed(e.to_string()))?;
+        serde_json::from_str(&value.to_string()).map_err(|_| failed(format!("{value} is no value of JSON")))
+    }
+
+    /// Whether `.name` or `["name"]` may stand in it.
+    pub fn mentions(&self, name: &str) -> bool {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let member = self
+            .text
+            .match_indices(&format!(".{name}"))
+            .any(|(at, found)| !self.text[at + found.len()..].chars().next().is_some_and(is_name));
+        member || self.text.contains(&format!("\"{name}\""))
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Program").field(&self.text).finish()
+    }
+}
+
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_program_makes_a_value_of_a_document_and_sees_nothing_else() {
+        let first = |text: &str, input: Value| {
+            Program::parse(text)
+                .map_err(|(e, _)| e)
+                .and_then(|p| p.first(&input.to_string()).map_err(|e| e.to_string()))
+        };
+        let row = json!({"input": {"lang": "python", "n": 3}, "a": {"results": [1, 2, 3]}});
+        assert_eq!(first(".input.lang == \"python\"", row.clone()), Ok(json!(true)));
+        assert_eq!(first(".a.results | map(select(. > 1)) | length", row.clone()), Ok(json!(2)));
+        assert_eq!(first("{n: .input.n, big: (.input.n * 1.5)}", row.clone()), Ok(json!({"n": 3, "big": 4.5})));
+        assert_eq!(first(".nothing.at.all", row.clone()), Ok(Value::Null));
+        assert_eq!(first("empty", row.clone()), Err("`${empty}`: it has no value".into()));
+        let wrong = first(".input + 1", row.clone()).unwrap_err();
+        assert!(wrong.starts_with("`${.input + 1}`: "), "{wrong}");
+        for world in ["env", "$ENV", "input", "halt", "now"] {
+            assert!(first(world, row.clone()).is_err(), "{world}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_program_is_told_with_its_place() {
+        let (what, at) = Program::parse(".a | nope(1)").unwrap_err();
+        assert_eq!((what.as_str(), at), ("has no filter `nope` to use", 5));
+        assert!(Program::parse(".a | ").is_err());
+        assert!(Program::parse(".a == \"x").is_err());
+    }
+
+    #[test]
+    fn it_is_known_what_it_may_read() {
+        let program = Program::parse(".input.lang == \"x\" and .abc[\"d\"]").unwrap();
+        let all = ["input", "lang", "abc", "d", "ab", "inp"].map(|name| program.mentions(name));
+        assert_eq!(all, [true, true, true, true, false, false]);
+    }
+}
