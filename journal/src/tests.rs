@@ -1,4 +1,5 @@
 //! Tests of the journal: what one process has kept, another one finds.
+#![expect(clippy::disallowed_methods, reason = "the tests damage files from outside")]
 
 use std::path::PathBuf;
 
@@ -63,8 +64,8 @@ fn append(job: &Job, entries: Entries) {
     block_on(job.append(entries, Wait::Durable)).unwrap();
 }
 
-fn records(history: &Option<History>) -> Vec<(String, String)> {
-    let all = history.as_ref().map(|h| &h.0).into_iter().flatten();
+fn records(history: Option<&History>) -> Vec<(String, String)> {
+    let all = history.map(|h| &h.0).into_iter().flatten();
     all.map(|(step, record)| (step.clone(), record.get().to_owned())).collect()
 }
 
@@ -88,8 +89,8 @@ fn a_job_that_was_cut_off_is_gone_on_with_and_knows_its_runs() {
     // In whatever groups they come, and with new ones among them.
     let known = start(&begun.job, 1..7).unwrap();
     assert_eq!(known.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, true, false, false]);
-    assert_eq!(records(&known[0]), [("a".to_owned(), DONE.to_owned())]);
-    assert_eq!(records(&known[1]), [("a".to_owned(), DONE.to_owned()), ("b".to_owned(), FAILED.to_owned())]);
+    assert_eq!(records(known[0].as_ref()), [("a".to_owned(), DONE.to_owned())]);
+    assert_eq!(records(known[1].as_ref()), [("a".to_owned(), DONE.to_owned()), ("b".to_owned(), FAILED.to_owned())]);
     // One end of a run is the last one.
     append(&begun.job, end(&[2, 5], RunState::Completed));
     assert_eq!(journal.run("r2").unwrap().status, RunState::Failed);
@@ -178,7 +179,7 @@ fn a_run_tried_again_keeps_what_completed() {
     assert!(journal.reopen(&run).unwrap_err().to_string().contains("has not ended"));
     assert_eq!(journal.run("r0").unwrap().status, RunState::Running);
     let job = journal.go_on(1).unwrap();
-    assert_eq!(records(&start(&job, 0..1).unwrap()[0]), [("a".to_owned(), DONE.to_owned())]);
+    assert_eq!(records(start(&job, 0..1).unwrap()[0].as_ref()), [("a".to_owned(), DONE.to_owned())]);
     assert_eq!(
         journal.events(&run).unwrap().iter().map(|e| e.kind.as_str()).collect::<Vec<_>>(),
         ["step", "step", "retried"]
@@ -213,7 +214,7 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
         wait: Wait::Durable,
     }));
     let reused = |n: u32| format!("{{\"status\":\"REUSED\",\"results\":{n}}}");
-    assert_eq!(records(&known.unwrap()[0]), [("a".to_owned(), reused(1)), ("b".to_owned(), reused(7))]);
+    assert_eq!(records(known.unwrap()[0].as_ref()), [("a".to_owned(), reused(1)), ("b".to_owned(), reused(7))]);
     assert!(journal.fork(&run, Some("x"), "g", change).unwrap_err().to_string().contains("step `x` has not ended"));
     assert_eq!(journal.history(&run).unwrap().0["b"].get(), DONE);
     let none = journal.fork(&run, None, "h", change).unwrap();
@@ -246,7 +247,9 @@ fn what_waits_for_the_disk_together_is_one_commit() {
     let before = journal.stats();
     // All of them are ordered before the first one is awaited.
     let orders: Vec<_> = (0..200).map(|n| job.start(started(n..n + 1))).collect();
-    block_on(futures::future::join_all(orders)).into_iter().for_each(|known| assert!(known.unwrap()[0].is_none()));
+    for known in block_on(futures::future::join_all(orders)) {
+        assert!(known.unwrap()[0].is_none());
+    }
     let after = journal.stats();
     assert_eq!(after.orders - before.orders, 200);
     assert!(after.commits - before.commits < 100, "{after:?}");

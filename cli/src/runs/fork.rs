@@ -32,7 +32,11 @@ pub fn fork(place: &Place<'_>, run: &Run, at: &str, set: &[String], id: Option<&
             unused.step
         )));
     }
-    place.screen.tell(&format!("run {id}: {} steps are taken over from {}", taken.len(), run.id));
+    let taken = match taken.len() {
+        1 => "1 step is".to_owned(),
+        count => format!("{count} steps are"),
+    };
+    place.screen.tell(&format!("run {id}: {taken} taken over from {}", run.id));
     go_on::pass(place, &forked)
 }
 

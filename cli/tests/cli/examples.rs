@@ -117,6 +117,17 @@ fn chain() {
 }
 
 #[test]
+fn durable() {
+    let folder = Folder::with(&[]);
+    let input = r#"{"repository":"bourn","files":["a.rs","b.rs"],"strict":true}"#;
+    let out = run(&folder, "10-durable.yaml", &["--mock", "--input", input, "-o", "json"]).quietly();
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(document["workflow_results"]["reviews"].as_array().unwrap().len(), 2);
+    assert_eq!(document["final_output"]["reviewed"], 2);
+    assert!(folder.path(".bourn/journal.db").exists());
+}
+
+#[test]
 fn every_example_is_run_here() {
     let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
     let specs = examples.map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -18,6 +18,7 @@ mod new;
 mod offline;
 mod pipelines;
 mod replays;
+mod runs;
 mod schema;
 mod secrets;
 mod specs;

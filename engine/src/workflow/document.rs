@@ -147,9 +147,11 @@ fn plan(config: &ResultConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan>
 
 fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
     let mut usage = Cost::default();
-    run.steps.iter().filter_map(|r| r.usage).for_each(|u| usage.add(u));
-    let begin = run.steps.iter().filter_map(begun).min();
-    let end = run.steps.iter().filter_map(ended).max();
+    run.steps.iter().filter(|r| r.status != Status::Reused).filter_map(|r| r.usage).for_each(|u| usage.add(u));
+    // What a fork has taken over was not done by it.
+    let done = || run.steps.iter().filter(|r| r.status != Status::Reused);
+    let begin = done().filter_map(begun).min();
+    let end = done().filter_map(ended).max();
     let count = |wanted: &[Status]| run.steps.iter().filter(|r| wanted.contains(&r.status)).count();
     let step = |record: &Record| StepMetrics {
         status: record.status,
@@ -161,7 +163,7 @@ fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
     };
     Metrics {
         // RFC 3339 in UTC with a fixed number of digits sorts as text.
-        started_at: run.steps.iter().filter_map(|r| r.started_at.clone()).min(),
+        started_at: done().filter_map(|r| r.started_at.clone()).min(),
         duration_ms: begin.zip(end).map_or(0, |(b, e)| u64::try_from(e - b).unwrap_or(0) / 1_000),
         attempts: run.steps.iter().map(|r| r.attempts).sum(),
         completed: count(&[Status::Completed, Status::Reused]),

@@ -1,5 +1,6 @@
 //! What the journal is told and asked: a step that is in it is not done again, and a run that goes on is the run that it was.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -123,11 +124,11 @@ proptest! {
 
     /// At every event of a history the three lists have every step once, and what is active needs nothing that has not ended.
     #[test]
-    fn completed_active_and_pending_steps_are_all_steps(needs in steps(), order in any::<u64>()) {
+    fn completed_active_and_pending_steps_are_all_steps(needs in steps(), order in any::<usize>()) {
         let mut spec = String::from("steps:\n");
         for (step, needs) in needs.iter().enumerate() {
             let needs: Vec<_> = needs.iter().enumerate().filter(|(_, n)| **n).map(|(n, _)| format!("s{n}")).collect();
-            spec += &format!("  - {{ id: s{step}, command: say, args: x, needs: [{}] }}\n", needs.join(", "));
+            writeln!(spec, "  - {{ id: s{step}, command: say, args: x, needs: [{}] }}", needs.join(", ")).unwrap();
         }
         let loaded = load(&spec, "work.yaml", &registry(), &Simulation::new(1).env()).unwrap();
         let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
@@ -145,7 +146,7 @@ proptest! {
                 let ended = |need: &usize| context.completed_steps.contains(&chain.steps[*need].id);
                 prop_assert!(step.needs.iter().all(ended));
             }
-            let Some(next) = context.active_steps.get(order as usize % context.active_steps.len().max(1)) else { break };
+            let Some(next) = context.active_steps.get(order % context.active_steps.len().max(1)) else { break };
             let record = serde_json::value::RawValue::from_string("{\"status\":\"COMPLETED\",\"results\":1,\"attempts\":1}".into());
             history.0.insert(next.clone(), record.unwrap());
         }

@@ -1,0 +1,145 @@
+//! `bourn runs`: the journal, looked at and gone on with.
+
+use serde_json::{Value, json};
+
+use crate::support::Folder;
+
+/// The second step fails as long as there is no file `well`.
+const SPEC: &str = "\
+name: mend
+steps:
+  - { id: first, command: set, args: { n: '${input.n}' } }
+  - { id: second, process: { command: [sh, -c, 'echo call >> calls; test -e well && echo done'] }, needs: first, retry: { max_attempts: 1 } }
+  - { id: third, command: set, args: 'third ${.second.results | tostring}' }
+";
+
+fn calls(folder: &Folder) -> usize {
+    std::fs::read_to_string(folder.path("calls")).unwrap_or_default().lines().count()
+}
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn a_run_that_failed_is_recovered_and_only_what_failed_is_done_again() {
+    let folder = Folder::with(&[("mend.yaml", SPEC)]);
+    let failed = folder.bourn(&["run", "mend.yaml", "--id", "order-7", "--input", "{\"n\": 7}", "-o", "json"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.err);
+    let document = json_of(&failed.out);
+    let action = &document["recovery_plan"]["actions"][0];
+    assert_eq!((&action["kind"], &action["command"]), (&json!("recover"), &json!("bourn runs recover order-7")));
+    assert_eq!((&action["reuses"], &action["reruns"]), (&json!(["first"]), &json!(["second", "third"])));
+
+    let dry = folder.bourn(&["runs", "recover", "order", "--dry-run"]).quietly();
+    assert_eq!(dry, "would reuse first\nwould run second, third\n");
+    assert_eq!(calls(&folder), 1);
+    let refused = folder.bourn(&["runs", "result", "order-7"]);
+    assert_eq!(
+        (refused.code, refused.err.as_str()),
+        (Some(2), "error: run `order-7` is FAILED: `--partial` shows what there is\n")
+    );
+    let partial = json_of(&folder.bourn(&["runs", "result", "order-7", "--partial", "-o", "json"]).quietly());
+    assert_eq!(partial["partial_results"], json!({ "first": { "n": 7 } }));
+
+    std::fs::write(folder.path("well"), "").unwrap();
+    let mended = json_of(&folder.bourn(&["runs", "recover", "order-7", "-o", "json"]).quietly());
+    assert_eq!((&mended["status"], &mended["run_id"]), (&json!("COMPLETED"), &json!("order-7")));
+    assert_eq!(calls(&folder), 2);
+    assert_eq!(mended["execution_metrics"]["steps"]["first"], document["execution_metrics"]["steps"]["first"]);
+    let kept = json_of(&folder.bourn(&["runs", "result", "order-7", "-o", "json"]).quietly());
+    assert_eq!(kept, mended);
+    let again = folder.bourn(&["runs", "recover", "order-7"]);
+    assert_eq!(again.err, "error: run `order-7` is COMPLETED: there is nothing to recover\n");
+
+    let history = json_of(&folder.bourn(&["runs", "show", "order-7", "--history", "-o", "json"]).quietly());
+    let events: Vec<_> = history.as_array().unwrap().iter().map(|e| e["event"].as_str().unwrap()).collect();
+    assert_eq!(
+        events,
+        [
+            "RunStarted",
+            "StepCompleted",
+            "StepFailed",
+            "StepSkipped",
+            "RunRetried",
+            "StepCompleted",
+            "StepCompleted",
+            "RunCompleted"
+        ]
+    );
+}
+
+#[test]
+fn a_run_has_four_parts_that_agree() {
+    let folder = Folder::with(&[("mend.yaml", SPEC)]);
+    folder.bourn(&["run", "mend.yaml", "--id", "a", "--input", "{\"n\": 1}"]);
+    let parts = json_of(&folder.bourn(&["runs", "show", "a", "-o", "json"]).quietly());
+    let names: Vec<_> = parts.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["workflow_id", "execution_metadata", "execution_context", "resource_state"]);
+    let context = &parts["execution_context"];
+    assert_eq!(context["current_phase"], "FAILED");
+    assert_eq!(context["completed_steps"], json!(["first", "second", "third"]));
+    assert_eq!((&context["active_steps"], &context["pending_steps"]), (&json!([]), &json!([])));
+    assert_eq!(context["accumulated_results"], json!({ "first": { "n": 1 } }));
+    assert_eq!(parts["execution_metadata"]["spec_hash"].as_str().unwrap().len(), 64);
+    let shown = folder.bourn(&["runs", "show", "a"]).quietly();
+    assert!(shown.starts_with("mend a: FAILED in ") && shown.ends_with("input: {\"n\":1}\n"), "{shown}");
+}
+
+#[test]
+fn a_fork_takes_over_steps_and_can_change_what_they_gave() {
+    let folder = Folder::with(&[("mend.yaml", SPEC), ("well", "")]);
+    folder.bourn(&["run", "mend.yaml", "--id", "a", "--input", "{\"n\": 1}"]).quietly();
+    let fork = |args: &[&str]| {
+        let mut all = vec!["runs", "fork", "a", "-o", "json"];
+        all.extend(args);
+        folder.bourn(&all)
+    };
+    let forked = fork(&["--at", "step_completion_second", "--set", ".second=mended", "--id", "b"]);
+    assert_eq!(forked.err, "run b: 2 steps are taken over from a\n");
+    let document = json_of(&forked.out);
+    assert_eq!((&document["run_id"], &document["final_output"]), (&json!("b"), &json!("third mended")));
+    assert_eq!(document["execution_metrics"]["steps"]["second"]["status"], "REUSED");
+    assert_eq!(calls(&folder), 1);
+    let whole = fork(&["--at", "workflow_initialization", "--id", "c"]);
+    assert_eq!(whole.code, Some(0), "{}", whole.err);
+    assert_eq!(calls(&folder), 2);
+    let list = json_of(&folder.bourn(&["runs", "list", "-o", "json"]).quietly());
+    let from: Vec<_> =
+        list.as_array().unwrap().iter().map(|r| (r["run_id"].as_str(), r["forked_from"].as_str())).collect();
+    assert_eq!(from, [(Some("c"), Some("a")), (Some("b"), Some("a")), (Some("a"), None)]);
+}
+
+#[test]
+fn what_is_wrong_with_a_command_about_runs_is_told() {
+    let folder = Folder::with(&[("mend.yaml", SPEC)]);
+    let told = |args: &[&str]| {
+        let ended = folder.bourn(args);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        ended.err
+    };
+    assert_eq!(told(&["runs", "list"]), "error: there is no journal .bourn/journal.db: no workflow has run here\n");
+    folder.bourn(&["run", "mend.yaml", "--id", "a", "--input", "{\"n\": 1}"]);
+    assert_eq!(
+        told(&["runs", "show", "x"]),
+        "error: the journal .bourn/journal.db: there is no run `x`; see `bourn runs list`\n"
+    );
+    assert_eq!(told(&["runs", "cancel", "a"]), "error: run `a` is FAILED already\n");
+    assert_eq!(told(&["runs", "resume", "a"]), "error: run `a` is FAILED: there is nothing to go on with\n");
+    assert!(told(&["runs", "fork", "a", "--at", "fourth"]).contains("step `fourth` has not ended in run `a`"));
+    assert!(told(&["runs", "fork", "a", "--at", "first", "--set", "x"]).contains("`.step.member=VALUE`"));
+    let twice = folder.bourn(&["run", "mend.yaml", "--id", "a", "--input", "{\"n\": 1}"]);
+    assert_eq!(twice.code, Some(1));
+    assert!(twice.err.contains("there is a run `a` already"), "{}", twice.err);
+    std::fs::write(folder.path("broken.db"), "no database".repeat(1_000)).unwrap();
+    let broken = folder.bourn(&["run", "mend.yaml", "--journal", "broken.db"]);
+    assert!(broken.err.contains("the journal broken.db: can't open it: file is not a database"), "{}", broken.err);
+}
+
+#[test]
+fn a_spec_can_do_without_a_journal() {
+    let spec = SPEC.to_owned() + "optimization: { state_persistence: false }\n";
+    let folder = Folder::with(&[("mend.yaml", &spec), ("well", "")]);
+    folder.bourn(&["run", "mend.yaml", "--input", "{\"n\": 1}"]).quietly();
+    assert!(!folder.path(".bourn").exists());
+}
