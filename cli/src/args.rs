@@ -13,7 +13,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use crate::checkpoints::args::Checkpoints;
 use crate::complete;
 use crate::dlq::args::Dlq;
-use crate::runs::args::{Journal, Runs};
+use crate::runs::args::{Approve, Inbox, Journal, Runs, Signal};
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -71,6 +71,12 @@ pub enum Verb {
         #[command(subcommand)]
         what: Runs,
     },
+    /// List the steps that wait for a signal or a time.
+    Inbox(Inbox),
+    /// Let a step go on that waits for a signal, and the run with it.
+    Approve(Approve),
+    /// Send a signal to a run, and let it go on.
+    Signal(Signal),
     /// Show what a spec becomes: nodes with schemas, tasks, channels, delivery guarantees.
     Plan(Plan),
     /// List the kinds of stages, sources and sinks, or show one with its fields and an example.

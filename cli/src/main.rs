@@ -61,6 +61,9 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Checkpoints { what } => return checkpoints::run(what, screen),
         Verb::Dlq { what } => return dlq::run(what, screen),
         Verb::Runs { what } => return runs::run(what, screen),
+        Verb::Inbox(inbox) => return runs::signal::inbox(inbox, screen),
+        Verb::Approve(approve) => return runs::signal::approve(approve, screen),
+        Verb::Signal(signal) => return runs::signal::signal(signal, screen),
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
         Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,
         Verb::List { kind: Some(kind) } => {

@@ -28,6 +28,30 @@ impl Sqlite {
         })
     }
 
+    /// Whether a process runs the job of this run.
+    ///
+    /// # Errors
+    /// When that can't be found out.
+    pub fn is_claimed(&self, run: &Run) -> Result<bool> {
+        Ok(crate::claim::Claim::take(self.path(), run.job, &self.0.env)?.is_none())
+    }
+
+    /// A signal for a run: a step that waits for it goes on when the run passes next.
+    ///
+    /// # Errors
+    /// When the run has ended, or the journal can't be written.
+    pub fn signal(&self, run: &Run, name: &str, data: &Value) -> Result<()> {
+        let (number, name, data) = (run.number, name.to_owned(), data.to_string());
+        self.0.writer.write_now(move |c, clock| {
+            let open = "SELECT count(*) FROM runs WHERE run = ?1 AND ended IS NULL";
+            if c.query_row(open, [number], |row| row.get::<_, i64>(0)).told("read")? == 0 {
+                return Err(Fault::Refused("the run has ended".into()));
+            }
+            let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'signal', ?3, ?4)";
+            c.execute(insert, params![number, clock.next(), name, data]).told("write").map(drop)
+        })
+    }
+
     /// Ends a run that nobody runs; false when it has ended before.
     ///
     /// # Errors
@@ -68,7 +92,7 @@ impl Sqlite {
         };
         let mut taken: Vec<(String, String)> = Vec::new();
         for event in events.into_iter().filter(|e| end.is_some_and(|end| e.at <= end)) {
-            let (Some(step), Some(data)) = (event.step, event.data) else { continue };
+            let (Some(step), Some(data), "step") = (event.step, event.data, event.kind.as_str()) else { continue };
             taken.retain(|(known, _)| *known != step);
             let mut record: Value = serde_json::from_str(&data)?;
             if !["COMPLETED", "REUSED"].iter().any(|s| record["status"] == *s) {

@@ -202,30 +202,42 @@ impl Job {
             }
             there[at] = Some(History::default());
         }
-        let events = "SELECT run, step, data FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
+        let events = "SELECT run, kind, step, data FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
         let mut statement = c.prepare_cached(events).told("read")?;
         let mut rows = statement.query(range).told("read")?;
         while let Some(row) = rows.next().told("read")? {
-            let (run, step, data): (i64, Option<String>, Option<String>) =
-                (row.get(0).told("read")?, row.get(1).told("read")?, row.get(2).told("read")?);
+            let run: i64 = row.get(0).told("read")?;
             let Some((_, at)) = find(run) else { continue };
-            let history = there[at].get_or_insert_default();
-            match (step, data) {
-                (Some(step), Some(data)) => {
-                    let damaged =
-                        |e| Fault::Damaged(format!("the record of step `{step}` in run {run} is no JSON: {e}"));
-                    let record = RawValue::from_string(data).map_err(damaged)?;
-                    history.0.insert(step, record);
-                }
-                // Tried again: what did not complete is done anew.
-                _ => history.0.retain(|_, record| {
-                    record.get().starts_with("{\"status\":\"COMPLETED\"")
-                        || record.get().starts_with("{\"status\":\"REUSED\"")
-                }),
-            }
+            let event = (row.get(1).told("read")?, row.get(2).told("read")?, row.get(3).told("read")?);
+            add(there[at].get_or_insert_default(), event)?;
         }
         Ok(there)
     }
+}
+
+/// Adds what happened to what is known of a run: its kind, its step or signal, its data.
+pub(crate) fn add(
+    history: &mut History,
+    (kind, name, data): (String, Option<String>, Option<String>),
+) -> Result<(), Fault> {
+    let (Some(name), Some(data)) = (name, data) else {
+        // Tried again: what did not complete is done anew.
+        let is_good = |record: &str| {
+            let begins = |status| record.starts_with(&format!("{{\"status\":\"{status}\""));
+            begins("COMPLETED") || begins("REUSED")
+        };
+        history.0.retain(|name, record| name.starts_with('@') || is_good(record.get()));
+        return Ok(());
+    };
+    let damaged = |e| Fault::Damaged(format!("what it has of `{name}` is no JSON: {e}"));
+    let data = RawValue::from_string(data).map_err(damaged)?;
+    let name = match kind.as_str() {
+        "wait" => History::wait(&name),
+        "signal" => History::signal(&name),
+        _ => name,
+    };
+    history.0.insert(name, data);
+    Ok(())
 }
 
 fn text(array: &StringArray, at: usize) -> Option<&str> {
@@ -297,11 +309,17 @@ fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Resu
             statement.execute(row).told("write")?;
         }
     }
-    // A run that has ended does not end again.
+    let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'wait', ?3, ?4)";
+    for wait in &entries.waits {
+        let row = params![run_number(job, wait.number)?, clock.next(), wait.step, wait.data()];
+        c.prepare_cached(insert).and_then(|mut statement| statement.execute(row)).told("write")?;
+    }
+    // A run that has ended does not end again; one that waits has not ended.
     let update = "UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1 AND ended IS NULL";
     let mut statement = c.prepare_cached(update).told("write")?;
     for (number, state) in entries.ends.numbers.iter().zip(&entries.ends.states) {
-        statement.execute(params![run_number(job, *number)?, RunState::name(*state), clock.next()]).told("write")?;
+        let ended = state.has_ended().then(|| clock.next());
+        statement.execute(params![run_number(job, *number)?, RunState::name(*state), ended]).told("write")?;
     }
     Ok(())
 }

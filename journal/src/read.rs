@@ -5,7 +5,6 @@ use bourn_engine::journal::{History, RunState};
 use bourn_engine::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::Sqlite;
 use crate::fault::{Fault, Faults as _};
@@ -59,9 +58,9 @@ pub struct Filter {
 pub struct Event {
     /// When, and the place in the history.
     pub at: Timestamp,
-    /// `step`, or `retried`.
+    /// `step`, `wait`, `signal`, or `retried`.
     pub kind: String,
-    /// The step.
+    /// The step, or the signal.
     pub step: Option<String>,
     /// Its record as JSON.
     pub data: Option<String>,
@@ -159,19 +158,14 @@ impl Sqlite {
         })
     }
 
-    /// The record of each step that has ended, the last one where it ended several times.
+    /// What is known of it: the record of each step that has ended, waits and signals.
     ///
     /// # Errors
     /// When the journal can't be read or is damaged.
     pub fn history(&self, run: &Run) -> Result<History> {
         let mut history = History::default();
-        for event in self.events(run)? {
-            if let (Some(step), Some(data)) = (event.step, event.data) {
-                let record = RawValue::from_string(data);
-                let damaged =
-                    |e| Fault::Damaged(format!("the record of step `{step}` in run `{}` is no JSON: {e}", run.id));
-                history.0.insert(step.clone(), record.map_err(damaged).map_err(|fault| fault.at(self.path()))?);
-            }
+        for Event { kind, step, data, .. } in self.events(run)? {
+            crate::job::add(&mut history, (kind, step, data)).map_err(|fault| fault.at(self.path()))?;
         }
         Ok(history)
     }

@@ -48,12 +48,12 @@ fn ended(step: &str, numbers: &[u64], record: &str) -> Entries {
     let records = numbers.iter().map(|_| Some(record)).collect::<StringArray>();
     Entries {
         steps: vec![Steps { step: step.into(), numbers: numbers.to_vec(), items: None, records }],
-        ends: Ends::default(),
+        ..Entries::default()
     }
 }
 
 fn end(numbers: &[u64], state: RunState) -> Entries {
-    Entries { steps: Vec::new(), ends: Ends { numbers: numbers.to_vec(), states: vec![state; numbers.len()] } }
+    Entries { ends: Ends { numbers: numbers.to_vec(), states: vec![state; numbers.len()] }, ..Entries::default() }
 }
 
 fn start(job: &Job, numbers: std::ops::Range<u64>) -> Result<Vec<Option<History>>> {

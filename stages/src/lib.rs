@@ -10,6 +10,7 @@ pub mod process;
 pub mod route;
 pub mod set;
 pub mod shape;
+pub mod wait;
 
 mod answer;
 mod column;
@@ -26,6 +27,7 @@ pub use process::Process;
 pub use route::Route;
 pub use set::Set;
 pub use shape::{Batch, Count, Dedupe, Filter, Flatten, Log, Map, Redact, Sample, Split, Sql, Throttle, Union};
+pub use wait::Wait;
 
 /// Adds every stage of this crate.
 #[must_use]
@@ -49,4 +51,5 @@ pub fn register(registry: Registry) -> Registry {
         .stage::<Http>()
         .stage::<Process>()
         .stage::<Model>()
+        .stage::<Wait>()
 }

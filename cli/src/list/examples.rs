@@ -159,6 +159,16 @@ sink:
   stdout: {}",
     ),
     (
+        "wait",
+        "source:
+  file: { path: orders.jsonl }
+stages:
+  - id: later
+    wait: { duration: 5s }
+sink:
+  stdout: {}",
+    ),
+    (
         "set",
         "source:
   file: { path: users.jsonl }

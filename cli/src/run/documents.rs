@@ -7,6 +7,7 @@ use arrow::array::{AsArray, StringArray};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Capabilities, Connector, Delivery, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
+use bourn_engine::journal::RunState;
 use bourn_engine::workflow::result::ResultDocument;
 use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
@@ -35,6 +36,8 @@ pub struct Seen {
     pub runs: u64,
     /// Runs that did not complete.
     pub failed: u64,
+    /// Runs that wait for a time or a signal.
+    pub waiting: u64,
     /// Runs in which a step gave its default.
     pub degraded: u64,
     /// Runs among those whose input was no good.
@@ -97,7 +100,9 @@ impl Sink for DocumentsSink {
                 let read: ResultDocument = serde_json::from_str(document)?;
                 seen.degraded += u64::from(!read.degraded.is_empty());
             }
-            if states.value(row) != "COMPLETED" {
+            let state = states.value(row);
+            seen.waiting += u64::from(state == RunState::Waiting.name());
+            if ![RunState::Completed, RunState::Waiting].iter().any(|s| s.name() == state) {
                 let (instance, line) = failure(document)?;
                 seen.failed += 1;
                 seen.refused += u64::from(instance == "/input");

@@ -41,8 +41,12 @@ pub async fn run(
     let plan = prepare::plan(engine, graph, loaded).await?;
     job::run(engine, plan, args, screen, ending).await?;
     // One that was stopped has inputs left.
-    if ended.get() {
+    let waiting = documents.seen().waiting;
+    if ended.get() && waiting == 0 {
         kept.end()?;
+    }
+    if waiting > 0 {
+        tell_waiting(waiting, screen);
     }
     if many {
         let exit = tell(&documents.seen(), screen);
@@ -50,6 +54,12 @@ pub async fn run(
     }
     let exit = one_ended(&documents, loaded, screen)?;
     Ok(degraded(exit, &documents, args))
+}
+
+/// Says that runs are not over.
+pub fn tell_waiting(waiting: u64, screen: &Screen) {
+    let runs = if waiting == 1 { "1 run waits".to_owned() } else { format!("{waiting} runs wait") };
+    screen.tell(&format!("{runs}: `bourn inbox` says for what"));
 }
 
 /// The exit code, when none is worse.

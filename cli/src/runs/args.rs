@@ -14,7 +14,7 @@ pub enum Runs {
         /// Of this workflow alone.
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
-        /// Those alone that stand like this: RUNNING, COMPLETED, FAILED or CANCELED.
+        /// Those alone that stand like this: RUNNING, WAITING, COMPLETED, FAILED or CANCELED.
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<bourn_engine::journal::RunState>,
         /// So many.
@@ -80,6 +80,45 @@ pub struct Journal {
     pub journal: PathBuf,
 }
 
+/// `inbox`.
+#[derive(Debug, Group)]
+pub struct Inbox {
+    #[command(flatten)]
+    pub journal: Journal,
+}
+
+/// `signal`.
+#[derive(Debug, Group)]
+pub struct Signal {
+    #[command(flatten)]
+    pub one: One,
+    /// The name that a step waits for.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What the step gives then: JSON, or `@FILE`.
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub data: Option<String>,
+}
+
+/// `approve`.
+#[derive(Debug, Group)]
+pub struct Approve {
+    /// `RUN/STEP`, as `bourn inbox` says it.
+    #[arg(value_name = "TASK")]
+    pub task: String,
+    /// What the step gives then: JSON, or `@FILE`; `{"approved": true}` if it is not said.
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with = "reject")]
+    pub data: Option<String>,
+    /// Say no: the step gives `{"approved": false}`, with the reason.
+    #[arg(long, value_name = "REASON")]
+    pub reject: Option<String>,
+    #[command(flatten)]
+    pub journal: Journal,
+    /// What the commands of steps stand for, when the run was started with `--routing`.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub routing: Option<String>,
+}
+
 /// A run.
 #[derive(Debug, Group)]
 pub struct One {
@@ -94,6 +133,6 @@ pub struct One {
 }
 
 fn status(text: &str) -> Result<bourn_engine::journal::RunState, String> {
-    let known = "there are RUNNING, COMPLETED, FAILED and CANCELED";
+    let known = "there are RUNNING, WAITING, COMPLETED, FAILED and CANCELED";
     bourn_engine::journal::RunState::of(&text.to_uppercase()).ok_or_else(|| known.to_owned())
 }

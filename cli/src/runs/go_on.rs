@@ -17,14 +17,14 @@ use crate::run::documents::Documents;
 use crate::run::inputs::Inputs;
 use crate::run::job::{self, Ending};
 use crate::run::keep::Kept;
-use crate::run::workflow::{SOURCE, one_ended};
+use crate::run::workflow::{SOURCE, one_ended, tell_waiting};
 
 /// Goes on with a run that was cut off.
 ///
 /// # Errors
 /// When it has ended, or can't go on.
 pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    if run.status != RunState::Running {
+    if run.status.has_ended() {
         let message = format!("run `{}` is {}: there is nothing to go on with", run.id, run.status.name());
         return Err(Failure::invalid(message));
     }
@@ -37,7 +37,7 @@ pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 /// When it did not fail, or can't go on.
 pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Failure> {
     if !matches!(run.status, RunState::Failed | RunState::Canceled) {
-        let way = if run.status == RunState::Running { "; `bourn runs resume` goes on with it" } else { "" };
+        let way = if !run.status.has_ended() { "; `bourn runs resume` goes on with it" } else { "" };
         let message = format!("run `{}` is {}: there is nothing to recover{way}", run.id, run.status.name());
         return Err(Failure::invalid(message));
     }
@@ -88,8 +88,12 @@ pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
         let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock)?;
         let plan = prepare::plan(engine, graph, &loaded).await?;
         job::run(engine, plan, &options, screen, Ending::signal()).await?;
-        if spec.source.is_empty() {
+        let waiting = documents.seen().waiting;
+        if spec.source.is_empty() && waiting == 0 {
             kept.end()?;
+        }
+        if waiting > 0 {
+            tell_waiting(waiting, screen);
         }
         one_ended(&documents, &loaded, screen)
     });

@@ -6,6 +6,7 @@ mod fork;
 mod go_on;
 mod list;
 mod show;
+pub mod signal;
 
 use bourn_engine::Engine;
 use bourn_engine::spec::model::Chain;

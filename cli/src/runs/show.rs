@@ -60,6 +60,8 @@ fn events(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     for happened in place.journal.events(run).map_err(Failure::Failed)? {
         let name = match (happened.kind.as_str(), &happened.data) {
             ("step", Some(record)) => event(record).map_err(Failure::Failed)?.to_owned(),
+            ("wait", _) => "WaitStarted".to_owned(),
+            ("signal", _) => "Signaled".to_owned(),
             ("retried", _) => "RunRetried".to_owned(),
             (other, _) => other.to_owned(),
         };
@@ -70,7 +72,7 @@ fn events(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
             RunState::Completed => "RunCompleted",
             RunState::Failed => "RunFailed",
             RunState::Canceled => "RunCanceled",
-            RunState::Running => "RunStarted",
+            RunState::Running | RunState::Waiting => "RunStarted",
         };
         told.push((end, name.to_owned(), None, None));
     }

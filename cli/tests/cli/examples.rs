@@ -128,6 +128,15 @@ fn durable() {
 }
 
 #[test]
+fn approval() {
+    let folder = Folder::with(&[]);
+    let waits = run(&folder, "11-approval.yaml", &["--id", "order-7", "--input", r#"{"total":1200}"#]);
+    assert_eq!((waits.code, waits.err.as_str()), (Some(0), "1 run waits: `bourn inbox` says for what\n"));
+    let out = folder.bourn(&["approve", "order-7/agreed", "--reject", "too dear"]).quietly();
+    assert!(out.ends_with("\n1200 is refused\n"), "{out}");
+}
+
+#[test]
 fn every_example_is_run_here() {
     let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
     let specs = examples.map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -143,3 +143,62 @@ fn a_spec_can_do_without_a_journal() {
     folder.bourn(&["run", "mend.yaml", "--input", "{\"n\": 1}"]).quietly();
     assert!(!folder.path(".bourn").exists());
 }
+
+/// Somebody must agree between the steps.
+const HOLD: &str = "\
+name: hold
+steps:
+  - { id: first, process: { command: [sh, -c, 'echo call >> calls; echo first'] } }
+  - { id: agreed, wait: { signal: agreement, timeout: 2d }, needs: first }
+  - { id: last, command: set, args: '${.agreed.results.approved} of ${input.n}' }
+";
+
+#[test]
+fn a_run_waits_for_a_person_in_no_process_and_goes_on_with_what_they_say() {
+    let folder = Folder::with(&[("hold.yaml", HOLD)]);
+    let waits = folder.bourn(&["run", "hold.yaml", "--id", "a", "--input", "{\"n\": 1}"]);
+    assert_eq!((waits.code, waits.err.as_str()), (Some(0), "1 run waits: `bourn inbox` says for what\n"));
+    assert!(waits.out.starts_with("hold a: WAITING in "), "{}", waits.out);
+    let inbox = json_of(&folder.bourn(&["inbox", "-o", "json"]).quietly());
+    assert_eq!((&inbox[0]["task"], &inbox[0]["signal"]), (&json!("a/agreed"), &json!("agreement")));
+    assert!(inbox[0]["until"].is_string() && inbox[1].is_null());
+    assert!(folder.bourn(&["inbox"]).quietly().contains("a/agreed  hold      signal agreement"));
+
+    let wrong = folder.bourn(&["approve", "a/first"]);
+    assert_eq!(wrong.err, "error: step `first` of run `a` waits for no signal; see `bourn inbox`\n");
+    let done = json_of(&folder.bourn(&["approve", "a/agreed", "-o", "json"]).quietly());
+    assert_eq!((&done["status"], &done["final_output"]), (&json!("COMPLETED"), &json!("true of 1")));
+    assert_eq!(calls(&folder), 1);
+    assert_eq!(folder.bourn(&["inbox"]).quietly(), "nothing waits\n");
+    let late = folder.bourn(&["signal", "a", "agreement"]);
+    assert_eq!(late.err, "error: the journal .bourn/journal.db: the run has ended\n");
+    let history = folder.bourn(&["runs", "show", "a", "--history"]).quietly();
+    let events: Vec<_> = history.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    let wanted =
+        ["RunStarted", "StepCompleted", "WaitStarted", "Signaled", "StepCompleted", "StepCompleted", "RunCompleted"];
+    assert_eq!(events, wanted);
+}
+
+#[test]
+fn runs_of_many_inputs_wait_and_the_job_goes_on_with_them() {
+    let folder = Folder::with(&[("hold.yaml", HOLD), ("in.jsonl", "{\"n\": 1}\n{\"n\": 2}\n{\"n\": 3}\n")]);
+    let states = |out: &str| out.lines().map(|line| json_of(line)["status"].clone()).collect::<Vec<_>>();
+    let first = folder.bourn(&["run", "hold.yaml", "--inputs", "in.jsonl"]);
+    assert_eq!(states(&first.out), ["WAITING", "WAITING", "WAITING"]);
+    assert_eq!(first.err, "3 runs wait: `bourn inbox` says for what\n");
+    let second = json_of(first.out.lines().nth(1).unwrap())["run_id"].as_str().unwrap().to_owned();
+    let said =
+        folder.bourn(&["signal", &second, "agreement", "--data", "{\"approved\": \"yes\"}", "-o", "json"]).quietly();
+    assert_eq!(json_of(&said)["final_output"], "yes of 2");
+    let again = folder.bourn(&["run", "hold.yaml", "--inputs", "in.jsonl"]);
+    assert_eq!(states(&again.out), ["WAITING", "COMPLETED", "WAITING"]);
+    assert!(again.err.starts_with("goes on with job 1: 1 of its runs have ended, 2 were under way"), "{}", again.err);
+    for line in again.out.lines().map(json_of).filter(|d| d["status"] == "WAITING") {
+        let task = format!("{}/agreed", line["run_id"].as_str().unwrap());
+        let no = folder.bourn(&["approve", &task, "--reject", "too dear", "-o", "json"]).quietly();
+        assert!(json_of(&no)["final_output"].as_str().unwrap().starts_with("false of "));
+    }
+    let whole = folder.bourn(&["run", "hold.yaml", "--inputs", "in.jsonl"]);
+    assert_eq!(states(&whole.out), ["COMPLETED", "COMPLETED", "COMPLETED"]);
+    assert_eq!(calls(&folder), 3);
+}

@@ -15,7 +15,7 @@ use super::connector::{
 use super::registry::BoxConnector;
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
 use super::source::{BoxSource, Chunk, Source};
-use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
+use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig, WaitFor};
 use crate::data::message::Epoch;
 use crate::data::position::Split;
 use crate::diagnostic::Problems;
@@ -202,6 +202,9 @@ pub trait ErasedStage: Send + Sync {
         Inputs::Merged
     }
     fn cardinality(&self) -> Cardinality;
+    fn waits(&self) -> Option<WaitFor> {
+        None
+    }
     fn build(&self, context: &BuildContext) -> Result<Operator>;
     fn describe(&self) -> serde_json::Value;
 }
@@ -227,6 +230,9 @@ impl<C: StageConfig> ErasedStage for C {
     }
     fn cardinality(&self) -> Cardinality {
         StageConfig::cardinality(self)
+    }
+    fn waits(&self) -> Option<WaitFor> {
+        StageConfig::waits(self)
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         StageConfig::build(self, context)

@@ -35,5 +35,5 @@ pub use registry::Registry;
 pub use sink::{BoxSink, Outcome, Receipt, Sink, Written};
 pub use source::{Ack, BoxSource, Chunk, Source};
 pub use stage::{BoxStage, Progress, Stage};
-pub use stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig};
+pub use stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig, WaitFor};
 pub use store::{Lock, Store, StoreAt, StoreConfig};

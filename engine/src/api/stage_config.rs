@@ -1,5 +1,7 @@
 //! The configuration of a stage: what a spec says below the stage's name.
 
+use std::time::Duration;
+
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -54,11 +56,25 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Send + Sync +
         Cardinality::Many
     }
 
+    /// What it waits for, when it does nothing else: in a workflow the journal keeps the wait, over restarts.
+    fn waits(&self) -> Option<WaitFor> {
+        None
+    }
+
     /// One instance, for one lane. Nothing of the configuration can be at fault any more, since [`StageConfig::schema`] agreed.
     ///
     /// # Errors
     /// When something outside is not as it was at planning.
     fn build(&self, context: &BuildContext) -> crate::Result<Operator>;
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitFor {
+    /// How long; for a signal, at most.
+    pub time: Option<Duration>,
+    /// The name of a signal.
+    pub signal: Option<String>,
 }
 
 /// What an instance is made with.

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
+
+use crate::time::Timestamp;
 
 /// When what a step gave must be durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,9 +46,14 @@ pub enum RunState {
     Failed,
     /// It was stopped.
     Canceled,
+    /// It waits for a time or a signal, in no process.
+    Waiting,
 }
 
 impl RunState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Waiting, Self::Completed, Self::Failed, Self::Canceled];
+
     /// As it is written: `COMPLETED`.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,12 +61,18 @@ impl RunState {
             Self::Completed => "COMPLETED",
             Self::Failed => "FAILED",
             Self::Canceled => "CANCELED",
+            Self::Waiting => "WAITING",
         }
     }
 
     /// The state of this name.
     pub fn of(name: &str) -> Option<Self> {
-        [Self::Running, Self::Completed, Self::Failed, Self::Canceled].into_iter().find(|state| state.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Whether nothing more is to come.
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Self::Running | Self::Waiting)
     }
 }
 
@@ -80,8 +94,32 @@ pub struct Started {
 pub struct Entries {
     /// Steps that ended.
     pub steps: Vec<Steps>,
-    /// Runs that ended.
+    /// Waits that began.
+    pub waits: Vec<Waiting>,
+    /// Runs that ended, or wait.
     pub ends: Ends,
+}
+
+/// A step that waits from now on.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The number of the run.
+    pub number: u64,
+    /// The id of the step.
+    pub step: Arc<str>,
+    /// Until when; for ever if none.
+    pub due: Option<Timestamp>,
+    /// Since when.
+    pub since: Timestamp,
+    /// The name of the signal that it waits for, if it does.
+    pub signal: Option<String>,
+}
+
+impl Waiting {
+    /// As it stands in a history: `{"due":…,"since":…,"signal":…}`.
+    pub fn data(&self) -> String {
+        json!({ "due": self.due.map(|t| t.0), "since": self.since.0, "signal": self.signal }).to_string()
+    }
 }
 
 /// The ends of one step in many runs.
@@ -120,3 +158,15 @@ pub struct Ends {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct History(pub BTreeMap<String, Box<RawValue>>);
+
+impl History {
+    /// The name under which it has a wait of a step.
+    pub fn wait(step: &str) -> String {
+        format!("@wait:{step}")
+    }
+
+    /// The name under which it has what a signal brought.
+    pub fn signal(name: &str) -> String {
+        format!("@signal:{name}")
+    }
+}

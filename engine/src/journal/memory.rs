@@ -65,6 +65,10 @@ impl Memory {
                 run.history.0.insert(steps.name(i).into_owned(), record);
             }
         }
+        for wait in &entries.waits {
+            let run = all.get_mut(&wait.number).ok_or_else(|| unknown(&wait.number))?;
+            run.history.0.insert(History::wait(&wait.step), RawValue::from_string(wait.data())?);
+        }
         for (number, state) in entries.ends.numbers.iter().zip(&entries.ends.states) {
             all.get_mut(number).ok_or_else(|| unknown(number))?.state = *state;
         }

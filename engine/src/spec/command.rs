@@ -13,8 +13,8 @@ use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
 
 /// Keys of a step that the design has and this version has not.
-const LATER_IN_STEP: [&str; 9] =
-    ["on_failure", "fallback", "compensate", "finally", "output", "cache", "quality_gates", "switch", "wait"];
+const LATER_IN_STEP: [&str; 8] =
+    ["on_failure", "fallback", "compensate", "finally", "output", "cache", "quality_gates", "switch"];
 /// What a step does, as the spec says it.
 pub(super) struct Command {
     pub(super) name: String,
@@ -57,7 +57,7 @@ impl Common<'_> {
                 reader.fault_at_key(&here, unknown("key", &member.name, known));
             }
         }
-        let later_kind = ["switch", "wait"].iter().any(|key| block.get(key).is_some());
+        let later_kind = block.get("switch").is_some();
         match said.as_slice() {
             [] if later_kind => None,
             [] => {

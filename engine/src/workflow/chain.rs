@@ -115,7 +115,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
             [] => first.clone(),
             needs => wiring.gather(needs, &first),
         };
-        let config = StepConfig::new(step, needs.clone(), spec.optimization.max_concurrency);
+        let config = StepConfig::new(step, needs.clone(), spec.optimization.max_concurrency, journal.clone());
         let items = step.for_each.as_ref().map(|each| wiring.items(step, each, needs, from.clone()));
         let reads = items.unwrap_or_else(|| from.clone());
         let mut node = node(&step.id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![reads], step.path.clone());

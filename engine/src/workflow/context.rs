@@ -36,7 +36,7 @@ impl ExecutionContext {
         for step in &spec.steps {
             let list = match () {
                 () if has_ended(&step.id) => &mut context.completed_steps,
-                () if state != RunState::Running => &mut context.pending_steps,
+                () if state.has_ended() => &mut context.pending_steps,
                 () if step.needs.iter().all(|need| has_ended(&spec.steps[*need].id)) => &mut context.active_steps,
                 () => &mut context.pending_steps,
             };
@@ -66,6 +66,7 @@ pub fn event(record: &str) -> Result<&'static str> {
         Status::Canceled => "StepCanceled",
         Status::Skipped => "StepSkipped",
         Status::Reused => "StepReused",
+        Status::Waiting => "StepWaiting",
         Status::Pending => "StepPending",
     })
 }

@@ -32,6 +32,19 @@ pub(super) struct Course {
     pub default: Option<Value>,
 }
 
+/// Why a step is not started.
+enum Skip {
+    /// For this reason, and for good.
+    For(String),
+    /// A step that it needs waits.
+    ForNow,
+}
+
+/// Whether a record is not the last word on its step: it is not kept.
+pub(super) fn is_open(record: &str) -> Result<bool> {
+    Ok(matches!(status(record)?, Status::Waiting | Status::Pending))
+}
+
 /// The status alone: the results of a step may be large.
 #[derive(Deserialize)]
 struct Ended {
@@ -93,31 +106,42 @@ impl Course {
         if let Some(record) = known(rows, row, &self.id)? {
             return Ok(Some(record));
         }
-        let skipped = |reason| Ok(serde_json::to_string(&Record::skipped(reason))?);
-        self.skip(rows, row)?.map(skipped).transpose()
+        let record = match self.skip(rows, row)? {
+            None => return Ok(None),
+            Some(Skip::For(reason)) => Record::skipped(reason),
+            Some(Skip::ForNow) => Record::pending(),
+        };
+        Ok(Some(serde_json::to_string(&record)?))
     }
 
     /// Why the step is not started in this run.
-    fn skip(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+    fn skip(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
         if texts(rows, ADMISSION)?.is_valid(row) {
-            return Ok(Some("the input is not valid".into()));
+            return Ok(Some(Skip::For("the input is not valid".into())));
         }
+        let mut waits = false;
         for need in &self.needs {
             let record = cell(rows, need, row)?.ok_or_else(|| Error::engine(format!("step `{need}` has no record")))?;
             let how = match status(record)? {
                 Status::Completed | Status::Reused => continue,
-                Status::Pending => "has not ended",
+                Status::Waiting | Status::Pending => {
+                    waits = true;
+                    continue;
+                }
                 Status::Skipped => "was skipped",
                 Status::TimedOut => "timed out",
                 Status::Canceled => "was canceled",
                 Status::Failed => "failed",
             };
-            return Ok(Some(format!("`{need}` {how}")));
+            return Ok(Some(Skip::For(format!("`{need}` {how}"))));
+        }
+        if waits {
+            return Ok(Some(Skip::ForNow));
         }
         let Some(condition) = &self.condition else { return Ok(None) };
         match condition.value(rows, row)? {
             Value::Bool(true) => Ok(None),
-            Value::Bool(false) => Ok(Some("its condition is false".into())),
+            Value::Bool(false) => Ok(Some(Skip::For("its condition is false".into()))),
             other => Err(Error::validation(format!("the condition is neither true nor false: {other}")).at_field("if")),
         }
     }

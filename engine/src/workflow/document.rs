@@ -23,7 +23,7 @@ pub(super) struct Run {
 /// The document of a run.
 pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
     let failed = |r: &&Record| matches!(r.status, Status::Failed | Status::TimedOut | Status::Canceled);
-    let pending = run.steps.iter().any(|r| r.status == Status::Pending);
+    let pending = run.steps.iter().any(|r| matches!(r.status, Status::Pending | Status::Waiting));
     let is_good = run.admission.is_none() && !pending && !run.steps.iter().any(|r| failed(&r));
     let results = results(config, run);
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
@@ -47,6 +47,7 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
 fn status(run: &Run, is_good: bool) -> RunState {
     let has = |status| run.steps.iter().any(|r| r.status == status);
     match () {
+        () if has(Status::Waiting) => RunState::Waiting,
         () if has(Status::Pending) => RunState::Running,
         () if is_good => RunState::Completed,
         () if has(Status::Canceled) => RunState::Canceled,

@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::columns::{ADMISSION, HISTORY, ITEM, numbers, texts};
-use super::course::{item, known, status};
+use super::course::{is_open, item, known, status};
 use super::record::Status;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
@@ -126,14 +126,14 @@ impl Call for Told {
             What::Step(step, wait) => {
                 let steps = new(&rows, step)?;
                 if !steps.numbers.is_empty() {
-                    journal.append(Entries { steps: vec![steps], ends: Ends::default() }, *wait).await?;
+                    journal.append(Entries { steps: vec![steps], ..Entries::default() }, *wait).await?;
                 }
                 Ok(Reply::rows(rows))
             }
             What::End { steps, told } => {
                 let ends = Ends { numbers: numbers(&rows)?.to_vec(), states: states(&rows, steps)? };
                 let steps = told.iter().map(|step| new(&rows, step)).collect::<Result<_>>()?;
-                journal.append(Entries { steps, ends }, Wait::Durable).await?;
+                journal.append(Entries { steps, ends, waits: Vec::new() }, Wait::Durable).await?;
                 Ok(Reply::rows(rows))
             }
         }
@@ -144,7 +144,11 @@ impl Call for Told {
 fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
     let (all, records, history) = (numbers(rows)?, texts(rows, step)?, texts(rows, HISTORY)?);
     let are_items = rows.column_by_name(ITEM).is_some();
-    if history.null_count() == history.len() && !are_items {
+    let mut open = false;
+    for record in records.iter().flatten() {
+        open |= is_open(record)?;
+    }
+    if history.null_count() == history.len() && !are_items && !open {
         return Ok(Steps { step: step.clone(), numbers: all.to_vec(), items: None, records: records.clone() });
     }
     let (mut places, mut kept, mut items) = (Vec::new(), Vec::new(), Vec::new());
@@ -155,7 +159,7 @@ fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
             None => !are_items && known(rows, row, step)?.is_none(),
             Some(place) => known(rows, row, &place.of(step))?.is_none(),
         };
-        if is_new {
+        if is_new && !(open && is_open(records.value(row))?) {
             places.push(row as u64);
             kept.push(*number);
             items.extend(place.map(|place| place.0));
@@ -172,15 +176,17 @@ fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
     let admission = texts(rows, ADMISSION)?;
     let columns = steps.iter().map(|step| texts(rows, step)).collect::<Result<Vec<_>>>()?;
     let state = |row: usize| -> Result<RunState> {
+        let mut waits = false;
         let mut state = if admission.is_valid(row) { RunState::Failed } else { RunState::Completed };
         for column in &columns {
             match status(column.value(row))? {
                 Status::Canceled => return Ok(RunState::Canceled),
                 Status::Failed | Status::TimedOut => state = RunState::Failed,
+                Status::Waiting => waits = true,
                 Status::Completed | Status::Reused | Status::Skipped | Status::Pending => {}
             }
         }
-        Ok(state)
+        Ok(if waits { RunState::Waiting } else { state })
     };
     (0..rows.num_rows()).map(state).collect()
 }

@@ -18,6 +18,7 @@ mod journaled;
 mod step;
 mod step_call;
 mod step_stage;
+mod wait;
 
 pub use admit::check_input;
 pub use chain::{Runs, run_id};

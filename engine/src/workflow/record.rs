@@ -23,6 +23,8 @@ pub enum Status {
     Skipped,
     /// It has the results of the run that this one was forked from.
     Reused,
+    /// It waits for a time or a signal.
+    Waiting,
     /// It has not ended.
     Pending,
 }

@@ -1,6 +1,7 @@
 //! A step: the stage that its command stands for, with its answer in an envelope and its failure as data.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use super::course::Course;
 use super::step_call::StepCall;
 use super::step_stage::StepStage;
+use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
@@ -16,7 +18,13 @@ use crate::data::columns::json_field;
 use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::spec::model::{Places, Step};
+
+/// Runs that wait for a time in this process at once.
+const WAITING: usize = 4_096;
+/// A wait is not a request that hangs.
+const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// The configuration of a step: that of the stage behind it, and what makes a step of it.
 #[derive(Clone)]
@@ -29,11 +37,13 @@ pub(super) struct StepConfig {
     limits: Limits,
     default: Option<Value>,
     places: Places,
+    /// Where a step that waits keeps its wait.
+    journal: Option<Arc<dyn Journal>>,
 }
 
 impl StepConfig {
     /// The step of a spec; `needs` are the ids of the steps that it needs.
-    pub(super) fn new(step: &Step, needs: Vec<String>, in_flight: usize) -> Self {
+    pub(super) fn new(step: &Step, needs: Vec<String>, in_flight: usize, journal: Option<Arc<dyn Journal>>) -> Self {
         let limits = Limits {
             rows: 1,
             in_flight: step.for_each.as_ref().and_then(|each| each.max_concurrency).unwrap_or(in_flight),
@@ -50,6 +60,7 @@ impl StepConfig {
             limits,
             default: step.default.clone(),
             places: step.places.clone(),
+            journal,
         }
     }
 
@@ -105,6 +116,13 @@ impl ErasedStage for StepConfig {
             schema: self.output(&context.inputs[0]),
             default: self.default.clone(),
         };
+        if let Some(wait) = self.inner.0.waits() {
+            if wait.signal.is_some() && self.journal.is_none() {
+                return Err(Error::unsupported("a signal is waited for in the journal, and this workflow keeps none"));
+            }
+            let limits = Limits { in_flight: WAITING, timeout: Interval(FOREVER), rate: None, ..self.limits.clone() };
+            return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
+        }
         match self.inner.0.build(context)? {
             Operator::Call(inner, limits) => {
                 let limits = Limits { rate: limits.rate, ..self.limits.clone() };

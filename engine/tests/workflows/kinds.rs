@@ -12,7 +12,7 @@ use bourn_engine::api::template::Template;
 use bourn_engine::api::{
     BoxSink, BoxSource, BuildContext, Call, CallContext, Capabilities, Cardinality, Chunk, ConnectContext, Connector,
     Delivery, Limits, Operator, Output, Progress, Receipt, Registry, Replay, Reply, Sink, SinkContext, Source,
-    SourceContext, Stage, StageConfig, Usage, Written,
+    SourceContext, Stage, StageConfig, Usage, WaitFor, Written,
 };
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::position::{Position, Split};
@@ -165,6 +165,30 @@ impl Stage for Counting {
     }
 }
 
+/// Waits: for seconds, or for a signal.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    seconds: Option<u64>,
+    signal: Option<String>,
+}
+
+impl StageConfig for Hold {
+    const NAME: &'static str = "hold";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(inputs[0].clone())
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn waits(&self) -> Option<WaitFor> {
+        Some(WaitFor { time: self.seconds.map(Duration::from_secs), signal: self.signal.clone() })
+    }
+    fn build(&self, _: &BuildContext) -> Result<Operator> {
+        Err(Error::engine("the workflow waits"))
+    }
+}
+
 /// Keeps some rows: no step.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Keep(String);
@@ -251,7 +275,7 @@ impl Sink for Shelf {
 }
 
 pub fn registry() -> Registry {
-    let registry = Registry::new().stage::<Say>().stage::<Letters>().stage::<Keep>();
+    let registry = Registry::new().stage::<Say>().stage::<Letters>().stage::<Keep>().stage::<Hold>();
     registry.connector::<Lines>().connector::<Shelf>()
 }
 

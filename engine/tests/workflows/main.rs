@@ -8,3 +8,4 @@ mod journal;
 mod kinds;
 mod order;
 mod plans;
+mod waits;

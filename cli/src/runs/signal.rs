@@ -1,0 +1,122 @@
+//! `bourn inbox`, `approve` and `signal`: steps that wait, and what they wait for.
+
+use bourn_engine::Engine;
+use bourn_engine::journal::{History, RunState};
+use bourn_engine::time::Timestamp;
+use bourn_journal::{Filter, Run, Sqlite};
+use comfy_table::{Table, presets};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::args::{Approve, Inbox, One, Signal};
+use super::{Place, go_on};
+use crate::answer;
+use crate::args::Form;
+use crate::failure::{Exit, Failure};
+use crate::screen::Screen;
+use crate::{given, prepare};
+
+/// A step that waits, as the journal has it.
+#[derive(Deserialize)]
+struct Wait {
+    due: Option<i64>,
+    since: i64,
+    signal: Option<String>,
+}
+
+/// The steps of a run that wait, by id.
+fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
+    let History(known) = journal.history(run).map_err(Failure::Failed)?;
+    let open = known.iter().filter_map(|(name, data)| Some((name.strip_prefix("@wait:")?, data)));
+    let open = open.filter(|(step, _)| !known.contains_key(*step));
+    let read = open.map(|(step, data)| {
+        let wait = serde_json::from_str(data.get()).map_err(|e| Failure::Failed(e.into()))?;
+        Ok((step.to_owned(), wait))
+    });
+    read.collect()
+}
+
+/// Lists what waits.
+///
+/// # Errors
+/// When the journal can't be read.
+pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
+    let engine = Engine::new(prepare::registry());
+    let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
+    let filter = Filter { status: Some(RunState::Waiting), workflow: None, limit: usize::MAX };
+    let mut tasks = Vec::new();
+    for run in journal.runs(&filter).map_err(Failure::Failed)?.into_iter().rev() {
+        for (step, wait) in waits(&journal, &run)? {
+            tasks.push((format!("{}/{step}", run.id), run.workflow.clone(), wait));
+        }
+    }
+    let time = |micros: i64| Timestamp(micros).to_string();
+    if screen.form == Form::Json {
+        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "since": time(wait.since), "until": wait.due.map(time) });
+        answer::print(&format!("{:#}", tasks.iter().map(one).collect::<Value>()))?;
+        return Ok(Exit::Ok);
+    }
+    if tasks.is_empty() {
+        answer::print("nothing waits")?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["task", "workflow", "waits for", "since", "until"]);
+    for (task, workflow, wait) in &tasks {
+        let what = wait.signal.as_ref().map_or_else(|| "a time".to_owned(), |name| format!("signal {name}"));
+        let until = wait.due.map_or_else(String::new, time);
+        table.add_row([task.clone(), workflow.clone(), what, time(wait.since), until]);
+    }
+    answer::print(&table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n"))?;
+    Ok(Exit::Ok)
+}
+
+/// Sends what a step waits for, by the name of the step.
+///
+/// # Errors
+/// When it waits for no signal, or the run can't go on.
+pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
+    let Some((run, step)) = args.task.rsplit_once('/') else {
+        return Err(Failure::invalid(format!("`{}` is no task: write RUN/STEP, as `bourn inbox` says it", args.task)));
+    };
+    let data = match (&args.data, &args.reject) {
+        (Some(data), _) => given::input(data)?,
+        (None, Some(reason)) => json!({ "approved": false, "reason": reason }),
+        (None, None) => json!({ "approved": true }),
+    };
+    let one = One { run: run.to_owned(), journal: args.journal.clone(), routing: args.routing.clone() };
+    at(&one, screen, |place, run| {
+        let waits = waits(place.journal, run)?;
+        let signal = waits.iter().find(|(waiting, _)| waiting == step).and_then(|(_, wait)| wait.signal.clone());
+        let signal = signal.ok_or_else(|| {
+            Failure::invalid(format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id))
+        })?;
+        send(place, run, &signal, &data)
+    })
+}
+
+/// Sends a signal to a run.
+///
+/// # Errors
+/// When the run has ended, or can't go on.
+pub fn signal(args: &Signal, screen: &Screen) -> Result<Exit, Failure> {
+    let data = args.data.as_deref().map(given::input).transpose()?.unwrap_or_default();
+    at(&args.one, screen, |place, run| send(place, run, &args.name, &data))
+}
+
+fn at(one: &One, screen: &Screen, act: impl Fn(&Place<'_>, &Run) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let engine = Engine::new(prepare::registry());
+    let journal = Sqlite::existing(&one.journal.journal, engine.env()).map_err(Failure::Invalid)?;
+    let run = journal.run(&one.run).map_err(Failure::Invalid)?;
+    act(&Place { engine: &engine, journal: &journal, one, screen }, &run)
+}
+
+/// The signal is in the journal before the run goes on, and stays there when it can't.
+fn send(place: &Place<'_>, run: &Run, name: &str, data: &Value) -> Result<Exit, Failure> {
+    place.journal.signal(run, name, data).map_err(Failure::Invalid)?;
+    if place.journal.is_claimed(run).map_err(Failure::Failed)? {
+        place.screen.tell(&format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it when it is started again", run.id));
+        return Ok(Exit::Ok);
+    }
+    go_on::pass(place, run)
+}

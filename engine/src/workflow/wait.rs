@@ -1,0 +1,111 @@
+//! A step that waits: for a time, or for a signal. What it waits for is in the journal, so a restart does not begin it anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::columns::{HISTORY, cell, numbers};
+use super::course::Course;
+use super::record::{Record, Status};
+use crate::api::{Call, CallContext, Reply, WaitFor};
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Entries, History, Journal, Waiting};
+use crate::time::Timestamp;
+
+/// A run that waits for longer leaves the process, and comes back when it is started again.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(super) struct WaitCall {
+    pub course: Course,
+    pub wait: WaitFor,
+    /// Without one it can only wait for a time, in memory.
+    pub journal: Option<Arc<dyn Journal>>,
+}
+
+/// A wait as a history has it.
+#[derive(Deserialize)]
+struct Known {
+    /// Until when, in microseconds since 1970; for ever if none.
+    due: Option<i64>,
+    /// When it began.
+    since: i64,
+}
+
+impl WaitCall {
+    fn answer(&self, rows: &RecordBatch, record: &Record) -> Result<Reply> {
+        Ok(Reply::rows(self.course.answer(rows, vec![serde_json::to_string(record)?])?))
+    }
+
+    /// The wait that an earlier passage of the run has begun, or a new one, which is in the journal from now on.
+    async fn begin(&self, rows: &RecordBatch, history: &History, now: Timestamp) -> Result<Known> {
+        if let Some(known) = history.0.get(&History::wait(&self.course.id)) {
+            return Ok(serde_json::from_str(known.get())?);
+        }
+        let after = |time: Duration| now.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+        let known = Known { due: self.wait.time.map(after), since: now.0 };
+        if let Some(journal) = &self.journal {
+            let waiting = Waiting {
+                number: numbers(rows)?[0],
+                step: self.course.id.clone(),
+                due: known.due.map(Timestamp),
+                since: now,
+                signal: self.wait.signal.clone(),
+            };
+            let entries = Entries { waits: vec![waiting], ..Entries::default() };
+            journal.append(entries, crate::journal::Wait::Durable).await?;
+        }
+        Ok(known)
+    }
+}
+
+impl Call for WaitCall {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        if let Some(record) = self.course.ended(&rows, 0)? {
+            return Ok(Reply::rows(self.course.answer(&rows, vec![record])?));
+        }
+        let history = match rows.column_by_name(HISTORY) {
+            Some(_) => cell(&rows, HISTORY, 0)?.map(serde_json::from_str::<History>).transpose()?.unwrap_or_default(),
+            None => History::default(),
+        };
+        let now = context.env.wall();
+        let Known { due, since } = self.begin(&rows, &history, now).await?;
+        let ended = |status, results, until: Timestamp| Record {
+            status,
+            results,
+            reason: None,
+            attempts: 1,
+            started_at: Some(Timestamp(since).to_string()),
+            duration_ms: u64::try_from((until.0 - since) / 1_000).ok(),
+            ..Record::skipped(String::new())
+        };
+        let signal = self.wait.signal.as_ref();
+        let came: Option<&RawValue> = signal.and_then(|name| history.0.get(&History::signal(name))).map(|data| &**data);
+        if let Some(data) = came {
+            let data: Value = serde_json::from_str(data.get())?;
+            return self.answer(&rows, &ended(Status::Completed, Some(data), now));
+        }
+        let left = due.map(|due| Duration::from_micros(u64::try_from(due - now.0).unwrap_or(0)));
+        match (signal, left) {
+            (None, Some(left)) if left <= PATIENCE || self.journal.is_none() => {
+                context.env.sleep(left).await;
+                self.answer(&rows, &ended(Status::Completed, Some(Value::Null), context.env.wall()))
+            }
+            (Some(name), Some(left)) if left.is_zero() => {
+                let error = Error::new(Kind::Timeout, format!("no signal `{name}` has come"));
+                let failed = self.course.failed(Record::failed(&error, 1));
+                let times = ended(failed.status, failed.results.clone(), now);
+                self.answer(&rows, &Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed })
+            }
+            _ => {
+                let until = due.map_or_else(String::new, |due| format!(" until {}", Timestamp(due)));
+                let what = signal.map_or_else(String::new, |name| format!(" for the signal `{name}`"));
+                let reason = Some(format!("waits{what}{until}"));
+                self.answer(&rows, &Record { reason, ..ended(Status::Waiting, None, now) })
+            }
+        }
+    }
+}
