@@ -1,4 +1,6 @@
 //! An example of every kind: a spec that can be loaded, as a test does with each of them.
+//!
+//! It is longer than other files because it is one list of texts, with nothing to read between them.
 
 /// The example of a kind.
 pub fn of(kind: &str) -> Option<&'static str> {

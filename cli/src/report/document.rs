@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use bourn_engine::journal::RunState;
 use bourn_engine::spec::{Chain, Loaded, Spec};
 use bourn_engine::workflow::record::Status;
 use bourn_engine::workflow::result::{ResultDocument, StepMetrics};
@@ -56,7 +57,7 @@ fn text(document: &ResultDocument, steps: &[&str]) -> String {
         for action in actions {
             let _ = writeln!(text, "  to {}: {}", action.kind.replace('_', " "), action.command);
         }
-    } else {
+    } else if document.status == RunState::Completed {
         let _ = write!(text, "\n{}\n", output(&document.final_output));
     }
     if !document.degraded.is_empty() {

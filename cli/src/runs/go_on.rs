@@ -37,7 +37,7 @@ pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 /// When it did not fail, or can't go on.
 pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Failure> {
     if !matches!(run.status, RunState::Failed | RunState::Canceled) {
-        let way = if !run.status.has_ended() { "; `bourn runs resume` goes on with it" } else { "" };
+        let way = if run.status.has_ended() { "" } else { "; `bourn runs resume` goes on with it" };
         let message = format!("run `{}` is {}: there is nothing to recover{way}", run.id, run.status.name());
         return Err(Failure::invalid(message));
     }
