@@ -1,4 +1,4 @@
-//! What the command line takes.
+//! What the command line takes: one file, because the pages of `--help` are read together.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::complete;
 use crate::dlq::args::Dlq;
+use crate::mock_llm::args::MockLlm;
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -83,6 +84,8 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t, value_name = "FILES")]
         of: Files,
     },
+    /// Serve a model on this machine that says what a script says: for tests of limits, faults and costs.
+    MockLlm(MockLlm),
     /// Print what a shell reads when it starts to complete commands: `source <(bourn completions bash)`.
     Completions {
         /// Which.

@@ -12,6 +12,7 @@ mod given;
 mod list;
 mod logs;
 mod metrics_server;
+mod mock_llm;
 mod new;
 mod prepare;
 mod report;
@@ -72,6 +73,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
                 Files::Tests => bourn_engine::spec::cases_schema(),
             }
         ))?,
+        Verb::MockLlm(args) => return mock_llm::run(args),
         Verb::Completions { shell } => answer::print(&complete::script(*shell)?)?,
     }
     Ok(Exit::Ok)

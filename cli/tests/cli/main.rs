@@ -13,6 +13,7 @@ mod dlq;
 mod embedded;
 mod examples;
 mod folders;
+mod mock_llm;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;

@@ -78,7 +78,7 @@ impl Provider for Mock {
             Some(Fault::Empty) => String::new(),
             Some(Fault::TooLong) => "word ".repeat(2 * prompt.max_tokens.unwrap_or(1_024) as usize),
             Some(Fault::Rubbish) => "\u{fffd}\u{0}<|end|>{{{".to_owned(),
-            None => text(prompt, hash),
+            None => echo(prompt),
         };
         let overlong = matches!(fault, Some((Fault::TooLong, _)));
         let text = if overlong { text } else { cut(text, prompt.max_tokens) };
@@ -87,7 +87,10 @@ impl Provider for Mock {
     }
 }
 
-fn text(prompt: &Prompt, hash: u64) -> String {
+/// What a mock says to a prompt: `mock answer HASH of MODEL to: PROMPT`, or a document with the same. It is fixed for good;
+/// `bourn mock-llm` says the same.
+pub fn echo(prompt: &Prompt) -> String {
+    let hash = hash(prompt);
     let mut asked: String = prompt.text.chars().take(REPEATED).collect();
     if asked.len() < prompt.text.len() {
         asked.push('…');
