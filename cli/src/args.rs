@@ -84,6 +84,8 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t, value_name = "FILES")]
         of: Files,
     },
+    /// List the names of models that a spec may say, and what they stand for.
+    Models,
     /// Serve a model on this machine that says what a script says: for tests of limits, faults and costs.
     MockLlm(MockLlm),
     /// Print what a shell reads when it starts to complete commands: `source <(bourn completions bash)`.

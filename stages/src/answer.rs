@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use bourn_engine::api::call::RemoteLimits;
 use bourn_engine::api::{Call, CallContext, Rejected, Reply, Usage};
 use bourn_engine::data::columns::{RESERVED_PREFIX, json_field};
 use bourn_engine::diagnostic::Problem;
@@ -54,11 +55,13 @@ pub struct Answer {
     pub value: Value,
     /// What it cost.
     pub usage: Usage,
+    /// What the other side said of its limits.
+    pub limits: Option<RemoteLimits>,
 }
 
 impl From<Value> for Answer {
     fn from(value: Value) -> Self {
-        Self { value, usage: Usage::default() }
+        Self { value, usage: Usage::default(), limits: None }
     }
 }
 
@@ -103,7 +106,9 @@ impl<A: Ask> PerRow<A> {
             usage.output_tokens += answer.usage.output_tokens;
             usage.usd += answer.usage.usd;
         }
-        Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits: None })
+        // The last one has seen the others.
+        let limits = answers.last().and_then(|answer| answer.limits);
+        Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits })
     }
 }
 
@@ -152,6 +157,7 @@ mod tests {
                 _ => Ok(Answer {
                     value: json!({"key": &*context.idempotency_key}),
                     usage: Usage { input_tokens: 5, output_tokens: 1, usd: 0.5 },
+                    limits: None,
                 }),
             }
         }

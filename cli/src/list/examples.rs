@@ -239,7 +239,7 @@ source:
   file: { path: texts.jsonl }
 stages:
   - id: summary
-    model: { prompt: \"Summarise in one sentence: ${text}\", max_tokens: 100 }
+    model: { model: sonnet, prompt: \"Summarise in one sentence: ${text}\", max_tokens: 100 }
 sink:
   stdout: {}",
     ),

@@ -92,9 +92,24 @@ pub struct Usage {
 /// What the other side said of its limits, in answer headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoteLimits {
-    /// Requests left before `reset`.
-    pub requests_remaining: Option<u64>,
-    /// When the count starts anew.
+    /// Of requests.
+    pub requests: RemoteLimit,
+    /// Of tokens, read and written together.
+    pub tokens: RemoteLimit,
+    /// Of tokens that are read.
+    pub input_tokens: RemoteLimit,
+    /// Of tokens that are written.
+    pub output_tokens: RemoteLimit,
+}
+
+/// One limit, as far as it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteLimit {
+    /// How many there may be in a minute.
+    pub per_minute: Option<u64>,
+    /// How many are left.
+    pub remaining: Option<u64>,
+    /// How long until all are there again.
     pub reset: Option<Duration>,
 }
 

@@ -11,6 +11,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use crate::api::call::RemoteLimits;
 use crate::api::{Call, CallContext, Reply};
 use crate::data::units::Rate;
 use crate::env::Env;
@@ -93,8 +94,11 @@ impl<C: Call> Call for RateLimit<C> {
                     self.limiter.pause(wait);
                 }
             }
-            Ok(Reply { limits: Some(limits), .. }) if limits.requests_remaining == Some(0) => {
-                self.limiter.pause(limits.reset.unwrap_or_default());
+            // How many there may be in a minute says more: then they are spaced, and need not stop.
+            Ok(Reply { limits: Some(RemoteLimits { requests, .. }), .. })
+                if requests.remaining == Some(0) && requests.per_minute.is_none() =>
+            {
+                self.limiter.pause(requests.reset.unwrap_or_default());
             }
             _ => {}
         }

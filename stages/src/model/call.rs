@@ -30,7 +30,7 @@ impl<P> Chat<P> {
             system: config.system.as_deref().map(template).transpose()?,
             model: config.model.clone(),
             max_tokens: config.max_tokens,
-            parse: config.parse,
+            parse: config.read_as(),
         })
     }
 }
@@ -50,7 +50,7 @@ impl<P: Provider> Ask for Chat<P> {
             Parse::Text => Value::String(said.text),
             Parse::Json => document(&said.text)?,
         };
-        Ok(Answer { value, usage: said.usage })
+        Ok(Answer { value, usage: said.usage, limits: said.limits })
     }
 }
 

@@ -83,7 +83,8 @@ impl Provider for Mock {
         let overlong = matches!(fault, Some((Fault::TooLong, _)));
         let text = if overlong { text } else { cut(text, prompt.max_tokens) };
         let read = prompt.system.as_deref().map_or(0, tokens) + tokens(&prompt.text);
-        Ok(Said { usage: Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 }, text })
+        let usage = Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 };
+        Ok(Said { text, usage, limits: None })
     }
 }
 
