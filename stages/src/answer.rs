@@ -73,6 +73,12 @@ pub trait Ask: Send + Sync + 'static {
     /// As for [`Call::call`].
     fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext)
     -> impl Future<Output = Result<Answer>> + Send;
+
+    /// What the answer is expected to cost, as for [`Call::estimate`].
+    fn estimate(&self, rows: &RecordBatch, row: usize) -> Usage {
+        let _ = (rows, row);
+        Usage::default()
+    }
 }
 
 /// The call that asks about each row of a request, one after the other.
@@ -133,6 +139,15 @@ impl<A: Ask> Call for PerRow<A> {
         }
         let rows = if rejected.is_empty() { rows } else { concat_batches(rows.schema_ref(), &answered)? };
         self.reply(&rows, answers, rejected)
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        let mut sum = Usage::default();
+        for one in (0..rows.num_rows()).map(|row| self.ask.estimate(rows, row)) {
+            sum.input_tokens += one.input_tokens;
+            sum.output_tokens += one.output_tokens;
+        }
+        sum
     }
 }
 

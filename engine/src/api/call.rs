@@ -26,6 +26,13 @@ pub trait Call: Send + Sync + 'static {
     /// A transient one is tried again as `limits.retry` says. What is left goes to [`Call::failed`], then where `on_error` says.
     fn call(&self, rows: RecordBatch, context: &CallContext) -> impl Future<Output = Result<Reply>> + Send;
 
+    /// What a request is expected to cost, asked before it is sent when a limit counts tokens: all tokens that are read, and
+    /// the most that may be written. It need not be right, since what answers cost corrects it.
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        let _ = rows;
+        Usage::default()
+    }
+
     /// Turns a failure that no retry has mended into an answer, for stages whose failures are data. `None` leaves it to `on_error`.
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         let _ = (rows, error, context);
@@ -127,6 +134,9 @@ impl BoxCall {
 impl Call for BoxCall {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         self.0.call(rows, context).await
+    }
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.0.estimate(rows)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         self.0.failed(rows, error, context)

@@ -12,7 +12,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::api::call::RemoteLimits;
-use crate::api::{Call, CallContext, Reply};
+use crate::api::{Call, CallContext, Reply, Usage};
 use crate::data::units::Rate;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result, Retry};
@@ -103,6 +103,10 @@ impl<C: Call> Call for RateLimit<C> {
             _ => {}
         }
         reply
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {

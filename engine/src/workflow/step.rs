@@ -49,6 +49,7 @@ impl StepConfig {
             timeout: Interval(step.timeout),
             rate: None,
             retry: step.retry.clone(),
+            ..Limits::default()
         };
         Self {
             inner: step.config.clone(),

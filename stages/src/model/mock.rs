@@ -104,7 +104,7 @@ pub fn echo(prompt: &Prompt) -> String {
 }
 
 /// About four characters a token, as in English.
-fn tokens(text: &str) -> u64 {
+pub fn tokens(text: &str) -> u64 {
     text.chars().count().div_ceil(4) as u64
 }
 

@@ -129,7 +129,9 @@ impl Model {
     /// When the configuration does not fit the input after all.
     pub fn over(&self, provider: impl Provider, input: &SchemaRef) -> Result<Operator> {
         let call = PerRow::new(Chat::new(self, provider)?, input, &self.output)?;
-        Ok(Operator::call(call, self.limits.clone()))
+        // Every service has limits, and few say all of them.
+        let adaptive = Some(self.limits.adaptive.unwrap_or(true));
+        Ok(Operator::call(call, Limits { adaptive, ..self.limits.clone() }))
     }
 }
 
