@@ -1,4 +1,4 @@
-//! An example of every kind: a spec that can be loaded, as a test does with each of them.
+//! An example of every kind: a spec that can be loaded, as a test does with each of them; one file, because they are one list.
 
 /// The example of a kind.
 pub fn of(kind: &str) -> Option<&'static str> {
@@ -231,6 +231,27 @@ stages:
     process: { command: [python3, score.py], mode: stream, output: score }
 sink:
   stdout: {}",
+    ),
+    (
+        "chunk",
+        "source:
+  file: { path: pages.jsonl }
+stages:
+  - id: pieces
+    chunk: { column: text, size: 1000, overlap: 100, syntax: markdown }
+sink:
+  stdout: {}",
+    ),
+    (
+        "embed",
+        "# `bourn run --mock` makes vectors of the words, without a key.
+source:
+  file: { path: texts.jsonl }
+stages:
+  - id: vectors
+    embed: { text: \"${text}\", model: text-embedding-3-small, dimensions: 1536 }
+sink:
+  file: { path: vectors.parquet }",
     ),
     (
         "model",

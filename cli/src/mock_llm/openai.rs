@@ -1,5 +1,6 @@
 //! What is compatible with OpenAI: chat completions and embeddings.
 
+use bourn_stages::embed::mock::vector;
 use serde_json::{Value, json};
 
 use super::answer::{Said, Stop};
@@ -210,35 +211,13 @@ pub fn read_embeddings(body: &Value, strict: bool) -> Result<(Asked, Vec<String>
 
 /// The vectors of texts.
 pub fn embeddings(asked: &Asked, texts: &[String], dimensions: u64) -> Value {
-    let one = |(n, text): (usize, &String)| json!({ "object": "embedding", "index": n, "embedding": vector(text, dimensions) });
+    let one = |(n, text): (usize, &String)| json!({ "object": "embedding", "index": n, "embedding": vector(text, usize::try_from(dimensions).unwrap_or(1)) });
     json!({
         "object": "list",
         "data": texts.iter().enumerate().map(one).collect::<Vec<_>>(),
         "model": asked.model,
         "usage": { "prompt_tokens": asked.input_tokens, "total_tokens": asked.input_tokens },
     })
-}
-
-/// A vector of length 1 in which each word adds to one direction (the hashing trick), so that texts with the same words are
-/// near each other.
-fn vector(text: &str, dimensions: u64) -> Vec<f32> {
-    let mut vector = vec![0.0_f32; usize::try_from(dimensions).unwrap_or(1)];
-    let count = vector.len() as u64;
-    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        let hash = word
-            .to_lowercase()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        let at = usize::try_from((hash >> 1) % count).unwrap_or(0);
-        vector[at] += if hash & 1 == 0 { 1.0 } else { -1.0 };
-    }
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
-    } else {
-        vector[0] = 1.0;
-    }
-    vector
 }
 
 /// What `GET /v1/models` lists.

@@ -101,3 +101,38 @@ fn the_names_of_models_are_listed() {
         )
     );
 }
+
+#[tokio::test]
+async fn a_limit_that_the_service_hides_loses_no_row() {
+    let server = Served::with("rules: []", &["--requests-per-minute", "600", "--burst", "500ms", "--hidden"]);
+    let spec = SPEC.replace("MODEL", "gpt-5").replace("in_flight: 4", "in_flight: 20");
+    let (folder, ended) = run(&server, &spec);
+    ended.quietly();
+    assert_eq!(rows(&folder).len(), 20);
+    let stats = server.stats().await;
+    // Those that were sent before the first of them was refused.
+    assert!(stats["429"].as_u64().unwrap() > 0 && stats["answered"] == 20, "{stats}");
+}
+
+#[tokio::test]
+async fn texts_in_pieces_get_their_vectors_in_few_requests() {
+    let server = Served::with("rules: []", &[]);
+    let spec = "name: embed
+source:
+  generate: { rows: 10, columns: { id: n, text: \"'first words. second words'\" } }
+stages:
+  - chunk: { column: text, size: 14 }
+  - embed: { text: \"${chunk}\", model: embed-mock, dimensions: 8, shorten: true }
+sink:
+  file: { path: out.jsonl, format: json }
+";
+    let (folder, ended) = run(&server, spec);
+    ended.quietly();
+    let rows = rows(&folder);
+    assert_eq!((rows.len(), &rows[0]["chunk"]), (20, &"first words.".into()));
+    assert_eq!(
+        (rows[0]["embedding"].as_array().unwrap().len(), rows[0]["embedding"] == rows[2]["embedding"]),
+        (8, true)
+    );
+    assert_eq!(server.stats().await["requests"], 1);
+}

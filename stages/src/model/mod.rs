@@ -6,9 +6,9 @@ mod messages;
 pub mod mock;
 pub mod provider;
 pub mod registry;
-mod remote;
-mod settings;
-mod told_limits;
+pub(crate) mod remote;
+pub(crate) mod settings;
+pub(crate) mod told_limits;
 
 use arrow::datatypes::SchemaRef;
 use bourn_engine::api::{BuildContext, Cardinality, Limits, Operator, StageConfig};
