@@ -1,4 +1,4 @@
-//! What the command line takes.
+//! What the command line takes: one file, because the pages of `--help` are read together.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 use crate::checkpoints::args::Checkpoints;
 use crate::complete;
 use crate::dlq::args::Dlq;
+use crate::mock_llm::args::MockLlm;
 use crate::runs::args::{Approve, Inbox, Journal, Runs, Signal};
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
@@ -97,6 +98,10 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t, value_name = "FILES")]
         of: Files,
     },
+    /// List the names of models that a spec may say, and what they stand for.
+    Models,
+    /// Serve a model on this machine that says what a script says: for tests of limits, faults and costs.
+    MockLlm(MockLlm),
     /// Print what a shell reads when it starts to complete commands: `source <(bourn completions bash)`.
     Completions {
         /// Which.

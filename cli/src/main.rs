@@ -12,6 +12,8 @@ mod given;
 mod list;
 mod logs;
 mod metrics_server;
+mod mock_llm;
+mod models;
 mod new;
 mod prepare;
 mod report;
@@ -77,6 +79,8 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
                 Files::Tests => bourn_engine::spec::cases_schema(),
             }
         ))?,
+        Verb::Models => answer::print(&models::list(args.output, answer::width()))?,
+        Verb::MockLlm(args) => return mock_llm::run(args),
         Verb::Completions { shell } => answer::print(&complete::script(*shell)?)?,
     }
     Ok(Exit::Ok)

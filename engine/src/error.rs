@@ -21,6 +21,8 @@ pub enum Kind {
     Timeout,
     /// The other side asked for fewer requests (HTTP 429).
     RateLimit,
+    /// The other side has too much to do for now (HTTP 529).
+    Overloaded,
     /// A file, a disk or a connection failed.
     Io,
     /// A file, a table or a program is not there.
@@ -82,7 +84,7 @@ impl Error {
     /// An error of this kind that will not go away by itself.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         let retry = match kind {
-            Kind::Timeout | Kind::RateLimit => Retry::Soon,
+            Kind::Timeout | Kind::RateLimit | Kind::Overloaded => Retry::Soon,
             _ => Retry::Never,
         };
         Self(Box::new(Inner { kind, retry, message: message.into(), place: Place::default(), source: None }))

@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use bourn_engine::api::call::RemoteLimits;
 use bourn_engine::api::{Call, CallContext, Rejected, Reply, Usage};
 use bourn_engine::data::columns::{RESERVED_PREFIX, json_field};
 use bourn_engine::diagnostic::Problem;
@@ -54,11 +55,13 @@ pub struct Answer {
     pub value: Value,
     /// What it cost.
     pub usage: Usage,
+    /// What the other side said of its limits.
+    pub limits: Option<RemoteLimits>,
 }
 
 impl From<Value> for Answer {
     fn from(value: Value) -> Self {
-        Self { value, usage: Usage::default() }
+        Self { value, usage: Usage::default(), limits: None }
     }
 }
 
@@ -70,6 +73,12 @@ pub trait Ask: Send + Sync + 'static {
     /// As for [`Call::call`].
     fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext)
     -> impl Future<Output = Result<Answer>> + Send;
+
+    /// What the answer is expected to cost, as for [`Call::estimate`].
+    fn estimate(&self, rows: &RecordBatch, row: usize) -> Usage {
+        let _ = (rows, row);
+        Usage::default()
+    }
 }
 
 /// The call that asks about each row of a request, one after the other.
@@ -103,7 +112,9 @@ impl<A: Ask> PerRow<A> {
             usage.output_tokens += answer.usage.output_tokens;
             usage.usd += answer.usage.usd;
         }
-        Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits: None })
+        // The last one has seen the others.
+        let limits = answers.last().and_then(|answer| answer.limits);
+        Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits })
     }
 }
 
@@ -129,6 +140,15 @@ impl<A: Ask> Call for PerRow<A> {
         let rows = if rejected.is_empty() { rows } else { concat_batches(rows.schema_ref(), &answered)? };
         self.reply(&rows, answers, rejected)
     }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        let mut sum = Usage::default();
+        for one in (0..rows.num_rows()).map(|row| self.ask.estimate(rows, row)) {
+            sum.input_tokens += one.input_tokens;
+            sum.output_tokens += one.output_tokens;
+        }
+        sum
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +172,7 @@ mod tests {
                 _ => Ok(Answer {
                     value: json!({"key": &*context.idempotency_key}),
                     usage: Usage { input_tokens: 5, output_tokens: 1, usd: 0.5 },
+                    limits: None,
                 }),
             }
         }

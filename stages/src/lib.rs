@@ -1,9 +1,10 @@
 //! The stages that Bourn comes with; [`register`] is the list.
 //!
 //! `shape` makes rows into other rows, `route` sends them different ways, `set` adds a value made of the row, and the rest
-//! are calls: `http`, `process` and `model` ask once for each row and add one column with the answer.
+//! are calls: `http`, `process` and `model` ask once for each row and add one column with the answer, and `embed` asks for many at once.
 #![forbid(unsafe_code)]
 
+pub mod embed;
 pub mod http;
 pub mod model;
 pub mod process;
@@ -21,12 +22,13 @@ mod testing;
 
 use bourn_engine::api::Registry;
 
+pub use embed::Embed;
 pub use http::Http;
 pub use model::Model;
 pub use process::Process;
 pub use route::Route;
 pub use set::Set;
-pub use shape::{Batch, Count, Dedupe, Filter, Flatten, Log, Map, Redact, Sample, Split, Sql, Throttle, Union};
+pub use shape::{Batch, Chunk, Count, Dedupe, Filter, Flatten, Log, Map, Redact, Sample, Split, Sql, Throttle, Union};
 pub use wait::Wait;
 
 /// Adds every stage of this crate.
@@ -37,6 +39,7 @@ pub fn register(registry: Registry) -> Registry {
         .stage::<Map>()
         .stage::<Sql>()
         .stage::<Flatten>()
+        .stage::<Chunk>()
         .stage::<Sample>()
         .stage::<Dedupe>()
         .stage::<Count>()
@@ -52,4 +55,5 @@ pub fn register(registry: Registry) -> Registry {
         .stage::<Process>()
         .stage::<Model>()
         .stage::<Wait>()
+        .stage::<Embed>()
 }

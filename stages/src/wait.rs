@@ -75,6 +75,7 @@ impl StageConfig for Wait {
             timeout: Interval(time + Duration::from_mins(1)),
             rate: None,
             retry: Retries { max_attempts: 1, ..Retries::default() },
+            ..Limits::default()
         };
         Ok(Operator::call(Pause(time), limits))
     }

@@ -1,6 +1,4 @@
-//! An example of every kind: a spec that can be loaded, as a test does with each of them.
-//!
-//! It is longer than other files because it is one list of texts, with nothing to read between them.
+//! An example of every kind: a spec that can be loaded, as a test does with each of them; one file, because they are one list.
 
 /// The example of a kind.
 pub fn of(kind: &str) -> Option<&'static str> {
@@ -245,13 +243,34 @@ sink:
   stdout: {}",
     ),
     (
+        "chunk",
+        "source:
+  file: { path: pages.jsonl }
+stages:
+  - id: pieces
+    chunk: { column: text, size: 1000, overlap: 100, syntax: markdown }
+sink:
+  stdout: {}",
+    ),
+    (
+        "embed",
+        "# `bourn run --mock` makes vectors of the words, without a key.
+source:
+  file: { path: texts.jsonl }
+stages:
+  - id: vectors
+    embed: { text: \"${text}\", model: text-embedding-3-small, dimensions: 1536 }
+sink:
+  file: { path: vectors.parquet }",
+    ),
+    (
         "model",
         "# `bourn run --mock` answers with a mock model.
 source:
   file: { path: texts.jsonl }
 stages:
   - id: summary
-    model: { prompt: \"Summarise in one sentence: ${text}\", max_tokens: 100 }
+    model: { model: sonnet, prompt: \"Summarise in one sentence: ${text}\", max_tokens: 100 }
 sink:
   stdout: {}",
     ),

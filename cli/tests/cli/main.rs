@@ -13,6 +13,8 @@ mod dlq;
 mod embedded;
 mod examples;
 mod folders;
+mod mock_llm;
+mod models;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;

@@ -26,6 +26,22 @@ pub trait Call: Send + Sync + 'static {
     /// A transient one is tried again as `limits.retry` says. What is left goes to [`Call::failed`], then where `on_error` says.
     fn call(&self, rows: RecordBatch, context: &CallContext) -> impl Future<Output = Result<Reply>> + Send;
 
+    /// The answer to a request that asks nobody, because it was made before or is not wanted: it passes no limit.
+    ///
+    /// # Errors
+    /// As for [`Call::call`].
+    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let _ = rows;
+        Ok(None)
+    }
+
+    /// What a request is expected to cost, asked before it is sent when a limit counts tokens: all tokens that are read, and
+    /// the most that may be written. It need not be right, since what answers cost corrects it.
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        let _ = rows;
+        Usage::default()
+    }
+
     /// Turns a failure that no retry has mended into an answer, for stages whose failures are data. `None` leaves it to `on_error`.
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         let _ = (rows, error, context);
@@ -92,9 +108,24 @@ pub struct Usage {
 /// What the other side said of its limits, in answer headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoteLimits {
-    /// Requests left before `reset`.
-    pub requests_remaining: Option<u64>,
-    /// When the count starts anew.
+    /// Of requests.
+    pub requests: RemoteLimit,
+    /// Of tokens, read and written together.
+    pub tokens: RemoteLimit,
+    /// Of tokens that are read.
+    pub input_tokens: RemoteLimit,
+    /// Of tokens that are written.
+    pub output_tokens: RemoteLimit,
+}
+
+/// One limit, as far as it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteLimit {
+    /// How many there may be in a minute.
+    pub per_minute: Option<u64>,
+    /// How many are left.
+    pub remaining: Option<u64>,
+    /// How long until all are there again.
     pub reset: Option<Duration>,
 }
 
@@ -112,6 +143,12 @@ impl BoxCall {
 impl Call for BoxCall {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         self.0.call(rows, context).await
+    }
+    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        self.0.known(rows)
+    }
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.0.estimate(rows)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         self.0.failed(rows, error, context)

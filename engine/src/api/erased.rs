@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
-use super::call::{Call, CallContext, Reply};
+use super::call::{Call, CallContext, Reply, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
@@ -23,12 +23,20 @@ use crate::error::{Error, Result};
 
 pub trait ErasedCall: Send + Sync {
     fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>>;
+    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
+    fn estimate(&self, rows: &RecordBatch) -> Usage;
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch>;
 }
 
 impl<C: Call> ErasedCall for C {
     fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>> {
         Call::call(self, rows, context).boxed()
+    }
+    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        Call::known(self, rows)
+    }
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        Call::estimate(self, rows)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         Call::failed(self, rows, error, context)

@@ -23,6 +23,26 @@ pub struct Limits {
     pub timeout: Interval,
     /// The most requests started in a length of time, retries included: `100/s`.
     pub rate: Option<Rate>,
+    /// The most requests in a minute, retries included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: Option<u32>,
+    /// The most tokens of a model in a minute, read and written together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub tokens_per_minute: Option<u64>,
+    /// The most tokens in a minute that a model reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub input_tokens_per_minute: Option<u64>,
+    /// The most tokens in a minute that a model writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub output_tokens_per_minute: Option<u64>,
+    /// Whether as much is sent as the other side takes, at most as the rest says: by its headers, by what it refuses with 429,
+    /// and by how many requests in flight go well. Stages that ask models do so unless `false` is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<bool>,
     /// When to try again.
     pub retry: Retries,
 }
@@ -35,8 +55,24 @@ impl Default for Limits {
             order: Order::Kept,
             timeout: Interval(Duration::from_secs(30)),
             rate: None,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            input_tokens_per_minute: None,
+            output_tokens_per_minute: None,
+            adaptive: None,
             retry: Retries::default(),
         }
+    }
+}
+
+impl Limits {
+    /// Whether requests wait for more than a rate: for buckets of tokens, or for what the other side can take.
+    pub fn are_adaptive(&self) -> bool {
+        let minutes = self.requests_per_minute.is_some()
+            || self.tokens_per_minute.is_some()
+            || self.input_tokens_per_minute.is_some()
+            || self.output_tokens_per_minute.is_some();
+        minutes || self.adaptive == Some(true)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use crate::api::call::Memo;
-use crate::api::{Call, CallContext, Reply};
+use crate::api::{Call, CallContext, Reply, Usage};
 use crate::error::{Error, Result};
 
 /// Asks the journal first. Without one it passes the request on: the durable journal puts itself here.
@@ -30,6 +30,10 @@ impl<C: Call> Call for Journaled<C> {
             journal.keep(&context.idempotency_key, &reply.rows).await?;
         }
         Ok(reply)
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {

@@ -1,9 +1,14 @@
 //! The layers around a call: each is a call itself, and `stack` puts them together in one place.
 
+pub mod adaptive;
 pub mod journaled;
+pub mod known;
+pub mod learnt;
 pub mod rate_limit;
 pub mod retry;
 pub mod stack;
 pub mod timeout;
+pub mod token_limit;
+pub mod turns;
 
 pub use stack::stack;

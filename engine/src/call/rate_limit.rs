@@ -11,7 +11,8 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::api::{Call, CallContext, Reply};
+use crate::api::call::RemoteLimits;
+use crate::api::{Call, CallContext, Reply, Usage};
 use crate::data::units::Rate;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result, Retry};
@@ -93,12 +94,19 @@ impl<C: Call> Call for RateLimit<C> {
                     self.limiter.pause(wait);
                 }
             }
-            Ok(Reply { limits: Some(limits), .. }) if limits.requests_remaining == Some(0) => {
-                self.limiter.pause(limits.reset.unwrap_or_default());
+            // How many there may be in a minute says more: then they are spaced, and need not stop.
+            Ok(Reply { limits: Some(RemoteLimits { requests, .. }), .. })
+                if requests.remaining == Some(0) && requests.per_minute.is_none() =>
+            {
+                self.limiter.pause(requests.reset.unwrap_or_default());
             }
             _ => {}
         }
         reply
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::api::limits::Retries;
-use crate::api::{Call, CallContext, Reply};
+use crate::api::{Call, CallContext, Reply, Usage};
 use crate::error::{Error, Result, Retry as Hint};
 use crate::metrics::StageStats;
 
@@ -58,6 +58,10 @@ impl<C: Call> Call for Retry<C> {
             context.env.sleep(wait.max(asked)).await;
             context.attempt += 1;
         }
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {

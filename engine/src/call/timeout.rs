@@ -6,7 +6,7 @@ use arrow::record_batch::RecordBatch;
 use futures::future::{Either, select};
 use std::pin::pin;
 
-use crate::api::{Call, CallContext, Reply};
+use crate::api::{Call, CallContext, Reply, Usage};
 use crate::error::{Error, Kind, Result};
 
 /// Drops the attempt's future after `limit` and returns [`Kind::Timeout`], which may be tried again.
@@ -26,6 +26,10 @@ impl<C: Call> Call for Timeout<C> {
             Either::Left((reply, _)) => reply,
             Either::Right(((), _)) => Err(Error::new(Kind::Timeout, format!("no answer within {:?}", self.limit))),
         }
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {

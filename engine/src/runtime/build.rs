@@ -25,6 +25,7 @@ use super::supervise::{Note, Supervisor};
 use crate::api::{
     BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, SinkContext, SourceContext,
 };
+use crate::call::adaptive::Gate;
 use crate::call::rate_limit::Limiter;
 use crate::call::stack::{Shared, stack};
 use crate::checkpoint::coordinator::Command;
@@ -47,7 +48,7 @@ pub(super) enum Ready {
 }
 
 /// What one limiter is for.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Spaced {
     /// A node.
     Node(usize),
@@ -67,6 +68,8 @@ pub(super) struct Builder<'a> {
     supervisor: Arc<Supervisor>,
     /// One for all lanes of a call, or for all calls that share it.
     limiters: HashMap<Spaced, Arc<Limiter>>,
+    /// The same for those whose limits are adaptive.
+    gates: HashMap<Spaced, Arc<Gate>>,
     /// One for all spools of the job that are to be in the same place.
     folders: HashMap<PathBuf, Arc<Folder>>,
     /// One for all lanes of a source.
@@ -86,7 +89,8 @@ impl<'a> Builder<'a> {
         supervisor: Arc<Supervisor>,
         kept: Option<Kept>,
     ) -> Self {
-        let (limiters, folders, admissions) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (limiters, gates) = (HashMap::new(), HashMap::new());
+        let (folders, admissions) = (HashMap::new(), HashMap::new());
         let job_key = with.env.random();
         Self {
             plan,
@@ -98,6 +102,7 @@ impl<'a> Builder<'a> {
             notes,
             supervisor,
             limiters,
+            gates,
             folders,
             admissions,
             job_key,
@@ -200,9 +205,14 @@ impl<'a> Builder<'a> {
         }
         let spaced = node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
         let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
+        let gate = limits.are_adaptive().then(|| {
+            let gate = self.gates.entry(spaced.clone()).or_insert_with(|| Arc::new(Gate::new(&limits, &env)));
+            gate.join(limits.in_flight);
+            gate.clone()
+        });
         let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
         let journal = self.with.journal.clone();
-        let shared = Shared { limiter: limiter.clone(), journal: journal.clone(), stats: stats.clone() };
+        let shared = Shared { limiter: limiter.clone(), gate, journal: journal.clone(), stats: stats.clone() };
         Ok(Ready::Call(Box::new(CallTask {
             task: id,
             lane: task.lane,

@@ -76,6 +76,7 @@ impl ErasedStage for Journaled {
             rate: None,
             // What the journal did with an entry that it did not confirm is unknown: only a new process can find out.
             retry: Retries { max_attempts: 1, ..Retries::default() },
+            ..Limits::default()
         };
         let schema = self.output(&context.inputs[0]);
         Ok(Operator::call(Told { place: self.clone(), schema }, limits))

@@ -51,6 +51,7 @@ impl StepConfig {
             timeout: Interval(step.timeout),
             rate: None,
             retry: step.retry.clone(),
+            ..Limits::default()
         };
         Self {
             inner: step.config.clone(),
@@ -125,7 +126,9 @@ impl ErasedStage for StepConfig {
         }
         match self.inner.0.build(context)? {
             Operator::Call(inner, limits) => {
-                let limits = Limits { rate: limits.rate, ..self.limits.clone() };
+                // What the service can take is said by the stage, how it is tried by the step.
+                let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
+                let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
                 Ok(Operator::call(StepCall::new(inner, course), limits))
             }
             // What asks nobody works on as many runs as there are.

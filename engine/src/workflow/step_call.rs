@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use super::columns::cell;
 use super::course::{Course, item, results};
 use super::record::{Cost, Record, Status};
-use crate::api::{BoxCall, Call, CallContext, Reply};
+use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
@@ -55,12 +55,18 @@ impl StepCall {
 }
 
 impl Call for StepCall {
+    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let record = self.course.ended(rows, 0)?;
+        record.map(|record| self.course.answer(rows, vec![record])).transpose()
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
+    }
+
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         if rows.num_rows() != 1 {
             return Err(Error::engine("a step is called for one run at a time"));
-        }
-        if let Some(record) = self.course.ended(&rows, 0)? {
-            return Ok(Reply::rows(self.course.answer(&rows, vec![record])?));
         }
         self.begin(context);
         // The same in every process that goes on with this run.

@@ -28,4 +28,5 @@ mod random_graphs;
 mod recovery;
 mod rows_accounted;
 mod rows_arrive;
+mod service_limits;
 mod tolerance;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::journal::{History, Journal, Memory, RunState};
@@ -154,4 +155,23 @@ proptest! {
         let ended = ExecutionContext::of(chain, RunState::Canceled, &History::default()).unwrap();
         prop_assert_eq!((ended.active_steps.len(), ended.pending_steps.len()), (0, chain.steps.len()));
     }
+}
+
+#[test]
+fn what_is_known_or_not_wanted_waits_for_no_rate() {
+    let spec = "
+steps:
+  - { id: a, command: say, with: { text: x, limits: { rate: 1/s } }, if: '${.input.n <= 5}' }
+";
+    let lines = lines(50);
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let journal = Memory::default();
+    let pass = |seed| {
+        let runs = Runs::of("lines", BoxConnector::new(lines_of(&lines)));
+        run(spec, runs.with_journal(Arc::new(journal.clone()), 1), seed)
+    };
+    let first = pass(1).took;
+    assert!(first >= Duration::from_secs(4) && first < Duration::from_secs(6), "{first:?}");
+    let again = pass(2).took;
+    assert!(again < Duration::from_secs(1), "{again:?}");
 }

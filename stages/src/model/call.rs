@@ -1,15 +1,19 @@
 //! One question to a model and its answer.
 
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::CallContext;
 use bourn_engine::api::template::Template;
+use bourn_engine::api::{CallContext, Usage};
 use bourn_engine::{Error, Result};
 use serde_json::Value;
 
+use super::mock::tokens;
 use super::provider::{Prompt, Provider, Said};
 use super::{Model, Parse};
 use crate::answer::{Answer, Ask};
 use crate::places::template;
+
+/// What an answer is expected to have at most when the spec does not say.
+const OUTPUT_TOKENS: u32 = 1_024;
 
 /// A prompt with places, and who answers it.
 pub struct Chat<P> {
@@ -30,7 +34,7 @@ impl<P> Chat<P> {
             system: config.system.as_deref().map(template).transpose()?,
             model: config.model.clone(),
             max_tokens: config.max_tokens,
-            parse: config.parse,
+            parse: config.read_as(),
         })
     }
 }
@@ -50,7 +54,14 @@ impl<P: Provider> Ask for Chat<P> {
             Parse::Text => Value::String(said.text),
             Parse::Json => document(&said.text)?,
         };
-        Ok(Answer { value, usage: said.usage })
+        Ok(Answer { value, usage: said.usage, limits: said.limits })
+    }
+
+    fn estimate(&self, rows: &RecordBatch, row: usize) -> Usage {
+        let prompt = self.prompt.render(rows, row).unwrap_or_default();
+        let system = self.system.as_ref().and_then(|t| t.render(rows, row).ok()).unwrap_or_default();
+        let output_tokens = u64::from(self.max_tokens.unwrap_or(OUTPUT_TOKENS));
+        Usage { input_tokens: tokens(&system) + tokens(&prompt), output_tokens, usd: 0.0 }
     }
 }
 

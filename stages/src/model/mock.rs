@@ -78,16 +78,20 @@ impl Provider for Mock {
             Some(Fault::Empty) => String::new(),
             Some(Fault::TooLong) => "word ".repeat(2 * prompt.max_tokens.unwrap_or(1_024) as usize),
             Some(Fault::Rubbish) => "\u{fffd}\u{0}<|end|>{{{".to_owned(),
-            None => text(prompt, hash),
+            None => echo(prompt),
         };
         let overlong = matches!(fault, Some((Fault::TooLong, _)));
         let text = if overlong { text } else { cut(text, prompt.max_tokens) };
         let read = prompt.system.as_deref().map_or(0, tokens) + tokens(&prompt.text);
-        Ok(Said { usage: Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 }, text })
+        let usage = Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 };
+        Ok(Said { text, usage, limits: None })
     }
 }
 
-fn text(prompt: &Prompt, hash: u64) -> String {
+/// What a mock says to a prompt: `mock answer HASH of MODEL to: PROMPT`, or a document with the same. It is fixed for good;
+/// `bourn mock-llm` says the same.
+pub fn echo(prompt: &Prompt) -> String {
+    let hash = hash(prompt);
     let mut asked: String = prompt.text.chars().take(REPEATED).collect();
     if asked.len() < prompt.text.len() {
         asked.push('…');
@@ -100,7 +104,7 @@ fn text(prompt: &Prompt, hash: u64) -> String {
 }
 
 /// About four characters a token, as in English.
-fn tokens(text: &str) -> u64 {
+pub fn tokens(text: &str) -> u64 {
     text.chars().count().div_ceil(4) as u64
 }
 

@@ -1,28 +1,44 @@
 //! `model`: asks a language model about each row.
 
 mod call;
+mod classify;
+mod messages;
 pub mod mock;
 pub mod provider;
+pub mod registry;
+pub(crate) mod remote;
+pub(crate) mod settings;
+pub(crate) mod told_limits;
 
 use arrow::datatypes::SchemaRef;
 use bourn_engine::api::{BuildContext, Cardinality, Limits, Operator, StageConfig};
-use bourn_engine::diagnostic::Problems;
+use bourn_engine::data::secret::Secret;
+use bourn_engine::diagnostic::{Problem, Problems};
+use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
+use bourn_http::{Options, SharedClient};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::answer::{self, PerRow};
 use crate::places::Check;
 use crate::process::Parse;
 use call::Chat;
+use messages::Manner;
 pub use mock::{Fault, Mock};
 pub use provider::{Prompt, Provider, Said};
+pub use registry::Service;
+use remote::{Link, Remote};
+use settings::Address;
+pub use settings::{Effort, Price};
 
 /// Asks a language model about each row, and adds a column with its answer.
 ///
 /// `model: { prompt: "Summarise in one sentence: ${text}", max_tokens: 100 }`. Values are filled in once and never read
-/// as templates again. With `bourn run --mock` a mock model in the process answers, so that a spec can be tried without
-/// keys or money.
+/// as templates again. The key is `${env.ANTHROPIC_API_KEY}` or `${env.OPENAI_API_KEY}` if the spec says none. With
+/// `bourn run --mock` a mock model in the process answers, so that a spec can be tried without keys or money; `bourn
+/// mock-llm` is a server for the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -31,9 +47,35 @@ pub struct Model {
     /// What the model is told before, with places.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// Which model; the provider's own choice if not said.
+    /// Which model: `opus`, `claude-sonnet-5`, `gpt-5-mini`, …; `bourn models` lists names. Only `--mock` needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Who answers: `anthropic`, or `openai` for everything that is compatible with it; the name of the model says it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Service>,
+    /// Where it is asked, if not at the provider itself; `ANTHROPIC_BASE_URL` and `OPENAI_BASE_URL` of the environment are
+    /// heeded too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// The key: `${secret.NAME}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<Secret>,
+    /// How hard it thinks; the model's own way if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<Effort>,
+    /// How much chance there is in the answer. Not every model takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2))]
+    pub temperature: Option<f32>,
+    /// Texts at which the answer ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// The JSON Schema that the answer fits; the answer is read as JSON then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<Value>,
+    /// What a million tokens cost in US dollars, `input` and `output`, so that costs are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// The most tokens that it may write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -47,16 +89,49 @@ pub struct Model {
     /// What bounds the calls.
     #[serde(default)]
     pub limits: Limits,
+    #[serde(skip)]
+    #[schemars(skip)]
+    client: SharedClient,
 }
 
 impl Model {
+    /// How an answer is read.
+    fn read_as(&self) -> Parse {
+        if self.json_schema.is_some() { Parse::Json } else { self.parse }
+    }
+
+    /// Who answers, with all that is said to them.
+    fn remote(&self, name: &str, env: &Env) -> Result<Remote> {
+        let found = registry::find(name, self.provider, self.base_url.is_some());
+        let found = found.map_err(|p| Error::validation(p.message))?;
+        let address = Address::of(found.service, self.base_url.as_deref(), self.api_key.as_ref(), env)?;
+        let client = self.client.get(&Options {
+            url: &address.base,
+            redirects: 0,
+            same_host: true,
+            idle_max: self.limits.in_flight,
+        })?;
+        let manner = Manner {
+            model: found.id,
+            effort: self.effort,
+            temperature: self.temperature,
+            stop: self.stop.clone(),
+            json_schema: self.json_schema.clone(),
+            price: self.price.unwrap_or_default(),
+            is_original: address.is_original,
+        };
+        Ok(Remote::new(client, Link::new(found.service, address)?, manner))
+    }
+
     /// The call over a provider of one's own.
     ///
     /// # Errors
     /// When the configuration does not fit the input after all.
     pub fn over(&self, provider: impl Provider, input: &SchemaRef) -> Result<Operator> {
         let call = PerRow::new(Chat::new(self, provider)?, input, &self.output)?;
-        Ok(Operator::call(call, self.limits.clone()))
+        // Every service has limits, and few say all of them.
+        let adaptive = Some(self.limits.adaptive.unwrap_or(true));
+        Ok(Operator::call(call, Limits { adaptive, ..self.limits.clone() }))
     }
 }
 
@@ -69,6 +144,24 @@ impl StageConfig for Model {
         if let Some(system) = &self.system {
             check.text(&["system".into()], system);
         }
+        if let Some(Err(problem)) =
+            self.model.as_deref().map(|name| registry::find(name, self.provider, self.base_url.is_some()))
+        {
+            check.add(problem);
+        }
+        if let Some(url) =
+            self.base_url.as_deref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+        {
+            check.add(
+                Problem::new(format!("`{url}` is no URL"))
+                    .help("it begins with `http://` or `https://`")
+                    .under("base_url"),
+            );
+        }
+        if self.json_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
+            check
+                .add(Problem::new("this is no JSON Schema").help("it begins with `type: object`").under("json_schema"));
+        }
         check.finish(answer::schema(&inputs[0], &self.output))
     }
 
@@ -80,10 +173,12 @@ impl StageConfig for Model {
         if context.mock {
             return self.over(Mock::default(), &context.inputs[0]);
         }
-        let model = self.model.as_deref().unwrap_or("default");
-        Err(Error::unsupported(format!(
-            "no provider is configured for model `{model}`; `--mock` tries the spec without keys or money"
-        )))
+        let Some(name) = self.model.as_deref() else {
+            let message =
+                "no `model` is named; `bourn models` lists names, and `--mock` tries the spec without keys or money";
+            return Err(Error::validation(message));
+        };
+        self.over(self.remote(name, &context.env)?, &context.inputs[0])
     }
 }
 

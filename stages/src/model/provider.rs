@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bourn_engine::Result;
+use bourn_engine::api::call::RemoteLimits;
 use bourn_engine::api::{CallContext, Usage};
 
 /// A service or library that answers prompts. One instance serves all requests of a lane, many at a time; timeout, retry
@@ -37,4 +38,6 @@ pub struct Said {
     pub text: String,
     /// What it cost.
     pub usage: Usage,
+    /// What the service said of its limits.
+    pub limits: Option<RemoteLimits>,
 }

@@ -10,7 +10,7 @@ use bourn_engine::testing::conformance;
 use bourn_engine::testing::harness::rows_of;
 use bourn_engine::testing::simulation::Simulation;
 use mock::When;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn a_document_that_was_asked_for_is_read_and_rubbish_is_refused() {
 fn an_answer_that_is_none_is_refused_whatever_was_asked() {
     let always = When { one_in: 1, attempts: u32::MAX };
     let told = |fault| {
-        let config = json!({"prompt": "x", "model": "m", "max_tokens": 9});
+        let config = json!({"prompt": "x", "model": "m", "provider": "openai", "max_tokens": 9});
         let e = ask(config, Mock::faulty(fault, always), 1).unwrap_err();
         (e.class(), e.message().to_owned())
     };
@@ -166,17 +166,27 @@ fn without_a_provider_the_way_out_is_named() {
         |mock| BuildContext { env: env.clone(), id: "m".into(), lane: 0, lanes: 1, inputs: vec![rows.schema()], mock };
     let config = model(json!({"prompt": "x"}));
     let Err(e) = config.build(&context(false)) else { panic!("there is a provider") };
-    assert!(e.message().contains("model `default`") && e.message().contains("`--mock`"), "{e}");
+    assert!(e.message().contains("`bourn models`") && e.message().contains("`--mock`"), "{e}");
     assert!(config.build(&context(true)).is_ok());
+    let Err(e) = model(json!({"prompt": "x", "model": "opus"})).build(&context(false)) else {
+        panic!("there is a key")
+    };
+    assert!(e.message().contains("ANTHROPIC_API_KEY") && e.message().contains("`--mock`"), "{e}");
 }
 
 #[test]
 fn problems_stand_at_their_place() {
-    let config = model(json!({"prompt": "${topc}", "system": "${"}));
+    let config = model(json!({
+        "prompt": "${topc}", "system": "${", "model": "sonet", "base_url": "", "json_schema": 1,
+    }));
+    let config = Model { base_url: None, ..config };
     let problems = config.schema(&[rows![{"topic": "x"}].schema()]).unwrap_err().0;
     assert_eq!(
         (&problems[0].path, problems[0].help.as_deref()),
         (&vec!["prompt".into()], Some("did you mean `topic`?"))
     );
     assert_eq!(problems[1].path, ["system".into()]);
+    assert_eq!(problems[2].message, "there is no model `sonet`");
+    assert!(problems[2].help.as_ref().unwrap().starts_with("did you mean `sonnet`?"), "{problems:?}");
+    assert_eq!(problems[3].path, ["json_schema".into()]);
 }

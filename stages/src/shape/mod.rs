@@ -1,6 +1,7 @@
 //! Stages that make rows into other rows.
 
 pub mod batch;
+pub mod chunk;
 pub mod count;
 pub mod dedupe;
 pub mod filter;
@@ -18,6 +19,7 @@ mod columns;
 mod keys;
 
 pub use batch::Batch;
+pub use chunk::Chunk;
 pub use count::Count;
 pub use dedupe::Dedupe;
 pub use filter::Filter;

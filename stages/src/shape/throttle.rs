@@ -52,6 +52,7 @@ impl StageConfig for Throttle {
             // Not the rate of requests: a request has fewer rows where batches are small, and would pay as for a full one.
             rate: None,
             retry: Retries { max_attempts: 1, ..Retries::default() },
+            ..Limits::default()
         };
         Ok(Operator::call(Pace { rate: self.rate, free_at: Mutex::new(Duration::ZERO) }, limits))
     }

@@ -1,0 +1,126 @@
+//! A model behind an API: Anthropic's, or one that is compatible with OpenAI.
+
+use bourn_engine::api::CallContext;
+use bourn_engine::{Error, Kind, Result};
+use bourn_http::{body, errors};
+use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use super::classify::{Failed, classify};
+use super::messages::{self, Manner};
+use super::provider::{Prompt, Provider, Said};
+use super::registry::Service;
+use super::settings::Address;
+use super::told_limits::limits;
+
+/// The version of Anthropic's API.
+const VERSION: &str = "2023-06-01";
+/// The most bytes of an answer.
+const ANSWER_MAX: usize = 10 << 20;
+
+/// A client of a service.
+pub struct Remote {
+    client: Client,
+    link: Link,
+    manner: Manner,
+}
+
+/// How a service is reached.
+#[derive(Clone)]
+pub struct Link {
+    service: Service,
+    address: Address,
+    headers: HeaderMap,
+}
+
+impl Link {
+    /// The headers of every request.
+    ///
+    /// # Errors
+    /// When the key is none that a header can carry.
+    pub fn new(service: Service, address: Address) -> Result<Self> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if service == Service::Anthropic {
+            headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
+        }
+        if let Some(key) = &address.key {
+            let bearer = format!("Bearer {}", key.expose());
+            let (name, value) = match service {
+                Service::Anthropic => (HeaderName::from_static("x-api-key"), key.expose()),
+                Service::OpenAi => (AUTHORIZATION, bearer.as_str()),
+            };
+            let value = HeaderValue::try_from(value).map_err(|_| {
+                Error::new(Kind::Permission, "the key has characters that no key has, perhaps a line break")
+            });
+            let mut value = value?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(Self { service, address, headers })
+    }
+
+    /// Sends a document; the one that comes back, and the headers with it.
+    ///
+    /// # Errors
+    /// What [`classify`] makes of the service's error, or of a connection that fails. What is no JSON may be otherwise the
+    /// next time.
+    pub async fn post(
+        &self,
+        client: &Client,
+        path: &str,
+        body: &Value,
+        context: &CallContext,
+    ) -> Result<(Value, HeaderMap)> {
+        let url = format!("{}/{path}", self.address.base);
+        let url = reqwest::Url::parse(&url).map_err(|e| Error::validation(format!("`base_url`: {e}")))?;
+        let asked = format!("POST {}", errors::shown(&url));
+        let mut headers = self.headers.clone();
+        headers.insert("idempotency-key", HeaderValue::try_from(&*context.idempotency_key)?);
+        let request = client.post(url).headers(headers).body(body.to_string());
+        let response = request.send().await.map_err(|e| errors::transport(&asked, e))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let read = body::read(response, ANSWER_MAX, "answers of models").await;
+        let failed = |status: u16, body: &[u8]| {
+            let key = self.address.key.as_ref().map_or("", |key| key.expose());
+            classify(Failed { asked: &asked, status, headers: &headers, body, key }, context.env.wall())
+        };
+        if !(200..300).contains(&status) {
+            return Err(failed(status, &read.unwrap_or_default()));
+        }
+        // An answer that is too long, broken off or rubbish is the service's fault, and may be right the next time.
+        let bytes = read.map_err(|e| e.context(&asked).transient())?;
+        let document: Value = serde_json::from_slice(&bytes).map_err(|e| {
+            let start: String = String::from_utf8_lossy(&bytes).chars().take(60).collect();
+            let message = format!("{asked}: the answer is no JSON: {e}; it begins with `{}`", start.escape_debug());
+            Error::new(Kind::Io, message).transient()
+        })?;
+        // Gateways report errors of the service behind them so.
+        match document.get("error").filter(|error| error.is_object()) {
+            Some(error) => {
+                let status =
+                    error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
+                Err(failed(status.unwrap_or(500), &bytes))
+            }
+            None => Ok((document, headers)),
+        }
+    }
+}
+
+impl Remote {
+    /// Asks over `client`.
+    pub fn new(client: Client, link: Link, manner: Manner) -> Self {
+        Self { client, link, manner }
+    }
+}
+
+impl Provider for Remote {
+    async fn answer(&self, prompt: &Prompt, context: &CallContext) -> Result<Said> {
+        let service = self.link.service;
+        let body = messages::body(service, &self.manner, prompt);
+        let (answer, headers) = self.link.post(&self.client, messages::path(service), &body, context).await?;
+        let (text, usage) = messages::read(service, &self.manner, &answer)?;
+        Ok(Said { text, usage, limits: limits(service, &headers, context.env.wall()) })
+    }
+}
