@@ -56,7 +56,7 @@ pub struct Answer {
     /// What it cost.
     pub usage: Usage,
     /// What the other side said of its limits.
-    pub limits: Option<RemoteLimits>,
+    pub limits: Option<Box<RemoteLimits>>,
 }
 
 impl From<Value> for Answer {
@@ -113,7 +113,7 @@ impl<A: Ask> PerRow<A> {
             usage.usd += answer.usage.usd;
         }
         // The last one has seen the others.
-        let limits = answers.last().and_then(|answer| answer.limits);
+        let limits = answers.last().and_then(|answer| answer.limits.clone());
         Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits })
     }
 }

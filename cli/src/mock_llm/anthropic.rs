@@ -204,9 +204,9 @@ fn sequence(stop: &Stop) -> Value {
 }
 
 /// What `GET /v1/models` lists.
-pub fn models(named: &[String]) -> Value {
+pub fn models(listed: &[String]) -> Value {
     let known = MODELS.iter().map(|(name, _)| (*name).to_owned());
-    let names: Vec<String> = if named.is_empty() { known.collect() } else { named.to_vec() };
+    let names: Vec<String> = if listed.is_empty() { known.collect() } else { listed.to_vec() };
     let supported = |is: bool| json!({ "supported": is });
     let one = |name: &String| {
         let adaptive = is_adaptive_only(name);

@@ -215,7 +215,7 @@ mod tests {
                 "anthropic-ratelimit-requests-reset: 1970-01-01T00:16:41Z"
             ]
         );
-        assert_eq!(told(Dialect::OpenAi).last().unwrap(), "x-ratelimit-reset-requests: 1000ms");
+        assert_eq!(told(Dialect::OpenAi).next_back().unwrap(), "x-ratelimit-reset-requests: 1000ms");
         assert_eq!(limits("--requests-per-minute 60 --hidden").headers(Dialect::Anthropic, Timestamp(0)), []);
     }
 }

@@ -221,9 +221,9 @@ pub fn embeddings(asked: &Asked, texts: &[String], dimensions: u64) -> Value {
 }
 
 /// What `GET /v1/models` lists.
-pub fn models(named: &[String]) -> Value {
+pub fn models(listed: &[String]) -> Value {
     let known = MODELS.iter().map(|name| (*name).to_owned());
-    let names: Vec<String> = if named.is_empty() { known.collect() } else { named.to_vec() };
+    let names: Vec<String> = if listed.is_empty() { known.collect() } else { listed.to_vec() };
     let one = |name: &String| json!({ "id": name, "object": "model", "created": 1_767_225_600, "owned_by": "bourn" });
     json!({ "object": "list", "data": names.iter().map(one).collect::<Vec<_>>() })
 }

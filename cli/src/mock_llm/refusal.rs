@@ -56,7 +56,7 @@ impl Refusal {
     /// The header `retry-after`, in whole seconds.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Limited(exceeded) => Some(exceeded.wait.as_secs_f64().ceil().max(1.0)).map(whole),
+            Self::Limited(exceeded) => Some(whole(exceeded.wait.as_secs_f64().ceil().max(1.0))),
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
@@ -109,9 +109,10 @@ impl Refusal {
         match self {
             Self::Key(_) => ("invalid_request_error", Some("invalid_api_key")),
             Self::NotFound(_) => ("invalid_request_error", Some("model_not_found")),
-            Self::Limited(Exceeded { what: What::Requests, .. }) => ("requests", Some("rate_limit_exceeded")),
+            Self::Limited(Exceeded { what: What::Requests, .. }) | Self::Status { status: 429, .. } => {
+                ("requests", Some("rate_limit_exceeded"))
+            }
             Self::Limited(_) => ("tokens", Some("rate_limit_exceeded")),
-            Self::Status { status: 429, .. } => ("requests", Some("rate_limit_exceeded")),
             Self::Status { status: 500.., .. } => ("server_error", None),
             _ => ("invalid_request_error", None),
         }

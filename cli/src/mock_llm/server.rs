@@ -239,7 +239,9 @@ async fn messages(State(server): Shared, headers: HeaderMap, body: Bytes) -> Res
             return Form::Whole(anthropic::answer(asked, said, &made.id));
         }
         let events = anthropic::events(asked, said, &made.id);
-        Form::Pieces(events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n")).collect())
+        let pieces: Vec<String> =
+            events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n")).collect();
+        Form::Pieces(pieces.concat())
     };
     server.exchange(Call { dialect, headers: &headers, is_written: true }, read, finish).await
 }
@@ -252,8 +254,8 @@ async fn completions(State(server): Shared, headers: HeaderMap, body: Bytes) -> 
             return Form::Whole(openai::answer(asked, said, &made.id, made.created));
         }
         let chunks = openai::chunks(asked, said, &made.id, made.created);
-        let data: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-        Form::Pieces(data + "data: [DONE]\n\n")
+        let pieces: Vec<String> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+        Form::Pieces(pieces.concat() + "data: [DONE]\n\n")
     };
     server.exchange(Call { dialect, headers: &headers, is_written: true }, read, finish).await
 }

@@ -1,4 +1,4 @@
-//! Tests of what `mock-llm` says, without a network: those over one are in cli/tests/cli/mock_llm.rs.
+//! Tests of what `mock-llm` says, without a network: those over one are in `cli/tests/cli/mock_llm.rs`.
 
 use serde_json::{Value, json};
 

@@ -84,7 +84,7 @@ pub struct Reply {
     /// What it cost.
     pub usage: Usage,
     /// What the other side said of its limits.
-    pub limits: Option<RemoteLimits>,
+    pub limits: Option<Box<RemoteLimits>>,
 }
 
 impl Reply {

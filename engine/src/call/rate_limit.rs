@@ -11,7 +11,6 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::api::call::RemoteLimits;
 use crate::api::{Call, CallContext, Reply, Usage};
 use crate::data::units::Rate;
 use crate::env::Env;
@@ -95,10 +94,10 @@ impl<C: Call> Call for RateLimit<C> {
                 }
             }
             // How many there may be in a minute says more: then they are spaced, and need not stop.
-            Ok(Reply { limits: Some(RemoteLimits { requests, .. }), .. })
-                if requests.remaining == Some(0) && requests.per_minute.is_none() =>
+            Ok(Reply { limits: Some(limits), .. })
+                if limits.requests.remaining == Some(0) && limits.requests.per_minute.is_none() =>
             {
-                self.limiter.pause(requests.reset.unwrap_or_default());
+                self.limiter.pause(limits.requests.reset.unwrap_or_default());
             }
             _ => {}
         }

@@ -1,4 +1,5 @@
-//! The instances of a plan: what each task works with, made of its node, its channels and what it shares with others.
+//! The instances of a plan: what each task works with, made of its node, its channels and what it shares with others; one file,
+//! because every kind of task takes its part of the same maps.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

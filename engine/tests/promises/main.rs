@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     clippy::unnecessary_wraps,
     reason = "a test may fail where it stands, and its stages have one signature"
 )]

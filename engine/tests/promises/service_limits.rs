@@ -121,7 +121,7 @@ impl Call for Ask {
         seen.at_work -= 1;
         seen.answered += 1;
         let usage = Usage { input_tokens: INPUT, output_tokens: written(number), usd: 0.0 };
-        Ok(Reply { usage, limits: Some(limits), ..Reply::rows(rows) })
+        Ok(Reply { usage, limits: Some(Box::new(limits)), ..Reply::rows(rows) })
     }
 
     fn estimate(&self, _: &RecordBatch) -> Usage {

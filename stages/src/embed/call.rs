@@ -47,7 +47,7 @@ pub struct Embedded {
     /// What it cost.
     pub usage: Usage,
     /// What the service said of its limits.
-    pub limits: Option<RemoteLimits>,
+    pub limits: Option<Box<RemoteLimits>>,
 }
 
 /// A service in OpenAI's words.

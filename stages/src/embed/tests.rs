@@ -105,7 +105,7 @@ fn a_text_that_is_refused_is_rejected_alone() {
 #[test]
 fn what_does_not_fit_is_told_at_its_place() {
     let schema = rows![{"t": "a"}].schema();
-    let of = |config: Value| told(embed(config).schema(&[schema.clone()]));
+    let of = |config: Value| told(embed(config).schema(std::slice::from_ref(&schema)));
     let unknown = of(json!({"text": "${x}", "model": "m", "dimensions": 0, "output": "t"}));
     assert_eq!(unknown.len(), 3, "{unknown:?}");
     assert_eq!(unknown[1..], ["dimensions | 0 has no meaning here | ", "output | there is a column `t` already | "]);

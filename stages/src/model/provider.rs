@@ -39,5 +39,5 @@ pub struct Said {
     /// What it cost.
     pub usage: Usage,
     /// What the service said of its limits.
-    pub limits: Option<RemoteLimits>,
+    pub limits: Option<Box<RemoteLimits>>,
 }

@@ -10,7 +10,7 @@ use reqwest::header::HeaderMap;
 use super::registry::Service;
 
 /// The limits that headers tell, or none when they tell of none.
-pub fn limits(service: Service, headers: &HeaderMap, now: Timestamp) -> Option<RemoteLimits> {
+pub fn limits(service: Service, headers: &HeaderMap, now: Timestamp) -> Option<Box<RemoteLimits>> {
     let text = |name: String| headers.get(name).and_then(|value| value.to_str().ok());
     let one = |what: &str| {
         let header = |of: &str| match service {
@@ -33,7 +33,7 @@ pub fn limits(service: Service, headers: &HeaderMap, now: Timestamp) -> Option<R
     // OpenAI tells of requests in a day beside tokens in a minute for some accounts; then it takes hours until all are there.
     let daily = limits.requests.reset.is_some_and(|reset| reset > Duration::from_mins(5));
     let limits = if daily { RemoteLimits { requests: RemoteLimit::default(), ..limits } } else { limits };
-    (limits != RemoteLimits::default()).then_some(limits)
+    (limits != RemoteLimits::default()).then(|| Box::new(limits))
 }
 
 /// A time (Anthropic), or a length of time such as `6m0s` or `20ms` (OpenAI).
@@ -54,7 +54,7 @@ mod tests {
         let one = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
-        limits(service, &headers.iter().map(one).collect(), Timestamp(978_307_200_000_000))
+        limits(service, &headers.iter().map(one).collect(), Timestamp(978_307_200_000_000)).map(|limits| *limits)
     }
 
     #[test]

@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_at_its_place() {
         let schema = rows![{"t": "a", "n": 1, "chunk_index": 1}].schema();
-        let of = |config: Value| told(chunk(config).schema(&[schema.clone()]));
+        let of = |config: Value| told(chunk(config).schema(std::slice::from_ref(&schema)));
         assert_eq!(of(json!({"column": "n", "size": 5})), ["column | column `n` is no text | "]);
         assert_eq!(of(json!({"column": "t", "size": 5})), ["output | there is a column `chunk_index` already | "]);
         let overlap = of(json!({"column": "t", "size": 5, "overlap": 5, "output": "p"}));
