@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// Rows that wait at once, in a pipeline.
 const IN_FLIGHT: usize = 8_192;
 
-/// Waits: `wait: { duration: 10m }`, or in a step of a workflow `wait: { signal: approved, timeout: 2d }`.
+/// Waits: `wait: { duration: 10m }`, or in a step of a workflow for a signal, with `signal: approved` and `timeout: 2d`.
 ///
 /// In a workflow the wait is in the journal, so it goes on over a restart: a run that waits for longer than a minute, or for a
 /// signal, leaves the process, and `bourn run` says how many do. It goes on when it is started again and the time has come, or
