@@ -144,30 +144,33 @@ impl Office {
             {
                 group.push(next);
             }
-            if let Err(error) = self.commit(&mut group) {
-                // Nobody waits for this order, so nobody would know: all that come later are told instead.
-                *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            if !self.commit(&mut group) {
                 return;
             }
         }
     }
 
-    /// Commits all orders together, or else each alone, so that one at fault does not take the others with it.
-    fn commit(&mut self, group: &mut Vec<Order>) -> Result<()> {
+    /// Commits all orders together, or else each alone, so that one at fault does not take the others with it. False when nothing
+    /// more can be written.
+    fn commit(&mut self, group: &mut Vec<Order>) -> bool {
         if group.len() > 1 && self.together(group).is_ok() {
             group.drain(..).for_each(|order| answer(order, Ok(())));
-            return Ok(());
+            return true;
         }
         for order in group.drain(..) {
             let mut alone = vec![order];
             let result = self.together(&mut alone).map_err(|fault| fault.at(&self.path));
             let Some(order) = alone.pop() else { continue };
             match (&order.done, result) {
-                (None, Err(error)) => return Err(error),
+                (None, Err(error)) => {
+                    // Nobody waits for this order, so nobody would know: all that come behind it are told instead.
+                    *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    return false;
+                }
                 (_, result) => answer(order, result),
             }
         }
-        Ok(())
+        true
     }
 
     fn together(&mut self, orders: &mut [Order]) -> Result<(), Fault> {

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use bourn_engine::Engine;
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
+use bourn_engine::{Engine, Error};
 use bourn_journal::{Begin, Job, Sqlite};
 
 use crate::args::Run;
@@ -24,7 +24,10 @@ impl Kept {
         if !spec.optimization.state_persistence {
             return Ok(Self(None));
         }
-        let journal = Sqlite::open(&args.journal.journal, engine.env()).map_err(Failure::Failed)?;
+        let journal = Sqlite::open(&args.journal.journal, engine.env()).map_err(|e| {
+            let way = "`--journal FILE` keeps it elsewhere; `optimization: { state_persistence: false }` does without";
+            Failure::Failed(Error::new(e.kind(), format!("{e}; {way}")))
+        })?;
         let begin = Begin {
             workflow: spec.name.clone(),
             file: loaded.document.name().to_owned(),
