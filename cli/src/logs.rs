@@ -9,8 +9,9 @@ use crate::screen::Screen;
 pub fn start(screen: &Screen) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
     let written = std::env::var_os("BOURN_LOG").unwrap_or_default().to_string_lossy().into_owned();
-    // What the stage `log` says is said on purpose.
-    let written = if written.is_empty() { "warn,bourn_log=info".to_owned() } else { written };
+    // What the stage `log` says is said on purpose, and nobody else knows where a server listens.
+    let told = if screen.is_quiet() { "warn" } else { "info" };
+    let written = if written.is_empty() { format!("warn,bourn_log=info,bourn_listens={told}") } else { written };
     let filter = filter.parse(&written).unwrap_or_else(|e| {
         screen.warn(&format!("BOURN_LOG: {e}"));
         EnvFilter::new("warn")

@@ -54,6 +54,11 @@ impl Screen {
         self.is_terminal && !self.is_quiet
     }
 
+    /// Whether nothing is to be said but errors.
+    pub fn is_quiet(&self) -> bool {
+        self.is_quiet
+    }
+
     /// Whether what is printed on stdout shows up on the same terminal.
     pub fn shares_terminal(&self) -> bool {
         self.is_terminal && io::stdout().is_terminal()

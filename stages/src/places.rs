@@ -7,6 +7,19 @@ use bourn_engine::diagnostic::{Key, Problem, Problems};
 use bourn_engine::{Error, Result};
 use serde_json::{Map, Value};
 
+/// Refuses a row in which a place is null: the word `null` would stand there. `why` goes on behind "is null, which".
+///
+/// # Errors
+/// When one is.
+pub fn no_null(template: &Template, rows: &RecordBatch, row: usize, why: &str) -> Result<()> {
+    for place in template.references() {
+        if place.value(rows, row)?.is_null() {
+            return Err(Error::validation(format!("`${{{place}}}` is null, which {why}")).at_row(row));
+        }
+    }
+    Ok(())
+}
+
 /// A JSON document whose texts may have places.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Document {

@@ -15,6 +15,8 @@ use crate::failure::{Exit, Failure};
 use crate::screen::Screen;
 use bourn_engine::checkpoint::settled::Done;
 
+/// What stands for what differs.
+const DIFFERS: &str = "…";
 /// How much of a reason stands in a table, in characters.
 const REASON: usize = 96;
 
@@ -43,17 +45,20 @@ pub async fn list(office: &Office<'_>, which: &Which, all: bool, screen: &Screen
             if (is_settled && !all) || !is_meant(which, &letter, now) {
                 return;
             }
-            let key = [letter.stage.clone(), letter.kind.clone(), letter.reason.clone()];
+            let key = [letter.stage.clone(), letter.kind.clone(), alike(&letter.reason)];
             let group = groups.entry(key).or_insert_with(|| Group {
                 stage: letter.stage,
                 kind: letter.kind,
-                reason: letter.reason,
+                reason: letter.reason.clone(),
                 open: 0,
                 replayed: 0,
                 discarded: 0,
                 first: letter.time,
                 last: letter.time,
             });
+            if group.reason != letter.reason {
+                group.reason = alike(&letter.reason);
+            }
             match known.letters.get(&letter.id) {
                 Some((Done::Replayed, _)) => group.replayed += 1,
                 Some((Done::Discarded, _)) => group.discarded += 1,
@@ -114,6 +119,31 @@ fn text(office: &Office<'_>, groups: &[Group], all: bool) -> String {
     lines.join("\n")
 }
 
+/// A reason without what is of its row alone: the path of a URL, and a value that does not fit.
+fn alike(reason: &str) -> String {
+    let words: Vec<String> = reason.split(' ').map(without_path).collect();
+    let text = words.join(" ");
+    let Some(end) = text.find("` does not fit ") else { return text };
+    match text[..end].rfind(": `") {
+        Some(start) => format!("{}{DIFFERS}{}", &text[..start + 3], &text[end..]),
+        None => text,
+    }
+}
+
+/// A URL, or one whose beginning is said by a variable, without its path; any other word as it is.
+fn without_path(word: &str) -> String {
+    let host = match word.find("://") {
+        Some(at) => at + 3,
+        None if word.starts_with("${") => word.find('}').unwrap_or_default(),
+        None => return word.to_owned(),
+    };
+    let colon = if word.ends_with(':') { ":" } else { "" };
+    match word[host..].find('/') {
+        Some(at) => format!("{}/{DIFFERS}{colon}", &word[..host + at]),
+        None => word.to_owned(),
+    }
+}
+
 /// The time without what is below a second.
 fn seconds(time: Timestamp) -> String {
     let text = time.to_string();
@@ -126,5 +156,23 @@ fn short(reason: &str) -> String {
     match line.char_indices().nth(REASON) {
         Some((at, _)) => format!("{}…", &line[..at]),
         None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_alike_that_differ_by_their_row_alone() {
+        for (reason, expected) in [
+            ("GET ${env.API}/customers/c1: 404 Not Found: gone", "GET ${env.API}/…: 404 Not Found: gone"),
+            ("after 4 attempts: GET http://h:1/a/b?c: no answer", "after 4 attempts: GET http://h:1/…: no answer"),
+            ("field `n`: `\"many\"` does not fit double", "field `n`: `…` does not fit double"),
+            ("has 3 fields, and the header has 6", "has 3 fields, and the header has 6"),
+            ("read a/b: torn", "read a/b: torn"),
+        ] {
+            assert_eq!(alike(reason), expected);
+        }
     }
 }

@@ -76,7 +76,7 @@ pub fn one(registry: &Registry, name: &str, form: Form, width: usize) -> Result<
         return Err(Failure::invalid(format!("`{name}` is not in this build: build with `--features {feature}`")));
     }
     if found.is_empty() {
-        let near = did_you_mean(name, all.iter().map(|k| k.name)).unwrap_or_else(|| "`bourn list` shows all".into());
+        let near = way_out(name, &all);
         return Err(Failure::invalid(format!("there is no stage, source or sink `{name}` ({near})")));
     }
     if form == Form::Json {
@@ -88,6 +88,26 @@ pub fn one(registry: &Registry, name: &str, form: Form, width: usize) -> Result<
         return Ok(Value::Array(found.iter().map(one).collect()).to_string());
     }
     Ok(found.iter().map(|k| k.page(width)).collect::<Vec<_>>().join("\n"))
+}
+
+/// Where a word leads that is no kind: to the kinds that speak of it, or to one that is written nearly so.
+fn way_out(name: &str, all: &[Kind<'_>]) -> String {
+    if ["function", "functions", "expression", "expressions"].contains(&name.to_lowercase().as_str()) {
+        return "expressions are SQL, in `filter`, `map`, `route` and `sql`; docs/functions.md has their functions"
+            .into();
+    }
+    let words =
+        |text: &str| text.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|w| w == name.to_lowercase());
+    let mut speaking: Vec<_> = all.iter().filter(|k| words(k.summary)).map(|k| format!("`{}`", k.name)).collect();
+    speaking.dedup();
+    let is_same = all.iter().any(|k| k.name.eq_ignore_ascii_case(name));
+    match did_you_mean(name, all.iter().map(|k| k.name)) {
+        _ if !is_same && !speaking.is_empty() => {
+            format!("{} speak{} of it", speaking.join(", "), if speaking.len() == 1 { "s" } else { "" })
+        }
+        Some(near) => near,
+        None => "`bourn list` shows all".into(),
+    }
 }
 
 impl Kind<'_> {

@@ -17,6 +17,8 @@ const BOURN: &str = env!("CARGO_BIN_EXE_bourn");
 /// A folder that goes with the test.
 pub struct Surroundings {
     folder: TempDir,
+    /// Has the command alone: beside it in `target` there are others, of names that a page may mean otherwise (`tail`).
+    bin: TempDir,
     variables: Vec<(&'static str, String)>,
     servers: Vec<(Runtime, MockServer)>,
 }
@@ -32,15 +34,14 @@ impl Surroundings {
                 copy(&files, folder.path());
             }
         }
-        let mut around = Self { folder, variables: Vec::new(), servers: Vec::new() };
+        let bin = TempDir::new().unwrap();
+        std::os::unix::fs::symlink(BOURN, bin.path().join("bourn")).unwrap();
+        let mut around = Self { folder, bin, variables: Vec::new(), servers: Vec::new() };
         match page {
             "docs/cookbook/03-enrich.md" => around.serve("API", customers()),
             "docs/cookbook/13-poll.md" => around.serve("API", orders()),
-            // A port that is free; whoever sends tries until somebody listens there.
-            "docs/cookbook/14-webhooks.md" => {
-                let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-                around.variables.push(("LISTEN", free.to_string()));
-            }
+            // Whoever sends tries until somebody listens there.
+            "docs/cookbook/14-webhooks.md" => around.variables.push(("LISTEN", format!("127.0.0.1:{}", free_port()))),
             _ => {}
         }
         around
@@ -67,8 +68,7 @@ impl Surroundings {
 
     /// Runs a line or a script of the shell: whether it ended well, and what it said on stdout and stderr.
     pub fn run(&self, script: &str) -> (bool, String) {
-        let bin = Path::new(BOURN).parent().unwrap();
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        let path = format!("{}:{}", self.bin.path().display(), std::env::var("PATH").unwrap_or_default());
         // One pipe for both, so that they come in the order in which they were said.
         let script = format!("exec 2>&1\n{script}");
         let mut command = Command::new("sh");
@@ -77,6 +77,13 @@ impl Surroundings {
         let ended = command.output().unwrap();
         (ended.status.success(), String::from_utf8(ended.stdout).unwrap())
     }
+}
+
+/// A port that is free and stays so: below those that systems give to whoever asks for any, such as the other tests.
+fn free_port() -> u16 {
+    let start = std::process::id() % 10_000;
+    let mut ports = (0..10_000).filter_map(|n| u16::try_from(20_000 + (start + n) % 10_000).ok());
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port of ten thousand")
 }
 
 /// Knows two customers, and the second one only when it is asked again.

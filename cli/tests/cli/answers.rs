@@ -38,6 +38,15 @@ fn one_kind_is_shown_with_its_fields_and_an_example() {
       sink:
         stdout: {}
     ");
+    for (word, leads) in [
+        ("functions", "docs/functions.md has their functions"),
+        ("csv", "(`file` speaks of it)"),
+        ("FILE", "(did you mean `file`?)"),
+        ("nonsense", "(`bourn list` shows all)"),
+    ] {
+        let told = Folder::with(&[]).bourn(&["list", word]).refused(2);
+        assert!(told.contains(leads), "{told}");
+    }
     insta::assert_snapshot!(Folder::with(&[]).bourn(&["list", "thrtle"]).refused(2), @"error: there is no stage, source or sink `thrtle` (did you mean `throttle`?)");
 }
 

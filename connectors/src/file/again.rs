@@ -111,9 +111,9 @@ impl File {
         }
         let recipe = self.recipe(schema).map(|recipe| match recipe.content {
             // The names of the columns are known, and no text is a header.
-            Content::Csv { dialect, names } => {
+            Content::Csv { dialect, names, is_choice } => {
                 let dialect = crate::codec::csv::Dialect { header: false, ..dialect.as_ref().clone() };
-                Recipe { content: Content::Csv { dialect: dialect.into(), names }, ..recipe }
+                Recipe { content: Content::Csv { dialect: dialect.into(), names, is_choice }, ..recipe }
             }
             content => Recipe { content, ..recipe },
         });

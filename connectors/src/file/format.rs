@@ -80,8 +80,34 @@ const ENDINGS: &str =
     ".jsonl, .ndjson, .json, .csv, .tsv, .parquet, .arrow, .ipc, .feather, .arrows, .avro, .txt and .log";
 
 impl File {
+    /// A path that was meant for something else: a file of such a name is never what is wanted.
+    fn other_place(&self) -> Option<Problem> {
+        let told = |message: String, help: &str| Some(Problem::new(message).under("path").help(help));
+        let path = &self.path;
+        if let (Some((scheme, _)), None) = (path.split_once("://"), self.objects) {
+            return match scheme {
+                "s3" | "s3a" | "gs" | "gcs" | "az" | "abfs" | "abfss" => {
+                    told(format!("`{scheme}://` is no file"), "`object_store` reads and writes buckets")
+                }
+                "http" | "https" => told(format!("`{scheme}://` is no file"), "`http` asks servers"),
+                _ => None,
+            };
+        }
+        if path.starts_with("~/") {
+            return told("`~` is a word of the shell".into(), "say `${env.HOME}/…`");
+        }
+        let name = path.split_once("${")?.1.split_once('}')?.0;
+        told(
+            format!("`${{{name}}}` means nothing in a path"),
+            &format!("a variable of the environment is `${{env.{name}}}`"),
+        )
+    }
+
     /// The format, as it is said or as the ending says.
     pub(super) fn format(&self) -> Result<Format, Problem> {
+        if let Some(problem) = self.other_place() {
+            return Err(problem);
+        }
         if let Some(format) = self.format {
             return Ok(format);
         }
@@ -162,5 +188,24 @@ impl Texts {
     pub fn open(self, path: &Path, file: Arc<dyn ReadFile>) -> Result<Text> {
         let packing = self.packing(path).map_err(|p| Error::validation(p.message))?;
         Text::open(file, packing, self.limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_none_is_refused_with_the_way_out() {
+        let told = |path: &str| File::new(path).format().map_err(|p| p.help.unwrap_or_default());
+        for (path, help) in [
+            ("s3://b/a.csv", "`object_store` reads and writes buckets"),
+            ("https://h/a.csv", "`http` asks servers"),
+            ("~/a.csv", "say `${env.HOME}/…`"),
+            ("out/${DAY}.csv", "a variable of the environment is `${env.DAY}`"),
+        ] {
+            assert_eq!(told(path).unwrap_err(), help);
+        }
+        assert!(told("a~b/$x{lane}.csv").is_ok());
     }
 }

@@ -282,7 +282,7 @@ impl File {
             (None, Format::Json) => Content::Json(Columns::new(in_files.clone(), &planned.mixed)),
             (None, Format::Csv) => {
                 let dialect = self.dialect().map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
-                Content::Csv { dialect: Arc::new(dialect), names: planned.names }
+                Content::Csv { dialect: Arc::new(dialect), names: planned.names, is_choice: self.columns.is_some() }
             }
             (None, _) => Content::Lines,
         };

@@ -44,6 +44,8 @@ pub enum Content {
     Csv {
         dialect: Arc<Dialect>,
         names: Vec<String>,
+        /// Whether the spec chooses among them.
+        is_choice: bool,
     },
     Lines,
     Table(table::Kind),
@@ -57,8 +59,9 @@ impl Recipe {
     pub fn decoder(&self) -> Result<LineDecoder> {
         match &self.content {
             Content::Json(columns) => LineDecoder::json(columns.clone()),
-            Content::Csv { dialect, names } => {
-                Ok(LineDecoder::Csv(csv::Decoder::new(dialect.clone(), self.in_files.clone(), names)?))
+            Content::Csv { dialect, names, is_choice } => {
+                let decoder = csv::Decoder::new(dialect.clone(), self.in_files.clone(), names)?;
+                Ok(LineDecoder::Csv(decoder.chosen(*is_choice)))
             }
             Content::Lines => Ok(LineDecoder::lines(self.in_files.clone())),
             Content::Table(_) => Err(Error::engine("a table has no lines")),

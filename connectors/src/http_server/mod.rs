@@ -187,6 +187,9 @@ impl Connector for HttpServer {
         self.check().map_err(told)?;
         let address = self.address().map_err(|p| told(p.into()))?;
         let listener = listen::bind(address, &context.env).await?;
+        // Nobody else knows which port the system chose for 0.
+        let bound = listener.local_addr().unwrap_or(address);
+        tracing::info!(target: "bourn_listens", "listening on http://{bound}{}", self.path);
         Ok(BoxSource::new(source::ServerSource::start(self, listener, split, context)))
     }
 

@@ -197,6 +197,19 @@ async fn an_upsert_replaces_and_repeats_without_a_trace() {
 }
 
 #[tokio::test]
+async fn a_row_without_its_key_is_rejected_by_an_upsert() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("k.db").to_string_lossy().into_owned();
+    let sqlite = Sqlite { mode: Mode::Upsert, key: vec!["id".into()], create: true, ..Sqlite::new(&path, "t") };
+    let given = batch_of(&[json!({"id": 1, "n": "a"}), json!({"id": null, "n": "b"})]);
+    let mut sink = sink_for(&sqlite, given.schema()).await.unwrap();
+    let told: Vec<_> = sink.write(&given).await.unwrap().rejected.iter().map(|r| r.error.to_string()).collect();
+    assert_eq!(told, ["row 1, field `id`: is null, and `key` needs it to tell rows apart"]);
+    sink.prepare(1).await.unwrap();
+    assert_eq!(stored(&path, "select id from t"), ["Integer(1)"]);
+}
+
+#[tokio::test]
 async fn numbers_that_sqlite_would_change_are_rejected() {
     use arrow::array::{ArrayRef, Float64Array, UInt64Array};
     let folder = TempDir::new().unwrap();

@@ -95,6 +95,9 @@ impl Insertion {
         let columns = rows.columns().iter().zip(self.schema.fields()).zip(&self.stored);
         let columns: Result<Vec<_>> = columns.map(|((c, f), stored)| Column::of(c, f, *stored)).collect();
         let columns = columns?;
+        // Nulls are like nothing: such a row would be there once more after each run, or SQLite would make up a key for it.
+        let is_key = |name: &String| self.mode == Mode::Upsert && self.key.contains(name);
+        let keys: Vec<_> = self.schema.fields().iter().zip(rows.columns()).filter(|(f, _)| is_key(f.name())).collect();
         let mut rejected = Vec::new();
         let mut taken = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
@@ -102,6 +105,11 @@ impl Insertion {
                 .iter()
                 .zip(self.schema.fields())
                 .find_map(|(column, field)| column.misfit(row).map(|e| e.at_field(field.name().clone())));
+            let misfit = misfit.or_else(|| {
+                let (field, _) = keys.iter().find(|(_, column)| column.is_null(row))?;
+                let told = "is null, and `key` needs it to tell rows apart";
+                Some(Error::validation(told).at_field(field.name().clone()))
+            });
             let error = if misfit.is_some() { misfit } else { take(&columns, row)? };
             taken.push(error.is_none());
             if let Some(error) = error {

@@ -34,8 +34,11 @@ impl Tolerance {
         }
         let worst = by_stage.iter().max_by_key(|(_, failed)| **failed).map_or("", |(stage, _)| stage);
         let most = self.most;
+        // Enough digits that what is too much looks like it.
+        let digits = if share < 1.0 { 4 } else { 1 };
         Some(Error::validation(format!(
-            "{failed} of {read} rows have failed, most of them in `{worst}`: {share:.1} %, and `tolerated_failure_percentage` is {most}"
+            "{failed} of {read} rows have failed, most of them in `{worst}`: {} %, and `tolerated_failure_percentage` is {most}",
+            format_args!("{share:.digits$}")
         )))
     }
 }

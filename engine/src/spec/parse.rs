@@ -96,7 +96,16 @@ fn fault(text: &str, error: &serde_saphyr::Error) -> Fault {
         // The parser adds the place in words; ours stands before the message.
         other => (other.to_string().split(" at line ").next().unwrap_or_default().to_owned(), None),
     };
+    let help = help.or_else(|| is_cut_text(&message).then(|| WHOLE_IN_QUOTES.to_owned()));
     Fault { message, span, help }
+}
+
+/// What is said where a text that should have been in quotes ends too early.
+const WHOLE_IN_QUOTES: &str =
+    "in braces a comma or brace ends a text, and a quote begins one: put the whole text into quotes";
+fn is_cut_text(message: &str) -> bool {
+    (message.contains("trailing content after") && message.contains("-quoted scalar"))
+        || message.contains("parsing a flow mapping, did not find")
 }
 
 /// Errors of the parser know line and column, not always bytes.
@@ -345,6 +354,14 @@ mod tests {
         assert_eq!(marked("a: [1"), "unclosed bracket '[' @ 3..4 \"[\"");
         assert_eq!(marked("a: .inf"), "a number must be finite @ 3..7 \".inf\"");
         assert_eq!(marked("a: 1\n---\nb: 2"), "a spec is one document @ 5..8 \"---\"");
+    }
+
+    #[test]
+    fn a_text_that_wants_quotes_is_told_so() {
+        for text in ["a: { b: f('x', \"y z\"), c: 1 }", "a: { b: out-{lane}.csv }", "a: { b: \"x\" - 1 }"] {
+            assert_eq!(parse(text).unwrap_err().help.as_deref(), Some(WHOLE_IN_QUOTES), "{text}");
+        }
+        assert_eq!(parse("a: [1").unwrap_err().help, None);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use bourn_engine::{Error, Result};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
+use crate::places;
+
 /// What is encoded in a path or a query: all but the characters that RFC 3986 calls unreserved.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// In a host: not what stands before a port or around an IPv6 address. A host with anything encoded in it is none, so a
@@ -51,12 +53,7 @@ pub fn fill(template: &Template, rows: &RecordBatch, row: usize) -> Result<Url> 
 /// # Errors
 /// When one is.
 pub fn no_null(template: &Template, rows: &RecordBatch, row: usize) -> Result<()> {
-    for place in template.references() {
-        if place.value(rows, row)?.is_null() {
-            return Err(Error::validation(format!("`${{{place}}}` is null, which can't be asked for")).at_row(row));
-        }
-    }
-    Ok(())
+    places::no_null(template, rows, row, "can't be asked for")
 }
 
 /// Where the host ends; none when it does not end yet.

@@ -32,7 +32,7 @@ use stream::Stream;
 /// `limits.retry` says, each alone, and then rejected with its status and the last lines of its standard error, which is
 /// logged. It is killed when the job ends, so it must not keep anything back until its input ends.
 ///
-/// The command is a list of arguments, never a line for a shell, so a value can't add arguments or commands; one that
+/// A null in a place of the command or of `env` rejects its row. The command is a list of arguments, never a line for a shell, so a value can't add arguments or commands; one that
 /// begins with `-` may still be read as an option, which most programs let you end with `--`. A program is ended, with
 /// whatever it has started, when a row takes longer than `limits.timeout`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

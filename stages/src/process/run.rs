@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Parse, Process};
 use crate::answer::{Answer, Ask};
-use crate::places::{Document, template};
+use crate::places::{self, Document, template};
 
 /// A program with places in its arguments.
 pub struct Run {
@@ -38,7 +38,10 @@ impl Run {
 
 impl Ask for Run {
     async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
-        let fill = |t: &Template| t.render(rows, row);
+        let fill = |t: &Template| {
+            places::no_null(t, rows, row, "is no argument and no variable")?;
+            t.render(rows, row)
+        };
         let argv: Vec<String> = self.command.iter().map(fill).collect::<Result<_>>()?;
         let name = argv.first().cloned().unwrap_or_default();
         let program = Program {

@@ -21,7 +21,7 @@ fn process(config: Value) -> Process {
 
 /// What a program gives for the row `{"word": "hello", "n": 7}`, in the real world.
 fn run(config: Value) -> Result<Value, Error> {
-    let rows: RecordBatch = rows![{"word": "hello", "n": 7}];
+    let rows: RecordBatch = rows![{"word": "hello", "n": 7, "none": null}];
     let env = Env::system();
     let inputs = vec![rows.schema()];
     let build = BuildContext { env: env.clone(), id: "p".into(), lane: 0, lanes: 1, inputs, mock: false };
@@ -80,6 +80,13 @@ fn a_program_sees_the_variables_of_the_engine_unless_they_are_kept_from_it() {
 fn a_value_is_one_argument_whatever_it_says() {
     let config = json!({"command": ["printf", "[%s]", "${word}; rm -rf $HOME `x` \"$(y)\" *"]});
     assert_eq!(run(config).unwrap(), "[hello; rm -rf $HOME `x` \"$(y)\" *]");
+}
+
+#[test]
+fn a_null_is_no_argument() {
+    let told = run(json!({"command": ["echo", "${none}"]})).unwrap_err();
+    assert_eq!(told.message(), "`${none}` is null, which is no argument and no variable");
+    assert!(run(json!({"command": ["env"], "env": {"A": "x${none}"}})).is_err());
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Decoder {
     layout: Option<Layout>,
     spans: Vec<Span>,
     rows: Vec<Row>,
+    /// Whether somebody chose the columns: others are left out on purpose then, and are not counted.
+    is_choice: bool,
 }
 
 /// A record with as many fields as it should have.
@@ -52,7 +54,12 @@ impl Decoder {
             return Err(Error::unsupported(message).at_field(field.name()));
         }
         let layout = if dialect.header { None } else { Some(Layout::new(names.to_vec(), &schema)?) };
-        Ok(Self { dialect, schema, layout, spans: Vec::new(), rows: Vec::new() })
+        Ok(Self { dialect, schema, layout, spans: Vec::new(), rows: Vec::new(), is_choice: false })
+    }
+
+    /// The columns were chosen, or were not.
+    pub fn chosen(self, is_choice: bool) -> Self {
+        Self { is_choice, ..self }
     }
 
     /// The schema of the batches.
@@ -180,7 +187,9 @@ impl Decoder {
             }
         }
         faults.sort_by_key(|f| f.line);
-        Ok(Decoded { batch, faults, bytes, lines, unknown: 0 })
+        let left_out = self.layout.as_ref().filter(|_| !self.is_choice).map_or(0, |l| l.names.len() - l.kept());
+        let unknown = (left_out * batch.num_rows()) as u64;
+        Ok(Decoded { batch, faults, bytes, lines, unknown })
     }
 
     fn drop_what_is_no_text(&mut self, text: &[u8], faults: &mut Vec<Fault>) {

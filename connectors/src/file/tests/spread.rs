@@ -148,12 +148,12 @@ async fn only_so_many_files_are_open_and_a_file_that_was_ended_has_a_successor()
     let file = File { partition_by: Some(vec!["n".into()]), format: Some(Format::Json), ..folder.file("out") };
     let mut sink = testing::sink_for(&file, numbers(0..1).schema()).await.unwrap();
     for _ in 0..2 {
-        sink.write(&numbers(0..100)).await.unwrap();
-        assert_eq!(names(&folder, "out/**/*.part").len(), 64);
+        sink.write(&numbers(0..300)).await.unwrap();
+        assert_eq!(names(&folder, "out/**/*.part").len(), 200);
     }
     sink.finish().await.unwrap();
     assert_eq!(names(&folder, "out/n=7/*").len(), 2);
-    assert_eq!(rows(&read_all(&folder.file("out/**/*.jsonl")).await.unwrap()).len(), 200);
+    assert_eq!(rows(&read_all(&folder.file("out/**/*.jsonl")).await.unwrap()).len(), 600);
 }
 
 #[tokio::test]

@@ -23,7 +23,9 @@ use crate::file::File;
 use crate::file::again::inserted;
 
 /// How many files of a lane are open at once, as a rule. Beyond it the one that was written to longest ago is ended.
-pub const OPEN_MAX: usize = 64;
+pub const OPEN_MAX: usize = 200;
+/// From so many on a file holds less in memory.
+const MANY_OPEN: usize = 64;
 /// The longest name of a folder that file systems take, in bytes.
 const NAME_MAX: usize = 255;
 
@@ -86,6 +88,8 @@ pub struct Spread {
     number: u64,
     /// For a job that keeps checkpoints: files that are whole and wait for the end of the epoch.
     whole: Option<Vec<PathBuf>>,
+    /// Whether it was told that files were ended because too many were open.
+    ended_early: bool,
 }
 
 /// The receipt of an epoch: its files, which wait beside their places, and the number of the next one.
@@ -126,7 +130,7 @@ impl Spread {
     ) -> Result<Self> {
         let lane = place.lane;
         let (open, whole) = (IndexMap::new(), epochs.map(|_| Vec::new()));
-        let mut spread = Self { recipe, place, rotate, partition, open, number: 0, whole };
+        let mut spread = Self { recipe, place, rotate, partition, open, number: 0, whole, ended_early: false };
         if let Some(epochs) = epochs {
             let waiting = |(of, receipt): &(usize, Receipt)| Ok((*of, receipt.read::<Waiting>()?));
             let waiting: Vec<(usize, Waiting)> = epochs.receipts.iter().map(waiting).collect::<Result<_>>()?;
@@ -190,6 +194,17 @@ impl Spread {
         Path::new(&self.place.path).join(folder).join(name)
     }
 
+    /// Many small files are slow to write and to read; the first of them says why.
+    fn tell_ended_early(&mut self) {
+        if !std::mem::replace(&mut self.ended_early, true) {
+            let (path, most) = (&self.place.path, self.place.open_max);
+            tracing::warn!(
+                "{path}: rows of more than {most} folders come in turn, and no more files are open at once: they are ended \
+                 early, and there will be many small ones; name fewer columns in `partition_by`, or order the rows by them"
+            );
+        }
+    }
+
     async fn write_to(&mut self, folder: &str, mut rows: RecordBatch) -> Result<()> {
         let now = self.recipe.env.monotonic();
         while rows.num_rows() > 0 {
@@ -199,9 +214,13 @@ impl Spread {
                 if self.open.len() >= self.place.open_max
                     && let Some((_, longest_ago)) = self.open.shift_remove_index(0)
                 {
+                    self.tell_ended_early();
                     self.end(longest_ago).await?;
                 }
                 let path = self.next_path(folder);
+                if self.partition.is_some() && self.open.len() >= MANY_OPEN {
+                    self.recipe.options.memory_max = self.recipe.options.memory_max.min(1 << 20);
+                }
                 let out = self.recipe.open(path)?;
                 self.open.insert_full(folder.to_owned(), Open { out, begun: now }).0
             };
