@@ -287,16 +287,20 @@ pub struct Tap {
     /// Show those rows alone for which this SQL condition is true.
     #[arg(long, value_name = "SQL")]
     pub filter: Option<String>,
-    /// Write nothing: every sink takes its rows and drops them.
+    /// Let the sinks write too: files begin anew, and what they held is gone.
     #[arg(long)]
+    pub write: bool,
+    /// Write nothing, which is what holds unless `--write` is said.
+    #[arg(long, hide = true, conflicts_with = "write")]
     pub dry: bool,
 }
 
 const TAPS: &str = "\
-  bourn tap flights.yaml late --dry --rows 10
+  bourn tap flights.yaml late --rows 10
   bourn tap flights.yaml by_delay.early --filter \"origin = 'JFK'\" -o json
 
-Sinks run as ever without `--dry`, but those that print (`stdout`, `console`) stay silent.";
+Nothing is written, and nothing acknowledged: webhooks get no 200, queues keep their messages unless the input ends. With `--write`
+the sinks run as ever, from the beginning and without checkpoints, but those that print (`stdout`, `console`) stay silent.";
 
 /// `validate`.
 #[derive(Debug, Group)]

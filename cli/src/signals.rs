@@ -3,6 +3,8 @@
 use std::future::pending;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -14,7 +16,10 @@ use crate::failure::Exit;
 use crate::screen::Screen;
 
 /// Watches for the signals of a job that is about to start.
-pub struct Signals(oneshot::Sender<Box<dyn Fn() + Send>>);
+pub struct Signals {
+    send: oneshot::Sender<Box<dyn Fn() + Send>>,
+    came: Arc<AtomicBool>,
+}
 
 impl Signals {
     /// Takes both signals, on a thread of its own, so that busy stages never hold them up. Call it before the job starts:
@@ -29,9 +34,12 @@ impl Signals {
             Streams { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? }
         };
         let (send, stop) = oneshot::channel::<Box<dyn Fn() + Send>>();
+        let came = Arc::new(AtomicBool::new(false));
+        let noted = came.clone();
         let watch = move || {
             runtime.block_on(async {
                 streams.next().await;
+                noted.store(true, Relaxed);
                 screen.notice("stopping; press Ctrl-C again to end at once");
                 let stopping = async {
                     // A job that could not be started has nothing to stop; the process is about to end.
@@ -50,13 +58,14 @@ impl Signals {
             std::process::exit(Exit::Interrupted as i32)
         };
         Builder::new().name("bourn-signals".into()).spawn(watch)?;
-        Ok(Self(send))
+        Ok(Self { send, came })
     }
 
-    /// The first signal calls this.
-    pub fn stop_with(self, stop: impl Fn() + Send + 'static) {
+    /// The first signal calls this; whether it has come.
+    pub fn stop_with(self, stop: impl Fn() + Send + 'static) -> Arc<AtomicBool> {
         // The thread that listens ends with the process alone.
-        let _ = self.0.send(Box::new(stop));
+        let _ = self.send.send(Box::new(stop));
+        self.came
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bourn_engine::data::units::Size;
-use bourn_engine::metrics::{JobStats, StageEntry, StageStats};
+use bourn_engine::metrics::{JobStats, StageEntry, StageRole, StageStats};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanCount;
 use serde_json::{Value, json};
@@ -134,6 +134,24 @@ pub fn rejected(stats: &JobStats) -> Option<String> {
     (all > 0).then(|| format!("{all} row{} rejected: {}", if all == 1 { "" } else { "s" }, stages.join(", ")))
 }
 
+/// What is said of a job that met rows, rejected as many, and wrote none but to the sink of its `dead_letters`: something is
+/// wrong with all of them.
+pub fn nothing_but_rejected(stats: &JobStats, dead_letters: Option<&str>) -> Option<String> {
+    let (met, rejected) = (stats.rows_met(), stats.rows_rejected());
+    let is_written = |s: &StageEntry| {
+        s.role == StageRole::Sink && Some(&*s.stage) != dead_letters && s.stats.rows_out.load(Relaxed) > 0
+    };
+    if met == 0 || rejected < met || stats.stages.iter().any(is_written) {
+        return None;
+    }
+    let rows = rows(stats);
+    let worst = rows.iter().max_by_key(|row| row.sum(|s| &s.rows_rejected)).map_or("", |row| row.id);
+    Some(format!(
+        "no row has got through: {rejected} of {met} were rejected, most of them in `{worst}` \
+         (`tolerated_failure_percentage: 100%` takes that for a success)"
+    ))
+}
+
 /// What else became of rows and is no error: dropped at a full edge, taken by a fallback, fields that were left out.
 pub fn remarks(stats: &JobStats) -> Vec<String> {
     let s = |n: u64| if n == 1 { "" } else { "s" };
@@ -168,8 +186,6 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use bourn_engine::metrics::StageRole;
 
     use super::*;
 
@@ -207,6 +223,32 @@ mod tests {
     fn rejected_rows_are_told_by_stage() {
         assert_eq!(rejected(&job()).unwrap(), "3 rows rejected: `a` 2, `long` 1");
         assert_eq!(rejected(&JobStats::default()), None);
+    }
+
+    #[test]
+    fn a_job_fails_when_rows_were_rejected_and_none_was_written() {
+        let node = |id: &str, role, [rows_in, rows_out, rejected]: [u64; 3]| {
+            let stats = StageStats {
+                rows_in: rows_in.into(),
+                rows_out: rows_out.into(),
+                rows_rejected: rejected.into(),
+                ..StageStats::default()
+            };
+            StageEntry { stage: id.into(), kind: "file", role, lane: 0, stats: Arc::new(stats) }
+        };
+        let told = |by_stage: u64, by_sink: u64, other: u64| {
+            let stages = vec![
+                node("in", StageRole::Source, [2, 2, 0]),
+                node("a", StageRole::Stage, [2, 2 - by_stage, by_stage]),
+                node("out", StageRole::Sink, [2, 2 - by_stage - by_sink, by_sink]),
+                node("other", StageRole::Sink, [2, other, 0]),
+                node("rejected", StageRole::Sink, [2, 2, 0]),
+            ];
+            nothing_but_rejected(&JobStats { stages, ..JobStats::default() }, Some("rejected")).is_some()
+        };
+        assert!(told(2, 0, 0) && told(0, 2, 0) && told(1, 1, 0));
+        assert!(!told(1, 0, 0) && !told(0, 2, 2), "some have got through");
+        assert_eq!(nothing_but_rejected(&JobStats::default(), None), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A job from its start to its end, with all that watches it: signals, metrics, progress, the table at the end.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bourn_engine::checkpoint::{Begin, Resume, Resumed};
@@ -24,6 +25,9 @@ pub enum Ending<F> {
     Here(F),
     /// This alone: somebody else takes the signals, and goes on after it. The job has no longer to drain than after one.
     Elsewhere(F),
+    /// This: the job is left where it is, so that nothing of its last epoch is committed or acknowledged. A signal ends the
+    /// process.
+    Left(F),
 }
 
 impl Ending<Pending<()>> {
@@ -46,22 +50,24 @@ pub async fn run(
 ) -> Result<Exit, Failure> {
     let server = args.metrics.map(|address| bind(address, screen)).transpose()?;
     let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
+    let is_left = matches!(ending, Ending::Left(_));
     let (signals, deadline, enough) = match ending {
         Ending::Here(enough) => {
             (Some(Signals::take(args.drain_timeout, screen.clone()).map_err(failed)?), None, enough)
         }
         Ending::Elsewhere(enough) => (None, Some(args.drain_timeout), enough),
+        Ending::Left(enough) => (None, None, enough),
     };
     let start = engine.env().monotonic();
     let resume = resume(args, &plan)?;
+    let (is_tolerated, keeps) = (plan.options.tolerated.is_some(), plan.checkpoints.is_some());
+    let dead_letters = plan.options.dead_letters.clone();
     let folder = plan.checkpoints.as_ref().map(|c| c.place(&plan.name));
     let job = engine.start_from(plan, resume).await.map_err(Failure::Failed)?;
     if let (Some(resumed), Some(folder)) = (job.resumed(), &folder) {
         tell_resumed(resumed, folder, screen);
     }
-    if let Some(signals) = signals {
-        signals.stop_with(job.stopper());
-    }
+    let signaled = signals.map(|signals| signals.stop_with(job.stopper()));
     let stats = job.stats().clone();
     let serving = server.map(|server| server.serve(stats.clone(), engine.env().clone()));
     let _serving = serving.transpose().map_err(failed)?;
@@ -69,8 +75,13 @@ pub async fn run(
     let progress = shows.then(|| Progress::start(screen.bar(), stats.clone(), shape, engine.env())).transpose();
     let progress = progress.map_err(failed)?;
     let stop = job.stopper();
+    let mut is_whole = false;
     let ended = match select(pin!(job.wait()), pin!(enough)).await {
-        Either::Left((ended, _)) => ended,
+        Either::Left((ended, _)) => {
+            is_whole = signaled.as_ref().is_none_or(|signaled| !signaled.load(Relaxed));
+            ended
+        }
+        Either::Right(((), _)) if is_left => Ok(()),
         Either::Right(((), ending)) => {
             stop();
             match deadline {
@@ -85,7 +96,24 @@ pub async fn run(
     drop(progress);
     tell(&stats, engine.env().monotonic().saturating_sub(start), args, screen);
     ended.map_err(Failure::ended)?;
+    let told = table::nothing_but_rejected(&stats, dead_letters.as_deref()).filter(|_| is_whole && !is_tolerated);
+    if let Some(told) = told {
+        return Err(Failure::Failed(Error::validation(told)));
+    }
+    if !is_whole && signaled.is_some_and(|signaled| signaled.load(Relaxed)) {
+        screen.tell(&told_stopped(keeps));
+    }
     Ok(Exit::Ok)
+}
+
+/// What is said of a job that a signal has ended before its input did, or may have.
+fn told_stopped(keeps_checkpoints: bool) -> String {
+    let next = if keeps_checkpoints {
+        "what was read and not written yet is in its last checkpoint, from where the next run goes on"
+    } else {
+        "what had not been read is missing, and the next run begins anew"
+    };
+    format!("stopped by a signal: {next}")
 }
 
 fn not_drained(within: Duration) -> Error {

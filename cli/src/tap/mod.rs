@@ -2,6 +2,8 @@
 
 mod printer;
 
+use std::time::Duration;
+
 use bourn_connectors::Blackhole;
 use bourn_engine::api::Checkpointing;
 use bourn_engine::api::registry::BoxConnector;
@@ -21,6 +23,9 @@ use printer::{FILTER, Printer};
 
 /// The kinds of sinks that print where the tap does.
 const PRINTING: [&str; 2] = ["stdout", "console"];
+
+/// Longer than anybody looks on.
+const NEVER: Duration = Duration::from_hours(365 * 24);
 
 /// Runs the spec, to its end or until enough rows were shown.
 ///
@@ -43,6 +48,10 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
         // A look at a job is not its progress.
         graph.options.checkpoints = Checkpointing::Off;
         graph.options.delivery = None;
+        if !args.write {
+            // What was only looked at is not acknowledged: its one epoch would end with the job, which is left where it is.
+            graph.options.epoch_every = Some(NEVER);
+        }
         let problems = |Problems(all): Problems| {
             // One of `--filter` has no place in the spec.
             match all.iter().find(|p| p.message.starts_with(FILTER)) {
@@ -54,7 +63,8 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
             }
         };
         let plan: Plan = engine.plan(graph).await.map_err(problems)?;
-        let ended = job::run(&engine, plan, &args.run, screen, Ending::Here(enough)).await;
+        let ending = if args.write { Ending::Here(enough) } else { Ending::Left(enough) };
+        let ended = job::run(&engine, plan, &args.run, screen, ending).await;
         ended.map_err(|failure| run::concealed(failure, &loaded))
     });
     // A thread that waits for stdin would hold up the end for ever.
@@ -76,7 +86,7 @@ fn tap(graph: &mut Graph, args: &Tap, printer: Printer) -> Result<(), Failure> {
     };
     for node in &mut graph.nodes {
         if let Role::Sink(connector) = &mut node.role
-            && (args.dry || PRINTING.contains(&connector.kind()))
+            && (!args.write || PRINTING.contains(&connector.kind()))
         {
             *connector = BoxConnector::new(Blackhole::default());
         }

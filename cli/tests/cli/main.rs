@@ -25,6 +25,7 @@ mod schema;
 mod secrets;
 mod specs;
 mod taps;
+mod told;
 mod watch;
 mod watching;
 mod workflows;

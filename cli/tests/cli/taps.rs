@@ -21,27 +21,34 @@ fn folder() -> Folder {
 fn what_leaves_a_stage_by_each_port_is_printed_and_the_sinks_get_their_rows() {
     let folder = folder();
     assert_eq!(folder.bourn(&["tap", "a.yaml", "by_size"]).quietly(), "n\n1\n2\n");
-    assert_eq!(folder.bourn(&["tap", "a.yaml", "by_size.big", "-o", "json"]).quietly(), "{\"n\":3}\n{\"n\":4}\n");
+    assert_eq!(
+        folder.bourn(&["tap", "a.yaml", "by_size.big", "--write", "-o", "json"]).quietly(),
+        "{\"n\":3}\n{\"n\":4}\n"
+    );
     assert_eq!(folder.read("out/big.jsonl"), "{\"n\":3}\n{\"n\":4}\n");
 }
 
 #[test]
 fn what_goes_into_a_sink_is_printed_and_written() {
     let folder = folder();
-    assert_eq!(folder.bourn(&["tap", "a.yaml", "big", "-o", "json"]).quietly(), "{\"n\":3}\n{\"n\":4}\n");
+    assert_eq!(folder.bourn(&["tap", "a.yaml", "big", "--write", "-o", "json"]).quietly(), "{\"n\":3}\n{\"n\":4}\n");
     assert_eq!(folder.read("out/big.jsonl"), "{\"n\":3}\n{\"n\":4}\n");
     // A sink that prints gives way to the tap.
     assert_eq!(folder.bourn(&["tap", "a.yaml", "small", "-o", "json"]).quietly(), "{\"n\":1}\n{\"n\":2}\n");
 }
 
 #[test]
-fn a_dry_run_writes_nothing() {
+fn a_look_writes_nothing() {
     let folder = folder();
     for stage in ["by_size.big", "big"] {
-        let out = folder.bourn(&["tap", "a.yaml", stage, "--dry", "--filter", "n % 2 = 0", "-o", "json"]).quietly();
+        let out = folder.bourn(&["tap", "a.yaml", stage, "--filter", "n % 2 = 0", "-o", "json"]).quietly();
         assert_eq!(out, "{\"n\":4}\n");
     }
     assert!(!folder.path("out").exists());
+    // What a job has written is there after a look at it.
+    folder.bourn(&["run", "a.yaml"]);
+    folder.bourn(&["tap", "a.yaml", "source", "--rows", "1"]).quietly();
+    assert_eq!(folder.read("out/big.jsonl"), "{\"n\":3}\n{\"n\":4}\n");
 }
 
 #[test]
@@ -63,7 +70,7 @@ on_error: dead_letter
 dead_letters: { file: { path: rejected.jsonl } }
 ";
     let folder = Folder::with(&[("a.yaml", spec)]);
-    let ended = folder.bourn(&["tap", "a.yaml", "dead_letters", "-o", "json"]);
+    let ended = folder.bourn(&["tap", "a.yaml", "--write", "dead_letters", "-o", "json"]);
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), "warning: 1 row rejected: `map` 1\n"));
     assert!(ended.out.contains("\"stage\":\"map\"") && ended.out.lines().count() == 1, "{}", ended.out);
     assert_eq!(folder.read("rejected.jsonl"), ended.out);
