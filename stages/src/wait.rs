@@ -114,7 +114,9 @@ mod tests {
     #[test]
     fn what_is_no_wait_is_told() {
         let schema = rows![{"id": 1}].schema();
-        let told = |text: serde_json::Value| wait(text).schema(&[schema.clone()]).err().map(|p| p.0[0].message.clone());
+        let told = |text: serde_json::Value| {
+            wait(text).schema(std::slice::from_ref(&schema)).err().map(|p| p.0[0].message.clone())
+        };
         assert_eq!(told(serde_json::json!({})).as_deref(), Some("there is nothing to wait for"));
         assert_eq!(
             told(serde_json::json!({"duration": "1s", "signal": "x"})).as_deref(),
