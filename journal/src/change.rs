@@ -11,11 +11,12 @@ use crate::job::{Begin, run_number};
 use crate::read::Run;
 
 impl Sqlite {
-    /// A run that has ended is under way again: what did not complete is to be done anew.
+    /// A run that has ended is under way again: what did not complete is to be done anew, and these steps too.
     ///
     /// # Errors
     /// When it has not ended, somebody runs its job, or the journal can't be written.
-    pub fn reopen(&self, run: &Run) -> Result<()> {
+    pub fn reopen(&self, run: &Run, anew: &[String]) -> Result<()> {
+        let anew = serde_json::to_string(anew)?;
         let _claim = self.go_on(run.job)?;
         let number = run.number;
         self.0.writer.write_now(move |c, clock| {
@@ -23,8 +24,8 @@ impl Sqlite {
             if c.execute(update, [number]).told("write")? == 0 {
                 return Err(Fault::Refused("the run has not ended".into()));
             }
-            let event = "INSERT INTO events (run, position, kind) VALUES (?1, ?2, 'retried')";
-            c.execute(event, params![number, clock.next()]).told("write").map(drop)
+            let event = "INSERT INTO events (run, position, kind, data) VALUES (?1, ?2, 'retried', ?3)";
+            c.execute(event, params![number, clock.next(), anew]).told("write").map(drop)
         })
     }
 

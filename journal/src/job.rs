@@ -215,18 +215,26 @@ impl Job {
     }
 }
 
+/// Whether the record of a step says that it has results.
+pub fn has_completed(record: &str) -> bool {
+    ["COMPLETED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
+}
+
 /// Adds what happened to what is known of a run: its kind, its step or signal, its data.
 pub(crate) fn add(
     history: &mut History,
     (kind, name, data): (String, Option<String>, Option<String>),
 ) -> Result<(), Fault> {
-    let (Some(name), Some(data)) = (name, data) else {
-        // Tried again: what did not complete is done anew.
-        let is_good = |record: &str| {
-            let begins = |status| record.starts_with(&format!("{{\"status\":\"{status}\""));
-            begins("COMPLETED") || begins("REUSED")
-        };
-        history.0.retain(|name, record| name.starts_with('@') || is_good(record.get()));
+    let (Some(name), Some(data)) = (name, data.clone()) else {
+        // Tried again: what did not complete is done anew, and what was told to be.
+        let told: Vec<String> = data
+            .as_deref()
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
+            .unwrap_or_default();
+        let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
+        history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
         return Ok(());
     };
     let damaged = |e| Fault::Damaged(format!("what it has of `{name}` is no JSON: {e}"));

@@ -21,7 +21,7 @@ use bourn_engine::Result;
 use bourn_engine::env::Env;
 use rusqlite::{Connection, OpenFlags};
 
-pub use job::{Begin, Begun, Job};
+pub use job::{Begin, Begun, Job, has_completed};
 pub use read::{Event, Filter, Run, Spec};
 pub use writer::Stats;
 

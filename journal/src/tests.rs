@@ -175,8 +175,8 @@ fn a_run_tried_again_keeps_what_completed() {
     append(&begun.job, end(&[0], RunState::Failed));
     drop(begun);
     let run = journal.run("r").unwrap();
-    journal.reopen(&run).unwrap();
-    assert!(journal.reopen(&run).unwrap_err().to_string().contains("has not ended"));
+    journal.reopen(&run, &[]).unwrap();
+    assert!(journal.reopen(&run, &[]).unwrap_err().to_string().contains("has not ended"));
     assert_eq!(journal.run("r0").unwrap().status, RunState::Running);
     let job = journal.go_on(1).unwrap();
     assert_eq!(records(start(&job, 0..1).unwrap()[0].as_ref()), [("a".to_owned(), DONE.to_owned())]);

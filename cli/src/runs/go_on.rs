@@ -5,7 +5,7 @@ use std::time::Duration;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::journal::RunState;
 use bourn_engine::workflow::Runs;
-use bourn_engine::workflow::result::document_of;
+use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
 
 use super::{Place, args::Journal, chain};
@@ -47,16 +47,26 @@ pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Fail
     if dry_run {
         return tell(place, run);
     }
-    place.journal.reopen(run).map_err(Failure::Failed)?;
+    // Of a step that failed at some elements the others are kept.
+    let history = place.journal.history(run).map_err(Failure::Failed)?;
+    let completed = |step: &String| history.0.get(step).is_some_and(|r| bourn_journal::has_completed(r.get()));
+    let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
+    let anew: Vec<String> = again.filter(completed).collect();
+    place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
     pass(place, run)
+}
+
+/// What recovering does.
+fn plan(place: &Place<'_>, run: &Run) -> Result<Option<RecoveryPlan>, Failure> {
+    let (chain, spec) = place.spec(run)?;
+    let history = place.journal.history(run).map_err(Failure::Failed)?;
+    let shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    Ok(shown.recovery_plan)
 }
 
 /// Says what recovering would do.
 fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let (chain, spec) = place.spec(run)?;
-    let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
-    let plan = shown.recovery_plan;
+    let plan = plan(place, run)?;
     if place.screen.form == Form::Json {
         let text = serde_json::to_string_pretty(&plan).map_err(|e| Failure::Failed(e.into()))?;
         answer::print(&text)?;

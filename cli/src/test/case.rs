@@ -57,7 +57,10 @@ pub fn run(bench: &Bench<'_>, case: &Case) -> Ended {
         }
         Spec::Chain(spec) => {
             for step in &mut spec.steps {
-                mock(case, &step.id, &mut step.config);
+                // What is said of a step holds for its fallbacks as well.
+                for work in [&mut step.work].into_iter().chain(&mut step.fallback) {
+                    mock(case, &step.id, &mut work.config);
+                }
             }
             workflow(bench, case, &loaded)
         }
@@ -265,7 +268,7 @@ fn step_asks(engine: &Engine, loaded: &Loaded, node: &PlannedNode) -> bool {
     let Some(step) = spec.steps.iter().find(|step| *step.id == *node.id) else { return false };
     let (env, id, inputs) = (engine.env().clone(), node.id.to_string(), node.inputs.clone());
     // One that can't be built says so when the job starts.
-    asks(&step.config, &BuildContext { env, id, lane: 0, lanes: 1, inputs, mock: true }).unwrap_or_default()
+    asks(&step.work.config, &BuildContext { env, id, lane: 0, lanes: 1, inputs, mock: true }).unwrap_or_default()
 }
 
 fn workflow(bench: &Bench<'_>, case: &Case, loaded: &Loaded) -> Ended {

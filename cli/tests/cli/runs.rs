@@ -69,6 +69,40 @@ fn a_run_that_failed_is_recovered_and_only_what_failed_is_done_again() {
     );
 }
 
+/// Books a room and a flight, and cancels both when there is no file `well`.
+const SAGA: &str = "\
+name: saga
+steps:
+  - id: room
+    process: { command: [sh, -c, 'echo book room >> calls; echo booked'] }
+    compensate: { process: { command: [sh, -c, 'echo cancel room >> calls; echo canceled'] } }
+  - id: flight
+    needs: room
+    process: { command: [sh, -c, 'echo book flight >> calls; echo booked'] }
+    compensate: { process: { command: [sh, -c, 'echo cancel flight >> calls; echo canceled'] } }
+  - { id: car, needs: flight, process: { command: [sh, -c, 'test -e well && echo done'] }, retry: { max_attempts: 1 } }
+finally:
+  - { id: told, process: { command: [sh, -c, 'echo told >> calls; echo told'] } }
+";
+
+#[test]
+fn what_was_undone_is_done_again_when_the_run_is_recovered() {
+    let folder = Folder::with(&[("saga.yaml", SAGA)]);
+    let told = || std::fs::read_to_string(folder.path("calls")).unwrap_or_default();
+    let failed = folder.bourn(&["run", "saga.yaml", "--id", "trip", "--input", "{}", "-o", "json"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.err);
+    let document = json_of(&failed.out);
+    assert_eq!(document["compensated"], json!(["flight", "room"]));
+    assert_eq!(told(), "book room\nbook flight\ncancel flight\ncancel room\ntold\n");
+    let dry = folder.bourn(&["runs", "recover", "trip", "--dry-run"]).quietly();
+    assert!(dry.starts_with("would reuse nothing\n"), "{dry}");
+    std::fs::write(folder.path("well"), "").unwrap();
+    std::fs::remove_file(folder.path("calls")).unwrap();
+    let mended = json_of(&folder.bourn(&["runs", "recover", "trip", "-o", "json"]).quietly());
+    assert_eq!((&mended["status"], mended.get("compensated")), (&json!("COMPLETED"), None));
+    assert_eq!(told(), "book room\nbook flight\ntold\n");
+}
+
 #[test]
 fn a_run_has_four_parts_that_agree() {
     let folder = Folder::with(&[("mend.yaml", SPEC)]);

@@ -82,14 +82,20 @@ impl Program {
         serde_json::from_str(&value.to_string()).map_err(|_| failed(format!("{value} is no value of JSON")))
     }
 
-    /// Whether `.name` or `["name"]` may stand in it.
+    /// Whether it may read the member of this name: `.name`, `{name}`, or a text where a member or an argument may stand. What a
+    /// text is compared with is none.
     pub fn mentions(&self, name: &str) -> bool {
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let member = self
-            .text
-            .match_indices(&format!(".{name}"))
-            .any(|(at, found)| !self.text[at + found.len()..].chars().next().is_some_and(is_name));
-        member || self.text.contains(&format!("\"{name}\""))
+        let before = |at: usize| self.text[..at].trim_end().chars().next_back();
+        let after = |at: usize| self.text[at..].trim_start().chars().next();
+        let stands = |at: usize, found: &str| !self.text[at + found.len()..].chars().next().is_some_and(is_name);
+        let member = |(at, found): (usize, &str)| stands(at, found) && self.text[..at].ends_with('.');
+        let short = |(at, found): (usize, &str)| {
+            matches!(before(at), Some('{' | ',')) && matches!(after(at + found.len()), Some('}' | ','))
+        };
+        let text = |(at, _): (usize, &str)| matches!(before(at), Some('[' | '.' | '(' | ','));
+        let mut named = self.text.match_indices(name);
+        named.any(|found| member(found) || short(found)) || self.text.match_indices(&format!("\"{name}\"")).any(text)
     }
 }
 
@@ -144,5 +150,7 @@ mod tests {
         let program = Program::parse(".input.lang == \"x\" and .abc[\"d\"]").unwrap();
         let all = ["input", "lang", "abc", "d", "ab", "inp"].map(|name| program.mentions(name));
         assert_eq!(all, [true, true, true, true, false, false]);
+        let program = Program::parse(".input.lang == \"x\" and has(\"y\") and ({z, v: 1} | .v) == .u").unwrap();
+        assert_eq!(["x", "y", "z", "v", "u"].map(|name| program.mentions(name)), [false, true, true, true, true]);
     }
 }

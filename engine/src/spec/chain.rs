@@ -1,37 +1,18 @@
 //! The spec of a workflow of steps: its blocks read, its dependencies checked.
 
-use std::time::Duration;
-
-use serde_json::Value;
-
-use super::edges::{cycle, cycle_problem, dangling};
-use super::keys::{DefaultKeys, ForEachKeys, OneOrMany, RetryKeys, StepKeys, WorkflowKeys, names_of};
-use super::model::{Chain, ForEach, Step};
+use super::edges::{cycle, cycle_problem};
+use super::keys::WorkflowKeys;
+use super::model::{Chain, Starts, Step};
 use super::node::Node;
-use super::reader::{Reader, check_id, own_part};
-use super::references::{Names, reduce};
+use super::reader::{Reader, check_id};
+use super::references::reduce;
 use super::routing::{Route, Routing};
 use super::shared::Shared;
-use crate::api::limits::Retries;
-use crate::api::template::Template;
-use crate::data::units::{Interval, Percentage};
+use super::steps::{Block, Common, Read, TAKEN};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
 const LATER: [&str; 7] = ["env", "concurrency", "budget", "priority", "targets", "monitoring", "output"];
-/// How long an attempt may take when nothing says.
-const TIMEOUT: Duration = Duration::from_mins(5);
-/// Names that a step can't have, because `${name}` means something else.
-const TAKEN: [&str; 4] = ["input", "steps", "env", "secret"];
-
-/// What holds for every step.
-pub(super) struct Common<'a> {
-    ids: Vec<String>,
-    pub(super) routing: &'a Routing,
-    pub(super) defaults: DefaultKeys,
-    pub(super) shared: Shared,
-}
-
 /// Reads the spec; `None` when a fault stands in the way.
 pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Option<Chain> {
     let before = reader.faults.len();
@@ -47,22 +28,27 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
     let routes = part("routing").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
     let routing = routing.clone().with(std::collections::BTreeMap::<String, Route>::into_iter(routes));
     let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
-    let blocks = spec.get("steps").map(Node::elements).unwrap_or_default();
-    let ids = ids(reader, blocks);
+    let blocks = blocks(spec);
+    let ids = ids(reader, &blocks);
     let common = Common { ids, routing: &routing, defaults, shared: Shared::read(reader, spec) };
-    let steps: Vec<_> = blocks.iter().enumerate().map(|(at, block)| common.step(reader, at, block)).collect();
-    let needs: Vec<Vec<usize>> = steps.iter().map(|(needs, _)| needs.clone()).collect();
+    let read: Vec<Read> = blocks.iter().enumerate().map(|(at, block)| common.read(reader, at, block)).collect();
+    let needs = needs(&blocks, &read);
     if let Some(circle) = cycle(&needs) {
-        let mut path = vec!["steps".into(), circle[0].into()];
+        let mut path = blocks[circle[0]].path.clone();
         let said = ["depends_on", "needs", "dependencies"];
-        path.extend(said.into_iter().find(|k| blocks[circle[0]].get(k).is_some()).map(Key::from));
+        path.extend(said.into_iter().find(|k| blocks[circle[0]].node.get(k).is_some()).map(Key::from));
         reader.fault(&path, cycle_problem(circle.iter().map(|i| common.ids[*i].as_str())));
     }
     if reader.faults.len() > before {
         return None;
     }
     let keys = keys?;
-    let mut steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect::<Option<_>>()?;
+    let chosen_by = |at: usize| (0..read.len()).filter(|by| read[*by].chooses.contains(&at)).collect::<Vec<_>>();
+    let chosen_by: Vec<_> = (0..read.len()).map(chosen_by).collect();
+    let mut steps: Vec<Step> = read.into_iter().map(|read| read.step).collect::<Option<_>>()?;
+    for (step, (needs, chosen_by)) in steps.iter_mut().zip(needs.into_iter().zip(chosen_by)) {
+        (step.reads, step.chosen_by) = (needs, chosen_by);
+    }
     reduce(&mut steps);
     Some(Chain {
         name: keys.name.unwrap_or_else(|| name.to_owned()),
@@ -75,16 +61,79 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
     })
 }
 
+/// All steps of a workflow: those of `steps`, what undoes them, and those of `finally`.
+fn blocks(spec: &Node) -> Vec<Block<'_>> {
+    let of = |key: &'static str, starts: Starts| {
+        let nodes = spec.get(key).map(Node::elements).unwrap_or_default();
+        let block = move |(at, node): (usize, _)| Block { node, path: vec![key.into(), at.into()], starts };
+        nodes.iter().enumerate().map(block)
+    };
+    let steps: Vec<_> = of("steps", Starts::Completed).collect();
+    let mut undoing = Vec::new();
+    for (at, block) in steps.iter().enumerate() {
+        if let Some(node) = block.node.get("compensate") {
+            let path = [block.path.as_slice(), &["compensate".into()]].concat();
+            undoing.push(Block { node, path, starts: Starts::Undo(at) });
+        }
+    }
+    steps.into_iter().chain(undoing).chain(of("finally", Starts::Finally)).collect()
+}
+
+/// What each step needs: what it says and reads, the switches that may choose it, and for those at the end what comes before.
+fn needs(blocks: &[Block<'_>], read: &[Read]) -> Vec<Vec<usize>> {
+    let of = |starts: fn(&Starts) -> bool| (0..blocks.len()).filter(move |at| starts(&blocks[*at].starts));
+    let steps: Vec<usize> = of(|s| *s == Starts::Completed).collect();
+    let undoing: Vec<usize> = of(|s| matches!(s, Starts::Undo(_))).collect();
+    let mut all: Vec<Vec<usize>> = read.iter().map(|read| read.needs.clone()).collect();
+    for (at, read) in read.iter().enumerate() {
+        for chosen in &read.chooses {
+            all[*chosen].push(at);
+        }
+    }
+    // A circle among the steps is told as such, and not together with what comes behind them.
+    let undone: Vec<usize> = topological(&all, &steps).into_iter().rev().collect();
+    let mut before = None;
+    for step in undone {
+        let Some(at) = undoing.iter().copied().find(|at| blocks[*at].starts == Starts::Undo(step)) else { continue };
+        all[at].extend(steps.iter().copied().chain(before));
+        before = Some(at);
+    }
+    for at in of(|s| *s == Starts::Finally) {
+        all[at].extend(steps.iter().chain(&undoing));
+    }
+    for needs in &mut all {
+        needs.sort_unstable();
+        needs.dedup();
+    }
+    all
+}
+
+/// The steps, each behind those that it needs; those in a circle are left out.
+fn topological(needs: &[Vec<usize>], steps: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::new();
+    let ready = |order: &[usize]| {
+        steps.iter().copied().find(|at| !order.contains(at) && needs[*at].iter().all(|need| order.contains(need)))
+    };
+    while let Some(next) = ready(&order) {
+        order.push(next);
+    }
+    order
+}
+
 /// The ids of the steps; empty for one without.
-fn ids(reader: &mut Reader<'_>, blocks: &[Node]) -> Vec<String> {
+fn ids(reader: &mut Reader<'_>, blocks: &[Block<'_>]) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
-    for (at, block) in blocks.iter().enumerate() {
-        let path: Vec<Key> = vec!["steps".into(), at.into()];
+    for Block { node, path, starts } in blocks {
+        if let Starts::Undo(of) = starts {
+            // No step can have this name.
+            ids.push(format!("{}.compensate", ids[*of]));
+            continue;
+        }
         let below = [path.as_slice(), &["id".into()]].concat();
-        let id = block.get("id").and_then(Node::text).unwrap_or_default().to_owned();
+        let id = node.get("id").and_then(Node::text).unwrap_or_default().to_owned();
         if id.is_empty() {
-            if block.is_map() && block.get("id").is_none() {
-                reader.fault(&path, Problem::new("this step has no `id`").help("later steps read it by its id"));
+            if node.is_map() && node.get("id").is_none() {
+                reader.fault(path, Problem::new("this step has no `id`").help("later steps read it by its id"));
             }
         } else if let Some(problem) = check_id(&id) {
             reader.fault(&below, problem);
@@ -99,149 +148,4 @@ fn ids(reader: &mut Reader<'_>, blocks: &[Node]) -> Vec<String> {
         ids.push(id);
     }
     ids
-}
-
-impl Common<'_> {
-    /// The steps that a step needs, and the step itself if all of it could be read.
-    fn step(&self, reader: &mut Reader<'_>, at: usize, block: &Node) -> (Vec<usize>, Option<Step>) {
-        let path: Vec<Key> = vec!["steps".into(), at.into()];
-        let below = |key: &str| [path.as_slice(), &[key.into()]].concat();
-        if !block.is_map() {
-            reader.fault(&path, Problem::new(format!("expected a map, found {}", block.kind())));
-            return (Vec::new(), None);
-        }
-        let own = names_of::<StepKeys>();
-        let before = reader.faults.len();
-        let keys = reader.keys::<StepKeys>(own_part(block, &own), &path, &[]).unwrap_or_default();
-        let mut needs = Vec::new();
-        for (key, said) in
-            [("depends_on", &keys.depends_on), ("needs", &keys.needs), ("dependencies", &keys.dependencies)]
-        {
-            self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
-        }
-        let for_each =
-            keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
-        let names = Names { ids: &self.ids, own: at, item: None };
-        let condition = keys.r#if.as_ref().and_then(|text| {
-            let short = names.text(reader, text, &below("if"), &mut needs);
-            condition(reader, &short, &below("if"))
-        });
-        let retry = self.retries(reader, &path, keys.retry.as_ref());
-        let names = Names { item: keys.for_each.as_ref().map(|each| each.r#as.as_str()), ..names };
-        let command = self.command(reader, block, &path, &own);
-        let config =
-            command.as_ref().and_then(|command| self.config(reader, command, block, &path, &names, &mut needs));
-        needs.sort_unstable();
-        needs.dedup();
-        let step =
-            (reader.faults.len() == before).then_some(()).and(command).zip(config).map(|(command, config)| Step {
-                id: self.ids[at].clone(),
-                command: command.name,
-                config: config.stage,
-                needs: needs.clone(),
-                timeout: keys.timeout.or(self.defaults.timeout).map_or(TIMEOUT, |Interval(t)| t),
-                retry,
-                rate_limit: config.rate_limit,
-                condition,
-                for_each,
-                default: keys.default.clone(),
-                path,
-                places: config.places,
-            });
-        (needs, step)
-    }
-
-    /// The list that a step goes through.
-    fn for_each(
-        &self,
-        reader: &mut Reader<'_>,
-        at: usize,
-        keys: &ForEachKeys,
-        path: &[Key],
-        needs: &mut Vec<usize>,
-    ) -> Option<ForEach> {
-        let below = |key: &str| [path, &[key.into()]].concat();
-        let name = &keys.r#as;
-        let taken = TAKEN.contains(&name.as_str()) || self.ids.contains(name);
-        if taken {
-            let problem =
-                Problem::new(format!("`{name}` can't be the name of an element: `${{{name}}}` means something else"));
-            reader.fault(&below("as"), problem);
-        } else if let Some(problem) = check_id(name) {
-            reader.fault(&below("as"), problem);
-        }
-        let names = Names { ids: &self.ids, own: at, item: None };
-        let list = Template::parse(&names.text(reader, &keys.r#in, &below("in"), needs)).ok()?;
-        if !list.is_one_place() {
-            let problem = Problem::new("what a step goes through is one place with a list");
-            reader.fault(&below("in"), problem.help("for example `in: ${input.files}`"));
-        }
-        Some(ForEach {
-            list,
-            name: name.clone(),
-            max_concurrency: keys.max_concurrency,
-            tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
-        })
-    }
-
-    /// What the step says, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
-    fn retries(&self, reader: &mut Reader<'_>, path: &[Key], step: Option<&RetryKeys>) -> Retries {
-        let usual = Retries {
-            initial_interval: Interval(Duration::from_secs(1)),
-            max_interval: Interval(Duration::from_secs(100)),
-            ..Retries::default()
-        };
-        let Ok(Value::Object(mut all)) = serde_json::to_value(&usual) else { return usual };
-        let of_step = [path, &["retry".into()]].concat();
-        let of_all: Vec<Key> = vec!["defaults".into(), "retry".into()];
-        for (keys, at) in [(self.defaults.retry.as_ref(), &of_all), (step, &of_step)] {
-            match keys {
-                Some(RetryKeys::Said(said)) => all.extend(said.clone()),
-                Some(RetryKeys::Name(name)) => {
-                    all.extend(self.shared.retry(reader, at, name).cloned().unwrap_or_default());
-                }
-                None => {}
-            }
-        }
-        serde_json::from_value(all.into()).unwrap_or_else(|e| {
-            reader.fault(if step.is_some() { &of_step } else { &of_all }, Problem::new(e.to_string()));
-            usual
-        })
-    }
-
-    fn depends(
-        &self,
-        reader: &mut Reader<'_>,
-        at: usize,
-        path: &[Key],
-        said: Option<&OneOrMany>,
-        needs: &mut Vec<usize>,
-    ) {
-        let named: Vec<(Vec<Key>, &String)> = match said {
-            None => Vec::new(),
-            Some(OneOrMany::One(name)) => vec![(path.to_vec(), name)],
-            Some(OneOrMany::Many(names)) => {
-                names.iter().enumerate().map(|(i, n)| ([path, &[i.into()]].concat(), n)).collect()
-            }
-        };
-        for (path, name) in named {
-            if let Some(step) = self.ids.iter().position(|id| id == name) {
-                needs.push(step);
-            } else {
-                let others = (0..self.ids.len()).filter(|i| *i != at).map(|i| self.ids[i].as_str());
-                reader.fault(&path, dangling("step", name, others.collect::<Vec<_>>()));
-            }
-        }
-    }
-}
-
-/// A condition is one place.
-fn condition(reader: &mut Reader<'_>, text: &str, path: &[Key]) -> Option<Template> {
-    let template = Template::parse(text).ok()?;
-    if !template.is_one_place() {
-        let problem = Problem::new("a condition is one place that is true or false");
-        reader.fault(path, problem.help("for example `if: ${input.wanted}` or `if: ${.input.count > 3}`"));
-        return None;
-    }
-    Some(template)
 }

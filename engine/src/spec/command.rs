@@ -2,25 +2,33 @@
 
 use serde_json::{Map, Value};
 
-use super::chain::Common;
 use super::check::unknown;
 use super::model::Places;
 use super::node::Node;
 use super::reader::{Reader, later};
 use super::references::Names;
 use super::routing::Route;
+use super::steps::Common;
 use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
 
 /// Keys of a step that the design has and this version has not.
-const LATER_IN_STEP: [&str; 8] =
-    ["on_failure", "fallback", "compensate", "finally", "output", "cache", "quality_gates", "switch"];
+const LATER_IN_STEP: [&str; 5] = ["on_failure", "finally", "output", "cache", "quality_gates"];
+
 /// What a step does, as the spec says it.
+#[derive(Clone)]
 pub(super) struct Command {
     pub(super) name: String,
     route: Route,
     /// The key of the block that is the command: `command`, `uses`, or the kind itself.
     key: String,
+}
+
+/// A block that says what a command is given, and the way to it from the step.
+#[derive(Clone)]
+pub(super) struct Said<'a> {
+    pub(super) block: &'a Node,
+    pub(super) way: Vec<Key>,
 }
 
 /// What a step's configuration says.
@@ -31,13 +39,14 @@ pub(super) struct Configured {
 }
 
 impl Common<'_> {
-    /// What the step does: a `command`, `uses`, or a kind as a key.
+    /// What a block does: a `command`, `uses`, or a kind as a key. It must say it, unless it may stand for what another one does.
     pub(super) fn command(
         &self,
         reader: &mut Reader<'_>,
         block: &Node,
         path: &[Key],
         own: &[String],
+        may_say_none: bool,
     ) -> Option<Command> {
         let stages = reader.registry.stages();
         let find = |name: &str| self.routing.find(name, |kind| stages.contains_key(kind));
@@ -57,9 +66,8 @@ impl Common<'_> {
                 reader.fault_at_key(&here, unknown("key", &member.name, known));
             }
         }
-        let later_kind = block.get("switch").is_some();
         match said.as_slice() {
-            [] if later_kind => None,
+            [] if may_say_none => None,
             [] => {
                 let problem = Problem::new("this step has no `command`");
                 reader.fault(path, problem.help(format!("there are {}", self.known(reader))));
@@ -120,12 +128,13 @@ struct Assembly {
 }
 
 impl Common<'_> {
-    /// The configuration of the stage that does the step: the defaults of the route, `with`, and `args`.
+    /// The configuration of the stage that does the step: the defaults of the route, `with`, and `args`. What a later block says
+    /// stands over what an earlier one said.
     pub(super) fn config(
         &self,
         reader: &mut Reader<'_>,
         command: &Command,
-        block: &Node,
+        blocks: &[Said<'_>],
         path: &[Key],
         names: &Names<'_>,
         needs: &mut Vec<usize>,
@@ -139,25 +148,34 @@ impl Common<'_> {
         let document = reader.document;
         // A kind as a key has its configuration below it, or what `args` would say.
         let by_kind = !["command", "uses"].contains(&command.key.as_str());
-        let own = by_kind.then(|| (command.key.as_str(), block.get(&command.key).is_some_and(Node::is_map)));
-        for (key, as_map) in own.into_iter().chain([("with", true), ("args", false)]) {
-            let Some(node) = block.get(key) else { continue };
-            limits(reader, node, &[path, &[key.into()]].concat());
-            let below = [path, &[key.into()]].concat();
-            let filled = names.value(reader, node, &below, needs);
-            let written = document.written().at(&below).map(Node::value).unwrap_or_default();
-            if as_map {
-                assembly.merge(key, filled, written);
-            } else if let Err(problem) = assembly.args(key, filled, written, &command.route, schema) {
-                reader.fault_at_key(&below, problem);
+        for Said { block, way } in blocks {
+            let own = by_kind.then(|| (command.key.as_str(), block.get(&command.key).is_some_and(Node::is_map)));
+            let begin = assembly.places.known.len();
+            for (key, as_map) in own.into_iter().chain([("with", true), ("args", false)]) {
+                let Some(node) = block.get(key) else { continue };
+                let way = [way, [key.into()].as_slice()].concat();
+                let below = [path, &way].concat();
+                limits(reader, node, &below);
+                let filled = names.value(reader, node, &below, needs);
+                let written = document.written().at(&below).map(Node::value).unwrap_or_default();
+                if as_map {
+                    assembly.merge(&way, filled, written);
+                } else if let Err(problem) = assembly.args(&way, begin, (filled, written), &command.route, schema) {
+                    reader.fault_at_key(&below, problem);
+                }
             }
         }
         let (mut filled, written) =
             assembly.whole.unwrap_or((Value::Object(assembly.filled), Value::Object(assembly.written)));
         let places = assembly.places;
+        let last = blocks.last().map(|said| said.way.clone()).unwrap_or_default();
         let locate = |place: &[Key]| {
             let mut below = path.to_vec();
-            below.extend(places.locate(place));
+            let found = places.locate(place);
+            if found.as_slice() == ["command".into()] {
+                below.extend(last.clone());
+            }
+            below.extend(found);
             // A kind as a key has no `command` to point at.
             if by_kind && below.last() == Some(&"command".into()) {
                 below.pop();
@@ -182,19 +200,27 @@ impl Common<'_> {
 }
 
 impl Assembly {
-    fn merge(&mut self, key: &str, filled: Value, written: Value) {
+    fn merge(&mut self, way: &[Key], filled: Value, written: Value) {
         if let (Value::Object(filled), Value::Object(written)) = (filled, written) {
-            let place = |name: &String| (name.clone(), vec![key.into(), name.as_str().into()]);
+            let place = |name: &String| (name.clone(), [way, &[name.as_str().into()]].concat());
             self.places.known.extend(filled.keys().map(place));
             self.filled.extend(filled);
             self.written.extend(written);
         }
     }
 
-    /// Puts `args` where the route says, or the only key that the kind needs, or in place of the whole.
-    fn args(&mut self, key: &str, filled: Value, written: Value, route: &Route, schema: &Value) -> Result<(), Problem> {
+    /// Puts `args` where the route says, or the only key that the kind needs, or in place of the whole. `begin` is where the places
+    /// of its block begin.
+    fn args(
+        &mut self,
+        way: &[Key],
+        begin: usize,
+        (filled, written): (Value, Value),
+        route: &Route,
+        schema: &Value,
+    ) -> Result<(), Problem> {
         if !schema["properties"].is_object() {
-            self.places.known.push((String::new(), vec![key.into()]));
+            self.places.known.push((String::new(), way.to_vec()));
             self.whole = Some((filled, written));
             return Ok(());
         }
@@ -204,10 +230,11 @@ impl Assembly {
             let problem = Problem::new(format!("`{}` takes no `args`", route.kind));
             return Err(problem.help("say `with: {…}`"));
         };
-        if self.places.known.iter().any(|(known, _)| *known == name) {
+        if self.places.known[begin..].iter().any(|(known, _)| *known == name) {
+            let key = if let Some(Key::Name(key)) = way.last() { key } else { "args" };
             return Err(Problem::new(format!("`{key}` is the `{name}` that `with` says already")));
         }
-        self.places.known.push((name.clone(), vec![key.into()]));
+        self.places.known.push((name.clone(), way.to_vec()));
         self.filled.insert(name.clone(), filled);
         self.written.insert(name, written);
         Ok(())

@@ -16,6 +16,7 @@ use super::shared::RateKeys;
 use crate::api::limits::Retries;
 use crate::api::{Level, OnFull};
 use crate::data::units::{Interval, Percentage, Size};
+use crate::diagnostic::Key;
 use crate::journal::Durability;
 
 /// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
@@ -40,9 +41,10 @@ block!(SourceBlock, "source");
 block!(StageBlock, "stage");
 block!(SinkBlock, "sink");
 block!(StepBlock, "step");
+block!(AlternativeBlock, "alternative");
 block!(TestBlock, "test");
 /// The definitions that a schema of this file refers to.
-pub(crate) const BLOCKS: [&str; 6] = ["source", "stage", "sink", "step", "fallback", "test"];
+pub(crate) const BLOCKS: [&str; 7] = ["source", "stage", "sink", "step", "alternative", "fallback", "test"];
 
 /// One or more.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -52,6 +54,16 @@ pub(crate) enum OneOrMany {
     One(String),
     /// A list.
     Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// Each of them with its place below `path`.
+    pub(crate) fn placed(&self, path: &[Key]) -> Vec<(Vec<Key>, &String)> {
+        match self {
+            Self::One(name) => vec![(path.to_vec(), name)],
+            Self::Many(names) => (0_usize..).zip(names).map(|(i, n)| ([path, &[i.into()]].concat(), n)).collect(),
+        }
+    }
 }
 
 /// A version: a text such as `1.2.0`, or a number.
@@ -207,6 +219,8 @@ pub(crate) struct WorkflowKeys {
     /// Steps; each starts when those it depends on have ended.
     #[schemars(length(min = 1))]
     pub steps: Vec<StepBlock>,
+    /// Steps that start when all others have ended, whatever became of them.
+    pub finally: Option<Vec<StepBlock>>,
     /// What may be done to make it faster or cheaper.
     #[serde(default)]
     pub optimization: Optimization,
@@ -311,8 +325,45 @@ pub(crate) struct StepKeys {
     pub r#if: Option<String>,
     /// Does the step for each element of a list; its results are a list in the same order.
     pub for_each: Option<ForEachKeys>,
-    /// What the step gives when it fails for good: the run goes on, degraded.
+    /// Chooses the steps that come next, instead of a command: the first of the ways whose `when` is true. The other steps that it
+    /// names are skipped.
+    #[schemars(length(min = 1))]
+    pub switch: Option<Vec<WayKeys>>,
+    /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
+    #[schemars(length(min = 1))]
+    pub fallback: Option<Vec<AlternativeBlock>>,
+    /// What the step gives when it fails for good, and its fallbacks too: the run goes on, degraded.
     pub default: Option<Value>,
+    /// What undoes the step when it completed and the run failed: of all such steps the last one first.
+    pub compensate: Option<AlternativeBlock>,
+}
+
+/// A way out of a `switch`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WayKeys {
+    /// A place that is true or false, as for `if`; without it the way is taken when no other one was.
+    pub when: Option<String>,
+    /// The step that comes next, or several.
+    pub then: OneOrMany,
+}
+
+/// What a step does, without the rest of it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[allow(dead_code, reason = "what it does is read by walking the tree")]
+pub(crate) struct AlternativeKeys {
+    /// What it does: a name from the routing table.
+    pub command: Option<String>,
+    /// The same as `command`.
+    pub uses: Option<String>,
+    /// What the command is given.
+    pub args: Option<Value>,
+    /// The configuration of the command, by name.
+    pub with: Option<Map<String, Value>>,
+    /// How long one attempt may take; as for the step if it does not say.
+    pub timeout: Option<Interval>,
+    /// When to try again; as for the step if it does not say.
+    pub retry: Option<RetryKeys>,
 }
 
 /// `for_each`.

@@ -23,6 +23,7 @@ mod references;
 mod secrets;
 mod shared;
 mod shown;
+mod steps;
 mod templates;
 
 #[cfg(test)]

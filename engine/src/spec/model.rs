@@ -143,18 +143,18 @@ pub struct Chain {
 pub struct Step {
     /// Its handle, and the name of its column.
     pub id: String,
-    /// What the spec says it does: `/query`.
-    pub command: String,
-    /// The configuration of the stage that does it.
-    pub config: BoxStageConfig,
-    /// The steps it depends on, said or read, in the order of the spec: places in [`Chain::steps`].
+    /// What it does.
+    pub work: Work,
+    /// What is tried in place of that when it failed for good, in order.
+    pub fallback: Vec<Work>,
+    /// When it starts.
+    pub starts: Starts,
+    /// All steps that it depends on, said or read, in the order of the spec: places in [`Chain::steps`].
+    pub reads: Vec<usize>,
+    /// The same, without those that another one of them needs.
     pub needs: Vec<usize>,
-    /// How long one attempt may take.
-    pub timeout: Duration,
-    /// When to try again.
-    pub retry: Retries,
-    /// The rate limit that it keeps with others, by name.
-    pub rate_limit: Option<String>,
+    /// The switches that may choose it: places in [`Chain::steps`].
+    pub chosen_by: Vec<usize>,
     /// When its place is false, the step is skipped.
     pub condition: Option<Template>,
     /// The list for each of whose elements it is done.
@@ -163,7 +163,33 @@ pub struct Step {
     pub default: Option<Value>,
     /// Where the step stands.
     pub path: Vec<Key>,
-    /// Where the parts of its configuration stand.
+}
+
+/// When a step starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starts {
+    /// When what it needs has completed.
+    Completed,
+    /// When all other steps have ended, however they did.
+    Finally,
+    /// When the run has failed, and this step of it completed: a place in [`Chain::steps`].
+    Undo(usize),
+}
+
+/// What a step does.
+#[derive(Clone)]
+pub struct Work {
+    /// What the spec says: `/query`.
+    pub command: String,
+    /// The configuration of the stage that does it.
+    pub config: BoxStageConfig,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// When to try again.
+    pub retry: Retries,
+    /// The rate limit that it keeps with others, by name.
+    pub rate_limit: Option<String>,
+    /// Where the parts of its configuration stand, from the step.
     pub places: Places,
 }
 
@@ -190,7 +216,8 @@ pub struct Places {
 impl Places {
     /// The way from the step to a place that is given by the way from its configuration; as near as it is known.
     pub fn locate(&self, path: &[Key]) -> Vec<Key> {
-        let find = |name: &str| self.known.iter().find(|(key, _)| key == name).map(|(_, place)| place.clone());
+        // What was said last holds.
+        let find = |name: &str| self.known.iter().rfind(|(key, _)| key == name).map(|(_, place)| place.clone());
         match path.split_first() {
             Some((Key::Name(name), rest)) if find(name).is_some() => {
                 let mut place = find(name).unwrap_or_default();

@@ -117,10 +117,10 @@ impl Names<'_> {
 
 /// The steps that each step needs, with those left out that another one needs already.
 pub(crate) fn reduce(steps: &mut [Step]) {
-    let needs: Vec<Vec<usize>> = steps.iter().map(|s| s.needs.clone()).collect();
+    let needs: Vec<Vec<usize>> = steps.iter().map(|s| s.reads.clone()).collect();
     for step in steps {
-        let all = step.needs.clone();
-        step.needs.retain(|need| !all.iter().any(|other| other != need && reaches(&needs, *other, *need)));
+        let is_needed = |need: &usize| !step.reads.iter().any(|other| other != need && reaches(&needs, *other, *need));
+        step.needs = step.reads.iter().copied().filter(is_needed).collect();
     }
 }
 

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::case::CaseKeys;
-use super::keys::{BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, StepKeys, WorkflowKeys, schema_of};
+use super::keys::{
+    AlternativeKeys, BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, StepKeys, WorkflowKeys, schema_of,
+};
 use crate::api::Registry;
 
 /// The JSON Schema (2020-12) of specs whose stages and connectors are those of `registry`.
@@ -26,7 +28,8 @@ pub fn schema(registry: &Registry) -> Value {
     let mut stages_and_uses = stages.clone();
     stages_and_uses.insert("template".into(), template_use());
     defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages_and_uses, &mut more));
-    defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &mut more));
+    defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &["id"], &mut more));
+    defs.insert("alternative".into(), step(schema_of::<AlternativeKeys>(), &stages, &[], &mut more));
     defs.extend(more);
     settle("test", schema_of::<CaseKeys>(), &mut defs);
     name_shared(&mut defs);
@@ -181,7 +184,7 @@ fn block(keys: Value, kinds: &Map<String, Value>, defs: &mut Map<String, Value>)
 }
 
 /// A step: a command, or a kind as a key.
-fn step(keys: Value, kinds: &Map<String, Value>, defs: &mut Map<String, Value>) -> Value {
+fn step(keys: Value, kinds: &Map<String, Value>, required: &[&str], defs: &mut Map<String, Value>) -> Value {
     let description = keys.get("description").cloned().unwrap_or_default();
     let mut properties = take_properties(keys, defs);
     let as_key = json!({ "description": "what the step does: a configuration, or what `args` would say" });
@@ -193,7 +196,7 @@ fn step(keys: Value, kinds: &Map<String, Value>, defs: &mut Map<String, Value>) 
         "type": "object",
         "properties": properties,
         // Commands of a routing table can be keys as well.
-        "required": ["id"],
+        "required": required,
     })
 }
 

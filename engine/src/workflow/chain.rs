@@ -8,7 +8,8 @@ use super::collect::CollectConfig;
 use super::gather::GatherConfig;
 use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
-use super::result::{ResultConfig, StepShape};
+use super::result::{Part, ResultConfig, StepShape};
+use super::start::Start;
 use super::step::StepConfig;
 use crate::api::OnFull;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
@@ -17,7 +18,7 @@ use crate::env::Env;
 use crate::graph::{Graph, Input, Node, Role};
 use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
-use crate::spec::model::{ForEach, Step};
+use crate::spec::model::{ForEach, Starts, Step};
 
 /// Runs that may be under way at once when the caller says nothing. Those that wait for the disk together share its time.
 const ADMISSION: usize = 4_096;
@@ -108,24 +109,31 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     }
     let (order, leaves) = (order(&spec.steps), leaves(&spec.steps));
     let mut before = first.clone();
-    for step in order.iter().map(|at| &spec.steps[*at]) {
-        let needs: Vec<String> = step.needs.iter().map(|at| spec.steps[*at].id.clone()).collect();
+    for at in order {
+        let step = &spec.steps[at];
+        let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
+        let needs = ids(&step.needs);
         let from = match needs.as_slice() {
             _ if !spec.optimization.parallel_where_possible => before.clone(),
             [] => first.clone(),
             needs => wiring.gather(needs, &first),
         };
-        let config = StepConfig::new(step, needs.clone(), spec.optimization.max_concurrency, journal.clone());
-        let items = step.for_each.as_ref().map(|each| wiring.items(step, each, needs, from.clone()));
-        let reads = items.unwrap_or_else(|| from.clone());
-        let mut node = node(&step.id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![reads], step.path.clone());
-        node.rate_limit.clone_from(&step.rate_limit);
-        wiring.graph.nodes.push(node);
-        before.clone_from(&step.id);
+        let start = Start::of(spec, at);
+        let items = step.for_each.as_ref().map(|each| wiring.items(step, each, &start, ids(&step.reads), from.clone()));
+        let mut reads = items.unwrap_or_else(|| from.clone());
+        for (fallback, (config, work)) in StepConfig::all(spec, at, &start, journal.as_ref()).into_iter().enumerate() {
+            let id = if fallback == 0 { step.id.clone() } else { format!("@fallback:{}:{fallback}", step.id) };
+            let mut node = node(&id, Role::Stage(BoxStageConfig(Arc::new(config))), vec![reads], step.path.clone());
+            node.rate_limit = work.rate_limit;
+            wiring.graph.nodes.push(node);
+            reads = id;
+        }
+        let done = reads;
+        before.clone_from(&done);
         if let Some(each) = &step.for_each {
             let kept = journal.as_ref().filter(|_| spec.durability != Durability::Exit);
             let wait = if spec.durability == Durability::Sync { Wait::Durable } else { Wait::No };
-            before = wiring.collect(step, each, kept.map(|journal| (journal, wait)), from);
+            before = wiring.collect(step, each, kept.map(|journal| (journal, wait)), from, done);
         }
         // The end of the run is durable only after all that was appended before it, so nobody waits for the last steps alone.
         let wait = match spec.durability {
@@ -186,12 +194,11 @@ impl Wiring {
     }
 
     /// The rows of the elements that a step goes through.
-    fn items(&mut self, step: &Step, each: &ForEach, needs: Vec<String>, from: String) -> String {
+    fn items(&mut self, step: &Step, each: &ForEach, start: &Start, carried: Vec<String>, from: String) -> String {
         let config = ItemsConfig {
             id: step.id.as_str().into(),
-            carried: needs.clone(),
-            needs,
-            condition: step.condition.clone(),
+            carried,
+            start: start.clone(),
             list: each.list.clone(),
             name: each.name.clone(),
         };
@@ -207,8 +214,8 @@ impl Wiring {
         each: &ForEach,
         kept: Option<(&Arc<dyn Journal>, Wait)>,
         from: String,
+        mut items: String,
     ) -> String {
-        let mut items = step.id.clone();
         if let Some((journal, wait)) = kept {
             let what = What::Step(step.id.as_str().into(), wait);
             items = self.journaled(&format!("@kept:{}[]", step.id), journal, what, items, step.path.clone());
@@ -232,7 +239,7 @@ impl Wiring {
             }
             // `@` and `+` stand in no id of a step, so it is the only one of this name.
             let name = |id: &str| {
-                let bare = id.strip_prefix("@kept:").or_else(|| id.strip_prefix("@with:"));
+                let bare = ["@kept:", "@with:", "@fallback:"].iter().find_map(|prefix| id.strip_prefix(prefix));
                 bare.unwrap_or_else(|| id.trim_start_matches('@')).to_owned()
             };
             let id = format!("@{}+{}", name(&left), name(right));
@@ -272,5 +279,12 @@ fn leaves(steps: &[Step]) -> Vec<String> {
 
 pub(super) fn shapes(spec: &Chain) -> Vec<StepShape> {
     let id = |at: &usize| spec.steps[*at].id.clone();
-    spec.steps.iter().map(|s| StepShape { id: s.id.clone(), needs: s.needs.iter().map(id).collect() }).collect()
+    let part = |starts| match starts {
+        Starts::Completed => Part::Step,
+        Starts::Finally => Part::Finally,
+        Starts::Undo(of) => Part::Undo(id(&of)),
+    };
+    let shape =
+        |s: &Step| StepShape { id: s.id.clone(), needs: s.needs.iter().map(id).collect(), part: part(s.starts) };
+    spec.steps.iter().map(shape).collect()
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, texts};
 use super::record::{Record, Status};
-use crate::api::template::Template;
+use super::start::Start;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
 use crate::error::{Error, Result};
@@ -20,24 +20,18 @@ use crate::journal::History;
 const COMPLETED: &str = "{\"status\":\"COMPLETED\"";
 
 /// A step as a run comes to it.
+#[derive(Clone)]
 pub(super) struct Course {
     /// Its id, which is also the name of its column.
     pub id: Arc<str>,
-    /// The steps that it needs, by id.
-    pub needs: Vec<String>,
-    pub condition: Option<Template>,
+    /// When it starts.
+    pub start: Start,
     /// What leaves.
     pub schema: SchemaRef,
-    /// What it gives when it fails.
+    /// Which fallback it is, from 1; 0 is the step itself.
+    pub fallback: usize,
+    /// What it gives when it fails, if nothing else is tried then.
     pub default: Option<Value>,
-}
-
-/// Why a step is not started.
-enum Skip {
-    /// For this reason, and for good.
-    For(String),
-    /// A step that it needs waits.
-    ForNow,
 }
 
 /// Whether a record is not the last word on its step: it is not kept.
@@ -106,48 +100,36 @@ impl Course {
         if let Some(record) = known(rows, row, &self.id)? {
             return Ok(Some(record));
         }
-        let record = match self.skip(rows, row)? {
-            None => return Ok(None),
-            Some(Skip::For(reason)) => Record::skipped(reason),
-            Some(Skip::ForNow) => Record::pending(),
-        };
-        Ok(Some(serde_json::to_string(&record)?))
+        if self.fallback > 0 {
+            // What did not fail needs no fallback.
+            let record = self.before(rows, row)?;
+            return Ok((!matches!(status(record)?, Status::Failed | Status::TimedOut)).then(|| record.to_owned()));
+        }
+        if texts(rows, ADMISSION)?.is_valid(row) {
+            return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
+        }
+        let skip = self.start.skip(rows, row)?;
+        skip.map(|skip| Ok(serde_json::to_string(&Record::not_started(skip))?)).transpose()
     }
 
-    /// Why the step is not started in this run.
-    fn skip(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
-        if texts(rows, ADMISSION)?.is_valid(row) {
-            return Ok(Some(Skip::For("the input is not valid".into())));
+    /// What was before a fallback.
+    fn before<'a>(&self, rows: &'a RecordBatch, row: usize) -> Result<&'a str> {
+        cell(rows, &self.id, row)?.ok_or_else(|| Error::engine(format!("step `{}` has no record", self.id)))
+    }
+
+    /// The record of the step, of what the work that was done left: with the attempts that were before a fallback.
+    pub(super) fn made(&self, rows: &RecordBatch, row: usize, made: Record) -> Result<Record> {
+        let made = if made.has_results() { made } else { self.failed(made) };
+        if self.fallback == 0 {
+            return Ok(made);
         }
-        let mut waits = false;
-        for need in &self.needs {
-            let record = cell(rows, need, row)?.ok_or_else(|| Error::engine(format!("step `{need}` has no record")))?;
-            let how = match status(record)? {
-                Status::Completed | Status::Reused => continue,
-                Status::Waiting | Status::Pending => {
-                    waits = true;
-                    continue;
-                }
-                Status::Skipped => "was skipped",
-                Status::TimedOut => "timed out",
-                Status::Canceled => "was canceled",
-                Status::Failed => "failed",
-            };
-            return Ok(Some(Skip::For(format!("`{need}` {how}"))));
-        }
-        if waits {
-            return Ok(Some(Skip::ForNow));
-        }
-        let Some(condition) = &self.condition else { return Ok(None) };
-        match condition.value(rows, row)? {
-            Value::Bool(true) => Ok(None),
-            Value::Bool(false) => Ok(Some(Skip::For("its condition is false".into()))),
-            other => Err(Error::validation(format!("the condition is neither true nor false: {other}")).at_field("if")),
-        }
+        let before: Record = serde_json::from_str(self.before(rows, row)?)?;
+        let fallback = (made.has_results() && !made.degraded).then_some(self.fallback);
+        Ok(Record { attempts: before.attempts + made.attempts, fallback, ..made })
     }
 
     /// The record of the step when it failed: what the spec has for that, or the failure.
-    pub(super) fn failed(&self, failed: Record) -> Record {
+    fn failed(&self, failed: Record) -> Record {
         match &self.default {
             // A run that is stopped is not to be gone on with.
             Some(default) if failed.status != Status::Canceled => {
@@ -160,7 +142,11 @@ impl Course {
     /// The rows with the records of the step.
     pub(super) fn answer(&self, rows: &RecordBatch, records: Vec<String>) -> Result<RecordBatch> {
         let column: ArrayRef = Arc::new(StringArray::from(records));
-        let columns = rows.columns().iter().cloned().chain([column]).collect();
+        let mut columns = rows.columns().to_vec();
+        match rows.schema_ref().index_of(&self.id) {
+            Ok(at) if self.fallback > 0 => columns[at] = column,
+            _ => columns.push(column),
+        }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }
 }

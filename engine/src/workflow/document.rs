@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::record::{Cost, Failure, Record, Status};
 use super::result::{
-    Action, ErrorAnalysis, Metrics, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, StepMetrics,
+    Action, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, StepMetrics,
 };
 use crate::journal::RunState;
 use crate::spec::model::Format;
@@ -35,6 +35,7 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         final_output: if is_good { final_output(config, &results) } else { Value::Null },
         workflow_results: results,
         partial_results: partial,
+        compensated: compensated(config, run),
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
         error_analysis: analysis(config, run),
         recovery_plan: plan(config, run, is_good || pending),
@@ -57,9 +58,23 @@ fn status(run: &Run, is_good: bool) -> RunState {
 
 /// What the steps gave that completed.
 fn results(config: &ResultConfig, run: &Run) -> Map<String, Value> {
-    let steps = config.steps.iter().zip(&run.steps);
+    let steps = config.steps.iter().zip(&run.steps).filter(|(step, _)| step.part == Part::Step);
     let completed = steps.filter(|(_, record)| record.has_results());
     completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
+}
+
+/// The steps that were undone, the last one first.
+fn compensated(config: &ResultConfig, run: &Run) -> Vec<String> {
+    let mut undone: Vec<_> = (config.steps.iter().zip(&run.steps))
+        .filter_map(|(step, record)| match &step.part {
+            Part::Undo(of) if record.has_results() => Some((record.started_at.clone(), of.clone())),
+            _ => None,
+        })
+        .collect();
+    // Of those that began in the same moment the one that stands later in the spec was first.
+    undone.reverse();
+    undone.sort_by(|a, b| a.0.cmp(&b.0));
+    undone.into_iter().map(|(_, of)| of).collect()
 }
 
 fn final_output(config: &ResultConfig, results: &Map<String, Value>) -> Value {
@@ -135,15 +150,34 @@ fn plan(config: &ResultConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan>
     let action = match () {
         () if run.admission.is_some() => again("fix_input"),
         () if config.kept => {
-            let completed = |(_, record): &(String, &Record)| record.has_results();
-            let (reuses, reruns): (Vec<_>, Vec<_>) = all().zip(&run.steps).partition(completed);
-            let ids = |steps: Vec<(String, &Record)>| steps.into_iter().map(|(id, _)| id).collect();
+            let anew = done_anew(config, run);
+            let (reruns, reuses): (Vec<_>, Vec<_>) = all().zip(anew).partition(|(_, anew)| *anew);
+            let ids = |steps: Vec<(String, bool)>| steps.into_iter().map(|(id, _)| id).collect();
             let command = format!("bourn runs recover {}", run.id);
             Action { kind: "recover".to_owned(), command, reuses: ids(reuses), reruns: ids(reruns) }
         }
         () => again("rerun"),
     };
     Some(RecoveryPlan { strategy: action.kind.clone(), actions: vec![action] })
+}
+
+/// Which steps are done anew: those that did not complete, those that were undone and what needs them, and what is done at the end.
+fn done_anew(config: &ResultConfig, run: &Run) -> Vec<bool> {
+    let place = |id: &String| config.steps.iter().position(|s| s.id == *id);
+    let mut anew: Vec<bool> = run.steps.iter().map(|record| !record.has_results()).collect();
+    for (at, step) in config.steps.iter().enumerate().filter(|(_, step)| step.part != Part::Step) {
+        if let (Part::Undo(of), true) = (&step.part, run.steps[at].has_results()) {
+            place(of).into_iter().for_each(|of| anew[of] = true);
+        }
+        anew[at] = true;
+    }
+    // Every round goes one step further.
+    for _ in &config.steps {
+        for (at, step) in config.steps.iter().enumerate() {
+            anew[at] |= step.needs.iter().filter_map(place).any(|need| anew[need]);
+        }
+    }
+    anew
 }
 
 fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
@@ -161,6 +195,7 @@ fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
         duration_ms: record.duration_ms,
         usage: record.usage,
         reason: record.reason.clone(),
+        fallback: record.fallback,
     };
     Metrics {
         // RFC 3339 in UTC with a fixed number of digits sorts as text.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN};
 use super::course::Course;
 use super::record::{self, Record, Status};
+use super::start::Start;
 use crate::api::erased::ErasedStage;
 use crate::api::template::Template;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage};
@@ -28,8 +29,7 @@ const BYTES: usize = 1 << 20;
 pub(super) struct ItemsConfig {
     /// The step.
     pub id: Arc<str>,
-    pub needs: Vec<String>,
-    pub condition: Option<Template>,
+    pub start: Start,
     /// What gives the list.
     pub list: Template,
     /// The name of the column with the element.
@@ -73,9 +73,9 @@ impl ErasedStage for ItemsConfig {
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let course = Course {
             id: self.id.clone(),
-            needs: self.needs.clone(),
-            condition: self.condition.clone(),
+            start: self.start.clone(),
             schema: self.output(&context.inputs[0]),
+            fallback: 0,
             default: None,
         };
         Ok(Operator::stage(Items { config: self.clone(), course, left: None }))

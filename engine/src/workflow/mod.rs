@@ -15,10 +15,13 @@ mod document;
 mod gather;
 mod items;
 mod journaled;
+mod start;
 mod step;
 mod step_call;
 mod step_stage;
 mod wait;
+
+pub(crate) mod switch;
 
 pub use admit::check_input;
 pub use chain::{Runs, run_id};

@@ -43,6 +43,12 @@ pub struct Record {
     /// Why it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The switch that chose another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_chosen_by: Option<String>,
+    /// Which of its fallbacks gave its results, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<usize>,
     /// Of a step that was done for each element of a list: how many there were, and which failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Items>,
@@ -134,6 +140,8 @@ impl Record {
             results: None,
             error: None,
             reason: Some(reason),
+            not_chosen_by: None,
+            fallback: None,
             items: None,
             degraded: false,
             attempts: 0,

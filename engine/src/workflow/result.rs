@@ -71,6 +71,9 @@ pub struct ResultDocument {
     /// What the steps gave that completed, when the run did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_results: Option<Map<String, Json>>,
+    /// The steps that were undone because the run failed, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compensated: Vec<String>,
     /// The steps that failed and gave what the spec has for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<String>,
@@ -165,6 +168,9 @@ pub struct StepMetrics {
     pub usage: Option<Cost>,
     /// Why it was skipped.
     pub reason: Option<String>,
+    /// Which of its fallbacks gave its results, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<usize>,
 }
 
 /// Where the time of a run went.
@@ -206,6 +212,20 @@ pub(super) struct StepShape {
     pub id: String,
     /// The ids of those that it needs.
     pub needs: Vec<String>,
+    /// What it is to the run.
+    pub part: Part,
+}
+
+/// What a step is to its run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Part {
+    /// What it gives is part of what the run gives.
+    Step,
+    /// It cleans up.
+    Finally,
+    /// It undoes this step.
+    Undo(String),
 }
 
 impl StageConfig for ResultConfig {

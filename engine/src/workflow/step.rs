@@ -7,33 +7,34 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
 use super::course::Course;
+use super::start::Start;
 use super::step_call::StepCall;
 use super::step_stage::StepStage;
 use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
-use crate::api::template::Template;
 use crate::api::{BuildContext, Cardinality, Distribution, Inputs, Limits, Operator, Order};
 use crate::data::columns::json_field;
 use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::spec::model::{Places, Step};
+use crate::spec::Chain;
+use crate::spec::model::{Places, Work};
 
 /// Runs that wait for a time in this process at once.
 const WAITING: usize = 4_096;
 /// A wait is not a request that hangs.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
-/// The configuration of a step: that of the stage behind it, and what makes a step of it.
+/// The configuration of a step, or of a fallback of it: that of the stage behind it, and what makes a step of it.
 #[derive(Clone)]
 pub(super) struct StepConfig {
     inner: BoxStageConfig,
     id: String,
-    /// The steps that it needs, by id.
-    needs: Vec<String>,
-    condition: Option<Template>,
+    start: Start,
+    /// Which fallback it is, from 1; 0 is the step itself.
+    fallback: usize,
     limits: Limits,
     default: Option<Value>,
     places: Places,
@@ -42,30 +43,41 @@ pub(super) struct StepConfig {
 }
 
 impl StepConfig {
-    /// The step of a spec; `needs` are the ids of the steps that it needs.
-    pub(super) fn new(step: &Step, needs: Vec<String>, in_flight: usize, journal: Option<Arc<dyn Journal>>) -> Self {
-        let limits = Limits {
-            rows: 1,
-            in_flight: step.for_each.as_ref().and_then(|each| each.max_concurrency).unwrap_or(in_flight),
-            order: Order::Free,
-            timeout: Interval(step.timeout),
-            rate: None,
-            retry: step.retry.clone(),
-            ..Limits::default()
+    /// What is tried for a step: its work, and then each of its fallbacks.
+    pub(super) fn all(spec: &Chain, at: usize, start: &Start, journal: Option<&Arc<dyn Journal>>) -> Vec<(Self, Work)> {
+        let step = &spec.steps[at];
+        let in_flight = step.for_each.as_ref().and_then(|each| each.max_concurrency);
+        let in_flight = in_flight.unwrap_or(spec.optimization.max_concurrency);
+        let config = |(fallback, work): (usize, &Work)| {
+            let limits = Limits {
+                rows: 1,
+                in_flight,
+                order: Order::Free,
+                timeout: Interval(work.timeout),
+                rate: None,
+                retry: work.retry.clone(),
+                ..Limits::default()
+            };
+            let config = Self {
+                inner: work.config.clone(),
+                id: step.id.clone(),
+                start: start.clone(),
+                fallback,
+                limits,
+                // The last that is tried gives it.
+                default: step.default.clone().filter(|_| fallback == step.fallback.len()),
+                places: work.places.clone(),
+                journal: journal.cloned(),
+            };
+            (config, work.clone())
         };
-        Self {
-            inner: step.config.clone(),
-            id: step.id.clone(),
-            needs,
-            condition: step.condition.clone(),
-            limits,
-            default: step.default.clone(),
-            places: step.places.clone(),
-            journal,
-        }
+        [&step.work].into_iter().chain(&step.fallback).enumerate().map(config).collect()
     }
 
     fn output(&self, input: &SchemaRef) -> SchemaRef {
+        if self.fallback > 0 {
+            return input.clone();
+        }
         let fields = input.fields().iter().cloned().chain([Arc::new(json_field(&self.id))]);
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
@@ -112,9 +124,9 @@ impl ErasedStage for StepConfig {
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let course = Course {
             id: self.id.as_str().into(),
-            needs: self.needs.clone(),
-            condition: self.condition.clone(),
+            start: self.start.clone(),
             schema: self.output(&context.inputs[0]),
+            fallback: self.fallback,
             default: self.default.clone(),
         };
         if let Some(wait) = self.inner.0.waits() {

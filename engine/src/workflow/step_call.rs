@@ -49,8 +49,9 @@ impl StepCall {
         }
     }
 
-    fn answer(&self, rows: &RecordBatch, record: &Record) -> Result<RecordBatch> {
-        self.course.answer(rows, vec![serde_json::to_string(record)?])
+    fn answer(&self, rows: &RecordBatch, record: Record) -> Result<RecordBatch> {
+        let record = self.course.made(rows, 0, record)?;
+        self.course.answer(rows, vec![serde_json::to_string(&record)?])
     }
 }
 
@@ -81,7 +82,7 @@ impl Call for StepCall {
         record.results = results(&rows, &reply.rows)?.pop();
         record.usage = Cost::of(reply.usage);
         self.end(context, &mut record);
-        let answer = self.answer(&rows, &record)?;
+        let answer = self.answer(&rows, record)?;
         Ok(Reply { rows: answer, rejected: Vec::new(), usage: reply.usage, limits: reply.limits })
     }
 
@@ -91,9 +92,8 @@ impl Call for StepCall {
         if let Some(failure) = &mut record.error {
             failure.attempts = record.attempts;
         }
-        let record = self.course.failed(record);
         // A record always has a form in JSON, and the columns are those that were planned.
-        self.answer(rows, &record).ok()
+        self.answer(rows, record).ok()
     }
 }
 

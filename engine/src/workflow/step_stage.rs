@@ -113,7 +113,7 @@ impl Stage for StepStage {
             let took = self.env.monotonic().saturating_sub(begin) / u32::try_from(active.len()).unwrap_or(u32::MAX);
             for (row, made) in active.into_iter().zip(made) {
                 let mut record = match made {
-                    Made::Failed(error) => self.course.failed(Record::failed(&error, 1)),
+                    Made::Failed(error) => Record::failed(&error, 1),
                     Made::Result(value) => Record {
                         status: Status::Completed,
                         results: Some(value),
@@ -124,7 +124,8 @@ impl Stage for StepStage {
                 };
                 record.started_at = Some(at.clone());
                 record.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-                records[usize::try_from(row).unwrap_or(usize::MAX)] = Some(serde_json::to_string(&record)?);
+                let row = usize::try_from(row).unwrap_or(usize::MAX);
+                records[row] = Some(serde_json::to_string(&self.course.made(rows, row, record)?)?);
             }
         }
         let records = records.into_iter().map(Option::unwrap_or_default).collect();

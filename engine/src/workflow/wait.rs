@@ -96,9 +96,10 @@ impl Call for WaitCall {
             }
             (Some(name), Some(left)) if left.is_zero() => {
                 let error = Error::new(Kind::Timeout, format!("no signal `{name}` has come"));
-                let failed = self.course.failed(Record::failed(&error, 1));
-                let times = ended(failed.status, failed.results.clone(), now);
-                self.answer(&rows, &Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed })
+                let times = ended(Status::TimedOut, None, now);
+                let failed = Record::failed(&error, 1);
+                let failed = Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed };
+                self.answer(&rows, &self.course.made(&rows, 0, failed)?)
             }
             _ => {
                 let until = due.map_or_else(String::new, |due| format!(" until {}", Timestamp(due)));

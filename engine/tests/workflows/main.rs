@@ -9,3 +9,4 @@ mod kinds;
 mod order;
 mod plans;
 mod waits;
+mod ways;

@@ -93,12 +93,12 @@ fn a_problem_of_the_planner_points_into_the_text_of_a_value() {
 fn the_chain_of_the_founding_document_is_read_as_it_is() {
     let loaded = loaded(CHAIN).unwrap();
     let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
-    let read: Vec<_> = chain.steps.iter().map(|s| (s.id.as_str(), s.needs.clone(), s.timeout.as_secs())).collect();
+    let read: Vec<_> = chain.steps.iter().map(|s| (s.id.as_str(), s.needs.clone(), s.work.timeout.as_secs())).collect();
     let expected = [("analyze_codebase", vec![], 300), ("fix_issues", vec![0], 300), ("validate_fixes", vec![1], 300)];
     assert_eq!(read, expected);
-    assert_eq!(chain.steps[1].config.0.describe()["prompt"], "fix security issues: ${analyze_codebase.results}");
+    assert_eq!(chain.steps[1].work.config.0.describe()["prompt"], "fix security issues: ${analyze_codebase.results}");
     assert!(chain.optimization.parallel_where_possible && chain.optimization.state_persistence);
-    assert_eq!((chain.name.as_str(), chain.steps[0].retry.max_attempts), ("spec", 3));
+    assert_eq!((chain.name.as_str(), chain.steps[0].work.retry.max_attempts), ("spec", 3));
 }
 
 #[test]
@@ -124,14 +124,14 @@ defaults: { model: opus, retry: { jitter: false } }
     // What `b` needs already, `c` need not name.
     assert_eq!(needs, [vec![], vec![0], vec![1], vec![2]]);
     // The shorter form is for the engine alone: a person sees what was written.
-    let shown = chain.steps[1].config.0.describe();
+    let shown = chain.steps[1].work.config.0.describe();
     assert_eq!(shown["value"]["x"][0], "${steps.a.results} ${ steps.a.status } $${c}");
-    assert_eq!(chain.steps[3].config.0.describe()["model"], "opus");
-    assert_eq!((chain.steps[0].timeout.as_secs(), chain.steps[2].retry.max_attempts), (120, 5));
-    assert_eq!((chain.steps[2].retry.jitter, chain.steps[2].retry.initial_interval.0.as_secs()), (false, 1));
-    assert_eq!(chain.steps[2].places.locate(&["value".into()]), ["set".into()]);
+    assert_eq!(chain.steps[3].work.config.0.describe()["model"], "opus");
+    assert_eq!((chain.steps[0].work.timeout.as_secs(), chain.steps[2].work.retry.max_attempts), (120, 5));
+    assert_eq!((chain.steps[2].work.retry.jitter, chain.steps[2].work.retry.initial_interval.0.as_secs()), (false, 1));
+    assert_eq!(chain.steps[2].work.places.locate(&["value".into()]), ["set".into()]);
     assert_eq!(
-        chain.steps[1].places.locate(&["value".into(), "x".into()]),
+        chain.steps[1].work.places.locate(&["value".into(), "x".into()]),
         ["with".into(), "value".into(), "x".into()]
     );
 }

@@ -235,10 +235,10 @@ defaults: { retry: patient }
 ";
     let loaded = loaded(spec).unwrap_or_else(|p| panic!("{p:?}"));
     let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
-    let rates: Vec<_> = chain.steps.iter().map(|s| s.rate_limit.as_deref()).collect();
+    let rates: Vec<_> = chain.steps.iter().map(|s| s.work.rate_limit.as_deref()).collect();
     assert_eq!(rates, [Some("api"), Some("api"), None]);
     assert_eq!(chain.rate_limits["api"].to_string(), "10/1m");
-    assert_eq!(chain.steps.iter().map(|s| s.retry.max_attempts).collect::<Vec<_>>(), [9, 2, 9]);
+    assert_eq!(chain.steps.iter().map(|s| s.work.retry.max_attempts).collect::<Vec<_>>(), [9, 2, 9]);
 }
 
 #[test]

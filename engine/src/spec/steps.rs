@@ -1,0 +1,298 @@
+//! One step of a workflow: its block read, with what it needs.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::command::{Command, Said};
+use super::edges::dangling;
+use super::keys::{AlternativeKeys, DefaultKeys, ForEachKeys, OneOrMany, RetryKeys, StepKeys, WayKeys, names_of};
+use super::model::{ForEach, Places, Starts, Step, Work};
+use super::node::Node;
+use super::reader::{Reader, check_id, own_part};
+use super::references::Names;
+use super::routing::Routing;
+use super::shared::Shared;
+use crate::api::limits::Retries;
+use crate::api::registry::BoxStageConfig;
+use crate::api::template::Template;
+use crate::data::units::{Interval, Percentage};
+use crate::diagnostic::{Key, Problem};
+use crate::workflow::switch::{SwitchConfig, Way};
+
+/// How long an attempt may take when nothing says.
+const TIMEOUT: Duration = Duration::from_mins(5);
+/// Names that a step can't have, because `${name}` means something else.
+pub(super) const TAKEN: [&str; 4] = ["input", "steps", "env", "secret"];
+
+/// Where a step of a workflow stands, and when it starts.
+pub(super) struct Block<'a> {
+    pub node: &'a Node,
+    pub path: Vec<Key>,
+    pub starts: Starts,
+}
+
+/// What holds for every step.
+pub(super) struct Common<'a> {
+    /// The ids of all blocks.
+    pub(super) ids: Vec<String>,
+    pub(super) routing: &'a Routing,
+    pub(super) defaults: DefaultKeys,
+    pub(super) shared: Shared,
+}
+
+/// A step as far as it could be read.
+#[derive(Default)]
+pub(super) struct Read {
+    /// The steps that it needs.
+    pub needs: Vec<usize>,
+    /// The steps that it may choose.
+    pub chooses: Vec<usize>,
+    /// The step, if it has no fault.
+    pub step: Option<Step>,
+}
+
+/// How long a step may take, and when it is tried again.
+struct Tried {
+    timeout: Duration,
+    retry: Retries,
+}
+
+impl Common<'_> {
+    pub(super) fn read(&self, reader: &mut Reader<'_>, at: usize, block: &Block<'_>) -> Read {
+        let Block { node, path, starts } = block;
+        let (mut needs, mut chooses) = (Vec::new(), Vec::new());
+        if !node.is_map() {
+            reader.fault(path, Problem::new(format!("expected a map, found {}", node.kind())));
+            return Read::default();
+        }
+        let below = |key: &str| [path.as_slice(), &[key.into()]].concat();
+        // What undoes a step is a command and no more.
+        let undoes = matches!(starts, Starts::Undo(_));
+        let own = if undoes { names_of::<AlternativeKeys>() } else { names_of::<StepKeys>() };
+        let before = reader.faults.len();
+        let keys = reader.keys::<StepKeys>(own_part(node, &own), path, &[]).unwrap_or_default();
+        for (key, said) in
+            [("depends_on", &keys.depends_on), ("needs", &keys.needs), ("dependencies", &keys.dependencies)]
+        {
+            self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
+        }
+        let for_each =
+            keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
+        let names = Names { ids: &self.ids, own: at, item: None };
+        let condition = keys.r#if.as_ref().and_then(|text| {
+            let short = names.text(reader, text, &below("if"), &mut needs);
+            condition(reader, &short, &below("if"))
+        });
+        let tried = self.tried(reader, &below("retry"), (keys.timeout, keys.retry.as_ref()), None);
+        let names = Names { item: keys.for_each.as_ref().map(|each| each.r#as.as_str()), ..names };
+        let command = self.command(reader, node, path, &own, keys.switch.is_some());
+        let work = match (&keys.switch, &command) {
+            (Some(_), Some(command)) => {
+                let problem = Problem::new(format!("a step does one thing, and `{}` is said already", command.name));
+                reader.fault_at_key(&below("switch"), problem.help("write two steps"));
+                None
+            }
+            (Some(ways), None) => {
+                let names = Names { item: None, ..names };
+                let config = self.ways(reader, &names, ways, &below("switch"), (&mut needs, &mut chooses));
+                Some(tried.work("switch", BoxStageConfig(std::sync::Arc::new(config)), None, Places::default()))
+            }
+            (None, command) => command.as_ref().and_then(|command| {
+                let said = [Said { block: node, way: Vec::new() }];
+                let does = self.config(reader, command, &said, path, &names, &mut needs)?;
+                Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
+            }),
+        };
+        let alternatives = node.get("fallback").map(Node::elements).unwrap_or_default();
+        let fallback: Vec<_> = (0_usize..)
+            .zip(alternatives)
+            .map(|(i, node)| {
+                let other = Said { block: node, way: vec!["fallback".into(), i.into()] };
+                let first = Said { block: block.node, way: Vec::new() };
+                self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
+            })
+            .collect();
+        needs.sort_unstable();
+        needs.dedup();
+        let step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
+            id: self.ids[at].clone(),
+            work,
+            fallback: fallback.into_iter().flatten().collect(),
+            starts: *starts,
+            reads: Vec::new(),
+            needs: Vec::new(),
+            chosen_by: Vec::new(),
+            condition,
+            for_each,
+            default: keys.default.clone(),
+            path: path.clone(),
+        });
+        Read { needs, chooses, step }
+    }
+
+    /// What is tried in place of a step: another command, or the same one with something else.
+    fn alternative(
+        &self,
+        reader: &mut Reader<'_>,
+        (command, usual): (Option<&Command>, &Tried),
+        [first, other]: [Said<'_>; 2],
+        path: &[Key],
+        names: &Names<'_>,
+        needs: &mut Vec<usize>,
+    ) -> Option<Work> {
+        let here = [path, &other.way].concat();
+        if !other.block.is_map() {
+            reader.fault(&here, Problem::new(format!("expected a map, found {}", other.block.kind())));
+            return None;
+        }
+        let own = names_of::<AlternativeKeys>();
+        let keys = reader.keys::<AlternativeKeys>(own_part(other.block, &own), &here, &[])?;
+        let retry = [&here, ["retry".into()].as_slice()].concat();
+        let tried = self.tried(reader, &retry, (keys.timeout, keys.retry.as_ref()), Some(usual));
+        let new = self.command(reader, other.block, &here, &own, true);
+        let (command, said) = match (&new, command) {
+            (Some(new), _) => (new, vec![other]),
+            (None, Some(command)) => (command, vec![first, other]),
+            (None, None) => {
+                reader.fault(&here, Problem::new("this fallback has no `command`"));
+                return None;
+            }
+        };
+        let does = self.config(reader, command, &said, path, names, needs)?;
+        Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
+    }
+
+    /// The ways out of a switch.
+    fn ways(
+        &self,
+        reader: &mut Reader<'_>,
+        names: &Names<'_>,
+        ways: &[WayKeys],
+        path: &[Key],
+        (needs, chooses): (&mut Vec<usize>, &mut Vec<usize>),
+    ) -> SwitchConfig {
+        let mut read: Vec<Way> = Vec::new();
+        for (i, way) in (0_usize..).zip(ways) {
+            let below = |key: &str| [path, &[i.into(), key.into()]].concat();
+            if ways[..i].iter().any(|before| before.when.is_none()) {
+                let problem = Problem::new("this way is never taken: one before it has no `when`");
+                reader.fault(&[path, &[i.into()]].concat(), problem.help("the way without `when` stands last"));
+            }
+            let when = way.when.as_ref().and_then(|text| {
+                let short = names.text(reader, text, &below("when"), needs);
+                condition(reader, &short, &below("when"))
+            });
+            let before = chooses.len();
+            self.depends(reader, names.own, &below("then"), Some(&way.then), chooses);
+            let then = chooses[before..].iter().map(|at| self.ids[*at].clone()).collect();
+            read.push(Way { when, then });
+        }
+        SwitchConfig { ways: read }
+    }
+
+    /// The list that a step goes through.
+    fn for_each(
+        &self,
+        reader: &mut Reader<'_>,
+        at: usize,
+        keys: &ForEachKeys,
+        path: &[Key],
+        needs: &mut Vec<usize>,
+    ) -> Option<ForEach> {
+        let below = |key: &str| [path, &[key.into()]].concat();
+        let name = &keys.r#as;
+        let taken = TAKEN.contains(&name.as_str()) || self.ids.contains(name);
+        if taken {
+            let problem =
+                Problem::new(format!("`{name}` can't be the name of an element: `${{{name}}}` means something else"));
+            reader.fault(&below("as"), problem);
+        } else if let Some(problem) = check_id(name) {
+            reader.fault(&below("as"), problem);
+        }
+        let names = Names { ids: &self.ids, own: at, item: None };
+        let list = Template::parse(&names.text(reader, &keys.r#in, &below("in"), needs)).ok()?;
+        if !list.is_one_place() {
+            let problem = Problem::new("what a step goes through is one place with a list");
+            reader.fault(&below("in"), problem.help("for example `in: ${input.files}`"));
+        }
+        Some(ForEach {
+            list,
+            name: name.clone(),
+            max_concurrency: keys.max_concurrency,
+            tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
+        })
+    }
+
+    /// What is said, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
+    fn tried(
+        &self,
+        reader: &mut Reader<'_>,
+        path: &[Key],
+        (timeout, said): (Option<Interval>, Option<&RetryKeys>),
+        usual: Option<&Tried>,
+    ) -> Tried {
+        let of_spec = self.defaults.timeout.map_or(TIMEOUT, |Interval(t)| t);
+        let timeout = timeout.map_or_else(|| usual.map_or(of_spec, |usual| usual.timeout), |Interval(t)| t);
+        if let (Some(usual), None) = (usual, said) {
+            return Tried { timeout, retry: usual.retry.clone() };
+        }
+        let first = Retries {
+            initial_interval: Interval(Duration::from_secs(1)),
+            max_interval: Interval(Duration::from_secs(100)),
+            ..Retries::default()
+        };
+        let Ok(Value::Object(mut all)) = serde_json::to_value(&first) else { return Tried { timeout, retry: first } };
+        let of_all: Vec<Key> = vec!["defaults".into(), "retry".into()];
+        for (keys, at) in [(self.defaults.retry.as_ref(), of_all.as_slice()), (said, path)] {
+            match keys {
+                Some(RetryKeys::Said(said)) => all.extend(said.clone()),
+                Some(RetryKeys::Name(name)) => {
+                    all.extend(self.shared.retry(reader, at, name).cloned().unwrap_or_default());
+                }
+                None => {}
+            }
+        }
+        let retry = serde_json::from_value(all.into()).unwrap_or_else(|e| {
+            reader.fault(if said.is_some() { path } else { &of_all }, Problem::new(e.to_string()));
+            first
+        });
+        Tried { timeout, retry }
+    }
+
+    fn depends(
+        &self,
+        reader: &mut Reader<'_>,
+        at: usize,
+        path: &[Key],
+        said: Option<&OneOrMany>,
+        needs: &mut Vec<usize>,
+    ) {
+        for (path, name) in said.map(|said| said.placed(path)).unwrap_or_default() {
+            if let Some(step) = self.ids.iter().position(|id| id == name) {
+                needs.push(step);
+            } else {
+                let others = (0..self.ids.len()).filter(|i| *i != at).map(|i| self.ids[i].as_str());
+                reader.fault(&path, dangling("step", name, others.collect::<Vec<_>>()));
+            }
+        }
+    }
+}
+
+impl Tried {
+    fn work(&self, command: &str, config: BoxStageConfig, rate_limit: Option<String>, places: Places) -> Work {
+        let (timeout, retry) = (self.timeout, self.retry.clone());
+        Work { command: command.to_owned(), config, timeout, retry, rate_limit, places }
+    }
+}
+
+/// A condition is one place.
+fn condition(reader: &mut Reader<'_>, text: &str, path: &[Key]) -> Option<Template> {
+    let template = Template::parse(text).ok()?;
+    if !template.is_one_place() {
+        let problem = Problem::new("a condition is one place that is true or false");
+        reader.fault(path, problem.help("for example `if: ${input.wanted}` or `if: ${.input.count > 3}`"));
+        return None;
+    }
+    Some(template)
+}

@@ -1,0 +1,213 @@
+//! Whether a step starts in a run: by the records of those before it, its condition, and the switches that may choose it.
+
+use std::collections::BTreeSet;
+
+use arrow::record_batch::RecordBatch;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::columns::cell;
+use super::course::status;
+use super::record::{Record, Status};
+use super::switch::holds;
+use crate::api::template::Template;
+use crate::error::{Error, Result};
+use crate::spec::Chain;
+use crate::spec::model::Starts;
+
+/// When a step starts.
+#[derive(Clone)]
+pub(super) struct Start {
+    /// The id of the step.
+    own: String,
+    kind: Kind,
+    /// The steps that it needs.
+    needs: Vec<Need>,
+    /// The switches that may choose it, by id.
+    chosen_by: Vec<String>,
+    condition: Option<Template>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Completed,
+    Finally,
+    /// The step that it undoes, and all that may have failed.
+    Undo {
+        step: String,
+        all: Vec<String>,
+    },
+}
+
+#[derive(Clone)]
+struct Need {
+    id: String,
+    /// The switches that it stands behind, by id.
+    behind: BTreeSet<String>,
+}
+
+/// Why a step is not started.
+pub(super) enum Skip {
+    /// For this reason, and for good.
+    For(String),
+    /// A switch chose another way.
+    NotChosen(String),
+    /// A step that it needs waits.
+    ForNow,
+}
+
+/// What a switch made of a step.
+#[derive(Deserialize)]
+struct Chosen {
+    #[serde(default)]
+    not_chosen_by: Option<String>,
+    #[serde(default)]
+    results: Value,
+}
+
+impl Start {
+    /// That of the step at this place.
+    pub(super) fn of(spec: &Chain, at: usize) -> Self {
+        let step = &spec.steps[at];
+        let id = |at: &usize| spec.steps[*at].id.clone();
+        let behind = behind(spec);
+        let need = |at: &usize| Need { id: id(at), behind: behind[*at].iter().map(id).collect() };
+        let kind = match step.starts {
+            Starts::Completed => Kind::Completed,
+            Starts::Finally => Kind::Finally,
+            Starts::Undo(of) => {
+                let all = spec.steps.iter().filter(|s| s.starts == Starts::Completed).map(|s| s.id.clone()).collect();
+                Kind::Undo { step: id(&of), all }
+            }
+        };
+        Self {
+            own: step.id.clone(),
+            kind,
+            needs: step.needs.iter().map(need).collect(),
+            chosen_by: step.chosen_by.iter().map(id).collect(),
+            condition: step.condition.clone(),
+        }
+    }
+
+    /// Why the step is not started in this run.
+    pub(super) fn skip(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
+        let skip = match &self.kind {
+            Kind::Completed => self.before(rows, row)?,
+            Kind::Finally => self.open(rows, row)?.then_some(Skip::ForNow),
+            Kind::Undo { .. } if self.open(rows, row)? => Some(Skip::ForNow),
+            Kind::Undo { step, all } => nothing_to_undo(step, all, rows, row)?.map(Skip::For),
+        };
+        if skip.is_some() {
+            return Ok(skip);
+        }
+        let Some(condition) = &self.condition else { return Ok(None) };
+        let wanted = holds(condition, rows, row, "if")?;
+        Ok((!wanted).then(|| Skip::For("its condition is false".into())))
+    }
+
+    /// Whether a step before it has not ended.
+    fn open(&self, rows: &RecordBatch, row: usize) -> Result<bool> {
+        for need in &self.needs {
+            if matches!(status(record(rows, &need.id, row)?)?, Status::Waiting | Status::Pending) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What of the steps that it needs, and of the switches before it, keeps it from starting.
+    fn before(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
+        let mut waits = false;
+        // Of the steps that completed, the switches that they stand behind; of the others, the switches that did not choose them.
+        let (mut taken, mut not_taken) = (BTreeSet::new(), BTreeSet::new());
+        for need in &self.needs {
+            let record = record(rows, &need.id, row)?;
+            let how = match status(record)? {
+                Status::Completed | Status::Reused => {
+                    taken.extend(&need.behind);
+                    continue;
+                }
+                Status::Waiting | Status::Pending => {
+                    waits = true;
+                    continue;
+                }
+                Status::Skipped => match serde_json::from_str::<Chosen>(record)?.not_chosen_by {
+                    Some(switch) => {
+                        not_taken.insert(switch);
+                        continue;
+                    }
+                    None => "was skipped",
+                },
+                Status::TimedOut => "timed out",
+                Status::Canceled => "was canceled",
+                Status::Failed => "failed",
+            };
+            return Ok(Some(Skip::For(format!("`{}` {how}", need.id))));
+        }
+        if waits {
+            return Ok(Some(Skip::ForNow));
+        }
+        // Where ways meet again, it is enough that one of them was gone.
+        if let Some(switch) = not_taken.into_iter().find(|switch| !taken.contains(switch)) {
+            return Ok(Some(Skip::NotChosen(switch)));
+        }
+        self.chosen(rows, row)
+    }
+
+    /// Whether one of the switches that may choose it did.
+    fn chosen(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
+        for switch in &self.chosen_by {
+            // It has completed: it is needed.
+            let chosen: Chosen = serde_json::from_str(record(rows, switch, row)?)?;
+            let is_own = |id: &Value| id.as_str() == Some(&self.own);
+            if chosen.results.as_array().is_some_and(|ids| ids.iter().any(is_own)) {
+                return Ok(None);
+            }
+        }
+        Ok(self.chosen_by.first().map(|switch| Skip::NotChosen(switch.clone())))
+    }
+}
+
+/// The record of a step.
+fn record<'a>(rows: &'a RecordBatch, step: &str, row: usize) -> Result<&'a str> {
+    cell(rows, step, row)?.ok_or_else(|| Error::engine(format!("step `{step}` has no record")))
+}
+
+/// Why a step need not be undone.
+fn nothing_to_undo(step: &str, all: &[String], rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+    if !matches!(status(record(rows, step, row)?)?, Status::Completed | Status::Reused) {
+        return Ok(Some(format!("`{step}` did not complete")));
+    }
+    for other in all {
+        if matches!(status(record(rows, other, row)?)?, Status::Failed | Status::TimedOut) {
+            return Ok(None);
+        }
+    }
+    Ok(Some("the run has not failed".into()))
+}
+
+/// For each step the switches whose ways lead to it.
+fn behind(spec: &Chain) -> Vec<BTreeSet<usize>> {
+    let mut behind: Vec<BTreeSet<usize>> = spec.steps.iter().map(|s| s.chosen_by.iter().copied().collect()).collect();
+    // Every round goes one step further.
+    for _ in &spec.steps {
+        for (at, step) in spec.steps.iter().enumerate() {
+            let more: BTreeSet<usize> = step.needs.iter().flat_map(|need| behind[*need].clone()).collect();
+            behind[at].extend(more);
+        }
+    }
+    behind
+}
+
+impl Record {
+    /// A step that is not started.
+    pub(super) fn not_started(skip: Skip) -> Self {
+        match skip {
+            Skip::For(reason) => Self::skipped(reason),
+            Skip::NotChosen(switch) => {
+                Self { not_chosen_by: Some(switch.clone()), ..Self::skipped(format!("`{switch}` chose another way")) }
+            }
+            Skip::ForNow => Self::pending(),
+        }
+    }
+}
