@@ -1,13 +1,9 @@
 //! What is answered: what the script says, or an echo that is the same each time.
 
 use bourn_stages::model::{Prompt, mock};
-use serde_json::{Map, Value, json};
 
 use super::ask::{Asked, tokens};
 use super::script::{Answer, ToolCall};
-
-/// How deep a document made for a schema goes.
-const DEPTH_MAX: u8 = 16;
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -57,7 +53,7 @@ pub fn say(asked: &Asked, answer: Option<Answer>) -> Said {
 /// The same as the mock model in the process says to the same question.
 fn echo(asked: &Asked) -> String {
     if let Some(schema) = &asked.schema {
-        return instance(schema, schema, 0).to_string();
+        return mock::instance(schema).to_string();
     }
     mock::echo(&Prompt {
         model: Some(asked.model.clone()),
@@ -82,45 +78,5 @@ fn cut(text: String, asked: &Asked) -> Said {
             Said { text, tool_calls: Vec::new(), stop: Stop::Length, output_tokens: max }
         }
         _ => Said { text, tool_calls: Vec::new(), stop, output_tokens },
-    }
-}
-
-/// The smallest document that fits the usual words of a schema.
-fn instance(schema: &Value, root: &Value, depth: u8) -> Value {
-    if depth > DEPTH_MAX {
-        return Value::Null;
-    }
-    let below = |schema: &Value| instance(schema, root, depth + 1);
-    let first = |key: &str| schema.get(key).and_then(Value::as_array).and_then(|list| list.first());
-    if let Some(value) = schema.get("const").or_else(|| schema.get("default")).or_else(|| first("enum")) {
-        return value.clone();
-    }
-    if let Some(target) =
-        schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')))
-    {
-        return below(target);
-    }
-    if let Some(choice) = ["anyOf", "oneOf", "allOf"].into_iter().find_map(first) {
-        return below(choice);
-    }
-    let kind = schema.get("type").map_or("object", |kind| match kind {
-        Value::Array(kinds) => kinds.first().and_then(Value::as_str).unwrap_or("null"),
-        kind => kind.as_str().unwrap_or("null"),
-    });
-    let least = |key: &str| schema.get(key).cloned();
-    match kind {
-        "object" => {
-            let properties = schema.get("properties").and_then(Value::as_object);
-            let members = properties.into_iter().flatten().map(|(name, schema)| (name.clone(), below(schema)));
-            Value::Object(members.collect::<Map<_, _>>())
-        }
-        "array" => {
-            let count = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0).min(1_000);
-            (0..count).map(|_| schema.get("items").map_or(Value::Null, below)).collect()
-        }
-        "string" => json!("mock"),
-        "integer" | "number" => least("minimum").unwrap_or(json!(0)),
-        "boolean" => json!(false),
-        _ => Value::Null,
     }
 }

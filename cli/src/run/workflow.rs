@@ -2,7 +2,7 @@
 
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
-use bourn_engine::spec::Loaded;
+use bourn_engine::spec::{Loaded, Mode};
 use bourn_engine::workflow::{Runs, run_id};
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ pub async fn run(
 ) -> Result<Exit, Failure> {
     let many = args.inputs.is_some();
     let documents = if many { Documents::lines() } else { Documents::kept() };
-    let (runs, ended) = runs(engine, args)?;
+    let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let kept = Kept::begin(engine, loaded, args, screen)?;
     let graph = prepare::graph(loaded, &kept.keep(runs), documents.clone(), args.mock)?;
     let plan = prepare::plan(engine, graph, loaded).await?;
@@ -89,21 +89,27 @@ pub fn one_ended(documents: &Documents, loaded: &Loaded, screen: &Screen) -> Res
 ///
 /// # Errors
 /// When an input can't be read.
-pub fn runs(engine: &Engine, args: &Run) -> Result<(Runs, Ended), Failure> {
+pub fn runs(engine: &Engine, args: &Run, mode: Mode) -> Result<(Runs, Ended), Failure> {
     if let Some(path) = &args.inputs {
         let inputs = given::lines(path)?;
         let ended = inputs.ended();
         return Ok((Runs::of(SOURCE, BoxConnector::new(inputs)), ended));
     }
-    let inputs = Inputs::one("--input", one(args.input.as_deref())?);
+    let inputs = Inputs::one("--input", one(args.input.as_deref(), mode)?);
     let ended = inputs.ended();
     let id = args.id.clone().unwrap_or_else(|| run_id(engine.env()));
     Ok((Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(id), ended))
 }
 
-/// The one input as a line; an empty object when none was given.
-fn one(input: Option<&str>) -> Result<String, Failure> {
-    let value = input.map_or_else(|| Ok(Value::Object(serde_json::Map::new())), given::input)?;
+/// The one input as a line; an empty object when none was given. The task of a swarm may be a plain text.
+fn one(input: Option<&str>, mode: Mode) -> Result<String, Failure> {
+    let value = match input {
+        None => Value::Object(serde_json::Map::new()),
+        Some(text) => match given::input(text) {
+            Err(_) if mode == Mode::Swarm && !text.starts_with(['@', '{', '[', '"']) => Value::String(text.to_owned()),
+            other => other?,
+        },
+    };
     Ok(value.to_string())
 }
 

@@ -40,7 +40,7 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
             run::no_input(&args.run)?;
             prepare::no_runs()
         } else {
-            workflow::runs(&engine, &args.run)?.0
+            workflow::runs(&engine, &args.run, loaded.choice.mode)?.0
         };
         let mut graph = prepare::graph(&loaded, &runs, Documents::kept(), args.run.mock)?;
         let (printer, enough) = Printer::new(screen.form == Form::Json, args.rows, args.filter.clone());

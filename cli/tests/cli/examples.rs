@@ -147,3 +147,22 @@ fn every_example_is_run_here() {
     let forgotten: Vec<_> = specs.filter(is_spec).filter(|name| !tests.contains(&format!("{name}\""))).collect();
     assert!(forgotten.is_empty(), "{forgotten:?}");
 }
+
+#[test]
+fn order() {
+    let folder = Folder::with(&[]);
+    let sent = |input: &str| {
+        let out = run(&folder, "14-order.yaml", &["--input", input]).quietly();
+        out.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(sent(r#"{"total": 120, "country": "NO"}"#), "by post");
+    assert_eq!(sent(r#"{"total": 120, "country": "SE"}"#), "by ship");
+    assert_eq!(sent(r#"{"total": 1200, "country": "NO"}"#), "a person looks at it");
+}
+
+#[test]
+fn swarm() {
+    let args = ["--mock", "--input", "the service that sends receipts"];
+    let out = run(&Folder::with(&[]), "13-swarm.yaml", &args).quietly();
+    assert!(out.lines().last().unwrap_or_default().starts_with("mock answer "), "{out}");
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what the tests share is no test for clippy")]
 
 mod support;
+mod swarms;
 
 mod answers;
 mod bad_input;

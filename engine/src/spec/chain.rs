@@ -1,7 +1,6 @@
 //! The spec of a workflow of steps: its blocks read, its dependencies checked.
 
 use super::edges::{cycle, cycle_problem};
-use super::keys::WorkflowKeys;
 use super::model::{Chain, Starts, Step};
 use super::node::Node;
 use super::reader::{Reader, check_id};
@@ -9,6 +8,7 @@ use super::references::reduce;
 use super::routing::{Route, Routing};
 use super::shared::Shared;
 use super::steps::{Block, Common, Read, TAKEN};
+use super::workflow_keys::WorkflowKeys;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.

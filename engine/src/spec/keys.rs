@@ -9,15 +9,13 @@ use serde_json::{Map, Value};
 
 use super::checkpoint::CheckpointChoice;
 use super::mode::Type;
-use super::model::{ErrorPolicy, Format, Optimization};
-use super::routing::Route;
+use super::model::ErrorPolicy;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use crate::api::limits::Retries;
 use crate::api::{Level, OnFull};
-use crate::data::units::{Interval, Percentage, Size};
+use crate::data::units::{Percentage, Size};
 use crate::diagnostic::Key;
-use crate::journal::Durability;
 
 /// A block whose kind is a key: read by walking the tree, described by a definition that knows the registered kinds.
 macro_rules! block {
@@ -198,50 +196,6 @@ pub(crate) struct SinkKeys {
     pub on_full: OnFull,
 }
 
-/// A workflow: steps.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "the steps are read by walking the tree")]
-pub(crate) struct WorkflowKeys {
-    /// The name of the workflow; the name of the file if it does not say.
-    pub name: Option<String>,
-    /// What it is for.
-    pub description: Option<String>,
-    /// The version of the spec.
-    pub version: Option<Version>,
-    /// How the spec is read; by what is in it if it does not say.
-    pub r#type: Option<Type>,
-    /// What a run is given.
-    pub input: Option<InputKeys>,
-    /// What holds for steps that do not say.
-    #[serde(default)]
-    pub defaults: DefaultKeys,
-    /// Steps; each starts when those it depends on have ended.
-    #[schemars(length(min = 1))]
-    pub steps: Vec<StepBlock>,
-    /// Steps that start when all others have ended, whatever became of them.
-    pub finally: Option<Vec<StepBlock>>,
-    /// What may be done to make it faster or cheaper.
-    #[serde(default)]
-    pub optimization: Optimization,
-    /// What the commands of steps stand for, beside those that are known.
-    pub routing: Option<BTreeMap<String, Route>>,
-    /// What `final_output` is made of.
-    #[serde(default)]
-    pub output_format: Format,
-    /// When what a step gave must be in the journal: `sync` is before the next step starts, `async` soon, `exit` when the run ends.
-    #[serde(default)]
-    pub durability: Durability,
-    /// Secrets by name, for `${secret.NAME}`; they are never shown.
-    pub secrets: Option<SecretKeys>,
-    /// Rates by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.
-    pub rate_limits: Option<BTreeMap<String, RateKeys>>,
-    /// Ways to try again, by name, for `retry: NAME`.
-    pub retries: Option<BTreeMap<String, Retries>>,
-    /// Cases that `bourn test` runs.
-    pub tests: Option<Vec<TestBlock>>,
-}
-
 /// Stages with parameters: a stage `template: { NAME: { parameter: value } }` stands for them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -265,126 +219,6 @@ pub(crate) struct ParameterKeys {
     pub description: Option<String>,
     /// What holds when a use does not say; without it every use must.
     pub default: Option<Value>,
-}
-
-/// What a run is given.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct InputKeys {
-    /// A JSON Schema; an input that does not fit is a failed run.
-    pub schema: Option<Value>,
-}
-
-/// What holds for steps that do not say.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DefaultKeys {
-    /// When to try again.
-    pub retry: Option<RetryKeys>,
-    /// How long one attempt may take.
-    pub timeout: Option<Interval>,
-    /// The model of steps that call one.
-    pub model: Option<String>,
-}
-
-/// When a step is tried again; what is not said is taken from the spec's defaults.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum RetryKeys {
-    /// A name from `retries`.
-    Name(String),
-    /// What is said of it.
-    Said(#[schemars(with = "Retries")] Map<String, Value>),
-}
-
-/// The keys of a step beside a kind.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[allow(dead_code, reason = "what the step does is read by walking the tree")]
-pub(crate) struct StepKeys {
-    /// Its handle, and the name by which later steps read it: `${id.results}`.
-    pub id: Option<String>,
-    /// What it does: a name from the routing table, such as `/query`.
-    pub command: Option<String>,
-    /// The same as `command`.
-    pub uses: Option<String>,
-    /// What the command is given; `${step.results}` and `${input.field}` are filled in.
-    pub args: Option<Value>,
-    /// The configuration of the command, by name.
-    pub with: Option<Map<String, Value>>,
-    /// The steps that must have ended before.
-    pub depends_on: Option<OneOrMany>,
-    /// The same as `depends_on`.
-    pub needs: Option<OneOrMany>,
-    /// The same as `depends_on`.
-    pub dependencies: Option<OneOrMany>,
-    /// How long one attempt may take: `5m`, or a number of seconds.
-    pub timeout: Option<Interval>,
-    /// When to try again.
-    pub retry: Option<RetryKeys>,
-    /// A place such as `${input.wanted}` or `${.input.count > 3}` that is true or false; when false, the step is skipped.
-    pub r#if: Option<String>,
-    /// Does the step for each element of a list; its results are a list in the same order.
-    pub for_each: Option<ForEachKeys>,
-    /// Chooses the steps that come next, instead of a command: the first of the ways whose `when` is true. The other steps that it
-    /// names are skipped.
-    #[schemars(length(min = 1))]
-    pub switch: Option<Vec<WayKeys>>,
-    /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
-    #[schemars(length(min = 1))]
-    pub fallback: Option<Vec<AlternativeBlock>>,
-    /// What the step gives when it fails for good, and its fallbacks too: the run goes on, degraded.
-    pub default: Option<Value>,
-    /// What undoes the step when it completed and the run failed: of all such steps the last one first.
-    pub compensate: Option<AlternativeBlock>,
-}
-
-/// A way out of a `switch`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WayKeys {
-    /// A place that is true or false, as for `if`; without it the way is taken when no other one was.
-    pub when: Option<String>,
-    /// The step that comes next, or several.
-    pub then: OneOrMany,
-}
-
-/// What a step does, without the rest of it.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[allow(dead_code, reason = "what it does is read by walking the tree")]
-pub(crate) struct AlternativeKeys {
-    /// What it does: a name from the routing table.
-    pub command: Option<String>,
-    /// The same as `command`.
-    pub uses: Option<String>,
-    /// What the command is given.
-    pub args: Option<Value>,
-    /// The configuration of the command, by name.
-    pub with: Option<Map<String, Value>>,
-    /// How long one attempt may take; as for the step if it does not say.
-    pub timeout: Option<Interval>,
-    /// When to try again; as for the step if it does not say.
-    pub retry: Option<RetryKeys>,
-}
-
-/// `for_each`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ForEachKeys {
-    /// A place with a list: `${input.files}`.
-    pub r#in: String,
-    /// The name of the element in the step: `${file.path}`.
-    #[serde(default = "item")]
-    pub r#as: String,
-    /// The most elements at once, of all runs together.
-    #[schemars(range(min = 1, max = 65536))]
-    pub max_concurrency: Option<usize>,
-    /// The share of elements that may fail without failing the step; their results are null.
-    #[serde(default)]
-    pub tolerated_failure_percentage: Option<Percentage>,
-}
-
-fn item() -> String {
-    "item".to_owned()
 }
 
 /// The JSON Schema of one of the types above, ready for a check: its blocks may be anything.

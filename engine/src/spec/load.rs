@@ -15,7 +15,7 @@ use super::reader::Reader;
 use super::routing::Routing;
 use super::secrets::Printed;
 use super::templates::Expanded;
-use super::{case, chain, check, parse, pipeline, secrets, templates};
+use super::{case, chain, check, parse, pipeline, secrets, swarm, templates};
 
 /// A spec without a problem.
 #[derive(Clone)]
@@ -126,8 +126,9 @@ impl Request {
         }
         let spec = match choice.mode {
             Mode::Pipeline => Spec::Pipeline(Box::new(pipeline::read(reader, name)?)),
-            Mode::Chain => Spec::Chain(chain::read(reader, name, &self.routing)?),
-            Mode::Flow | Mode::Swarm | Mode::Hybrid => Spec::Later,
+            Mode::Chain | Mode::Flow => Spec::Chain(chain::read(reader, name, &self.routing)?),
+            Mode::Swarm => Spec::Chain(swarm::read(reader, name)?),
+            Mode::Hybrid => Spec::Later,
         };
         Some((choice, spec))
     }
@@ -138,8 +139,9 @@ impl Loaded {
     pub(crate) fn not_yet(&self) -> Diagnostic {
         let mode = self.choice.mode;
         let key = ["type", "agents", "steps"].into_iter().find(|k| self.document.written().get(k).is_some());
-        let problem =
-            Problem::new(format!("{mode} comes with a later version of Bourn: this one runs chains and pipelines"));
+        let problem = Problem::new(format!(
+            "{mode} comes with a later version of Bourn: this one runs either steps, or agents, or sources"
+        ));
         let path = key.map(Key::from);
         self.document.locate(&match key {
             Some("type") | None => Fault::at(path, problem),
@@ -151,8 +153,8 @@ impl Loaded {
 /// A spec of no known mode: perhaps one of its keys is a slip.
 fn unknown_keys(reader: &mut Reader<'_>, root: &Node) {
     let mut known = names_of::<super::keys::PipelineKeys>();
-    known.extend(names_of::<super::keys::WorkflowKeys>());
-    known.extend(["agents", "topology", "coordination", "task"].map(str::to_owned));
+    known.extend(names_of::<super::workflow_keys::WorkflowKeys>());
+    known.extend(names_of::<super::swarm_keys::SwarmKeys>());
     for member in root.members().iter().filter(|m| !known.contains(&m.name)) {
         let problem = check::unknown("key", &member.name, known.iter().map(String::as_str));
         reader.fault_at_key(&[member.name.as_str().into()], problem);

@@ -24,7 +24,10 @@ mod secrets;
 mod shared;
 mod shown;
 mod steps;
+mod swarm;
+mod swarm_keys;
 mod templates;
+mod workflow_keys;
 
 #[cfg(test)]
 mod tests;

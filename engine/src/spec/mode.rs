@@ -78,6 +78,8 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
     let sources = ["sources", "source"].into_iter().find(|k| spec.get(k).is_some());
     let steps = spec.get("steps").map(|_| "steps");
     let agents = spec.get("agents").map(|_| "agents");
+    let switches =
+        || spec.get("steps").map(Node::elements).unwrap_or_default().iter().any(|s| s.get("switch").is_some());
     if let Ok(mode) = written.parse::<Mode>() {
         let lacks = match mode {
             Mode::Chain | Mode::Flow => steps.is_none().then_some("steps"),
@@ -95,6 +97,7 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
     match (sources, agents, steps) {
         (Some(key), None, None) => because(Mode::Pipeline, key),
         (None, Some(key), None) => because(Mode::Swarm, key),
+        (None, None, Some(_)) if switches() => because(Mode::Flow, "switch"),
         (None, None, Some(key)) => because(Mode::Chain, key),
         (None, None, None) => {
             let problem = Problem::new("there is nothing to do: neither `sources` nor `steps`");

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::case::CaseKeys;
-use super::keys::{
-    AlternativeKeys, BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, StepKeys, WorkflowKeys, schema_of,
-};
+use super::keys::{BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, schema_of};
+use super::swarm_keys::{AgentKeys, SwarmKeys};
+use super::workflow_keys::{AlternativeKeys, StepKeys, WorkflowKeys};
 use crate::api::Registry;
 
 /// The JSON Schema (2020-12) of specs whose stages and connectors are those of `registry`.
@@ -17,10 +17,11 @@ pub fn schema(registry: &Registry) -> Value {
     let stages = hoist("stage", stages, &mut defs);
     let connectors = hoist("connector", connectors, &mut defs);
     let mut properties = Map::new();
-    for part in [schema_of::<PipelineKeys>(), schema_of::<WorkflowKeys>()] {
+    for part in [schema_of::<SwarmKeys>(), schema_of::<PipelineKeys>(), schema_of::<WorkflowKeys>()] {
         properties.extend(take_properties(part, &mut defs));
     }
-    properties.extend(swarm());
+    let agent = settled("agent", schema_of::<AgentKeys>(), &mut defs);
+    properties["agents"]["additionalProperties"] = agent;
     defs.insert("source".into(), block(schema_of::<SourceKeys>(), &connectors, &mut Map::new()));
     defs.insert("sink".into(), block(schema_of::<SinkKeys>(), &connectors, &mut Map::new()));
     defs.insert("fallback".into(), fallback(&connectors));
@@ -98,16 +99,6 @@ fn name_shared(defs: &mut Map<String, Value>) {
     }
 }
 
-/// The keys of a swarm, which this version reads and can't run.
-fn swarm() -> Map<String, Value> {
-    let mut keys = Map::new();
-    keys.insert("topology".into(), json!({ "type": "string", "description": "how agents are joined" }));
-    keys.insert("agents".into(), json!({ "type": "object", "description": "agents by name" }));
-    keys.insert("coordination".into(), json!({ "type": "object", "description": "how agents work together" }));
-    keys.insert("task".into(), json!({ "description": "what the agents work on" }));
-    keys
-}
-
 /// Moves the schema of each kind into the definitions of the whole; returns a property for each that refers to it.
 fn hoist<'a>(
     role: &str,
@@ -134,6 +125,12 @@ fn settle(home: &str, mut schema: Value, defs: &mut Map<String, Value>) {
         }
     }
     defs.insert(home.to_owned(), schema);
+}
+
+/// The same, and a reference to it.
+fn settled(home: &str, schema: Value, defs: &mut Map<String, Value>) -> Value {
+    settle(home, schema, defs);
+    json!({ "$ref": format!("#/$defs/{home}") })
 }
 
 /// Makes references within a schema of its own fit its new home.

@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::command::{Command, Said};
 use super::edges::dangling;
-use super::keys::{AlternativeKeys, DefaultKeys, ForEachKeys, OneOrMany, RetryKeys, StepKeys, WayKeys, names_of};
+use super::keys::{OneOrMany, names_of};
 use super::model::{ForEach, Places, Starts, Step, Work};
 use super::node::Node;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
 use super::routing::Routing;
 use super::shared::Shared;
+use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RetryKeys, StepKeys, WayKeys};
 use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bourn_engine::api::{CallContext, Usage};
 use bourn_engine::{Error, Kind, Result};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::provider::{Prompt, Provider, Said};
 
@@ -18,6 +18,8 @@ pub struct Mock {
     pub latency: Duration,
     /// What goes wrong, if anything.
     pub fault: Option<(Fault, When)>,
+    /// The JSON Schema that its answers fit.
+    pub schema: Option<Value>,
 }
 
 /// What goes wrong.
@@ -51,12 +53,12 @@ pub struct When {
 impl Mock {
     /// One that answers after `latency`.
     pub fn slow(latency: Duration) -> Self {
-        Self { latency, fault: None }
+        Self { latency, ..Self::default() }
     }
 
     /// One with a fault.
     pub fn faulty(fault: Fault, when: When) -> Self {
-        Self { latency: Duration::ZERO, fault: Some((fault, when)) }
+        Self { fault: Some((fault, when)), ..Self::default() }
     }
 }
 
@@ -78,7 +80,7 @@ impl Provider for Mock {
             Some(Fault::Empty) => String::new(),
             Some(Fault::TooLong) => "word ".repeat(2 * prompt.max_tokens.unwrap_or(1_024) as usize),
             Some(Fault::Rubbish) => "\u{fffd}\u{0}<|end|>{{{".to_owned(),
-            None => echo(prompt),
+            None => self.schema.as_ref().map_or_else(|| echo(prompt), |schema| instance(schema).to_string()),
         };
         let overlong = matches!(fault, Some((Fault::TooLong, _)));
         let text = if overlong { text } else { cut(text, prompt.max_tokens) };
@@ -101,6 +103,63 @@ pub fn echo(prompt: &Prompt) -> String {
         return json!({ "model": name, "id": format!("{hash:016x}"), "asked": asked }).to_string();
     }
     format!("mock answer {hash:016x} of {name} to: {asked}")
+}
+
+/// A document that fits the usual words of a JSON Schema, the same each time. A list has an element for each value that a member of
+/// its elements may have.
+pub fn instance(schema: &Value) -> Value {
+    made(schema, schema, (0, 0))
+}
+
+/// How deep a document goes whose schema says no end.
+const DEPTH_MAX: u8 = 16;
+
+/// `at` is how deep it stands, and its place in the list around it.
+fn made(schema: &Value, root: &Value, (depth, at): (u8, usize)) -> Value {
+    if depth > DEPTH_MAX {
+        return Value::Null;
+    }
+    let below = |schema: &Value| made(schema, root, (depth + 1, at));
+    let first = |key: &str| schema.get(key).and_then(Value::as_array).and_then(|list| list.first());
+    let choices = |schema: &Value| schema.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
+    if let Some(value) = schema.get("const").or_else(|| schema.get("default")) {
+        return value.clone();
+    }
+    if let Some(value) = choices(schema).iter().cycle().nth(at) {
+        return value.clone();
+    }
+    if let Some(target) =
+        schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')))
+    {
+        return below(target);
+    }
+    if let Some(choice) = ["anyOf", "oneOf", "allOf"].into_iter().find_map(first) {
+        return below(choice);
+    }
+    let kind = schema.get("type").map_or("object", |kind| match kind {
+        Value::Array(kinds) => kinds.first().and_then(Value::as_str).unwrap_or("null"),
+        kind => kind.as_str().unwrap_or("null"),
+    });
+    match kind {
+        "object" => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let members = properties.into_iter().flatten().map(|(name, schema)| (name.clone(), below(schema)));
+            Value::Object(members.collect::<Map<_, _>>())
+        }
+        "array" => {
+            let items = schema.get("items").cloned().unwrap_or(Value::Bool(true));
+            let members = items.get("properties").and_then(Value::as_object);
+            let most = members.into_iter().flatten().map(|(_, member)| choices(member).len()).max().unwrap_or(0);
+            let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0).min(1_000);
+            let count = most.max(usize::try_from(least).unwrap_or(0));
+            (0..count).map(|at| made(&items, root, (depth + 1, at))).collect()
+        }
+        "string" if at > 0 => json!(format!("mock {}", at + 1)),
+        "string" => json!("mock"),
+        "integer" | "number" => schema.get("minimum").cloned().unwrap_or(json!(0)),
+        "boolean" => json!(false),
+        _ => Value::Null,
+    }
 }
 
 /// About four characters a token, as in English.

@@ -171,7 +171,8 @@ impl StageConfig for Model {
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         if context.mock {
-            return self.over(Mock::default(), &context.inputs[0]);
+            let mock = Mock { schema: self.json_schema.clone(), ..Mock::default() };
+            return self.over(mock, &context.inputs[0]);
         }
         let Some(name) = self.model.as_deref() else {
             let message =

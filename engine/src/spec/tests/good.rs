@@ -102,14 +102,6 @@ fn the_chain_of_the_founding_document_is_read_as_it_is() {
 }
 
 #[test]
-fn the_swarm_of_the_founding_document_is_read_and_can_not_run_yet() {
-    let loaded = loaded(SWARM).unwrap();
-    assert_eq!(loaded.choice.mode, Mode::Swarm);
-    let told = loaded.not_yet().to_string();
-    assert_eq!(told, "spec.yaml:2:11 swarm comes with a later version of Bourn: this one runs chains and pipelines");
-}
-
-#[test]
 fn places_are_dependencies_and_those_that_another_one_needs_are_left_out() {
     let spec = "steps:
   - { id: a, command: set, args: 1, timeout: 2m }
@@ -146,7 +138,8 @@ fn the_mode_is_chosen_by_what_is_there_and_an_order_that_can_not_be_followed_is_
     assert_eq!(chosen(&format!("{step}\ntype: flow")), Ok((Mode::Flow, "the spec says `type: flow`".into())));
     assert_eq!(chosen(&format!("{step}\nagents: {{}}")).unwrap().0, Mode::Hybrid);
     assert_eq!(chosen(&format!("{step}\nsource: {{}}")).unwrap().0, Mode::Hybrid);
-    assert_eq!(chosen("agents: {}"), Ok((Mode::Swarm, "the spec has `agents`".into())));
+    let agents = "agents: { coordinator: { role: a }, b: { role: b } }";
+    assert_eq!(chosen(agents), Ok((Mode::Swarm, "the spec has `agents`".into())));
     let refused = chosen(&format!("{step}\ntype: pipeline")).unwrap_err();
     assert_eq!(refused, "spec.yaml:2:7 a pipeline needs `sources`, and there are none");
     let request = Request { mode: Some(Mode::Pipeline), ..Request::default() };
