@@ -42,6 +42,18 @@ pub trait Call: Send + Sync + 'static {
         Usage::default()
     }
 
+    /// What is to be asked next, now that `rows` were answered so: another round of the same request, which passes all limits anew. The
+    /// answer to the last one is that of the request.
+    fn again<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        answer: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        let _ = (rows, answer, context);
+        None
+    }
+
     /// Turns a failure that no retry has mended into an answer, for stages whose failures are data. `None` leaves it to `on_error`.
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         let _ = (rows, error, context);
@@ -149,6 +161,14 @@ impl Call for BoxCall {
     }
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         self.0.estimate(rows)
+    }
+    fn again<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        answer: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        self.0.again(rows, answer, context)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         self.0.failed(rows, error, context)

@@ -25,6 +25,12 @@ pub trait ErasedCall: Send + Sync {
     fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>>;
     fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
     fn estimate(&self, rows: &RecordBatch) -> Usage;
+    fn again<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        answer: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch>;
 }
 
@@ -37,6 +43,14 @@ impl<C: Call> ErasedCall for C {
     }
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         Call::estimate(self, rows)
+    }
+    fn again<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        answer: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        Call::again(self, rows, answer, context)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         Call::failed(self, rows, error, context)

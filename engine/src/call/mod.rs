@@ -1,6 +1,7 @@
 //! The layers around a call: each is a call itself, and `stack` puts them together in one place.
 
 pub mod adaptive;
+pub mod again;
 pub mod journaled;
 pub mod known;
 pub mod learnt;

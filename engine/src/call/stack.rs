@@ -7,6 +7,7 @@ use crate::api::{BoxCall, Limits};
 use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
+use super::again::Again;
 use super::journaled::Journaled;
 use super::known::Known;
 use super::rate_limit::{Limiter, RateLimit};
@@ -26,7 +27,7 @@ pub struct Shared {
     pub stats: Arc<StageStats>,
 }
 
-/// `Known(Journaled(Retry(Adaptive(RateLimit(Timeout(call))))))`: what asks nobody passes nothing; a kept answer costs nothing; every attempt waits for the rate; the
+/// `Again(Known(Journaled(Retry(Adaptive(RateLimit(Timeout(call)))))))`: each round is a request of its own; what asks nobody passes nothing; a kept answer costs nothing; every attempt waits for the rate; the
 /// time of an attempt does not count the wait for its turn. What is refused because of a limit waits again in `Adaptive`,
 /// which is there if the limits say so.
 pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
@@ -39,5 +40,6 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     };
     let call = Retry { inner: call, policy: limits.retry.clone(), stats: shared.stats };
     let inner = BoxCall::new(Journaled { inner: call, journal: shared.journal });
-    BoxCall::new(Known { call: known, inner })
+    let inner = BoxCall::new(Known { call: known.clone(), inner });
+    BoxCall::new(Again { call: known, inner })
 }

@@ -159,6 +159,8 @@ pub struct Step {
     pub condition: Option<Template>,
     /// The list for each of whose elements it is done.
     pub for_each: Option<ForEach>,
+    /// How often it is done.
+    pub repeat: Option<Repeat>,
     /// What it gives when it fails.
     pub default: Option<Value>,
     /// Where the step stands.
@@ -191,6 +193,17 @@ pub struct Work {
     pub rate_limit: Option<String>,
     /// Where the parts of its configuration stand, from the step.
     pub places: Places,
+}
+
+/// A step that is done in rounds.
+#[derive(Clone)]
+pub struct Repeat {
+    /// When its place is true, the round was the last.
+    pub until: Template,
+    /// The most rounds.
+    pub max: u32,
+    /// How long to wait between two.
+    pub every: Duration,
 }
 
 /// A step that is done for each element of a list.

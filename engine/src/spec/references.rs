@@ -10,14 +10,28 @@ use crate::data::columns::INPUT;
 use crate::diagnostic::{Key, Problem, did_you_mean};
 
 /// What the record of a step has: the members that a place may name.
-pub(crate) const RECORD: [&str; 10] =
-    ["status", "results", "error", "attempts", "started_at", "duration_ms", "usage", "reason", "items", "degraded"];
+pub(crate) const RECORD: [&str; 12] = [
+    "status",
+    "results",
+    "error",
+    "attempts",
+    "started_at",
+    "duration_ms",
+    "usage",
+    "reason",
+    "items",
+    "degraded",
+    "rounds",
+    "fallback",
+];
 
 /// The ids of the steps of a workflow, in order.
 pub(crate) struct Names<'a> {
     pub ids: &'a [String],
     /// The step that is read now.
     pub own: usize,
+    /// Whether the step may read what it left in the round before.
+    pub again: bool,
     /// What the step calls the element of the list that it goes through.
     pub item: Option<&'a str>,
 }
@@ -97,7 +111,7 @@ impl Names<'_> {
                 .unwrap_or_else(|| "a plain `${` is written `$${`; a variable is `${env.NAME}`".into());
             return Err(problem.label(format!("there is: {}", known.collect::<Vec<_>>().join(", "))).help(help));
         };
-        if step == self.own {
+        if step == self.own && !self.again {
             return Err(Problem::new(format!("`{root}` can't read itself")));
         }
         match rest.first() {
@@ -110,7 +124,7 @@ impl Names<'_> {
             Some(Segment::Element(_)) => {
                 Err(Problem::new(format!("step `{root}` is no list")).help("its results may be one"))
             }
-            _ => Ok(Some(step)),
+            _ => Ok((step != self.own).then_some(step)),
         }
     }
 }

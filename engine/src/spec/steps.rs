@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::command::{Command, Said};
 use super::edges::dangling;
 use super::keys::{OneOrMany, names_of};
-use super::model::{ForEach, Places, Starts, Step, Work};
+use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::node::Node;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
@@ -80,13 +80,27 @@ impl Common<'_> {
         }
         let for_each =
             keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
-        let names = Names { ids: &self.ids, own: at, item: None };
+        let names = Names { ids: &self.ids, own: at, again: false, item: None };
         let condition = keys.r#if.as_ref().and_then(|text| {
             let short = names.text(reader, text, &below("if"), &mut needs);
             condition(reader, &short, &below("if"))
         });
         let tried = self.tried(reader, &below("retry"), (keys.timeout, keys.retry.as_ref()), None);
-        let names = Names { item: keys.for_each.as_ref().map(|each| each.r#as.as_str()), ..names };
+        let item = keys.for_each.as_ref().map(|each| each.r#as.as_str());
+        let names = Names { item, again: keys.repeat.is_some(), ..names };
+        let repeat = keys.repeat.as_ref().and_then(|repeat| {
+            let path = [below("repeat").as_slice(), &["until".into()]].concat();
+            let short = names.text(reader, &repeat.until, &path, &mut needs);
+            let until = self::condition(reader, &short, &path)?;
+            Some(Repeat {
+                until,
+                max: repeat.max_iterations,
+                every: repeat.every.map_or(Duration::ZERO, |Interval(t)| t),
+            })
+        });
+        if keys.repeat.is_some() && keys.switch.is_some() {
+            reader.fault_at_key(&below("repeat"), Problem::new("a `switch` chooses once"));
+        }
         let command = self.command(reader, node, path, &own, keys.switch.is_some());
         let work = match (&keys.switch, &command) {
             (Some(_), Some(command)) => {
@@ -126,6 +140,7 @@ impl Common<'_> {
             chosen_by: Vec::new(),
             condition,
             for_each,
+            repeat,
             default: keys.default.clone(),
             path: path.clone(),
         });
@@ -211,7 +226,7 @@ impl Common<'_> {
         } else if let Some(problem) = check_id(name) {
             reader.fault(&below("as"), problem);
         }
-        let names = Names { ids: &self.ids, own: at, item: None };
+        let names = Names { ids: &self.ids, own: at, again: false, item: None };
         let list = Template::parse(&names.text(reader, &keys.r#in, &below("in"), needs)).ok()?;
         if !list.is_one_place() {
             let problem = Problem::new("what a step goes through is one place with a list");

@@ -263,6 +263,7 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         chosen_by: Vec::new(),
         condition: None,
         for_each: None,
+        repeat: None,
         default: None,
         path,
     }

@@ -118,6 +118,8 @@ pub(crate) struct StepKeys {
     pub r#if: Option<String>,
     /// Does the step for each element of a list; its results are a list in the same order.
     pub for_each: Option<ForEachKeys>,
+    /// Does the step in rounds: in its own arguments and in `until`, its id is what the round before left.
+    pub repeat: Option<RepeatKeys>,
     /// Chooses the steps that come next, instead of a command: the first of the ways whose `when` is true. The other steps that it
     /// names are skipped.
     #[schemars(length(min = 1))]
@@ -129,6 +131,20 @@ pub(crate) struct StepKeys {
     pub default: Option<Value>,
     /// What undoes the step when it completed and the run failed: of all such steps the last one first.
     pub compensate: Option<AlternativeBlock>,
+}
+
+/// `repeat`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RepeatKeys {
+    /// A place such as `${.draft.results.good}` that is true when a round was the last.
+    pub until: String,
+    /// The most rounds: what the last one gave is what the step gives.
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_iterations: u32,
+    /// How long to wait between two rounds.
+    #[serde(default)]
+    pub every: Option<Interval>,
 }
 
 /// A way out of a `switch`.

@@ -144,8 +144,8 @@ impl Course {
         let column: ArrayRef = Arc::new(StringArray::from(records));
         let mut columns = rows.columns().to_vec();
         match rows.schema_ref().index_of(&self.id) {
-            Ok(at) if self.fallback > 0 => columns[at] = column,
-            _ => columns.push(column),
+            Ok(at) => columns[at] = column,
+            Err(_) => columns.push(column),
         }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
     }

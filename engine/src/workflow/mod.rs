@@ -15,6 +15,7 @@ mod document;
 mod gather;
 mod items;
 mod journaled;
+mod staged;
 mod start;
 mod step;
 mod step_call;

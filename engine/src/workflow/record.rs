@@ -46,6 +46,9 @@ pub struct Record {
     /// The switch that chose another way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_chosen_by: Option<String>,
+    /// How often it was done, of a step that is done in rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<u32>,
     /// Which of its fallbacks gave its results, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<usize>,
@@ -141,6 +144,7 @@ impl Record {
             error: None,
             reason: Some(reason),
             not_chosen_by: None,
+            rounds: None,
             fallback: None,
             items: None,
             degraded: false,

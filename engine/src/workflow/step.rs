@@ -7,20 +7,21 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
 use super::course::Course;
+use super::staged::Staged;
 use super::start::Start;
-use super::step_call::StepCall;
+use super::step_call::{Again, StepCall};
 use super::step_stage::StepStage;
 use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
-use crate::api::{BuildContext, Cardinality, Distribution, Inputs, Limits, Operator, Order};
+use crate::api::{BoxCall, BuildContext, Cardinality, Distribution, Inputs, Limits, Operator, Order};
 use crate::data::columns::json_field;
 use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
-use crate::journal::Journal;
+use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
-use crate::spec::model::{Places, Work};
+use crate::spec::model::{Places, Repeat, Work};
 
 /// Runs that wait for a time in this process at once.
 const WAITING: usize = 4_096;
@@ -37,9 +38,11 @@ pub(super) struct StepConfig {
     fallback: usize,
     limits: Limits,
     default: Option<Value>,
+    repeat: Option<Repeat>,
     places: Places,
     /// Where a step that waits keeps its wait.
     journal: Option<Arc<dyn Journal>>,
+    durability: Durability,
 }
 
 impl StepConfig {
@@ -66,12 +69,19 @@ impl StepConfig {
                 limits,
                 // The last that is tried gives it.
                 default: step.default.clone().filter(|_| fallback == step.fallback.len()),
+                repeat: step.repeat.clone().filter(|_| fallback == 0),
                 places: work.places.clone(),
+                durability: spec.durability,
                 journal: journal.cloned(),
             };
             (config, work.clone())
         };
         [&step.work].into_iter().chain(&step.fallback).enumerate().map(config).collect()
+    }
+
+    /// What the stage behind it reads.
+    fn read(&self, input: &SchemaRef) -> SchemaRef {
+        if self.repeat.is_some() { self.output(input) } else { input.clone() }
     }
 
     fn output(&self, input: &SchemaRef) -> SchemaRef {
@@ -93,7 +103,11 @@ impl ErasedStage for StepConfig {
         let locate = |Problems(all): Problems| {
             Problems(all.into_iter().map(|p| Problem { path: self.places.locate(&p.path), ..p }).collect())
         };
-        self.inner.0.schema(inputs).map_err(locate)?;
+        let read: Vec<SchemaRef> = inputs.iter().map(|input| self.read(input)).collect();
+        self.inner.0.schema(&read).map_err(locate)?;
+        if self.repeat.is_some() && self.inner.0.waits().is_some() {
+            return Err(Problem::new("a wait can't be repeated").under("command").into());
+        }
         if self.inner.0.cardinality() != Cardinality::One || self.inner.0.inputs() != Inputs::Merged {
             let problem = Problem::new(format!("`{}` can't be a step: it does not give one row for one", self.kind()));
             return Err(problem.under("command").into());
@@ -136,12 +150,25 @@ impl ErasedStage for StepConfig {
             let limits = Limits { in_flight: WAITING, timeout: Interval(FOREVER), rate: None, ..self.limits.clone() };
             return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
         }
+        let context =
+            &BuildContext { inputs: context.inputs.iter().map(|input| self.read(input)).collect(), ..context.clone() };
+        let again = self.repeat.clone().map(|repeat| Again {
+            repeat,
+            journal: self.journal.clone().zip(match self.durability {
+                Durability::Sync => Some(Wait::Durable),
+                Durability::Async => Some(Wait::No),
+                Durability::Exit => None,
+            }),
+        });
         match self.inner.0.build(context)? {
+            Operator::Stage(inner) if again.is_some() => {
+                Ok(Operator::call(StepCall::new(BoxCall::new(Staged::new(inner)), course, again), self.limits.clone()))
+            }
             Operator::Call(inner, limits) => {
                 // What the service can take is said by the stage, how it is tried by the step.
                 let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
                 let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
-                Ok(Operator::call(StepCall::new(inner, course), limits))
+                Ok(Operator::call(StepCall::new(inner, course, again), limits))
             }
             // What asks nobody works on as many runs as there are.
             Operator::Stage(inner) => Ok(Operator::stage(StepStage::new(inner, course, context.env.clone()))),

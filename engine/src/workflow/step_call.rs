@@ -3,15 +3,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arrow::array::StringArray;
 use arrow::record_batch::RecordBatch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
-use super::columns::cell;
-use super::course::{Course, item, results};
+use super::columns::{cell, numbers};
+use super::course::{Course, item, known, results};
 use super::record::{Cost, Record, Status};
+use super::switch::holds;
 use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
+use crate::journal::{Entries, Journal, Steps, Wait};
+use crate::spec::model::Repeat;
 use crate::time::Timestamp;
 
 /// When the first attempt of a request began, and how many there were.
@@ -22,16 +28,67 @@ struct Begun {
     attempts: u32,
 }
 
+/// What a step is done in rounds for.
+pub(super) struct Again {
+    pub repeat: Repeat,
+    /// Where a round is kept before the next begins.
+    pub journal: Option<(Arc<dyn Journal>, Wait)>,
+}
+
 pub(super) struct StepCall {
     inner: BoxCall,
     course: Course,
+    again: Option<Again>,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
 }
 
 impl StepCall {
-    pub(super) fn new(inner: BoxCall, course: Course) -> Self {
-        Self { inner, course, begun: Mutex::default() }
+    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>) -> Self {
+        Self { inner, course, again, begun: Mutex::default() }
+    }
+
+    /// The name of the step in this row: `step`, or `step[3]`.
+    fn name(&self, rows: &RecordBatch) -> Result<String> {
+        Ok(item(rows, 0)?.map_or_else(|| self.course.id.to_string(), |place| place.of(&self.course.id)))
+    }
+
+    /// What the round before left, of a step that is done in rounds.
+    fn before(&self, rows: &RecordBatch, name: &str) -> Result<Option<Record>> {
+        if self.again.is_none() {
+            return Ok(None);
+        }
+        if rows.column_by_name(&self.course.id).is_some() {
+            return Ok(cell(rows, &self.course.id, 0)?.map(serde_json::from_str).transpose()?);
+        }
+        let mut last = Record { rounds: Some(0), ..Record::pending() };
+        while let Some(kept) = known(rows, 0, &round(name, last.rounds))? {
+            last = serde_json::from_str(&kept)?;
+        }
+        Ok(Some(last))
+    }
+
+    /// Whether there is another round after this answer, and what it is asked.
+    async fn next(&self, again: &Again, answer: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
+        let name = self.name(answer)?;
+        let text = cell(answer, &self.course.id, 0)?.unwrap_or_default();
+        let record: Record = serde_json::from_str(text)?;
+        let Some(rounds) = record.rounds.filter(|_| record.status == Status::Completed) else { return Ok(None) };
+        // What was known before had its last round.
+        let is_known = known(answer, 0, &name)?.is_some();
+        if is_known || rounds >= again.repeat.max || holds(&again.repeat.until, answer, 0, "repeat.until")? {
+            return Ok(None);
+        }
+        if let Some((journal, wait)) = &again.journal {
+            let records = StringArray::from(vec![text]);
+            let step = round(&name, Some(rounds - 1)).into();
+            let steps = vec![Steps { step, numbers: numbers(answer)?.to_vec(), items: None, records }];
+            journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
+        }
+        if !again.repeat.every.is_zero() {
+            context.env.sleep(again.repeat.every).await;
+        }
+        Ok(Some(answer.clone()))
     }
 
     fn begin(&self, context: &CallContext) {
@@ -70,8 +127,14 @@ impl Call for StepCall {
             return Err(Error::engine("a step is called for one run at a time"));
         }
         self.begin(context);
+        let name = self.name(&rows)?;
+        let before = self.before(&rows, &name)?;
+        let rows = match &before {
+            Some(before) => self.course.answer(&rows, vec![serde_json::to_string(before)?])?,
+            None => rows,
+        };
         // The same in every process that goes on with this run.
-        let step = item(&rows, 0)?.map_or_else(|| self.course.id.to_string(), |place| place.of(&self.course.id));
+        let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
         let key = format!("{}/{step}", cell(&rows, RUN_ID, 0)?.unwrap_or_default());
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = self.inner.call(rows.clone(), &asked).await?;
@@ -82,8 +145,20 @@ impl Call for StepCall {
         record.results = results(&rows, &reply.rows)?.pop();
         record.usage = Cost::of(reply.usage);
         self.end(context, &mut record);
+        if let Some(before) = before {
+            add(&mut record, before);
+        }
         let answer = self.answer(&rows, record)?;
         Ok(Reply { rows: answer, rejected: Vec::new(), usage: reply.usage, limits: reply.limits })
+    }
+
+    fn again<'a>(
+        &'a self,
+        _: &'a RecordBatch,
+        answer: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        self.again.as_ref().map(|again| self.next(again, answer, context).boxed())
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
@@ -94,6 +169,25 @@ impl Call for StepCall {
         }
         // A record always has a form in JSON, and the columns are those that were planned.
         self.answer(rows, record).ok()
+    }
+}
+
+/// The name of the round that follows so many: `step#1` is the first.
+fn round(name: &str, rounds: Option<u32>) -> String {
+    format!("{name}#{}", rounds.unwrap_or(0) + 1)
+}
+
+/// Adds the rounds before to a record.
+fn add(record: &mut Record, before: Record) {
+    let rounds = before.rounds.unwrap_or(0);
+    record.rounds = Some(rounds + 1);
+    if rounds > 0 {
+        record.attempts += before.attempts;
+        record.started_at = before.started_at;
+        record.duration_ms = record.duration_ms.zip(before.duration_ms).map(|(now, then)| now + then);
+        let mut usage = record.usage.unwrap_or_default();
+        before.usage.into_iter().for_each(|cost| usage.add(cost));
+        record.usage = (usage != Cost::default()).then_some(usage);
     }
 }
 

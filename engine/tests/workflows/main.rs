@@ -8,5 +8,6 @@ mod journal;
 mod kinds;
 mod order;
 mod plans;
+mod rounds;
 mod waits;
 mod ways;

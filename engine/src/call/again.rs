@@ -1,0 +1,46 @@
+//! Asks in rounds, where the answer to one says that there is another.
+
+use arrow::record_batch::RecordBatch;
+
+use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
+use crate::error::{Error, Result};
+
+/// The outermost layer: each round passes all that is below as a request of its own.
+pub struct Again {
+    /// Who says whether there is another round: the call without its layers.
+    pub call: BoxCall,
+    /// The call with them.
+    pub inner: BoxCall,
+}
+
+impl Call for Again {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        let mut asked = rows;
+        let mut usage = Usage::default();
+        loop {
+            let mut reply = self.inner.call(asked.clone(), context).await?;
+            usage.input_tokens += reply.usage.input_tokens;
+            usage.output_tokens += reply.usage.output_tokens;
+            usage.usd += reply.usage.usd;
+            let next = match self.call.again(&asked, &reply.rows, context) {
+                Some(next) => next.await?,
+                None => None,
+            };
+            match next {
+                Some(next) => asked = next,
+                None => {
+                    reply.usage = usage;
+                    return Ok(reply);
+                }
+            }
+        }
+    }
+
+    fn estimate(&self, rows: &RecordBatch) -> Usage {
+        self.inner.estimate(rows)
+    }
+
+    fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
+        self.inner.failed(rows, error, context)
+    }
+}
