@@ -170,6 +170,9 @@ pub struct Run {
     /// The id of the run that `--input` begins; one is made if it is not said.
     #[arg(long, value_name = "ID", conflicts_with = "inputs")]
     pub id: Option<String>,
+    /// What to do when there is a run of this id.
+    #[arg(long, value_enum, default_value_t, requires = "id")]
+    pub on_conflict: OnConflict,
     /// End with 4 when a step failed and gave its `default`.
     #[arg(long)]
     pub fail_on_degraded: bool,
@@ -187,6 +190,16 @@ pub struct Run {
     /// How long a job may drain after the first Ctrl-C or SIGTERM before it is ended.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
     pub drain_timeout: Duration,
+}
+
+/// What to do when there is a run of the id that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnConflict {
+    /// Refuse.
+    #[default]
+    Fail,
+    /// Print the document of that run: as it ended, when it ends, or after going on with it when it was cut off.
+    UseExisting,
 }
 
 /// Where a job that keeps checkpoints begins.

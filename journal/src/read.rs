@@ -119,16 +119,23 @@ impl Sqlite {
         })
     }
 
+    /// The run of this very id, if there is one.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn find(&self, id: &str) -> Result<Option<Run>> {
+        self.read(|c| c.query_row(&format!("{COLUMNS} WHERE id = ?1"), [id], run).optional().told("read"))
+    }
+
     /// The run of this id, or the only one whose id begins so.
     ///
     /// # Errors
     /// When there is none or several, or the journal can't be read.
     pub fn run(&self, id: &str) -> Result<Run> {
+        if let Some(run) = self.find(id)? {
+            return Ok(run);
+        }
         self.read(|c| {
-            let whole = c.query_row(&format!("{COLUMNS} WHERE id = ?1"), [id], run).optional().told("read")?;
-            if let Some(run) = whole {
-                return Ok(run);
-            }
             // Text between `id` and `id` with the last character of all behind it begins with `id`.
             let query = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 2");
             let mut statement = c.prepare(&query).told("read")?;

@@ -20,6 +20,7 @@ use crate::args::Run;
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::report::diagnostics;
+use crate::runs;
 use crate::screen::Screen;
 
 /// Runs what the command line says, to its end.
@@ -27,6 +28,9 @@ use crate::screen::Screen;
 /// # Errors
 /// When the spec has problems, or the job failed.
 pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+    if let Some(exit) = runs::existing::existing(args, screen)? {
+        return Ok(exit);
+    }
     once(args, screen, Ending::signal())
 }
 

@@ -120,6 +120,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         mock: false,
         journal: journal.clone(),
         id: None,
+        on_conflict: args::OnConflict::Fail,
         fail_on_degraded: false,
         metrics: None,
         begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },

@@ -2,6 +2,7 @@
 
 pub mod args;
 
+pub mod existing;
 mod fork;
 mod go_on;
 mod list;

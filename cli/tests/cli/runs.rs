@@ -104,6 +104,62 @@ fn what_was_undone_is_done_again_when_the_run_is_recovered() {
 }
 
 #[test]
+fn a_second_run_of_an_id_is_refused_or_is_the_first() {
+    let folder = Folder::with(&[("mend.yaml", SPEC)]);
+    let run = |more: &[&str]| {
+        let args = ["run", "mend.yaml", "--id", "order-7", "--input", "{\"n\": 7}", "-o", "json"];
+        folder.bourn(&[&args, more].concat())
+    };
+    let use_it = ["--on-conflict", "use-existing"];
+    std::fs::write(folder.path("well"), "").unwrap();
+    let first = run(&use_it).quietly();
+    assert_eq!(calls(&folder), 1);
+    assert_eq!(run(&use_it).quietly(), first);
+    assert_eq!(calls(&folder), 1);
+    let refused = run(&[]);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(refused.err.contains("there is a run `order-7` already"), "{}", refused.err);
+    let other = Folder::with(&[("mend.yaml", &SPEC.replace("name: mend", "name: other"))]);
+    std::fs::rename(folder.path(".bourn"), other.path(".bourn")).unwrap();
+    let args = ["run", "mend.yaml", "--id", "order-7", "--input", "{}", "--on-conflict", "use-existing"];
+    let refused = other.bourn(&args);
+    assert_eq!(
+        (refused.code, refused.err.as_str()),
+        (Some(2), "error: run `order-7` is one of `mend`, not of `other`\n")
+    );
+}
+
+#[test]
+fn no_secret_stands_in_anything_that_is_written() {
+    const CANARY: &str = "canary-4711-secret";
+    let spec = "\
+name: hush
+secrets: [TOKEN]
+steps:
+  - { id: told, process: { command: [sh, -c, 'test \"$TOKEN\" && echo done'], env: { TOKEN: '${secret.TOKEN}' } } }
+  - { id: bad, process: { command: [sh, -c, 'echo no >&2; exit 3'], env: { TOKEN: '${secret.TOKEN}' } }, needs: told, retry: { max_attempts: 1 } }
+";
+    let folder = Folder::with(&[("hush.yaml", spec)]);
+    let mut command = folder.command(&["run", "hush.yaml", "--id", "h", "--input", "{}", "-o", "json"]);
+    let ended = crate::support::ended(command.env("TOKEN", CANARY).output().unwrap());
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert_eq!(json_of(&ended.out)["error_analysis"]["instance"], "/steps/bad", "{}", ended.out);
+    let plan = crate::support::ended(folder.command(&["plan", "hush.yaml"]).env("TOKEN", CANARY).output().unwrap());
+    assert!(!format!("{}{}{}{}", ended.out, ended.err, plan.out, plan.err).contains(CANARY));
+    for file in walk(&folder.path(".bourn")) {
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(CANARY.len()).any(|part| part == CANARY.as_bytes());
+        assert!(!found, "{}", file.display());
+    }
+}
+
+/// All files below a folder.
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn a_run_has_four_parts_that_agree() {
     let folder = Folder::with(&[("mend.yaml", SPEC)]);
     folder.bourn(&["run", "mend.yaml", "--id", "a", "--input", "{\"n\": 1}"]);
