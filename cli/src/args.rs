@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bourn_engine::data::units::Interval;
 use bourn_engine::spec::Mode;
+use bourn_engine::spec::targets::Targets;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
@@ -173,6 +174,10 @@ pub struct Run {
     /// What to do when there is a run of this id.
     #[arg(long, value_enum, default_value_t, requires = "id")]
     pub on_conflict: OnConflict,
+    /// What runs are to reach, instead of what the spec says: `p95=2s`, `success_rate=0.99`, `throughput=100/s`, `cost_usd=5`,
+    /// `tokens=100000`. When one is missed, the command ends with 3.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::targets::parse)]
+    pub target: Vec<Targets>,
     /// End with 4 when a step failed and gave its `default`.
     #[arg(long)]
     pub fail_on_degraded: bool,

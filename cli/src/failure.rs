@@ -15,6 +15,8 @@ pub enum Exit {
     Failed = 1,
     /// The input or the spec is not valid; nothing was started.
     Invalid = 2,
+    /// A target was missed.
+    Missed = 3,
     /// A step gave its default, and that was not to be.
     Degraded = 4,
     /// A signal ended it before it had drained.

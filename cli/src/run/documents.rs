@@ -13,6 +13,7 @@ use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::targets::Measured;
 use super::writer::Writer;
 
 /// How many failed runs are told one by one.
@@ -46,6 +47,8 @@ pub struct Seen {
     pub told: Vec<String>,
     /// The last document, when it is kept.
     pub last: Option<String>,
+    /// What was measured of runs that ended, when somebody asks.
+    pub measured: Option<Measured>,
 }
 
 impl Documents {
@@ -57,6 +60,13 @@ impl Documents {
     /// Keeps the last one.
     pub fn kept() -> Self {
         Self { keep: true, ..Self::default() }
+    }
+
+    /// Measures runs too.
+    #[must_use]
+    pub fn measuring(self, wanted: bool) -> Self {
+        self.seen().measured = wanted.then(Measured::default);
+        self
     }
 
     /// What went by so far.
@@ -101,6 +111,9 @@ impl Sink for DocumentsSink {
                 seen.degraded += u64::from(!read.degraded.is_empty());
             }
             let state = states.value(row);
+            if let Some(measured) = seen.measured.as_mut().filter(|_| state != RunState::Waiting.name()) {
+                measured.add(&serde_json::from_str(document)?, state == RunState::Completed.name());
+            }
             seen.waiting += u64::from(state == RunState::Waiting.name());
             if ![RunState::Completed, RunState::Waiting].iter().any(|s| s.name() == state) {
                 let (instance, line) = failure(document)?;

@@ -4,6 +4,7 @@ pub mod documents;
 pub mod inputs;
 pub mod job;
 pub mod keep;
+pub mod targets;
 pub mod watched;
 pub mod workflow;
 pub mod writer;

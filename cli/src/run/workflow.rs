@@ -1,8 +1,11 @@
 //! A workflow: once for one input, or for every line of many.
 
+use std::time::Instant;
+
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
-use bourn_engine::spec::{Loaded, Mode};
+use bourn_engine::spec::targets::Targets;
+use bourn_engine::spec::{Loaded, Mode, Spec};
 use bourn_engine::workflow::{Runs, run_id};
 use serde_json::Value;
 
@@ -10,6 +13,7 @@ use super::documents::{Documents, Seen};
 use super::inputs::{Ended, Inputs};
 use super::job::{self, Ending};
 use super::keep::Kept;
+use super::targets;
 use crate::answer;
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
@@ -35,6 +39,9 @@ pub async fn run(
 ) -> Result<Exit, Failure> {
     let many = args.inputs.is_some();
     let documents = if many { Documents::lines() } else { Documents::kept() };
+    let targets = targets(loaded, args);
+    let documents = documents.measuring(!targets.is_empty());
+    let begin = Instant::now();
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let kept = Kept::begin(engine, loaded, args, screen)?;
     let graph = prepare::graph(loaded, &kept.keep(runs), documents.clone(), args.mock)?;
@@ -48,12 +55,17 @@ pub async fn run(
     if waiting > 0 {
         tell_waiting(waiting, screen);
     }
-    if many {
-        let exit = tell(&documents.seen(), screen);
-        return Ok(degraded(exit, &documents, args));
-    }
-    let exit = one_ended(&documents, loaded, screen)?;
-    Ok(degraded(exit, &documents, args))
+    let took = begin.elapsed();
+    let exit = if many { tell(&documents.seen(), screen) } else { one_ended(&documents, loaded, screen)? };
+    let exit = degraded(exit, &documents, args);
+    let measured = documents.seen().measured.take().unwrap_or_default();
+    Ok(targets::judge(&targets, &measured, took, screen, exit))
+}
+
+/// What the runs are to reach.
+fn targets(loaded: &Loaded, args: &Run) -> Targets {
+    let of_spec = if let Spec::Chain(spec) = &loaded.spec { spec.targets.clone() } else { Targets::default() };
+    args.target.iter().cloned().fold(of_spec, Targets::with)
 }
 
 /// Says that runs are not over.

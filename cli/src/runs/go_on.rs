@@ -121,6 +121,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         journal: journal.clone(),
         id: None,
         on_conflict: args::OnConflict::Fail,
+        target: Vec::new(),
         fail_on_degraded: false,
         metrics: None,
         begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },

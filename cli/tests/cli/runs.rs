@@ -292,3 +292,39 @@ fn runs_of_many_inputs_wait_and_the_job_goes_on_with_them() {
     assert_eq!(states(&whole.out), ["COMPLETED", "COMPLETED", "COMPLETED"]);
     assert_eq!(calls(&folder), 3);
 }
+
+/// Half a second, and a failure when the input says so.
+const SLOW: &str = "\
+name: slow
+steps:
+  - { id: a, process: { command: [sh, -c, 'sleep 0.3; test ${input.ok} = 1 && echo done'] }, retry: { max_attempts: 1 } }
+targets: { p95: 10ms, throughput: 1/1d }
+";
+
+#[test]
+fn a_target_that_is_missed_ends_with_three_and_what_was_reached_is_shown() {
+    let lines: String = (0..10).map(|n| format!("{{\"ok\": {}}}\n", u8::from(n > 0))).collect();
+    let folder = Folder::with(&[("slow.yaml", SLOW), ("in.jsonl", &lines)]);
+    let run = |more: &[&str]| folder.bourn(&[&["run", "slow.yaml", "--inputs", "in.jsonl", "--fresh"], more].concat());
+    let missed = run(&[]);
+    assert_eq!(missed.code, Some(3), "{}", missed.err);
+    let row = |name: &str| {
+        let line = missed.err.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let p95 = row("p95");
+    assert_eq!((p95[1..5].join(" ").as_str(), p95.last().unwrap().as_str()), ("at most 10 ms", "missed"));
+    assert!(p95[5].parse::<u64>().unwrap() >= 300, "{p95:?}");
+    assert_eq!(row("throughput").last().unwrap(), "10");
+    // A run that failed is no failure of the command when it is said how many may fail.
+    let failed = run(&["--target", "p95=1m"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.err);
+    let met = run(&["--target", "p95=1m", "--target", "success_rate=0.9"]);
+    assert_eq!(met.code, Some(0), "{}", met.err);
+    let few = run(&["--target", "p95=1m", "--target", "success_rate=0.95"]);
+    assert_eq!(few.code, Some(3), "{}", few.err);
+    let wrong = run(&["--target", "p96=1m"]);
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.err.contains("there is no target `p96`; there are p50, p95, p99,"), "{}", wrong.err);
+    assert_eq!(run(&["--target", "success_rate=95"]).code, Some(2));
+}

@@ -12,7 +12,8 @@ use super::workflow_keys::WorkflowKeys;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 7] = ["env", "concurrency", "budget", "priority", "targets", "monitoring", "output"];
+const LATER: [&str; 6] = ["env", "concurrency", "budget", "priority", "monitoring", "output"];
+
 /// Reads the spec; `None` when a fault stands in the way.
 pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Option<Chain> {
     let before = reader.faults.len();
@@ -58,6 +59,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
         durability: keys.durability,
         optimization: keys.optimization,
         format: keys.output_format,
+        targets: keys.targets,
     })
 }
 

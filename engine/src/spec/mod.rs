@@ -9,6 +9,7 @@ pub mod node;
 pub mod parse;
 pub mod routing;
 pub mod schema;
+pub mod targets;
 
 mod chain;
 mod check;

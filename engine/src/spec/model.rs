@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::targets::Targets;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
@@ -136,6 +137,8 @@ pub struct Chain {
     pub optimization: Optimization,
     /// What `final_output` is made of.
     pub format: Format,
+    /// What its runs are to reach.
+    pub targets: Targets,
 }
 
 /// A step.

@@ -10,6 +10,7 @@ use super::keys::{TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
 use super::secrets::SecretKeys;
+use super::targets::Targets;
 use super::workflow_keys::{DefaultKeys, InputKeys};
 use crate::journal::Durability;
 
@@ -48,6 +49,9 @@ pub(crate) struct SwarmKeys {
     /// When what a step gave must be in the journal.
     #[serde(default)]
     pub durability: Durability,
+    /// What runs are to reach: when a target is missed, the command ends with 3.
+    #[serde(default)]
+    pub targets: Targets,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Cases that `bourn test` runs.

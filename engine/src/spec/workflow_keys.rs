@@ -12,6 +12,7 @@ use super::model::{Format, Optimization};
 use super::routing::Route;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
+use super::targets::Targets;
 use crate::api::limits::Retries;
 use crate::data::units::{Interval, Percentage};
 use crate::journal::Durability;
@@ -50,6 +51,9 @@ pub(crate) struct WorkflowKeys {
     /// When what a step gave must be in the journal: `sync` is before the next step starts, `async` soon, `exit` when the run ends.
     #[serde(default)]
     pub durability: Durability,
+    /// What runs are to reach: when a target is missed, the command ends with 3.
+    #[serde(default)]
+    pub targets: Targets,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Rates by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.
