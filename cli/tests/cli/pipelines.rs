@@ -138,6 +138,34 @@ fn a_sink_that_would_empty_its_own_input_is_refused_and_the_input_stays() {
 }
 
 #[test]
+fn two_sinks_and_two_lanes_that_would_write_to_one_place_are_refused() {
+    let spec = "\
+source: { generate: { rows: 1 } }
+sinks:
+  all: { file: { path: ./out.jsonl } }
+  more: { file: { path: out.jsonl }, fallback: [{ file: { path: rest.jsonl } }] }
+on_error: dead_letter
+dead_letters: { file: { path: rest.jsonl } }
+";
+    let apart = spec.replace("path: out", "path: more").replace("rest.jsonl } }]", "other.jsonl } }]");
+    let wide = "source: { generate: { rows: 1 } }\nsink: { file: { path: 'out.jsonl' }, lanes: 2 }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("apart.yaml", &apart), ("wide.yaml", wide)]);
+    insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml"]).refused(2), @"
+    a.yaml:4:17 `all` and `more` would write to `./out.jsonl`, each over the other (give each a path of its own, or let one sink read what both read)
+    a.yaml:6:23 `more` and `dead_letters` would write to `rest.jsonl`, each over the other (give each a path of its own, or let one sink read what both read)
+    a.yaml: 2 problems
+    ");
+    assert_eq!(folder.bourn(&["run", "a.yaml"]).code, Some(2));
+    assert_eq!(folder.bourn(&["run", "apart.yaml"]).code, Some(0));
+    let told = folder.bourn(&["validate", "wide.yaml"]).refused(2);
+    assert!(
+        told.contains("wide.yaml:2:23 2 lanes can't write to one path, `out.jsonl` (put `{lane}` into it"),
+        "{told}"
+    );
+    std::fs::write(folder.path("wide.yaml"), wide.replace("out.", "out-{lane}.")).unwrap();
+    assert_eq!(folder.bourn(&["run", "wide.yaml"]).code, Some(0));
+}
+
 fn fields_without_a_column_are_told() {
     let spec = "source: { file: { path: in.jsonl, schema: { n: bigint } } }\nsink: { blackhole: {} }\n";
     let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", "{\"n\":1,\"x\":2}\n{\"n\":2,\"y\":3,\"z\":4}\n")]);

@@ -317,7 +317,7 @@ impl<'a> Builder<'a> {
     /// A source and where an earlier run had left it.
     async fn source(&self, node: &PlannedNode, lane: usize) -> Result<(BoxSource, Before)> {
         let Role::Source(connector) = &node.role else { return Err(Error::engine("only sources read")) };
-        let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string() };
+        let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string(), lanes: 1 };
         let splits = connector.0.splits(&context).await?;
         let mut before = Before::default();
         if let Some(recovered) = self.recovered() {
