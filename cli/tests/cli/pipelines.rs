@@ -166,6 +166,35 @@ dead_letters: { file: { path: rest.jsonl } }
     assert_eq!(folder.bourn(&["run", "wide.yaml"]).code, Some(0));
 }
 
+#[test]
+fn what_works_batch_by_batch_is_noted_unless_batches_are_meant() {
+    let spec = "\
+source: { generate: { rows: 1 } }
+stages:
+  - id: groups
+    sql: select n % 2 as odd, count(*) as c from input group by n % 2
+  - dedupe: { by: [odd] }
+sink: { blackhole: {} }
+";
+    let meant = spec.replace("  - id: groups", "  - batch: { rows: 8192, within: 1s }\n  - id: groups");
+    let meant = meant.replace("by: [odd]", "by: [odd], keys: 1000");
+    let rowwise = "source: { generate: { rows: 1 } }\nstages: [ { sql: select n + 1 as m from input where n > 0 } ]\n\
+        sink: { blackhole: {} }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("meant.yaml", &meant), ("rowwise.yaml", rowwise)]);
+    insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml"]).out, @"
+    a.yaml: valid (pipeline: the spec has `source`)
+      note: a.yaml:4:10 `groups` groups the rows of each batch by itself, not of all that come (a `batch` before it makes batches larger, and says that this is meant)
+      note: a.yaml:5:13 `dedupe` looks at one batch at a time: rows alike that come in two batches both stay (`keys: 1000000` or `within: 1d` remembers what has passed; a `batch` before it says that this is meant)
+    ");
+    assert!(
+        folder.bourn(&["plan", "a.yaml"]).out.contains("\nnote: a.yaml:4:10 `groups` groups the rows of each batch")
+    );
+    for quiet in ["meant.yaml", "rowwise.yaml"] {
+        let said = folder.bourn(&["validate", quiet]).out;
+        assert!(!said.contains("note"), "{said}");
+    }
+}
+
 fn fields_without_a_column_are_told() {
     let spec = "source: { file: { path: in.jsonl, schema: { n: bigint } } }\nsink: { blackhole: {} }\n";
     let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", "{\"n\":1,\"x\":2}\n{\"n\":2,\"y\":3,\"z\":4}\n")]);

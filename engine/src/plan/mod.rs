@@ -5,6 +5,7 @@ pub mod distribute;
 pub mod explain;
 pub mod fuse;
 pub mod guarantee;
+pub mod notes;
 pub mod operators;
 pub mod overwrites;
 pub mod physical;
@@ -44,6 +45,8 @@ pub struct Plan {
     pub guarantees: Vec<Guarantee>,
     /// Where its progress is made safe, if it is.
     pub checkpoints: Option<Checkpoints>,
+    /// What its author should know although it can run.
+    pub notes: Vec<Problem>,
     /// How often an epoch ends beside the last one.
     pub epoch_every: Option<Duration>,
     /// Runs of nodes that share a task, as indices into `nodes`.
@@ -194,6 +197,7 @@ pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Probl
     plan.guarantees = guarantee::compute(&plan);
     guarantee::check(&plan)?;
     plan.epoch_every = guarantee::epochs(&plan);
+    plan.notes = notes::find(&plan);
     distribute::spread(&mut plan);
     if plan.open().next().is_some() {
         // What runs a stage is known when it is built for its columns, and which stages share a task with it.
