@@ -24,7 +24,7 @@ fn json_lines_are_filtered_into_json_lines() {
 #[test]
 fn a_row_that_can_not_be_read_ends_the_job_with_its_place() {
     let folder = Folder::with(&[("a.yaml", FILTER), ("in.jsonl", "{\"n\":1}\n{\"n\":\n{\"n\":3}\n")]);
-    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(1), @"error: stage `source`, in.jsonl:2: not JSON: EOF while parsing a value at column 5");
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(1), @"error: `source`, in.jsonl:2: not JSON: EOF while parsing a value at column 5");
     insta::assert_snapshot!(folder.bourn(&["run", "a.yaml", "-o", "json", "-q"]).refused(1), @r#"{"error":{"class":"validation","message":"not JSON: EOF while parsing a value at column 5","stage":"source","input":"in.jsonl:2","row":null,"field":null,"causes":[]}}"#);
 }
 
@@ -195,6 +195,7 @@ sink: { blackhole: {} }
     }
 }
 
+#[test]
 fn fields_without_a_column_are_told() {
     let spec = "source: { file: { path: in.jsonl, schema: { n: bigint } } }\nsink: { blackhole: {} }\n";
     let folder = Folder::with(&[("a.yaml", spec), ("in.jsonl", "{\"n\":1,\"x\":2}\n{\"n\":2,\"y\":3,\"z\":4}\n")]);

@@ -25,6 +25,7 @@ use crate::checkpoint::coordinator::Groups;
 use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::env::Env;
+use crate::error::Node;
 use crate::graph::{Graph, OnError, Options, Role};
 
 pub use guarantee::{Guarantee, Level};
@@ -97,6 +98,15 @@ impl PlannedNode {
     /// Whether rows are spread over its lanes by their keys.
     pub fn is_keyed(&self) -> bool {
         matches!(&self.role, Role::Stage(config) if matches!(config.0.distribution(), Distribution::Keyed(_)))
+    }
+
+    /// What errors call it.
+    pub fn is(&self) -> Node {
+        match self.role {
+            Role::Source(_) => Node::Source,
+            Role::Stage(_) => Node::Stage,
+            Role::Sink(_) => Node::Sink,
+        }
     }
 
     /// The problem, placed below this node's configuration.
