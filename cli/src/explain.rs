@@ -27,6 +27,7 @@ pub fn validate(args: &args::Validate, form: Form) -> Result<(), Failure> {
         answer::print(&match &checked {
             Ok((loaded, plan)) => json!({
                 "valid": true, "mode": loaded.choice.mode.to_string(), "problems": [],
+                "notes": notes(&loaded, &plan),
                 "open": plan.open().map(|o| json!({ "source": &*o.source, "asks": &*o.asks })).collect::<Vec<_>>(),
             })
             .to_string(),
@@ -45,7 +46,8 @@ pub fn validate(args: &args::Validate, form: Form) -> Result<(), Failure> {
     let open = plan.open().map(|open| {
         format!("  `{}`: {open}, so what reads it is not checked; `bourn validate --connect` asks\n", open.source)
     });
-    answer::print(&open.fold(verdict, |text, line| text + &line))
+    let notes = plan.notes.iter().map(|note| format!("  note: {}\n", loaded.document.diagnostic(note)));
+    answer::print(&open.chain(notes).fold(verdict, |text, line| text + &line))
 }
 
 /// What a spec becomes, as text.
@@ -56,8 +58,8 @@ pub fn plan(args: &args::Plan, form: Form) -> Result<String, Failure> {
     let (loaded, plan) = planned(&args.spec, Asking::Nobody)?;
     Ok(match (args.graph, form) {
         (Some(Drawing::Mermaid), _) => plan.mermaid(),
-        (None, Form::Text) => text(&plan, &analyze(&loaded)),
-        (None, Form::Json) => format!("{:#}", json(&plan, &analyze(&loaded))),
+        (None, Form::Text) => text(&loaded, &plan, &analyze(&loaded)),
+        (None, Form::Json) => format!("{:#}", json(&loaded, &plan, &analyze(&loaded))),
     })
 }
 
@@ -83,18 +85,27 @@ fn planned(spec: &args::Spec, asking: Asking) -> Result<(Loaded, Plan), Failure>
     result
 }
 
+/// What the author should know, with its places.
+fn notes(loaded: &Loaded, plan: &Plan) -> Value {
+    let notes: Vec<_> = plan.notes.iter().map(|note| loaded.document.diagnostic(note)).collect();
+    diagnostics::problems_as_json(&notes)["problems"].take()
+}
+
 /// The plan for people.
-fn text(plan: &Plan, analysis: &Analysis) -> String {
+fn text(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> String {
     let wishes = analysis.optimizations.iter().map(|wish| {
         format!("  {}: {} ({})\n", wish.name, if wish.applied { "applied" } else { "no effect" }, wish.reason)
     });
     let (mode, total) = (&analysis.mode, analysis.complexity.total);
     let head = format!("{mode} ({}), complexity {total:.1} of 10\n", analysis.mode_reason);
-    wishes.fold(head, |text, wish| text + &wish) + &plan.explain()
+    let notes = plan.notes.iter().map(|note| format!("note: {}\n", loaded.document.diagnostic(note)));
+    let notes: String = notes.collect();
+    let notes = if notes.is_empty() { notes } else { format!("\n{notes}") };
+    wishes.fold(head, |text, wish| text + &wish) + &plan.explain() + &notes
 }
 
 /// The plan for programs.
-fn json(plan: &Plan, analysis: &Analysis) -> Value {
+fn json(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> Value {
     let port = |edge: &PlannedEdge| match edge.port {
         0 => None,
         DEAD_LETTERS => Some("dead_letters".to_owned()),
@@ -134,6 +145,6 @@ fn json(plan: &Plan, analysis: &Analysis) -> Value {
         "memory": plan.options.memory, "epoch_seconds": plan.epoch_every.map(|d| d.as_secs_f64()),
         "checkpoints": plan.checkpoints.as_ref().map(|c| json!({ "path": c.place(&plan.name), "keep": c.keep })),
         "nodes": nodes.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>(),
-        "tasks": chains.collect::<Vec<_>>(), "delivery": guarantees.collect::<Vec<_>>(),
+        "notes": notes(loaded, plan), "tasks": chains.collect::<Vec<_>>(), "delivery": guarantees.collect::<Vec<_>>(),
     })
 }

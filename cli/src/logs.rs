@@ -6,12 +6,18 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::screen::Screen;
 
 /// Starts them. A level that can't be read is told, and the usual one is taken.
-pub fn start(screen: &Screen) {
+pub fn start(screen: &Screen, is_test: bool) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
     let written = std::env::var_os("BOURN_LOG").unwrap_or_default().to_string_lossy().into_owned();
     // What the stage `log` says is said on purpose, and nobody else knows where a server listens.
     let told = if screen.is_quiet() { "warn" } else { "info" };
-    let written = if written.is_empty() { format!("warn,bourn_log=info,bourn_listens={told}") } else { written };
+    // A case lets services fail on purpose.
+    let outages = if is_test { "off" } else { "warn" };
+    let written = if written.is_empty() {
+        format!("warn,bourn_log=info,bourn_listens={told},bourn_outages={outages}")
+    } else {
+        written
+    };
     let filter = filter.parse(&written).unwrap_or_else(|e| {
         screen.warn(&format!("BOURN_LOG: {e}"));
         EnvFilter::new("warn")

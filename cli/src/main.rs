@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     complete::answer_shell();
     let args = Args::parse();
     let screen = Screen::new(&args);
-    logs::start(&screen);
+    logs::start(&screen, matches!(args.verb, Verb::Test(_)));
     let exit = dispatch(&args, &screen).unwrap_or_else(|failure| {
         let text = report::diagnostics::failure(&failure, &screen);
         if !text.is_empty() {

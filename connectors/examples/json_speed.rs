@@ -78,7 +78,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 async fn bids(env: &Env) -> Result<Vec<RecordBatch>> {
     let nexmark = Nexmark { events: Some(ROWS), ..Nexmark::default() };
-    let context = ConnectContext { env: env.clone(), id: "bids".into() };
+    let context = ConnectContext { env: env.clone(), id: "bids".into(), lanes: 1 };
     let schema = nexmark.schema(&context).await.map_err(|p| bourn_engine::Error::engine(format!("{p:?}")))?;
     let splits = nexmark.splits(&context).await?.into_iter().map(|s| (s, None)).collect();
     let mut source = nexmark.source(SourceContext { env: env.clone(), id: "bids".into(), splits, schema }).await?;

@@ -80,16 +80,16 @@ impl Connector for Stdout {
         Capabilities::sink(Delivery::Plain)
     }
 
-    async fn check_sink(&self, schema: &SchemaRef, _: &ConnectContext) -> Result<(), Problems> {
+    async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
+        if context.lanes > 1 && self.format != StdoutFormat::Json {
+            let lanes = context.lanes;
+            let problem = Problem::new(format!("{lanes} lanes can't write what has one beginning"));
+            return Err(problem.help("leave `lanes` out, or write JSON").into());
+        }
         self.encoder(&without_reserved(schema).0).map(drop)
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
-        if context.lanes > 1 && self.format != StdoutFormat::Json {
-            let lanes = context.lanes;
-            let message = format!("{lanes} lanes can't write what has one beginning: leave `lanes` out, or write JSON");
-            return Err(Error::validation(message));
-        }
         let (schema, kept) = without_reserved(&context.schema);
         let mut encoder = self.encoder(&schema).map_err(|Problems(p)| Error::validation(p[0].message.clone()))?;
         let mut plain = Vec::new();

@@ -17,7 +17,7 @@ use bourn_engine::{Error, Result};
 use serde_json::Value;
 
 pub fn connect() -> ConnectContext {
-    ConnectContext { env: Env::system(), id: "it".into() }
+    ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 }
 }
 
 pub fn write_file(path: &Path, bytes: &[u8]) {

@@ -158,7 +158,7 @@ fn pipes() -> Vec<(Stdout, StdinFormat)> {
 
 /// The rows of a file that may not be there, or of a pipe.
 async fn read_back(file: impl Connector) -> Result<Vec<Value>> {
-    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    let context = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
     let Ok(schema) = file.schema(&context).await else { return Ok(Vec::new()) };
     let splits = file.splits(&context).await?.into_iter().map(|s| (s, None)).collect();
     let mut source = file.source(SourceContext { env: Env::system(), id: "it".into(), splits, schema }).await?;
@@ -276,7 +276,7 @@ mod sqlite {
     }
 
     async fn read_table(table: Sqlite) -> Result<Vec<Value>> {
-        let context = ConnectContext { env: Env::system(), id: "it".into() };
+        let context = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
         let Ok(schema) = table.schema(&context).await else { return Ok(Vec::new()) };
         let splits = table.splits(&context).await?.into_iter().map(|s| (s, None)).collect();
         let mut source = table.source(SourceContext { env: Env::system(), id: "it".into(), splits, schema }).await?;

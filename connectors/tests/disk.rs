@@ -122,7 +122,7 @@ fn meanwhile(change: impl FnOnce(&MemoryFiles) + Send + 'static) -> Result<()> {
 fn a_file_that_vanishes_behind_the_planning_is_named() {
     let error = meanwhile(|files| files.remove(Path::new("in.jsonl")).expect("it was there")).expect_err("it is gone");
     assert_eq!(error.kind(), Kind::NotFound);
-    assert_eq!(error.to_string(), "stage `in`: in.jsonl was there when the job was planned, and is gone");
+    assert_eq!(error.to_string(), "source `in`: in.jsonl was there when the job was planned, and is gone");
 }
 
 /// Spreads the input over folders on a disk of which one call fails.

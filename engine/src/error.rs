@@ -52,11 +52,25 @@ pub enum Retry {
     After(Duration),
 }
 
+/// What a node of a job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Node {
+    /// It works on rows.
+    #[default]
+    Stage,
+    /// It reads.
+    Source,
+    /// It writes.
+    Sink,
+}
+
 /// Where it went wrong, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The id of the stage, source or sink.
     pub stage: Option<String>,
+    /// Which of them it is.
+    pub node: Node,
     /// The row in the batch at hand, from 0.
     pub row: Option<usize>,
     /// The column or field.
@@ -142,8 +156,17 @@ impl Error {
 
     /// Names the stage, unless one nearer to the fault was named before.
     #[must_use]
-    pub fn at_stage(mut self, stage: &str) -> Self {
-        self.0.place.stage.get_or_insert_with(|| stage.to_owned());
+    pub fn at_stage(self, stage: &str) -> Self {
+        self.at_node(Node::Stage, stage)
+    }
+
+    /// The same of a source, a sink or a stage.
+    #[must_use]
+    pub fn at_node(mut self, node: Node, id: &str) -> Self {
+        let place = &mut self.0.place;
+        if place.stage.is_none() {
+            (place.stage, place.node) = (Some(id.to_owned()), node);
+        }
         self
     }
 
@@ -198,7 +221,7 @@ impl Error {
         if changed(&self.0.message) {
             self.0.message = change(&self.0.message).into_owned().into();
         }
-        let Place { stage, row: _, field, input } = &mut self.0.place;
+        let Place { stage, node: _, row: _, field, input } = &mut self.0.place;
         for text in [stage, field, input].into_iter().flatten() {
             *text = change(text).into_owned();
         }
@@ -294,9 +317,15 @@ fn arrow_kind(e: &ArrowError) -> (Kind, Retry) {
 /// `stage `enrich`, a.jsonl:7, row 3, field `id`: not a number`
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { stage, row, field, input } = &self.0.place;
+        let Place { stage, node, row, field, input } = &self.0.place;
         let mut parts = Vec::new();
-        parts.extend(stage.as_ref().map(|s| format!("stage `{s}`")));
+        let word = match node {
+            Node::Stage => "stage",
+            Node::Source => "source",
+            Node::Sink => "sink",
+        };
+        // The only source of a spec is called `source`.
+        parts.extend(stage.as_ref().map(|s| if s == word { format!("`{s}`") } else { format!("{word} `{s}`") }));
         parts.extend(input.clone());
         // The line of an input says more than the row of a batch.
         parts.extend(row.filter(|_| input.is_none()).map(|r| format!("row {r}")));
@@ -342,6 +371,15 @@ mod tests {
     fn the_place_nearest_to_the_fault_wins_and_is_shown() {
         let e = Error::validation("not a number").at_stage("inner").at_stage("outer").at_row(3).at_field("id");
         assert_eq!(e.to_string(), "stage `inner`, row 3, field `id`: not a number");
+    }
+
+    #[test]
+    fn what_failed_is_called_what_it_is() {
+        let told = |node, id| Error::validation("no").at_node(node, id).at_stage("outer").to_string();
+        assert_eq!(told(Node::Source, "orders"), "source `orders`: no");
+        assert_eq!(told(Node::Source, "source"), "`source`: no");
+        assert_eq!(told(Node::Sink, "table"), "sink `table`: no");
+        assert_eq!(told(Node::Stage, "map"), "stage `map`: no");
     }
 
     #[test]

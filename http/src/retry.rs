@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use bourn_engine::api::Outage;
 use bourn_engine::api::limits::Retries;
 use bourn_engine::error::Retry;
 use bourn_engine::{Error, Result};
@@ -13,11 +14,12 @@ pub struct Attempts {
     policy: Retries,
     waits: ExponentialBackoff,
     made: u32,
+    outage: Outage,
 }
 
 impl Attempts {
-    /// None made yet.
-    pub fn new(policy: &Retries, seed: u64) -> Self {
+    /// None made yet. That one fails is told to `outage`; that one has not, its owner tells.
+    pub fn new(policy: &Retries, seed: u64, outage: &Outage) -> Self {
         let builder = ExponentialBuilder::default()
             .with_min_delay(policy.initial_interval.0)
             .with_max_delay(policy.max_interval.0)
@@ -25,7 +27,7 @@ impl Attempts {
             .with_max_times(policy.max_attempts.saturating_sub(1) as usize)
             .with_jitter_seed(seed);
         let waits = if policy.jitter { builder.with_jitter().build() } else { builder.build() };
-        Self { policy: policy.clone(), waits, made: 0 }
+        Self { policy: policy.clone(), waits, made: 0, outage: outage.clone() }
     }
 
     /// How long to wait after this failure before the next attempt.
@@ -36,12 +38,13 @@ impl Attempts {
         self.made += 1;
         let barred = self.policy.non_retryable.iter().any(|class| class == error.class());
         let wait = if error.retry() == Retry::Never || barred { None } else { self.waits.next() };
-        match (wait, error.retry()) {
-            (Some(wait), Retry::After(asked)) => Ok(wait.max(asked)),
-            (Some(wait), _) => Ok(wait),
-            (None, _) if self.made > 1 => Err(error.context(format!("after {} attempts", self.made)).permanent()),
-            (None, _) => Err(error.permanent()),
-        }
+        let Some(wait) = wait else {
+            let error = if self.made > 1 { error.context(format!("after {} attempts", self.made)) } else { error };
+            return Err(error.permanent());
+        };
+        let wait = if let Retry::After(asked) = error.retry() { wait.max(asked) } else { wait };
+        self.outage.failed(&error, wait);
+        Ok(wait)
     }
 }
 
@@ -49,10 +52,12 @@ impl Attempts {
 mod tests {
     use super::*;
     use bourn_engine::data::units::Interval;
+    use bourn_engine::env::Env;
 
     fn attempts(max_attempts: u32) -> Attempts {
         let initial_interval = Interval(Duration::from_millis(10));
-        Attempts::new(&Retries { max_attempts, initial_interval, jitter: false, ..Retries::default() }, 1)
+        let policy = Retries { max_attempts, initial_interval, jitter: false, ..Retries::default() };
+        Attempts::new(&policy, 1, &Outage::of("it", &Env::system()))
     }
 
     #[test]

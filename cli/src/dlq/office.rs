@@ -105,7 +105,7 @@ impl<'a> Office<'a> {
     /// # Errors
     /// When nothing can be read.
     pub async fn read(&self, screen: &Screen, mut take: impl FnMut(Letter)) -> Result<bool, Failure> {
-        let context = ConnectContext { env: self.engine.env().clone(), id: "dead_letters".to_owned() };
+        let context = ConnectContext { env: self.engine.env().clone(), id: "dead_letters".to_owned(), lanes: 1 };
         let (mut letters, mut others, mut is_whole) = (Letters::default(), 0, true);
         for (number, sink) in self.sinks.iter().enumerate() {
             let sources = sink.read_back(&DEAD_LETTER, &context).await;

@@ -87,7 +87,7 @@ fn sinks(office: &Office<'_>, graph: &mut Graph, mark: &str, is_look: bool) -> B
     let mut places = BTreeMap::new();
     for node in &mut graph.nodes {
         let Role::Sink(connector) = &mut node.role else { continue };
-        let context = ConnectContext { env: office.engine.env().clone(), id: node.id.clone() };
+        let context = ConnectContext { env: office.engine.env().clone(), id: node.id.clone(), lanes: 1 };
         for (number, connector) in [connector].into_iter().chain(&mut node.fallback).enumerate() {
             if let Some(beside) = connector.beside(mark, &context) {
                 let about = beside.describe();

@@ -155,7 +155,7 @@ impl Target {
             return Err(Error::engine(format!("the spec has no sink `{sink}`")));
         };
         let schema = node.inputs.first().ok_or_else(|| Error::engine("its columns are not known"))?;
-        let context = ConnectContext { env: engine.env().clone(), id: sink.to_owned() };
+        let context = ConnectContext { env: engine.env().clone(), id: sink.to_owned(), lanes: 1 };
         let mut rows = Vec::new();
         let sources = connector.read_back(schema, &context).await.map_err(|problems| {
             told(Failure::Problems(problems.0.iter().map(|p| loaded.document.diagnostic(p)).collect()))

@@ -10,14 +10,14 @@ use crate::support::{Ended, Folder};
 
 const DECLARED: &str = "\
 source:
-  file: { path: in.jsonl, schema: { id: bigint, weight: double, name: text } }
+  file: { path: in.jsonl, schema: { id: bigint, weight: double, name: text, price: 'decimal(10,2)' } }
 sink:
   file: { path: out.jsonl }
 ";
 const LETTERS: &str = "on_error: dead_letter\ndead_letters: { file: { path: rejected.jsonl } }\n";
 
 /// Lines that are no rows, and what is said of each.
-const BAD: [(&[u8], &str); 9] = [
+const BAD: [(&[u8], &str); 10] = [
     (b"{\"id\":", "not JSON: EOF while parsing a value at column 6"),
     (b"rubbish", "not JSON: expected value at column 1"),
     (b"[1,2]", "a row is an object, and this is a list"),
@@ -25,9 +25,15 @@ const BAD: [(&[u8], &str); 9] = [
     (b"{\"id\":{\"a\":1}}", "field `id`: `{\"a\":1}` does not fit bigint"),
     (b"{\"id\":99999999999999999999}", "field `id`: `99999999999999999999` does not fit bigint"),
     (b"{\"weight\":1e999}", "field `weight`: `1e999` does not fit double"),
+    (b"{\"price\":12.999}", "field `price`: `12.999` does not fit decimal(10, 2)"),
     (b"{\"name\":[1]}", "field `name`: `[1]` does not fit text"),
     (b"{\"name\":\"a\xFF\"}", "not UTF-8: byte 0xff at column 11"),
 ];
+
+/// A line that is a row, as it is written again.
+fn good(n: usize) -> String {
+    format!("{{\"id\":{n},\"weight\":0.5,\"name\":\"n{n}\",\"price\":12.50}}\n")
+}
 
 fn folder(spec: &str, input: &[u8]) -> Folder {
     let folder = Folder::with(&[("a.yaml", spec)]);
@@ -50,15 +56,15 @@ fn no_panic(ended: &Ended) {
 fn lines_that_are_no_rows_are_dead_letters_and_no_other_row_is_lost() {
     let mut input = Vec::new();
     for (n, (bad, _)) in BAD.iter().enumerate() {
-        input.extend_from_slice(format!("{{\"id\":{n},\"weight\":0.5,\"name\":\"n{n}\"}}\n").as_bytes());
+        input.extend_from_slice(good(n).as_bytes());
         input.extend_from_slice(bad);
         input.push(b'\n');
     }
     let folder = folder(&format!("{DECLARED}{LETTERS}"), &input);
     let ended = folder.bourn(&["run", "a.yaml"]);
     no_panic(&ended);
-    assert_eq!((ended.code, ended.err.trim()), (Some(0), "warning: 9 rows rejected: `source` 9"));
-    let kept: Vec<_> = (0..9).map(|n| format!("{{\"id\":{n},\"weight\":0.5,\"name\":\"n{n}\"}}\n")).collect();
+    assert_eq!((ended.code, ended.err.trim()), (Some(0), "warning: 10 rows rejected: `source` 10"));
+    let kept: Vec<_> = (0..BAD.len()).map(good).collect();
     assert_eq!(folder.read("out.jsonl"), kept.concat());
     let rejected = letters(&folder);
     assert_eq!(rejected.len(), BAD.len());
@@ -79,10 +85,7 @@ fn a_line_that_is_no_row_ends_a_job_without_dead_letters_and_is_named() {
         let ended = folder.bourn(&["run", "a.yaml"]);
         no_panic(&ended);
         let reason = reason.strip_prefix("field").map_or(format!(": {reason}"), |rest| format!(", field{rest}"));
-        assert_eq!(
-            (ended.code, ended.err.trim()),
-            (Some(1), format!("error: stage `source`, in.jsonl:2{reason}").as_str())
-        );
+        assert_eq!((ended.code, ended.err.trim()), (Some(1), format!("error: `source`, in.jsonl:2{reason}").as_str()));
     }
 }
 
@@ -115,11 +118,8 @@ fn a_column_that_is_missing_in_a_later_file_is_named_with_the_file() {
     };
     let spec = "source: { file: { path: \"*.parquet\" } }\nsink: { stdout: {} }\n";
     for (columns, said) in [
-        ("{ m: n }", "error: stage `source`, field `n`: b.parquet: has no column `n`, which the first file has"),
-        (
-            "{ n: \"'x'\" }",
-            "error: stage `source`, field `n`: b.parquet: column `n` is text, and bigint in the first file",
-        ),
+        ("{ m: n }", "error: `source`, field `n`: b.parquet: has no column `n`, which the first file has"),
+        ("{ n: \"'x'\" }", "error: `source`, field `n`: b.parquet: column `n` is text, and bigint in the first file"),
     ] {
         let folder = Folder::with(&[
             ("1.yaml", &write("{ n: n }", "a.parquet")),
@@ -188,7 +188,7 @@ fn a_truncated_parquet_file_is_named_before_the_job_or_when_it_is_met() {
     let ended = folder.bourn(&["run", "read.yaml"]);
     no_panic(&ended);
     assert!(
-        ended.code == Some(1) && ended.err.starts_with("error: stage `source`: b.parquet: is no whole Parquet file: "),
+        ended.code == Some(1) && ended.err.starts_with("error: `source`: b.parquet: is no whole Parquet file: "),
         "{}",
         ended.err
     );
@@ -218,11 +218,11 @@ fn a_full_disk_is_told_with_the_file() {
         ("in.jsonl", "{\"n\":1}\n{\n"),
     ]);
     for (args, place) in [
-        (&["run", "json.yaml"][..], "stage `sink`: /dev/full"),
-        (&["run", "out.yaml"], "stage `sink`: stdout"),
-        (&["run", "console.yaml"], "stage `sink`: stdout"),
-        (&["run", "letters.yaml"], "stage `dead_letters`: /dev/full"),
-        (&["run", "steps.yaml", "--inputs", "in.jsonl"], "stage `@documents`: stdout"),
+        (&["run", "json.yaml"][..], "`sink`: /dev/full"),
+        (&["run", "out.yaml"], "`sink`: stdout"),
+        (&["run", "console.yaml"], "`sink`: stdout"),
+        (&["run", "letters.yaml"], "sink `dead_letters`: /dev/full"),
+        (&["run", "steps.yaml", "--inputs", "in.jsonl"], "sink `@documents`: stdout"),
         (&["run", "steps.yaml"], "stdout"),
         (&["plan", "out.yaml"], "stdout"),
     ] {

@@ -137,6 +137,16 @@ fn approval() {
 }
 
 #[test]
+fn names() {
+    let folder = Folder::with(&[]);
+    let told = run(&folder, "12-names.yaml", &[]).refused(2);
+    assert!(told.contains("there is no environment variable `SERVICE_KEY`"), "{told}");
+    let mut command = folder.command(&["run", "examples/12-names.yaml"]);
+    let out = ended(command.env("SERVICE_KEY", "s3cret").output().unwrap()).quietly();
+    assert!(out.starts_with("{\"n\":0,\"price\":\"Basel price of 0\",\"stock\":\"Basel stock of 0\"}\n"), "{out}");
+}
+
+#[test]
 fn every_example_is_run_here() {
     let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
     let specs = examples.map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -19,6 +19,7 @@ mod models;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
+mod outages;
 mod pipelines;
 mod replays;
 mod runs;

@@ -65,7 +65,9 @@ async fn faults_are_tried_again_and_nothing_is_lost() {
     let rule = |kind: &&str| format!("  - match: {{ text: question }}\n    fault: {{ {kind} }}\n    times: 2\n");
     let server = Served::with(&format!("rules:\n{}", kinds.iter().map(rule).collect::<String>()), &[]);
     let (folder, ended) = run(&server, &SPEC.replace("MODEL", "opus"));
-    ended.quietly();
+    // What fails twice is told.
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.lines().all(|line| line.contains("WARN `model`: ")), "{}", ended.err);
     assert_eq!(rows(&folder).len(), 20);
     let stats = server.stats().await;
     assert_eq!((&stats["answered"], &stats["faults"]), (&20.into(), &10.into()));

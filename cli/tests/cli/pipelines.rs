@@ -24,7 +24,7 @@ fn json_lines_are_filtered_into_json_lines() {
 #[test]
 fn a_row_that_can_not_be_read_ends_the_job_with_its_place() {
     let folder = Folder::with(&[("a.yaml", FILTER), ("in.jsonl", "{\"n\":1}\n{\"n\":\n{\"n\":3}\n")]);
-    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(1), @"error: stage `source`, in.jsonl:2: not JSON: EOF while parsing a value at column 5");
+    insta::assert_snapshot!(folder.bourn(&["run", "a.yaml"]).refused(1), @"error: `source`, in.jsonl:2: not JSON: EOF while parsing a value at column 5");
     insta::assert_snapshot!(folder.bourn(&["run", "a.yaml", "-o", "json", "-q"]).refused(1), @r#"{"error":{"class":"validation","message":"not JSON: EOF while parsing a value at column 5","stage":"source","input":"in.jsonl:2","row":null,"field":null,"causes":[]}}"#);
 }
 
@@ -135,6 +135,64 @@ fn a_sink_that_would_empty_its_own_input_is_refused_and_the_input_stays() {
     a.yaml: 1 problem
     ");
     assert_eq!(folder.read("in.jsonl"), rows);
+}
+
+#[test]
+fn two_sinks_and_two_lanes_that_would_write_to_one_place_are_refused() {
+    let spec = "\
+source: { generate: { rows: 1 } }
+sinks:
+  all: { file: { path: ./out.jsonl } }
+  more: { file: { path: out.jsonl }, fallback: [{ file: { path: rest.jsonl } }] }
+on_error: dead_letter
+dead_letters: { file: { path: rest.jsonl } }
+";
+    let apart = spec.replace("path: out", "path: more").replace("rest.jsonl } }]", "other.jsonl } }]");
+    let wide = "source: { generate: { rows: 1 } }\nsink: { file: { path: 'out.jsonl' }, lanes: 2 }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("apart.yaml", &apart), ("wide.yaml", wide)]);
+    insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml"]).refused(2), @"
+    a.yaml:4:17 `all` and `more` would write to `./out.jsonl`, each over the other (give each a path of its own, or let one sink read what both read)
+    a.yaml:6:23 `more` and `dead_letters` would write to `rest.jsonl`, each over the other (give each a path of its own, or let one sink read what both read)
+    a.yaml: 2 problems
+    ");
+    assert_eq!(folder.bourn(&["run", "a.yaml"]).code, Some(2));
+    assert_eq!(folder.bourn(&["run", "apart.yaml"]).code, Some(0));
+    let told = folder.bourn(&["validate", "wide.yaml"]).refused(2);
+    assert!(
+        told.contains("wide.yaml:2:23 2 lanes can't write to one path, `out.jsonl` (put `{lane}` into it"),
+        "{told}"
+    );
+    std::fs::write(folder.path("wide.yaml"), wide.replace("out.", "out-{lane}.")).unwrap();
+    assert_eq!(folder.bourn(&["run", "wide.yaml"]).code, Some(0));
+}
+
+#[test]
+fn what_works_batch_by_batch_is_noted_unless_batches_are_meant() {
+    let spec = "\
+source: { generate: { rows: 1 } }
+stages:
+  - id: groups
+    sql: select n % 2 as odd, count(*) as c from input group by n % 2
+  - dedupe: { by: [odd] }
+sink: { blackhole: {} }
+";
+    let meant = spec.replace("  - id: groups", "  - batch: { rows: 8192, within: 1s }\n  - id: groups");
+    let meant = meant.replace("by: [odd]", "by: [odd], keys: 1000");
+    let rowwise = "source: { generate: { rows: 1 } }\nstages: [ { sql: select n + 1 as m from input where n > 0 } ]\n\
+        sink: { blackhole: {} }\n";
+    let folder = Folder::with(&[("a.yaml", spec), ("meant.yaml", &meant), ("rowwise.yaml", rowwise)]);
+    insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml"]).out, @"
+    a.yaml: valid (pipeline: the spec has `source`)
+      note: a.yaml:4:10 `groups` groups the rows of each batch by itself, not of all that come (a `batch` before it makes batches larger, and says that this is meant)
+      note: a.yaml:5:13 `dedupe` looks at one batch at a time: rows alike that come in two batches both stay (`keys: 1000000` or `within: 1d` remembers what has passed; a `batch` before it says that this is meant)
+    ");
+    assert!(
+        folder.bourn(&["plan", "a.yaml"]).out.contains("\nnote: a.yaml:4:10 `groups` groups the rows of each batch")
+    );
+    for quiet in ["meant.yaml", "rowwise.yaml"] {
+        let said = folder.bourn(&["validate", quiet]).out;
+        assert!(!said.contains("note"), "{said}");
+    }
 }
 
 #[test]

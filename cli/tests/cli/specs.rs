@@ -59,7 +59,7 @@ fn a_column_that_is_not_there_is_marked_in_the_expression() {
 fn a_good_spec_is_said_to_be_good() {
     let folder = Folder::with(&[("a.yaml", "source: { generate: {} }\nsink: { stdout: {} }\n")]);
     insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml"]).quietly(), @"a.yaml: valid (pipeline: the spec has `source`)");
-    insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml", "-o", "json"]).quietly(), @r#"{"valid":true,"mode":"pipeline","problems":[],"open":[]}"#);
+    insta::assert_snapshot!(folder.bourn(&["validate", "a.yaml", "-o", "json"]).quietly(), @r#"{"valid":true,"mode":"pipeline","problems":[],"notes":[],"open":[]}"#);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub mod avro;
 pub mod compression;
 pub mod csv;
+pub mod decimal;
 pub mod ipc;
 pub mod json;
 pub mod lines;

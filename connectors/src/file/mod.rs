@@ -347,11 +347,13 @@ impl Connector for File {
         let as_it_comes = self.format().is_ok_and(|format| is_one && !format.is_whole_at_its_end());
         let pattern = self.path.replace(write::LANE, "*");
         let emptied = if as_it_comes { context.env.glob(&pattern).unwrap_or_default() } else { Vec::new() };
-        UsedFiles { read, emptied }
+        // A device or a pipe takes what it gets, of whom it gets it.
+        let written = (!self.path.starts_with("/dev/")).then(|| self.path.clone().into());
+        UsedFiles { read, emptied, written }
     }
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
-        write::check(self, self.format()?, schema, &context.env)
+        write::check(self, self.format()?, schema, context)
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{BoxSink, Outcome, Receipt, Sink, SinkContext, Written};
+use bourn_engine::api::{BoxSink, ConnectContext, Outcome, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::units::Size;
 use bourn_engine::diagnostic::{Problem, Problems};
-use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -46,8 +45,13 @@ pub(crate) struct Objects {
 }
 
 /// Checks what a sink is told.
-pub fn check(file: &File, format: Format, schema: &SchemaRef, env: &Env) -> Result<(), Problems> {
+pub fn check(file: &File, format: Format, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
     let mut problems = Vec::new();
+    let (env, lanes) = (&context.env, context.lanes);
+    if lanes > 1 && file.partition_by.is_none() && !file.path.contains(LANE) {
+        let problem = Problem::new(format!("{lanes} lanes can't write to one path, `{}`", file.path)).under("path");
+        problems.push(problem.help(format!("put `{LANE}` into it, or leave out `lanes`")));
+    }
     let is_one = file.rotate.is_none() && file.partition_by.is_none();
     if is_one && format.is_whole_at_its_end() && env.files().is_special(Path::new(&file.path)) {
         let problem = Problem::new(format!("`{}` is a device, a pipe or a folder", file.path)).under("path");
@@ -129,10 +133,6 @@ pub fn sink(file: &File, format: Format, context: SinkContext) -> Result<BoxSink
     let (written, indices) = without_reserved(&schema);
     let indices = (indices.len() < schema.fields().len()).then_some(indices);
     let partition = Partition::of(file, &written).map_err(first)?;
-    if lanes > 1 && partition.is_none() && !file.path.contains(LANE) {
-        let message = format!("{lanes} lanes can't write the one file {}: put `{LANE}` into the path", file.path);
-        return Err(Error::validation(message));
-    }
     // What stands beside others appears when it is whole, and not at all without a row.
     let many = file.rotate.is_some() || partition.is_some() || file.mark.is_some();
     let packing = match format.table() {

@@ -1,5 +1,6 @@
 //! What a spec says of `http`, and whether it may.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use bourn_engine::data::units::{Interval, Size};
 use bourn_engine::diagnostic::{Problem, Problems};
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::Http;
 use crate::codec::csv::Dialect;
@@ -39,8 +41,9 @@ pub enum Format {
 pub enum Pagination {
     /// Where the header `Link` with `rel="next"` says (RFC 8288), on the same host.
     NextLink,
-    /// A value in the document goes into a parameter of the next request. The last page has none, or no rows, or the one
-    /// that was asked for; with `every` the next poll goes on behind it.
+    /// A value in the document goes into a parameter of the next request. The last page has none, or no rows; with `every` the
+    /// next poll goes on behind it. A page with rows and the value that it was asked with would come for ever: the job fails, and
+    /// with `every` the poll is over and a warning says so once.
     Cursor(Cursor),
     /// Pages have numbers. The last one has no rows.
     Page(Numbered),
@@ -101,9 +104,43 @@ pub fn timeout() -> Interval {
     Interval(Duration::from_secs(30))
 }
 
-/// Patience for a server that is started anew.
-pub fn retries() -> Retries {
-    Retries { max_attempts: 8, ..Retries::default() }
+/// How often a connector tries, if it is not said: with the usual waits half a minute, for a server that is started anew. A stage
+/// asks for single rows, and has less patience.
+const ATTEMPTS: u32 = 8;
+
+/// When a connector tries again: as [`Retries`], with more attempts where nothing else is said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Returns(pub Retries);
+
+impl Default for Returns {
+    fn default() -> Self {
+        Self(Retries { max_attempts: ATTEMPTS, ..Retries::default() })
+    }
+}
+
+impl<'de> Deserialize<'de> for Returns {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let mut said = serde_json::Map::deserialize(d)?;
+        said.entry("max_attempts").or_insert(ATTEMPTS.into());
+        Retries::deserialize(Value::Object(said)).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Returns {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Returns".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> schemars::Schema {
+        let mut schema = Retries::json_schema(generator);
+        if let Some(default) = schema.pointer_mut("/properties/max_attempts/default") {
+            *default = ATTEMPTS.into();
+        }
+        schema
+    }
 }
 
 /// The most of a document that is held.
@@ -234,4 +271,19 @@ impl Http {
 fn misplaced(keys: &[(&'static str, bool)], side: &str) -> Vec<Problem> {
     let said = keys.iter().filter(|(_, said)| *said);
     said.map(|(key, _)| Problem::new(format!("`{key}` is for a {side}")).under(*key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_tries_eight_times_also_where_only_its_waits_are_said() {
+        for said in ["{}", r#"{"initial_interval": "1s"}"#] {
+            assert_eq!(serde_json::from_str::<Returns>(said).unwrap().0.max_attempts, 8, "{said}");
+        }
+        assert_eq!(serde_json::from_str::<Returns>(r#"{"max_attempts": 2}"#).unwrap().0.max_attempts, 2);
+        let schema = schemars::schema_for!(Returns);
+        assert_eq!(schema.pointer("/properties/max_attempts/default"), Some(&8.into()));
+    }
 }

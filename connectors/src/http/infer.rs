@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use bourn_engine::env::Env;
+use bourn_engine::api::{ConnectContext, Outage};
 use bourn_engine::{Error, Result};
 use bourn_http::Attempts;
 use reqwest::header::HeaderMap;
@@ -18,14 +18,19 @@ use crate::codec::json::{Inference, Inferred};
 use crate::codec::lines::BYTE_ORDER_MARK;
 
 /// Asks once, and looks at the first rows.
-pub async fn columns(config: &Http, reading: Reading, env: &Env) -> Result<(SchemaRef, Planned)> {
+pub async fn columns(config: &Http, reading: Reading, context: &ConnectContext) -> Result<(SchemaRef, Planned)> {
+    let env = &context.env;
     let asking = Asking::new(config, env)?;
     let nothing = Arc::new(arrow::datatypes::Schema::empty());
     let decoding = Decoding::new(config, &reading, nothing, Planned::default());
-    let mut attempts = Attempts::new(&config.retry, env.random());
+    let outage = Outage::of(&context.id, env);
+    let mut attempts = Attempts::new(&config.retry.0, env.random(), &outage);
     let (text, all) = loop {
         match first(config, &asking, &decoding).await {
-            Ok(first) => break first,
+            Ok(first) => {
+                outage.passed();
+                break first;
+            }
             Err(error) => env.sleep(attempts.after(error)?).await,
         }
     };

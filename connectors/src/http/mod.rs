@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
     SourceContext,
@@ -84,8 +83,8 @@ pub struct Http {
     #[serde(default = "config::timeout")]
     pub timeout: Interval,
     /// When to try again.
-    #[serde(default = "config::retries")]
-    pub retry: Retries,
+    #[serde(default)]
+    pub retry: config::Returns,
     /// The most redirects that a source follows for one request; never to another scheme, and with `headers` or a password
     /// never to another host. A sink follows none.
     #[serde(default)]
@@ -170,7 +169,7 @@ impl Connector for Http {
         if let Some(columns) = self.columns()? {
             return Ok(columns);
         }
-        let (columns, planned) = infer::columns(self, reading, &context.env).await.map_err(|e| {
+        let (columns, planned) = infer::columns(self, reading, context).await.map_err(|e| {
             let problem = Problem::new(e.message().to_owned()).under("url");
             problem.help("with `schema: { … }` nobody is asked before the job starts")
         })?;
@@ -195,7 +194,7 @@ impl Connector for Http {
     }
 
     async fn source(&self, context: SourceContext) -> Result<BoxSource> {
-        let SourceContext { env, splits, schema, .. } = context;
+        let SourceContext { env, id, splits, schema } = context;
         let Some((split, position)) = splits.into_iter().next() else {
             return Ok(BoxSource::new(Nothing));
         };
@@ -203,7 +202,7 @@ impl Connector for Http {
         let at = position.map(|p| p.read()).transpose()?.unwrap_or_default();
         let asking = ask::Asking::new(self, &env)?;
         let decoding = page::Decoding::new(self, &reading, schema, self.planned().clone());
-        Ok(BoxSource::new(read::HttpSource::new(self, asking, decoding, split, at)))
+        Ok(BoxSource::new(read::HttpSource::new(self, asking, decoding, read::Begin { id, split, at })))
     }
 
     async fn check_sink(&self, schema: &SchemaRef, _: &ConnectContext) -> Result<(), Problems> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bourn_engine::api::limits::Retries;
-use bourn_engine::api::{Chunk, Source};
+use bourn_engine::api::{Chunk, Outage, Source};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::{Error, Result};
 use bourn_http::{Attempts, errors};
@@ -33,6 +33,14 @@ pub struct At {
     over: bool,
 }
 
+/// Which source begins where.
+pub struct Begin {
+    /// Its id in the spec.
+    pub id: String,
+    pub split: Split,
+    pub at: At,
+}
+
 /// Reads what a server has.
 pub struct HttpSource {
     asking: Asking,
@@ -41,9 +49,14 @@ pub struct HttpSource {
     every: Option<Duration>,
     retry: Retries,
     split: Split,
+    /// Its id in the spec.
+    id: String,
     at: At,
+    /// Whether a cursor that stays was told.
+    told: bool,
     open: Option<OpenPage>,
     attempts: Option<Attempts>,
+    outage: Outage,
     /// The address of this page, where the page before it has named it.
     link: Option<Url>,
     /// When this round began, and whether it has.
@@ -91,15 +104,18 @@ fn with_parameter(url: &Url, name: &str, value: &str) -> Url {
 
 impl HttpSource {
     /// From `at` on.
-    pub fn new(config: &Http, asking: Asking, decoding: Decoding, split: Split, at: At) -> Self {
+    pub fn new(config: &Http, asking: Asking, decoding: Decoding, begin: Begin) -> Self {
+        let Begin { id, split, at } = begin;
         Self {
-            asking,
             decoding,
             pagination: config.pagination.clone(),
             every: config.every.map(|i| i.0),
-            retry: config.retry.clone(),
+            retry: config.retry.0.clone(),
             split,
+            outage: Outage::of(&id, &asking.env),
+            id,
             at,
+            told: false,
             open: None,
             attempts: None,
             link: None,
@@ -107,6 +123,7 @@ impl HttpSource {
             waits: false,
             tag: None,
             known: HeaderMap::new(),
+            asking,
         }
     }
 
@@ -212,12 +229,26 @@ impl HttpSource {
                 self.at = next;
                 return Ok(());
             }
-            Some(Pagination::Cursor(_)) => {
+            Some(Pagination::Cursor(named)) => {
                 let cursor = open.page.cursor;
-                if cursor.is_some() && cursor != self.at.cursor && open.has_rows {
-                    self.at = At { cursor, ..next };
-                } else {
+                if cursor.is_none() || !open.has_rows {
                     self.end_round(cursor);
+                } else if cursor == self.at.cursor {
+                    let said = format!(
+                        "{}: the value at `{}` is the one that this page was asked with, and it has rows: they would come for ever",
+                        self.asking.shown(&self.asking.url),
+                        named.from
+                    );
+                    if self.every.is_none() {
+                        return Err(Error::validation(said));
+                    }
+                    // A poll that counts from a time on may well see its last rows again.
+                    if !std::mem::replace(&mut self.told, true) {
+                        tracing::warn!("`{}`: {said}; the poll ends with them", self.id);
+                    }
+                    self.end_round(cursor);
+                } else {
+                    self.at = At { cursor, ..next };
                 }
                 return Ok(());
             }
@@ -225,6 +256,11 @@ impl HttpSource {
         }
         self.end_round(None);
         Ok(())
+    }
+
+    fn passed(&mut self) {
+        self.attempts = None;
+        self.outage.passed();
     }
 
     /// The round is over; the next one begins with `cursor`.
@@ -242,17 +278,18 @@ impl Source for HttpSource {
             match self.step().await {
                 Ok(Step::Over) => return Ok(None),
                 Ok(Step::Rows(chunk)) => {
-                    self.attempts = None;
+                    self.passed();
                     return Ok(Some(*chunk));
                 }
                 // A page that was only opened is no success yet.
-                Ok(Step::On) if had_page || self.open.is_none() => self.attempts = None,
+                Ok(Step::On) if had_page || self.open.is_none() => self.passed(),
                 Ok(Step::On) => {}
                 Err(error) => {
                     self.open = None;
                     let policy = &self.retry;
                     let env = &self.asking.env;
-                    let attempts = self.attempts.get_or_insert_with(|| Attempts::new(policy, env.random()));
+                    let attempts =
+                        self.attempts.get_or_insert_with(|| Attempts::new(policy, env.random(), &self.outage));
                     let wait = attempts.after(error)?;
                     env.sleep(wait).await;
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::limits::Retries;
-use bourn_engine::api::{Receipt, Rejected, Sink, SinkContext, Written};
+use bourn_engine::api::{Outage, Receipt, Rejected, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result};
@@ -55,6 +55,7 @@ struct Sending {
     compression: Option<Compression>,
     timeout: Duration,
     retry: Retries,
+    outage: Outage,
     asked: String,
 }
 
@@ -81,7 +82,8 @@ impl HttpSink {
             format: config.format,
             compression: config.compression,
             timeout: config.timeout.0,
-            retry: config.retry.clone(),
+            retry: config.retry.0.clone(),
+            outage: Outage::of(&context.id, &context.env),
             env: context.env,
         };
         let batch = config.batch.unwrap_or_default();
@@ -172,9 +174,12 @@ impl Sending {
     /// One request, tried again as long as that may help.
     async fn send(&self, lines: &[u8], key: &str) -> Result<(), Refused> {
         let body = self.body(lines).map_err(|error| Refused { status: None, error })?;
-        let mut attempts = Attempts::new(&self.retry, self.env.random());
+        let mut attempts = Attempts::new(&self.retry, self.env.random(), &self.outage);
         loop {
-            let Err(Refused { status, error }) = self.send_once(body.clone(), key).await else { return Ok(()) };
+            let Err(Refused { status, error }) = self.send_once(body.clone(), key).await else {
+                self.outage.passed();
+                return Ok(());
+            };
             match attempts.after(error) {
                 Ok(wait) => self.env.sleep(wait).await,
                 Err(error) => return Err(Refused { status, error }),

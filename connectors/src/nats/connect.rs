@@ -1,9 +1,11 @@
 //! Connections, and what goes wrong with them, without the secrets in it.
 
+use std::future::ready;
 use std::time::Duration;
 
 use async_nats::jetstream::{Context, context::ContextBuilder};
-use async_nats::{ConnectErrorKind, ConnectOptions, ServerAddr};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use bourn_engine::api::Outage;
 use bourn_engine::{Error, Kind, Result};
 
 use super::{IN_FLIGHT_MAX, Nats};
@@ -11,8 +13,26 @@ use super::{IN_FLIGHT_MAX, Nats};
 /// How long a server may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connects to one of the servers. The client connects again by itself when the connection is lost.
+/// Connects to one of the servers, to look.
 pub(super) async fn connect(nats: &Nats) -> Result<Context> {
+    connect_with(nats, options(nats)?).await
+}
+
+/// Connects for a job. The client connects again by itself when the connection is lost, which `outage` tells.
+pub(super) async fn connect_for(nats: &Nats, outage: Outage) -> Result<Context> {
+    let lost = format!("{}: the connection is lost", place(nats));
+    let tell = move |event| {
+        match event {
+            Event::Disconnected => outage.failed(&Error::new(Kind::Io, lost.clone()), PATIENCE),
+            Event::Connected => outage.passed(),
+            _ => {}
+        }
+        ready(())
+    };
+    connect_with(nats, options(nats)?.event_callback(tell)).await
+}
+
+async fn connect_with(nats: &Nats, options: ConnectOptions) -> Result<Context> {
     let mut servers = Vec::new();
     for server in nats.servers.split(',').map(str::trim) {
         // The text is not shown whole: a password may stand in it.
@@ -22,7 +42,7 @@ pub(super) async fn connect(nats: &Nats) -> Result<Context> {
         servers.push(address);
     }
     let named = shown(&nats.servers);
-    let client = options(nats)?.connect(servers).await.map_err(|e| {
+    let client = options.connect(servers).await.map_err(|e| {
         let (kind, what) = match e.kind() {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                 (Kind::Permission, "the server refuses the user, token or key")

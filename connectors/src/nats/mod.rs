@@ -281,6 +281,6 @@ impl Connector for Nats {
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
         let publication = write::Publication::of(self, &context.schema).map_err(first)?;
-        write::sink(self, publication, context.env).await
+        write::sink(self, publication, context).await
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{Context, Message as Received, context::GetStreamErrorKind, stream::Stream};
-use bourn_engine::api::{BoxSource, Chunk, Source, SourceContext};
+use bourn_engine::api::{BoxSource, Chunk, Outage, Source, SourceContext};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
@@ -15,7 +15,7 @@ use futures::future::{Either, select};
 use futures::stream::Stream as MessageStream;
 use futures::{FutureExt, StreamExt};
 
-use super::connect::{PATIENCE, connect, passing, place, shown};
+use super::connect::{PATIENCE, connect, connect_for, passing, place, shown};
 use super::decode::{Decode, Message, line};
 use super::keep::Keeper;
 use super::{From, IN_FLIGHT_MAX, Nats, NatsFormat};
@@ -93,7 +93,8 @@ pub(super) async fn infer(nats: &Nats, env: &Env) -> Result<Inferred, Problems> 
 
 /// A source for the lane that has the stream; another lane has none of it.
 pub(super) async fn source(nats: &Nats, context: SourceContext) -> Result<BoxSource> {
-    let SourceContext { env, splits, schema, .. } = context;
+    let SourceContext { env, id, splits, schema } = context;
+    let outage = Outage::of(&id, &env);
     let Some((split, position)) = splits.into_iter().next() else { return Ok(BoxSource::new(Nothing)) };
     let named = nats
         .metadata
@@ -104,7 +105,7 @@ pub(super) async fn source(nats: &Nats, context: SourceContext) -> Result<BoxSou
         NatsFormat::Text => Decode::Text,
     };
     let last = position.map(|p| p.read::<u64>()).transpose()?.unwrap_or(0);
-    let jetstream = connect(nats).await?;
+    let jetstream = connect_for(nats, outage).await?;
     let stream = stream(&jetstream, split.name()).await?;
     let first = stream.cached_info().state.first_sequence;
     if nats.from == From::Position && last > 0 && first > last + 1 {

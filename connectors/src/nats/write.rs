@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use async_nats::jetstream::context::{GetStreamByNameErrorKind, PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode, message::PublishMessage};
 use bourn_engine::api::template::Template;
-use bourn_engine::api::{BoxSink, Receipt, Rejected, Sink, Written};
+use bourn_engine::api::{BoxSink, Outage, Receipt, Rejected, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::diagnostic::{Problem, Problems};
 use bourn_engine::env::Env;
@@ -17,7 +17,7 @@ use bourn_engine::{Error, Kind, Result};
 use bytes::Bytes;
 use futures::FutureExt;
 
-use super::connect::{connect, place};
+use super::connect::{connect, connect_for, place};
 use super::decode::TEXT;
 use super::{IN_FLIGHT_MAX, Nats, NatsFormat};
 use crate::codec::json::Encoder;
@@ -99,8 +99,9 @@ fn is_subject(text: &str) -> bool {
     text.split('.').all(word)
 }
 
-pub(super) async fn sink(nats: &Nats, publication: Publication, env: Env) -> Result<BoxSink> {
-    let context = connect(nats).await?;
+pub(super) async fn sink(nats: &Nats, publication: Publication, context: SinkContext) -> Result<BoxSink> {
+    let SinkContext { env, id, .. } = context;
+    let context = connect_for(nats, Outage::of(&id, &env)).await?;
     let (place, random) = (place(nats), env.random());
     Ok(BoxSink::new(NatsSink { context, publication, env, place, random, published: 0 }))
 }

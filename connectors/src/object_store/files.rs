@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bourn_engine::api::Outage;
 use bourn_engine::env::{Env, FileId, Files, ReadFile, WriteFile};
 use bourn_engine::{Error, Kind, Result};
 use futures::future::{BoxFuture, Either, select};
@@ -57,6 +58,7 @@ struct Inner {
     writing: Writing,
     env: Env,
     attempts: u32,
+    outage: Outage,
     handle: Handle,
     stopped: watch::Receiver<()>,
     /// What is being written, by its path.
@@ -77,7 +79,9 @@ impl Objects {
         let handle = Handle::try_current()
             .map_err(|_| Error::unsupported("objects are reached by a client that needs a tokio runtime"))?;
         let (stop, stopped) = watch::channel(());
-        let inner = Inner { bucket, writing, env: env.clone(), attempts, handle, stopped, uploads: Mutex::default() };
+        let outage = Outage::of(bucket.base.trim_end_matches('/'), env);
+        let env = env.clone();
+        let inner = Inner { bucket, writing, env, attempts, outage, handle, stopped, uploads: Mutex::default() };
         Ok((Self(Arc::new(inner)), Stop(stop)))
     }
 
@@ -135,16 +139,22 @@ impl Objects {
         let mut pause = WAITS[0];
         for attempt in 1.. {
             let error = match request(attempt).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.0.outage.passed();
+                    return Ok(answer);
+                }
                 Err(error) => told(place, &error),
             };
             if error.retry() == bourn_engine::Retry::Never || attempt == self.0.attempts {
                 return Err(error.permanent());
             }
-            tracing::debug!("{error}; trying again");
             // Spread, so that many lanes do not come back at once.
-            let share = self.0.env.random() % 1_000;
-            self.0.env.sleep(pause.mul_f64(0.5 + share as f64 / 2_000.0)).await;
+            let wait = pause.mul_f64(0.5 + (self.0.env.random() % 1_000) as f64 / 2_000.0);
+            // Who only looks is told at once, by the error.
+            if self.0.attempts > HASTY {
+                self.0.outage.failed(&error, wait);
+            }
+            self.0.env.sleep(wait).await;
             pause = (pause * 2).min(WAITS[1]);
         }
         Err(Error::engine("attempts are counted to their end"))

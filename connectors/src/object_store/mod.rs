@@ -19,7 +19,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::Result;
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Known, Replay, Side, SinkContext,
-    SourceContext, Unread,
+    SourceContext, Unread, UsedFiles,
 };
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::Size;
@@ -254,7 +254,7 @@ impl Connector for ObjectStore {
 
     async fn schema(&self, context: &ConnectContext) -> Result<SchemaRef, Problems> {
         let (opened, env, _, _stop) = self.world(HASTY, &context.env)?;
-        let context = ConnectContext { env: env.clone(), id: context.id.clone() };
+        let context = ConnectContext { env: env.clone(), id: context.id.clone(), lanes: context.lanes };
         let found = env.blocking(move || block_on(opened.file.schema(&context))).await.map_err(|e| at_url(&e))?;
         found.map_err(of_objects)
     }
@@ -278,7 +278,7 @@ impl Connector for ObjectStore {
 
     async fn splits(&self, context: &ConnectContext) -> Result<Vec<Split>> {
         let (opened, env, _, _stop) = self.world(HASTY, &context.env).map_err(first)?;
-        let context = ConnectContext { env: env.clone(), id: context.id.clone() };
+        let context = ConnectContext { env: env.clone(), id: context.id.clone(), lanes: context.lanes };
         env.blocking(move || block_on(opened.file.splits(&context))).await?
     }
 
@@ -289,12 +289,16 @@ impl Connector for ObjectStore {
         Ok(BoxSource::new(ObjectSource::new(env, source, stop)))
     }
 
+    fn files(&self, _: &ConnectContext) -> UsedFiles {
+        UsedFiles { written: Some(self.url.clone().into()), ..UsedFiles::default() }
+    }
+
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
         let (opened, env, _, _stop) = self.world(HASTY, &context.env)?;
         if self.url.ends_with('/') && self.partition_by.is_none() {
             return Err(Problem::new("a sink needs the name of an object").under("url").into());
         }
-        let context = ConnectContext { env, id: context.id.clone() };
+        let context = ConnectContext { env, id: context.id.clone(), lanes: context.lanes };
         opened.file.check_sink(schema, &context).await.map_err(|problems| {
             let Problems(mut found) = of_objects(problems);
             // The names of `schema`, which is told.

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bourn_engine::api::Outage;
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result, Retry};
 use rustls::pki_types::CertificateDer;
@@ -100,10 +101,17 @@ impl Address {
 
     /// Connects to a server that was there before, and may be starting again.
     pub(super) async fn connect_again(&self, env: &Env) -> Result<Link> {
+        let outage = Outage::of(&self.place, env);
         for _ in 1..RETURNS {
             match self.connect().await {
-                Err(error) if error.retry() != Retry::Never => env.sleep(PAUSE).await,
-                done => return done,
+                Err(error) if error.retry() != Retry::Never => {
+                    outage.failed(&error, PAUSE);
+                    env.sleep(PAUSE).await;
+                }
+                done => {
+                    outage.passed();
+                    return done;
+                }
             }
         }
         self.connect().await

@@ -3,12 +3,13 @@
 use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::datatypes::Decimal128Type;
 
+use crate::codec::decimal::keeps_digits;
+
 /// A decimal whose every digit has its place; `None` for one with more, and for what is none.
 pub(crate) fn exact(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let fraction = digits.split_once('.').map_or("", |(_, f)| f);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let fits = plain && fraction.trim_end_matches('0').len() <= usize::try_from(scale).ok()?;
+    let fits = plain && keeps_digits(digits, scale);
     if fits { parse_decimal::<Decimal128Type>(text, precision, scale).ok() } else { None }
 }
 

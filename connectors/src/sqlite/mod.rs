@@ -99,15 +99,15 @@ impl Connector for Sqlite {
     }
 
     async fn check_sink(&self, schema: &SchemaRef, context: &ConnectContext) -> Result<(), Problems> {
+        if context.lanes > 1 {
+            let problem = Problem::new("an SQLite file has one writer: `sqlite` writes in one lane");
+            return Err(problem.help("leave out `lanes`").into());
+        }
         let insertion = write::Insertion::of(self, schema)?;
         context.env.blocking(move || insertion.check()).await?
     }
 
     async fn sink(&self, context: SinkContext) -> Result<BoxSink> {
-        if context.lanes > 1 {
-            let message = "an SQLite file has one writer: `sqlite` writes in one lane";
-            return Err(Error::unsupported(message));
-        }
         let insertion = write::Insertion::of(self, &context.schema).map_err(first)?;
         match &context.epochs {
             Some(epochs) => epochs::sink(insertion, &context, epochs).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{BoxSink, Receipt, Rejected, Sink, Written};
+use bourn_engine::api::{BoxSink, Outage, Receipt, Rejected, Sink, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::{Problem, Problems};
@@ -236,11 +236,16 @@ impl Worker {
         &mut self,
         job: impl FnOnce(&mut Writer) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
+        let path = self.writer.as_ref().map_or_else(String::new, |writer| writer.insertion().path().to_owned());
+        let outage = Outage::of(&path, &self.env);
         for _ in 1..ATTEMPTS_MAX {
             match self.work(job.clone()).await {
                 // Each try has waited for the lock already.
-                Err(error) if error.class() == "transient" => {}
-                done => return done,
+                Err(error) if error.class() == "transient" => outage.failed(&error, PATIENCE),
+                done => {
+                    outage.passed();
+                    return done;
+                }
             }
         }
         self.work(job).await

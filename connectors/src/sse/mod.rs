@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{BoxSource, Capabilities, ConnectContext, Connector, Replay, Side, SourceContext};
 use bourn_engine::data::position::Split;
 use bourn_engine::data::units::{Interval, Size};
@@ -41,8 +40,8 @@ pub struct Sse {
     #[serde(default = "timeout")]
     pub timeout: Interval,
     /// When to try again to connect.
-    #[serde(default = "config::retries")]
-    pub retry: Retries,
+    #[serde(default)]
+    pub retry: config::Returns,
     /// The most that one event may have.
     #[serde(default = "event_max")]
     pub event_max: Size,

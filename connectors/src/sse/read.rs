@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::limits::Retries;
-use bourn_engine::api::{Chunk, Rejected, Source, SourceContext};
+use bourn_engine::api::{Chunk, Outage, Rejected, Source, SourceContext};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
@@ -62,6 +62,7 @@ pub struct SseSource {
     pause: Duration,
     open: Option<Events>,
     attempts: Option<Attempts>,
+    outage: Outage,
     /// Whether there was a connection before.
     again: bool,
     waiting: VecDeque<RecordBatch>,
@@ -133,15 +134,16 @@ impl SseSource {
             url,
             headers,
             timeout: config.timeout.0,
-            retry: config.retry.clone(),
+            retry: config.retry.0.clone(),
             event_max: config.event_max.0,
             columns: config.schema.is_some().then(|| Columns::new(context.schema.clone(), &[])),
             schema: context.schema,
             split,
             at,
-            pause: config.retry.initial_interval.0,
+            pause: config.retry.0.initial_interval.0,
             open: None,
             attempts: None,
+            outage: Outage::of(&context.id, &context.env),
             again: false,
             waiting: VecDeque::new(),
             over: false,
@@ -281,11 +283,15 @@ impl Source for SseSource {
                     self.env.sleep(self.pause).await;
                 }
                 match self.connect().await {
-                    Ok(true) => self.attempts = None,
+                    Ok(true) => {
+                        self.attempts = None;
+                        self.outage.passed();
+                    }
                     Ok(false) => self.over = true,
                     Err(error) => {
                         let (policy, env) = (&self.retry, &self.env);
-                        let attempts = self.attempts.get_or_insert_with(|| Attempts::new(policy, env.random()));
+                        let attempts =
+                            self.attempts.get_or_insert_with(|| Attempts::new(policy, env.random(), &self.outage));
                         let wait = attempts.after(error)?;
                         env.sleep(wait).await;
                     }

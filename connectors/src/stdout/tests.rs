@@ -130,10 +130,11 @@ async fn no_rows_are_still_something_that_others_read() {
 #[tokio::test]
 async fn what_has_one_beginning_is_not_written_by_two_lanes() {
     let batch = batch_of(&[json!({"a": 1})]);
-    let context = |lane| SinkContext { lane, lanes: 2, ..SinkContext::new(connect().env, "it", batch.schema()) };
+    let context = ConnectContext { lanes: 2, ..connect() };
     for format in [StdoutFormat::Csv, StdoutFormat::Arrow] {
-        let Err(error) = (Stdout { format, ..Stdout::default() }).sink(context(0)).await else { panic!("{format:?}") };
-        assert!(error.message().starts_with("2 lanes can't write what has one beginning"), "{error}");
+        let stdout = Stdout { format, ..Stdout::default() };
+        let Problems(found) = stdout.check_sink(&batch.schema(), &context).await.unwrap_err();
+        assert_eq!(found[0].message, "2 lanes can't write what has one beginning", "{format:?}");
     }
-    assert!(Stdout::default().sink(context(1)).await.is_ok());
+    assert!(Stdout::default().check_sink(&batch.schema(), &context).await.is_ok());
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{
     BoxSink, BoxSource, Capabilities, ConnectContext, Connector, Delivery, Replay, Side, SinkContext, SourceContext,
 };
@@ -59,8 +58,8 @@ pub struct Websocket {
     #[serde(default = "ping")]
     pub ping: Interval,
     /// When to try again to connect, and to send a batch.
-    #[serde(default = "config::retries")]
-    pub retry: Retries,
+    #[serde(default)]
+    pub retry: config::Returns,
     /// Whether a source is at its end when the server closes the connection in good order.
     #[serde(default)]
     pub until_closed: bool,

@@ -8,7 +8,7 @@ use arrow::array::StringArray;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::limits::Retries;
-use bourn_engine::api::{Chunk, Rejected, Source, SourceContext};
+use bourn_engine::api::{Chunk, Outage, Rejected, Source, SourceContext};
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::error::Retry;
 use bourn_engine::{Error, Kind, Result};
@@ -38,6 +38,7 @@ pub struct WebsocketSource {
     split: Split,
     socket: Option<Socket>,
     attempts: Option<Attempts>,
+    outage: Outage,
     /// Whether there was a connection before.
     again: bool,
     /// What is told behind the messages that came before it.
@@ -56,17 +57,18 @@ enum Heard {
 
 impl WebsocketSource {
     pub fn new(config: &Websocket, door: Door, context: SourceContext, split: Split) -> Self {
-        let SourceContext { schema, .. } = context;
+        let SourceContext { schema, env, id, .. } = context;
         Self {
             door,
             ping: config.ping.0,
-            retry: config.retry.clone(),
+            retry: config.retry.0.clone(),
             until_closed: config.until_closed,
             columns: config.schema.is_some().then(|| Columns::new(schema.clone(), &[])),
             schema,
             split,
             socket: None,
             attempts: None,
+            outage: Outage::of(&id, &env),
             again: false,
             failure: None,
             count: 0,
@@ -163,7 +165,7 @@ impl WebsocketSource {
     /// Waits before the next attempt, or gives up.
     async fn failed(&mut self, error: Error) -> Result<()> {
         let (policy, env) = (&self.retry, &self.door.env);
-        let attempts = self.attempts.get_or_insert_with(|| Attempts::new(policy, env.random()));
+        let attempts = self.attempts.get_or_insert_with(|| Attempts::new(policy, env.random(), &self.outage));
         let wait = attempts.after(error)?;
         env.sleep(wait).await;
         Ok(())
@@ -187,7 +189,10 @@ impl Source for WebsocketSource {
                     self.door.env.sleep(self.retry.initial_interval.0).await;
                 }
                 match self.door.open().await {
-                    Ok(socket) => self.socket = Some(socket),
+                    Ok(socket) => {
+                        self.socket = Some(socket);
+                        self.outage.passed();
+                    }
                     Err(error) => self.failed(error).await?,
                 }
                 continue;

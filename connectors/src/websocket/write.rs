@@ -1,7 +1,7 @@
 //! The sink: each row a message, and each batch confirmed by a pong.
 
 use bourn_engine::api::limits::Retries;
-use bourn_engine::api::{Receipt, Sink, SinkContext, Written};
+use bourn_engine::api::{Outage, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::{Error, Kind, Result};
 use bourn_http::Attempts;
@@ -20,6 +20,7 @@ use arrow::record_batch::RecordBatch;
 pub struct WebsocketSink {
     door: Door,
     retry: Retries,
+    outage: Outage,
     encoder: Encoder,
     socket: Option<Socket>,
     /// How many batches were sent: what a ping carries.
@@ -30,8 +31,8 @@ pub struct WebsocketSink {
 impl WebsocketSink {
     pub fn new(config: &Websocket, door: Door, context: SinkContext) -> Result<Self> {
         let encoder = Encoder::new(&context.schema)?;
-        let retry = config.retry.clone();
-        Ok(Self { door, retry, encoder, socket: None, batches: 0, lines: Vec::new() })
+        let (retry, outage) = (config.retry.0.clone(), Outage::of(&context.id, &context.env));
+        Ok(Self { door, retry, outage, encoder, socket: None, batches: 0, lines: Vec::new() })
     }
 
     /// Sends all messages, and waits for the pong behind them.
@@ -81,11 +82,12 @@ impl Sink for WebsocketSink {
         self.encoder.encode(rows, &mut self.lines)?;
         let lines = std::str::from_utf8(&self.lines)?.lines();
         let messages: Vec<Utf8Bytes> = lines.map(Into::into).collect();
-        let mut attempts = Attempts::new(&self.retry, self.door.env.random());
+        let mut attempts = Attempts::new(&self.retry, self.door.env.random(), &self.outage);
         while let Err(error) = self.send(&messages).await {
             let wait = attempts.after(error)?;
             self.door.env.sleep(wait).await;
         }
+        self.outage.passed();
         Ok(Written::all())
     }
 

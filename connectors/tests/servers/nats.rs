@@ -290,7 +290,7 @@ async fn rows_that_no_stream_can_take_are_rejected_alone() {
 }
 
 async fn problem(nats: &Nats) -> String {
-    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    let context = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
     let Problems(problems) = nats.schema(&context).await.unwrap_err();
     problems[0].message.clone()
 }
@@ -346,7 +346,7 @@ async fn rows_that_a_stream_has_dropped_are_an_error_and_no_gap() {
     publish(&context, "s", 0..10).await;
     context.get_stream("S").await.unwrap().purge().sequence(6).await.unwrap();
     let nats = Nats { from: From::Position, consumer: None, ..durable(broker.url()) };
-    let connect = ConnectContext { env: Env::system(), id: "it".into() };
+    let connect = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
     let split = nats.splits(&connect).await.unwrap().remove(0);
     let schema = nats.schema(&connect).await.unwrap();
     let open = async |last: u64| -> Result<()> {

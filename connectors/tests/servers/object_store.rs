@@ -35,7 +35,7 @@ fn at(address: std::net::SocketAddr, key: &str) -> ObjectStore {
 }
 
 fn context() -> ConnectContext {
-    ConnectContext { env: Env::system(), id: "it".into() }
+    ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 }
 }
 
 async fn open(store: &ObjectStore) -> Result<BoxSource> {

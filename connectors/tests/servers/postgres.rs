@@ -29,7 +29,7 @@ use crate::support::proxy::{Network, Proxy};
 const ROWS: i64 = 300_000;
 
 fn connect() -> ConnectContext {
-    ConnectContext { env: Env::system(), id: "it".into() }
+    ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 }
 }
 
 fn table(server: &Server, table: &str) -> Postgres {

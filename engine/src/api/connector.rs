@@ -89,8 +89,8 @@ pub trait Connector: DeserializeOwned + Serialize + JsonSchema + Send + Sync + '
         async { Ok(()) }
     }
 
-    /// The files that it reads as a source, and those that it empties before it writes as a sink. The planner refuses a job
-    /// that would empty what it reads. Asked once, at planning.
+    /// The files that it reads as a source, and those that it writes as a sink. The planner refuses a job that would empty what
+    /// it reads, and one of which two sinks would write to one place. Asked at planning.
     fn files(&self, context: &ConnectContext) -> UsedFiles {
         let _ = context;
         UsedFiles::default()
@@ -170,6 +170,8 @@ pub struct UsedFiles {
     pub read: Vec<PathBuf>,
     /// As a sink, it empties these when it starts.
     pub emptied: Vec<PathBuf>,
+    /// As a sink, it writes here, and needs it for itself: the path or the name of an object, as it is configured.
+    pub written: Option<PathBuf>,
 }
 
 /// What a connector can do, as configured. `None` for a side that it does not have.
@@ -237,6 +239,8 @@ pub struct ConnectContext {
     pub env: Env,
     /// The id of the source or sink in the spec.
     pub id: String,
+    /// How many lanes it has.
+    pub lanes: usize,
 }
 
 /// What a source is made with.

@@ -18,7 +18,7 @@ use super::source::{BoxSource, Chunk, Source};
 use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig, WaitFor};
 use crate::data::message::Epoch;
 use crate::data::position::Split;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
 
 pub trait ErasedCall: Send + Sync {
@@ -224,6 +224,12 @@ pub trait ErasedStage: Send + Sync {
         Inputs::Merged
     }
     fn cardinality(&self) -> Cardinality;
+    fn by_batch(&self, _: &[SchemaRef]) -> Option<Problem> {
+        None
+    }
+    fn makes_batches(&self) -> bool {
+        false
+    }
     fn waits(&self) -> Option<WaitFor> {
         None
     }
@@ -252,6 +258,12 @@ impl<C: StageConfig> ErasedStage for C {
     }
     fn cardinality(&self) -> Cardinality {
         StageConfig::cardinality(self)
+    }
+    fn by_batch(&self, inputs: &[SchemaRef]) -> Option<Problem> {
+        StageConfig::by_batch(self, inputs)
+    }
+    fn makes_batches(&self) -> bool {
+        StageConfig::makes_batches(self)
     }
     fn waits(&self) -> Option<WaitFor> {
         StageConfig::waits(self)

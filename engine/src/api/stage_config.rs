@@ -11,7 +11,7 @@ use super::call::{BoxCall, Call};
 use super::join::{BoxJoin, Join};
 use super::limits::Limits;
 use super::stage::{BoxStage, Stage};
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
 
 /// The configuration of a stage. Its doc comments become the page of `bourn list NAME`, its fields the JSON Schema of the
@@ -54,6 +54,19 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Send + Sync +
     /// How many rows leave for one that enters; the engine checks the count.
     fn cardinality(&self) -> Cardinality {
         Cardinality::Many
+    }
+
+    /// What it does with each batch by itself, where a reader may think of all rows: groups, sorts, drops what is alike. `bourn
+    /// validate` and `bourn plan` tell it, unless the stage before [makes batches](StageConfig::makes_batches). Asked at planning,
+    /// once the schema is agreed.
+    fn by_batch(&self, inputs: &[SchemaRef]) -> Option<Problem> {
+        let _ = inputs;
+        None
+    }
+
+    /// Whether it is there to make batches: what works batch by batch behind it is meant so.
+    fn makes_batches(&self) -> bool {
+        false
     }
 
     /// What it waits for, when it does nothing else: in a workflow the journal keeps the wait, over restarts.

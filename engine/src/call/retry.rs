@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::api::limits::Retries;
-use crate::api::{Call, CallContext, Reply, Usage};
+use crate::api::{Call, CallContext, Outage, Reply, Usage};
 use crate::error::{Error, Result, Retry as Hint};
 use crate::metrics::StageStats;
 
@@ -21,6 +21,8 @@ pub struct Retry<C> {
     pub policy: Retries,
     /// Where tries are counted.
     pub stats: Arc<StageStats>,
+    /// Where it is told that nothing helps for a while; one for all lanes of the stage.
+    pub outage: Outage,
 }
 
 /// The waits between attempts, without the first.
@@ -45,7 +47,10 @@ impl<C: Call> Call for Retry<C> {
         let mut context = context.clone();
         loop {
             let error = match self.inner.call(rows.clone(), &context).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    self.outage.passed();
+                    return Ok(reply);
+                }
                 Err(error) => error,
             };
             let wait = if retryable(&error, &self.policy) { waits.next() } else { None };
@@ -55,7 +60,9 @@ impl<C: Call> Call for Retry<C> {
             };
             self.stats.retries.fetch_add(1, Relaxed);
             let asked = if let Hint::After(asked) = error.retry() { asked } else { Duration::ZERO };
-            context.env.sleep(wait.max(asked)).await;
+            let wait = wait.max(asked);
+            self.outage.failed(&error, wait);
+            context.env.sleep(wait).await;
             context.attempt += 1;
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::call::Memo;
-use crate::api::{BoxCall, Limits};
+use crate::api::{BoxCall, Limits, Outage};
 use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
@@ -21,6 +21,8 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// One for all lanes of the stage, if its limits are adaptive.
     pub gate: Option<Arc<Gate>>,
+    /// One for all lanes of the stage.
+    pub outage: Outage,
     /// Where answers are kept, if they are.
     pub journal: Option<Arc<dyn Memo>>,
     /// The counters of the lane.
@@ -38,7 +40,7 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
         Some(gate) => BoxCall::new(Adaptive { inner: call, gate, stats: shared.stats.clone() }),
         None => call,
     };
-    let call = Retry { inner: call, policy: limits.retry.clone(), stats: shared.stats };
+    let call = Retry { inner: call, policy: limits.retry.clone(), stats: shared.stats, outage: shared.outage };
     let inner = BoxCall::new(Journaled { inner: call, journal: shared.journal });
     let inner = BoxCall::new(Known { call: known.clone(), inner });
     BoxCall::new(Again { call: known, inner })

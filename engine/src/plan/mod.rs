@@ -5,6 +5,7 @@ pub mod distribute;
 pub mod explain;
 pub mod fuse;
 pub mod guarantee;
+pub mod notes;
 pub mod operators;
 pub mod overwrites;
 pub mod physical;
@@ -24,6 +25,7 @@ use crate::checkpoint::coordinator::Groups;
 use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::env::Env;
+use crate::error::Node;
 use crate::graph::{Graph, OnError, Options, Role};
 
 pub use guarantee::{Guarantee, Level};
@@ -44,6 +46,8 @@ pub struct Plan {
     pub guarantees: Vec<Guarantee>,
     /// Where its progress is made safe, if it is.
     pub checkpoints: Option<Checkpoints>,
+    /// What its author should know although it can run.
+    pub notes: Vec<Problem>,
     /// How often an epoch ends beside the last one.
     pub epoch_every: Option<Duration>,
     /// Runs of nodes that share a task, as indices into `nodes`.
@@ -94,6 +98,15 @@ impl PlannedNode {
     /// Whether rows are spread over its lanes by their keys.
     pub fn is_keyed(&self) -> bool {
         matches!(&self.role, Role::Stage(config) if matches!(config.0.distribution(), Distribution::Keyed(_)))
+    }
+
+    /// What errors call it.
+    pub fn is(&self) -> Node {
+        match self.role {
+            Role::Source(_) => Node::Source,
+            Role::Stage(_) => Node::Stage,
+            Role::Sink(_) => Node::Sink,
+        }
     }
 
     /// The problem, placed below this node's configuration.
@@ -194,6 +207,7 @@ pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Probl
     plan.guarantees = guarantee::compute(&plan);
     guarantee::check(&plan)?;
     plan.epoch_every = guarantee::epochs(&plan);
+    plan.notes = notes::find(&plan);
     distribute::spread(&mut plan);
     if plan.open().next().is_some() {
         // What runs a stage is known when it is built for its columns, and which stages share a task with it.

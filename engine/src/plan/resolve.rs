@@ -64,6 +64,7 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
         edges,
         guarantees: Vec::new(),
         checkpoints: None,
+        notes: Vec::new(),
         epoch_every: None,
         chains: Vec::new(),
         tasks: Vec::new(),

@@ -47,7 +47,10 @@ pub async fn infer(plan: &mut Plan, env: &Env, asking: Asking) -> Result<(), Pro
         let is_stage = |node: &&PlannedNode| matches!(node.role, Role::Stage(_));
         let stages: Vec<_> = plan.nodes[..n].iter().filter(is_stage).map(|node| node.id.clone()).collect();
         let node = &mut plan.nodes[n];
-        let asked = Asked { context: ConnectContext { env: env.clone(), id: node.id.to_string() }, asking };
+        let asked = Asked {
+            context: ConnectContext { env: env.clone(), id: node.id.to_string(), lanes: node.lanes.max(1) },
+            asking,
+        };
         let outputs = match &node.role {
             Role::Source(connector) => match asked.source(&*connector.0).await {
                 Ok(Known::Schema(schema)) => Ok(vec![schema]),

@@ -18,13 +18,14 @@ use super::exchange::Router;
 use super::fallback::Fallback;
 use super::job::Start;
 use super::requests::Requests;
-use super::sink_task::{self, SinkTask};
+use super::sink_task::{self, SinkTask, Trying};
 use super::source_task::{Before, SourceTask};
 use super::spool::{Folder, Spool};
 use super::spool_task::SpoolTask;
 use super::supervise::{Note, Supervisor};
 use crate::api::{
-    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, SinkContext, SourceContext,
+    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, Outage, SinkContext,
+    SourceContext,
 };
 use crate::call::adaptive::Gate;
 use crate::call::rate_limit::Limiter;
@@ -75,6 +76,8 @@ pub(super) struct Builder<'a> {
     folders: HashMap<PathBuf, Arc<Folder>>,
     /// One for all lanes of a source.
     admissions: HashMap<usize, Arc<Semaphore>>,
+    /// One for all lanes of a call or a sink.
+    outages: HashMap<usize, Outage>,
     job_key: u64,
     kept: Option<Kept>,
 }
@@ -91,7 +94,7 @@ impl<'a> Builder<'a> {
         kept: Option<Kept>,
     ) -> Self {
         let (limiters, gates) = (HashMap::new(), HashMap::new());
-        let (folders, admissions) = (HashMap::new(), HashMap::new());
+        let (folders, admissions, outages) = (HashMap::new(), HashMap::new(), HashMap::new());
         let job_key = with.env.random();
         Self {
             plan,
@@ -106,6 +109,7 @@ impl<'a> Builder<'a> {
             gates,
             folders,
             admissions,
+            outages,
             job_key,
             kept,
         }
@@ -118,11 +122,11 @@ impl<'a> Builder<'a> {
         let stats = self.stages[head][task.lane].stats.clone();
         let (env, secrets) = (self.with.env.clone(), self.plan.options.secrets.clone());
         if let TaskKind::Spool(edge) = task.kind {
-            return self.spool(id, task, edge, commands).map_err(|e| e.at_stage(&node.id));
+            return self.spool(id, task, edge, commands).map_err(|e| e.at_node(node.is(), &node.id));
         }
         let outlets = self.outlets(task);
         let inputs = self.inputs(task);
-        let at = |e: Error| e.at_stage(&node.id);
+        let at = |e: Error| e.at_node(node.is(), &node.id);
         Ok(match task.kind {
             TaskKind::Spool(_) => return Err(Error::engine("a spool is built on its own")),
             TaskKind::Source => {
@@ -147,20 +151,24 @@ impl<'a> Builder<'a> {
                     env,
                 }))
             }
-            TaskKind::Sink => Ready::Sink(Box::new(SinkTask {
-                task: id,
-                id: node.id.clone(),
-                sink: self.sink(node, task.lane, stats.clone()).await.map_err(at)?,
-                inputs,
-                outlets,
-                commands,
-                notes: self.notes.clone(),
-                on_error: node.on_error,
-                stats,
-                job: self.stats.clone(),
-                secrets,
-                env,
-            })),
+            TaskKind::Sink => {
+                let trying = Trying { env: env.clone(), outage: self.outage(head), stats: stats.clone() };
+                Ready::Sink(Box::new(SinkTask {
+                    task: id,
+                    id: node.id.clone(),
+                    sink: self.sink(node, task.lane, &trying).await.map_err(at)?,
+                    trying,
+                    inputs,
+                    outlets,
+                    commands,
+                    notes: self.notes.clone(),
+                    on_error: node.on_error,
+                    stats,
+                    job: self.stats.clone(),
+                    secrets,
+                    env,
+                }))
+            }
             TaskKind::Chain => {
                 let slots = task
                     .nodes
@@ -186,6 +194,12 @@ impl<'a> Builder<'a> {
         })
     }
 
+    /// What is told of the outages of a node.
+    fn outage(&mut self, node: usize) -> Outage {
+        let (id, env, secrets) = (&self.plan.nodes[node].id, &self.with.env, &self.plan.options.secrets);
+        self.outages.entry(node).or_insert_with(|| Outage::hiding(id, env, secrets.clone())).clone()
+    }
+
     fn call(
         &mut self,
         id: usize,
@@ -204,6 +218,7 @@ impl<'a> Builder<'a> {
         if let Some(loader) = self.loader(node, task.lane) {
             requests.load(loader).map_err(at)?;
         }
+        let outage = self.outage(head);
         let spaced = node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
         let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
         let gate = limits.are_adaptive().then(|| {
@@ -213,7 +228,7 @@ impl<'a> Builder<'a> {
         });
         let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
         let journal = self.with.journal.clone();
-        let shared = Shared { limiter: limiter.clone(), gate, journal: journal.clone(), stats: stats.clone() };
+        let shared = Shared { limiter: limiter.clone(), gate, outage, journal: journal.clone(), stats: stats.clone() };
         Ok(Ready::Call(Box::new(CallTask {
             task: id,
             lane: task.lane,
@@ -317,7 +332,7 @@ impl<'a> Builder<'a> {
     /// A source and where an earlier run had left it.
     async fn source(&self, node: &PlannedNode, lane: usize) -> Result<(BoxSource, Before)> {
         let Role::Source(connector) = &node.role else { return Err(Error::engine("only sources read")) };
-        let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string() };
+        let context = ConnectContext { env: self.with.env.clone(), id: node.id.to_string(), lanes: 1 };
         let splits = connector.0.splits(&context).await?;
         let mut before = Before::default();
         if let Some(recovered) = self.recovered() {
@@ -334,7 +349,7 @@ impl<'a> Builder<'a> {
         Ok((source, before))
     }
 
-    async fn sink(&self, node: &PlannedNode, lane: usize, stats: Arc<StageStats>) -> Result<BoxSink> {
+    async fn sink(&self, node: &PlannedNode, lane: usize, trying: &Trying) -> Result<BoxSink> {
         let Role::Sink(connector) = &node.role else { return Err(Error::engine("only sinks write")) };
         // The sink of the dead letters may have no reader's edge when nothing can fail.
         let schema = node.inputs.first().unwrap_or(&crate::data::columns::DEAD_LETTER).clone();
@@ -353,7 +368,7 @@ impl<'a> Builder<'a> {
         for (_, receipt) in receipts.filter(|(of, _)| of % node.lanes == lane) {
             // What an earlier run had prepared and written down, and perhaps not committed.
             env.reached(points::COMMIT_AGAIN);
-            let committed = sink_task::commit(&mut sinks[0], receipt, &env).await;
+            let committed = sink_task::commit(&mut sinks[0], receipt, trying).await;
             committed.map_err(|e| e.context("committing what a checkpoint has"))?;
             env.reached(points::COMMITTED_AGAIN);
         }
@@ -365,7 +380,7 @@ impl<'a> Builder<'a> {
             Some(only) if sinks.is_empty() => Ok(only),
             last => {
                 sinks.extend(last);
-                Ok(BoxSink::new(Fallback::new(sinks, stats, env)))
+                Ok(BoxSink::new(Fallback::new(sinks, trying)))
             }
         }
     }

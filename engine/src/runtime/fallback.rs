@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 
-use super::sink_task::write_or_retry;
+use super::sink_task::{Trying, write_or_retry};
 use crate::api::output::RejectedRow;
 use crate::api::{BoxSink, Outcome, Receipt, Rejected, Sink, Written};
 use crate::data::message::Epoch;
@@ -29,15 +29,18 @@ pub struct Fallback {
 
 struct Tried {
     sink: BoxSink,
+    trying: Trying,
     /// Monotonic time before which it is not tried again.
     rests_until: Duration,
 }
 
 impl Fallback {
     /// The first is the sink itself, the others stand in for it.
-    pub fn new(sinks: Vec<BoxSink>, stats: Arc<StageStats>, env: Env) -> Self {
-        let sinks = sinks.into_iter().map(|sink| Tried { sink, rests_until: Duration::ZERO }).collect();
-        Self { sinks, stats, env }
+    pub fn new(sinks: Vec<BoxSink>, trying: &Trying) -> Self {
+        let apart = || Trying { outage: trying.outage.apart(), ..trying.clone() };
+        let sinks =
+            sinks.into_iter().map(|sink| Tried { sink, trying: apart(), rests_until: Duration::ZERO }).collect();
+        Self { sinks, stats: trying.stats.clone(), env: trying.env.clone() }
     }
 
     /// Offers rows to one sink; returns those that it has not taken, each with its reason.
@@ -48,7 +51,7 @@ impl Fallback {
             let error = Error::new(Kind::Io, "it has failed a moment ago, and is left alone");
             return Ok(vec![Rejected::rows(rows.clone(), error)]);
         }
-        match write_or_retry(&mut tried.sink, rows, &self.env, &self.stats).await {
+        match write_or_retry(&mut tried.sink, rows, &tried.trying).await {
             Ok(Written { rejected }) => Ok(rejected),
             Err(error) if error.kind() == Kind::Validation => Ok(vec![Rejected::rows(rows.clone(), error)]),
             // When the last one fails, the job does.

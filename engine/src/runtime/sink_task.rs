@@ -16,14 +16,14 @@ use super::emit::Outlets;
 use super::shares::Shares;
 use super::supervise::Note;
 use crate::api::limits::Retries;
-use crate::api::{BoxSink, Outcome, Receipt, Rejected, Sink, Written};
+use crate::api::{BoxSink, Outage, Outcome, Receipt, Rejected, Sink, Written};
 use crate::call::retry::{retryable, waits};
 use crate::checkpoint::coordinator::{Command, Report, TaskId};
 use crate::data::message::{Epoch, Message};
 use crate::data::records::{Records, bytes_held};
 use crate::data::secret::Secrets;
 use crate::env::{Env, points};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Node, Result};
 use crate::graph::OnError;
 use crate::metrics::{JobStats, StageStats, Tally, nanos};
 use crate::plan::DEAD_LETTERS;
@@ -36,6 +36,8 @@ pub struct SinkTask {
     pub id: Arc<str>,
     /// The sink.
     pub sink: BoxSink,
+    /// How it is tried again.
+    pub trying: Trying,
     /// What it reads.
     pub inputs: Inputs,
     /// Where its rejected rows go.
@@ -89,7 +91,7 @@ impl SinkTask {
             }
         }
         self.env.reached(points::FINISH);
-        self.sink.finish().await.map_err(|e| e.at_stage(&self.id))?;
+        self.sink.finish().await.map_err(|e| e.at_node(Node::Sink, &self.id))?;
         self.env.reached(points::FINISHED);
         shares.flush(std::iter::once((&mut tally, &self.stats)));
         Ok(())
@@ -123,7 +125,7 @@ impl SinkTask {
     /// Wakes the sink, unless its time is far off and waited for in parts.
     async fn wake(&mut self, shares: &mut Shares, tally: &mut Tally) -> Result<()> {
         if self.sink.wake_at().is_some_and(|at| at <= self.env.monotonic()) {
-            shares.outside(tally, self.sink.tick()).await.map_err(|e| e.at_stage(&self.id))?;
+            shares.outside(tally, self.sink.tick()).await.map_err(|e| e.at_node(Node::Sink, &self.id))?;
         }
         Ok(())
     }
@@ -138,14 +140,14 @@ impl SinkTask {
         tally.rows_in += rows as u64;
         tally.bytes_in += bytes_held(&batch) as u64;
         let start = self.env.monotonic();
-        let written = shares.outside(tally, write_or_retry(&mut self.sink, &batch, &self.env, &self.stats)).await;
+        let written = shares.outside(tally, write_or_retry(&mut self.sink, &batch, &self.trying)).await;
         let now = self.env.monotonic();
         tally.latency.record(nanos(now.saturating_sub(start)));
         let rejected = match written {
             Ok(Written { rejected }) => rejected,
             // A sink that can't write at all is the job's problem; one that can't write these rows is theirs.
             Err(error) if error.kind() == Kind::Validation => vec![Rejected::rows(batch, error)],
-            Err(error) => return Err(error.at_stage(&self.id)),
+            Err(error) => return Err(error.at_node(Node::Sink, &self.id)),
         };
         let refused: usize = rejected.iter().map(Rejected::count).sum();
         tally.rows_rejected += refused as u64;
@@ -159,7 +161,7 @@ impl SinkTask {
         }
         match self.on_error {
             OnError::Fail => {
-                let error = dead_letter::first_error(rejected).at_stage(&self.id);
+                let error = dead_letter::first_error(rejected).at_node(Node::Sink, &self.id);
                 Err(dead_letter::placed(error, header.origin.as_deref()))
             }
             OnError::Drop => Ok(()),
@@ -177,7 +179,8 @@ impl SinkTask {
 
     async fn prepare(&mut self, epoch: Epoch, shares: &mut Shares, tally: &mut Tally) -> Result<()> {
         self.env.reached(points::PREPARE);
-        let receipt = shares.outside(tally, self.sink.prepare(epoch)).await.map_err(|e| e.at_stage(&self.id))?;
+        let receipt =
+            shares.outside(tally, self.sink.prepare(epoch)).await.map_err(|e| e.at_node(Node::Sink, &self.id))?;
         self.env.reached(points::PREPARED);
         // The dead letters of this sink belong to the same epoch. After its end the edge has nothing to align any more.
         self.barrier(epoch)?;
@@ -191,7 +194,7 @@ impl SinkTask {
 
     async fn commit(&mut self, epoch: Epoch, receipt: &Receipt) -> Result<()> {
         self.env.reached(points::COMMIT);
-        commit(&mut self.sink, receipt, &self.env).await.map_err(|e| e.at_stage(&self.id))?;
+        commit(&mut self.sink, receipt, &self.trying).await.map_err(|e| e.at_node(Node::Sink, &self.id))?;
         self.env.reached(points::COMMITTED);
         self.report(Report::Committed(self.task, epoch)).await;
         Ok(())
@@ -207,11 +210,14 @@ impl SinkTask {
 ///
 /// # Errors
 /// When it has thrown the rows away, or can't tell.
-pub async fn commit(sink: &mut BoxSink, receipt: &Receipt, env: &Env) -> Result<()> {
-    let mut waits = waits(&Retries { max_attempts: 6, ..Retries::default() }, env.random());
+pub async fn commit(sink: &mut BoxSink, receipt: &Receipt, trying: &Trying) -> Result<()> {
+    let mut waits = waits(&Retries { max_attempts: 6, ..Retries::default() }, trying.env.random());
     loop {
         let unsure = match sink.commit(receipt).await {
-            Ok(Outcome::Committed) => return Ok(()),
+            Ok(Outcome::Committed) => {
+                trying.outage.passed();
+                return Ok(());
+            }
             Ok(Outcome::Aborted) => return Err(Error::engine("the sink has thrown away what it had prepared")),
             Ok(Outcome::Unknown) => {
                 Error::new(Kind::Io, "the outcome of a commit is unknown: it is not taken for a success")
@@ -219,31 +225,46 @@ pub async fn commit(sink: &mut BoxSink, receipt: &Receipt, env: &Env) -> Result<
             Err(e) if retryable(&e, &Retries::default()) => e,
             Err(e) => return Err(e),
         };
-        match waits.next() {
-            Some(wait) => env.sleep(wait).await,
-            None => return Err(unsure),
-        }
+        let Some(wait) = waits.next() else { return Err(unsure) };
+        trying.outage.failed(&unsure, wait);
+        trying.env.sleep(wait).await;
     }
+}
+
+/// What it takes to try again.
+#[derive(Clone)]
+pub struct Trying {
+    /// The world.
+    pub env: Env,
+    /// Where it is told that nothing helps for a while.
+    pub outage: Outage,
+    /// Where tries are counted.
+    pub stats: Arc<StageStats>,
 }
 
 /// Writes, and tries again what may pass later.
 pub async fn write_or_retry(
     sink: &mut BoxSink,
     batch: &arrow::record_batch::RecordBatch,
-    env: &Env,
-    stats: &StageStats,
+    trying: &Trying,
 ) -> Result<Written> {
     let policy = Retries { max_attempts: 6, ..Retries::default() };
     let mut backoff = None;
     loop {
         match sink.write(batch).await {
             Err(error) if retryable(&error, &policy) => {
-                let waits = backoff.get_or_insert_with(|| waits(&policy, env.random()));
+                let waits = backoff.get_or_insert_with(|| waits(&policy, trying.env.random()));
                 let Some(wait) = waits.next() else { return Err(error) };
-                stats.retries.fetch_add(1, Relaxed);
-                env.sleep(wait).await;
+                trying.stats.retries.fetch_add(1, Relaxed);
+                trying.outage.failed(&error, wait);
+                trying.env.sleep(wait).await;
             }
-            written => return written,
+            written => {
+                if written.is_ok() {
+                    trying.outage.passed();
+                }
+                return written;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::shares::{Shares, timed};
 use super::supervise::Note;
 use crate::api::limits::Retries;
 use crate::api::source::Ack;
-use crate::api::{BoxSource, Chunk, Rejected, Source};
+use crate::api::{BoxSource, Chunk, Outage, Rejected, Source};
 use crate::call::retry::{retryable, waits};
 use crate::checkpoint::coordinator::{Command, Report, TaskId};
 use crate::checkpoint::saved::Saved;
@@ -24,7 +24,7 @@ use crate::data::position::{Position, Split};
 use crate::data::records::{Credit, Header, Origin, ROWS_MAX, Records, bytes_held};
 use crate::data::secret::Secrets;
 use crate::env::{Env, points};
-use crate::error::{Error, Result};
+use crate::error::{Error, Node, Result};
 use crate::graph::OnError;
 use crate::metrics::{JobStats, StageStats, Tally};
 use crate::plan::DEAD_LETTERS;
@@ -108,6 +108,7 @@ impl SourceTask {
         let mut ledger = Ledger { epoch: before.epoch + 1, acks, splits, finished };
         let policy = Retries { max_attempts: 6, ..Retries::default() };
         let mut backoff = waits(&policy, self.env.random());
+        let outage = Outage::hiding(&self.id, &self.env, self.secrets.clone());
         ledger.finished = before.finished;
         while !ledger.finished {
             let read = self.read(&mut counts, &mut ledger).await?;
@@ -120,6 +121,7 @@ impl SourceTask {
                 }
                 Read::Chunk(Ok(Some(chunk))) => {
                     backoff = waits(&policy, self.env.random());
+                    outage.passed();
                     self.emit(chunk, &mut counts, &mut ledger).await?;
                     if counts.shares.is_due(self.env.monotonic()) {
                         self.flush(&mut counts);
@@ -127,8 +129,9 @@ impl SourceTask {
                 }
                 Read::Chunk(Err(error)) => {
                     let wait = if retryable(&error, &policy) { backoff.next() } else { None };
-                    let Some(wait) = wait else { return Err(error.at_stage(&self.id)) };
+                    let Some(wait) = wait else { return Err(error.at_node(Node::Source, &self.id)) };
                     self.stats.retries.fetch_add(1, Relaxed);
+                    outage.failed(&error, wait);
                     self.env.sleep(wait).await;
                     counts.shares.add_waiting(wait);
                 }
@@ -228,7 +231,7 @@ impl SourceTask {
         counts.tally.bytes_out += bytes_held(&records) as u64;
         if !rejected.is_empty() {
             match self.on_error {
-                OnError::Fail => return Err(dead_letter::first_error(rejected).at_stage(&self.id)),
+                OnError::Fail => return Err(dead_letter::first_error(rejected).at_node(Node::Source, &self.id)),
                 OnError::Drop => {}
                 OnError::DeadLetter => {
                     let batch = dead_letter::batch(&self.id, &rejected, Some(&origin), (ingested, &self.secrets))?;
@@ -296,7 +299,7 @@ async fn obey(
             env.reached(points::ACKNOWLEDGE);
             while ledger.acks.front().is_some_and(|(of, _)| *of <= epoch) {
                 let Some((_, ack)) = ledger.acks.pop_front() else { break };
-                ack.fire().await.map_err(|e| e.context("acknowledging").at_stage(id))?;
+                ack.fire().await.map_err(|e| e.context("acknowledging").at_node(Node::Source, id))?;
             }
             env.reached(points::ACKNOWLEDGED);
             report_to(notes, Report::Acknowledged(task, epoch)).await;

@@ -119,7 +119,8 @@ pub(crate) struct PipelineKeys {
     pub sinks: Option<BTreeMap<String, SinkBlock>>,
     /// What happens to a row that fails, where a stage does not say.
     pub on_error: Option<ErrorPolicy>,
-    /// The share of the rows that may fail under `drop` or `dead_letter`: with more, the job ends. Judged from 1,000 rows on, and at
+    /// The share of the rows that may fail under `drop` or `dead_letter`: with more, the job ends, and commits nothing of the epoch in
+    /// which they did. It is a share of all rows that this run has read, judged again and again from 1,000 rows on and once more at
     /// the end.
     pub tolerated_failure_percentage: Option<Percentage>,
     /// The sink of the rows that failed under `on_error: dead_letter`.

@@ -15,7 +15,7 @@ use crate::api::{
     SourceContext, Unread, UsedFiles,
 };
 use crate::data::position::Split;
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problem, Problems};
 use crate::error::Result;
 
 /// A configuration and the text of the spec that it came from.
@@ -105,6 +105,12 @@ impl ErasedStage for Shown<dyn ErasedStage> {
     }
     fn cardinality(&self) -> Cardinality {
         self.inner.cardinality()
+    }
+    fn by_batch(&self, inputs: &[SchemaRef]) -> Option<Problem> {
+        self.inner.by_batch(inputs)
+    }
+    fn makes_batches(&self) -> bool {
+        self.inner.makes_batches()
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         self.inner.build(context)

@@ -90,7 +90,7 @@ fn an_error_of_the_stream_reaches_who_waits_and_who_reads() {
         let job = engine.start(engine.plan(graph).await.unwrap()).await.unwrap();
         let seen: Vec<_> = out.collect().await;
         let told = seen.last().unwrap().as_ref().unwrap_err();
-        assert_eq!((told.kind(), told.to_string().as_str()), (Kind::Io, "stage `numbers`: the line was cut"));
+        assert_eq!((told.kind(), told.to_string().as_str()), (Kind::Io, "source `numbers`: the line was cut"));
         assert!(seen.iter().flatten().all(|batch| values(batch) == [1]), "nothing behind the error is read");
         // A connection that was reset is worth another try, but not on a stream that has ended with it.
         assert_eq!(job.wait().await.unwrap_err().to_string(), told.to_string());
@@ -132,7 +132,7 @@ fn a_reader_that_goes_ends_the_job_and_the_writer_of_the_source_hears_of_it() {
         while write.send(Ok(numbers([2]))).await.is_ok() {}
         let error = job.wait().await.unwrap_err();
         let told = (error.kind(), error.to_string());
-        assert_eq!(told, (Kind::Canceled, "stage `out`: the program reads no more".to_owned()));
+        assert_eq!(told, (Kind::Canceled, "sink `out`: the program reads no more".to_owned()));
     });
 }
 
@@ -258,7 +258,7 @@ fn an_error_of_the_programs_sink_ends_the_job_and_is_not_tried_again() {
     graph.source("numbers", Counting::to(30, 3));
     graph.sink("out", into_sink(Full::default()));
     let error = simulate(1, async |engine| engine.run(graph).await).unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Io, "stage `out`: full"));
+    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Io, "sink `out`: full"));
 }
 
 #[test]

@@ -111,5 +111,5 @@ fn when_the_last_one_fails_too_the_job_ends() {
     graph.source("numbers", Counting::to(10, 5));
     graph.sink("out", dead()).fallback(dead());
     let error = simulate(1, async |engine| engine.run(graph).await).unwrap_err();
-    assert_eq!(error.to_string(), "stage `out`: the connection was refused");
+    assert_eq!(error.to_string(), "sink `out`: the connection was refused");
 }

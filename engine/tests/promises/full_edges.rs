@@ -159,7 +159,7 @@ fn whatever_call_of_the_disk_fails_the_job_is_right_or_ends_with_a_clear_error()
                     failed += 1;
                     let text = error.to_string();
                     assert_eq!(error.kind(), Kind::Io, "{text}");
-                    assert!(text.starts_with("stage `slow`: ") && text.contains(".bourn/spool/two_branches"), "{text}");
+                    assert!(text.contains(" `slow`: ") && text.contains(".bourn/spool/two_branches"), "{text}");
                     assert!(text.contains("os error"), "{text}");
                 }
             }

@@ -57,6 +57,16 @@ fn a_small_job_with_more_is_judged_at_its_end_and_commits_nothing() {
 }
 
 #[test]
+fn the_end_judges_all_rows_of_the_run_and_not_those_of_its_last_epoch() {
+    for seed in 0..10 {
+        // Too few to be judged before, and spread over many epochs.
+        let (ended, _) = run(seed, 900, 9.9, Some(Duration::from_millis(5)));
+        let said = ended.unwrap_err().message().to_owned();
+        assert!(said.starts_with("90 of 900 rows have failed"), "{said}");
+    }
+}
+
+#[test]
 fn a_long_job_ends_soon_after_a_thousand_rows_and_commits_no_more() {
     for seed in 0..10 {
         let (ended, rows) = run(seed, 1_000_000, 5.0, Some(Duration::from_millis(5)));

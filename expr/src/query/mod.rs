@@ -44,6 +44,18 @@ impl Query {
         &self.schema
     }
 
+    /// What it does that would come to something else over all rows than it does batch by batch: `groups`, `sorts`; none for a
+    /// query that looks at each row for itself.
+    pub fn by_batch(&self) -> Option<&'static str> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Project { .. } | Step::Filter(_) => None,
+            Step::Aggregate(_) => Some("groups"),
+            Step::Distinct => Some("looks for what is alike among"),
+            Step::Sort { .. } => Some("sorts"),
+            Step::Limit { .. } => Some("counts off"),
+        })
+    }
+
     /// The result over the rows of one batch.
     ///
     /// # Errors

@@ -41,6 +41,10 @@ impl StageConfig for Batch {
         Cardinality::One
     }
 
+    fn makes_batches(&self) -> bool {
+        true
+    }
+
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         Ok(Operator::stage(Collect {
             schema: context.inputs[0].clone(),

@@ -93,6 +93,13 @@ impl StageConfig for Dedupe {
         Cardinality::AtMostOne
     }
 
+    fn by_batch(&self, _: &[SchemaRef]) -> Option<Problem> {
+        let note = "looks at one batch at a time: rows alike that come in two batches both stay";
+        let help =
+            "`keys: 1000000` or `within: 1d` remembers what has passed; a `batch` before it says that this is meant";
+        (!self.remembers()).then(|| Problem::new(note).help(help))
+    }
+
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let keys = Keys::new(&context.inputs[0], &self.by, "by")
             .map_err(|Problems(mut p)| super::filter::as_error(p.swap_remove(0)))?;

@@ -48,6 +48,13 @@ impl StageConfig for Sql {
         Ok(query.schema().clone())
     }
 
+    fn by_batch(&self, inputs: &[SchemaRef]) -> Option<Problem> {
+        let does = Query::compile(&self.0, &inputs[0]).ok()?.by_batch()?;
+        let note = format!("{does} the rows of each batch by itself, not of all that come");
+        let help = "a `batch` before it makes batches larger, and says that this is meant";
+        Some(Problem::new(note).help(help))
+    }
+
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         Ok(Operator::stage(Run(Query::compile(&self.0, &context.inputs[0]).map_err(as_error)?)))
     }

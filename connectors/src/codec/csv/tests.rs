@@ -102,6 +102,9 @@ fn a_value_that_its_column_can_not_hold_is_never_made_another_one() {
     let bad = ["1.5", "2147483648", "-32769", "x", "1e999", "maybe", "2023-02-29", "2023-01-01T25:00:00", "123.4", "{"];
     let good =
         ["-1", "7", "7", "1.5", "1e308", "true", "2024-02-29", "2023-01-01 23:00:00", "12.34", "\"{\"\"a\"\":1}\""];
+    // A decimal rounds nothing away.
+    let (types, bad, good) = ([&types[..], &["decimal(4,2)"]], [&bad[..], &["1.234"]], [&good[..], &["1.230"]]);
+    let (types, bad, good) = (types.concat(), bad.concat(), good.concat());
     for ((kind, bad), good) in types.iter().zip(bad).zip(good) {
         let schema = schema(&format!(r#"{{"a":"{kind}"}}"#));
         let (batch, faults) = read(&Dialect::default(), &schema, format!("a\n{bad}\n{good}\n\"\"\n").as_bytes());

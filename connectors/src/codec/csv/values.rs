@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::dialect::Dialect;
 use super::record::{Form, Span};
+use crate::codec::decimal;
 
 /// The values of a column, and the rows whose text does not fit; those are null.
 pub struct Values {
@@ -57,10 +58,13 @@ pub fn read<'a>(
     }
 }
 
-/// As arrow casts text, where what can't be cast is a misfit.
+/// As arrow casts text, where what can't be cast is a misfit, and what a decimal would round.
 fn cast(texts: &StringArray, data_type: &DataType) -> Result<Values> {
     let array = cast_with_options(texts, data_type, &CastOptions { safe: true, ..CastOptions::default() })?;
-    let misfits = (0..texts.len()).filter(|row| texts.is_valid(*row) && array.is_null(*row)).collect();
+    let scale = decimal::scale(data_type);
+    let is_rounded = |row: usize| scale.is_some_and(|scale| !decimal::keeps_digits(texts.value(row), scale));
+    let is_misfit = |row: &usize| texts.is_valid(*row) && (array.is_null(*row) || is_rounded(*row));
+    let misfits = (0..texts.len()).filter(is_misfit).collect();
     Ok(Values { array, misfits })
 }
 

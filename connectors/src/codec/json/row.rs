@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
 use super::decode::Columns;
-use super::exact;
+use super::exact::{self, Change};
 use crate::codec::lines::not_utf8;
 
 /// How deep objects and lists may be nested. arrow-json and those behind it recurse, and the stack has an end.
@@ -131,9 +131,22 @@ fn distorted(columns: &Columns, text: &str) -> Option<Error> {
     let members = members(text).ok()?;
     columns.schema().fields().iter().find_map(|f| {
         let value = members.get(f.name().as_str())?.get();
-        let is_kept = exact::keeps(f.data_type(), value.as_bytes());
-        (!is_kept).then(|| wrong_type(f.name(), f.data_type(), value))
+        Some(match exact::change(f.data_type(), value.as_bytes())? {
+            Change::Number => wrong_type(f.name(), f.data_type(), value),
+            Change::Moment => no_moment(f.name(), f.data_type(), value),
+        })
     })
+}
+
+/// That a number does not say what moment it is.
+fn no_moment(field: &str, data_type: &DataType, value: &str) -> Error {
+    let error = wrong_type(field, data_type, value);
+    let way_out = "declare `bigint`, and let `to_timestamp_seconds` or `to_timestamp_millis` say what it counts";
+    Error::validation(format!(
+        "{}: a number has no unit; write `\"2025-12-24T18:30:00Z\"` (RFC 3339), or {way_out}",
+        error.message()
+    ))
+    .at_field(field)
 }
 
 /// Whether brackets are nested deeper than [`DEPTH_MAX`].
@@ -189,6 +202,24 @@ mod tests {
     fn a_fraction_does_not_fit_an_integer_and_a_whole_number_does() {
         assert_eq!(fault(br#"{"id":1.5}"#), "field `id`: `1.5` does not fit bigint");
         assert!(decode(&columns(r#"{"id":"bigint"}"#), br#"{"id":1e3}"#).is_ok());
+    }
+
+    #[test]
+    fn a_number_in_a_column_of_moments_is_told_with_what_to_write() {
+        let said = "field `t`: `1766601000` does not fit timestamp: a number has no unit; write `\"2025-12-24T18:30:00Z\"` (RFC 3339), \
+            or declare `bigint`, and let `to_timestamp_seconds` or `to_timestamp_millis` say what it counts";
+        assert_eq!(fault(br#"{"t":1766601000}"#), said);
+        assert!(decode(&columns(r#"{"t":"timestamp"}"#), br#"{"t":"2025-12-24T18:30:00Z"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_digit_that_a_decimal_has_no_place_for_is_not_cut_off() {
+        let columns = columns(r#"{"d":"decimal(10,2)"}"#);
+        for bad in ["12.999", "\"12.999\"", "1e-3"] {
+            let error = decode(&columns, format!("{{\"d\":{bad}}}").as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), format!("field `d`: `{bad}` does not fit decimal(10, 2)"));
+        }
+        assert!(decode(&columns, br#"{"d":12.990}"#).is_ok());
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn lines(pattern: &str) -> File {
 }
 
 async fn follow(file: &File, env: &Env, position: Option<Position>) -> BoxSource {
-    let context = ConnectContext { env: env.clone(), id: "it".into() };
+    let context = ConnectContext { env: env.clone(), id: "it".into(), lanes: 1 };
     let schema = file.schema(&context).await.unwrap();
     let splits = file.splits(&context).await.unwrap();
     assert_eq!(splits.len(), 1);
@@ -193,7 +193,7 @@ fn planning_tells_what_can_not_be_followed() {
     simulate(async |World { env, files }| {
         files.put("a.jsonl.gz", "");
         let told = async |file: File| {
-            let context = ConnectContext { env: env.clone(), id: "it".into() };
+            let context = ConnectContext { env: env.clone(), id: "it".into(), lanes: 1 };
             let Problems(mut problems) = File { follow: true, ..file }.schema(&context).await.unwrap_err();
             problems.remove(0).message
         };

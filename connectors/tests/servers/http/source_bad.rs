@@ -149,6 +149,27 @@ async fn pages_in_a_loop_or_on_another_host_are_told() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_stays_is_told_and_no_end() {
+    let paged = json!({"rows": "/items", "pagination": {"cursor": {"from": "/next", "parameter": "at"}}});
+    let stays = told_of(paged, || ok("{\"items\":[{\"n\":1}],\"next\":\"SECRET\"}")).await;
+    assert!(stays.contains("the value at `/next` is the one that this page was asked with"), "{stays}");
+}
+
+#[tokio::test]
+async fn a_poll_whose_cursor_stays_goes_on_with_the_next_round() {
+    // A service that counts from a time on, inclusive: the last row comes again until there is a new one.
+    let web = Web::start(|_, before| ok(json!({"items": [{"n": before}], "next": "now"}).to_string())).await;
+    let told = json!({
+        "url": web.url("/"), "rows": "/items", "every": "1ms", "schema": {"n": "bigint"},
+        "pagination": {"cursor": {"from": "/next", "parameter": "at"}},
+    });
+    let mut source = open(&config::<Http>(told), None).await.unwrap();
+    for n in 0..4 {
+        assert_eq!(rows_of(&[source.read().await.unwrap().unwrap()]), [json!({"n": n})]);
+    }
+}
+
+#[tokio::test]
 async fn rubbish_is_told_as_a_whole_and_a_bad_row_alone() {
     let html = told_of(json!({}), || ok("<html>\n<p>busy</p>"));
     assert!(html.await.contains("no JSON document"));

@@ -5,7 +5,7 @@ use bourn_engine::api::{Known, Side};
 use super::*;
 
 async fn told(nats: &Nats, side: Side<'_>) -> Option<String> {
-    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    let context = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
     nats.reach(side, &context).await.err().map(|Problems(p)| p[0].message.clone())
 }
 
@@ -29,7 +29,7 @@ async fn a_stream_that_is_missing_is_told_to_a_source_and_to_a_sink() {
 
 #[tokio::test]
 async fn the_columns_are_open_without_a_server_unless_they_are_declared() {
-    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    let context = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
     let nats = || durable("nats://me:hunter2@127.0.0.1:1".to_owned());
     let asks = Known::Asks("nats at nats://127.0.0.1:1".into());
     assert_eq!(Nats { schema: None, ..nats() }.known(&context).await, Ok(asks));

@@ -86,7 +86,7 @@ async fn a_sink_is_told_a_server_that_does_not_let_it_in_and_nothing_is_changed(
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_is_read_back_with_what_was_written_beside_it() {
     let weed = Weed::start().await;
-    let context = ConnectContext { env: Env::system(), id: "it".into() };
+    let context = ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 };
     for (key, more) in [
         ("one/a.jsonl", json!({})),
         ("many/a-{number}.csv.gz", json!({"rotate": {"rows": 2}})),

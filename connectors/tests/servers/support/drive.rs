@@ -23,7 +23,7 @@ pub fn config<C: DeserializeOwned>(config: Value) -> C {
 }
 
 fn context() -> ConnectContext {
-    ConnectContext { env: Env::system(), id: "it".into() }
+    ConnectContext { env: Env::system(), id: "it".into(), lanes: 1 }
 }
 
 fn told(Problems(problems): Problems) -> Error {

@@ -119,7 +119,7 @@ impl<C: Connector> Suite<C> {
     }
 
     async fn schema(&self, env: &Env) -> Check<SchemaRef> {
-        let context = ConnectContext { env: env.clone(), id: "source".into() };
+        let context = ConnectContext { env: env.clone(), id: "source".into(), lanes: 1 };
         let ask = || async {
             let schema = in_time(env, self.bound, ENDS, self.connector.schema(&context)).await?;
             schema.map_err(|problems| Broken::new(SCHEMA, format!("{:?}", problems.0)))
@@ -137,7 +137,7 @@ impl<C: Connector> Suite<C> {
     }
 
     async fn splits(&self, env: &Env) -> Check<Vec<Split>> {
-        let context = ConnectContext { env: env.clone(), id: "source".into() };
+        let context = ConnectContext { env: env.clone(), id: "source".into(), lanes: 1 };
         let ask = || async {
             let splits = in_time(env, self.bound, ENDS, self.connector.splits(&context)).await?;
             splits.map_err(|e| Broken::new(SPLITS, e))

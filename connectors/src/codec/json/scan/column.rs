@@ -142,15 +142,10 @@ impl Column {
                 end
             }
             Values::Moment(v, per_second) => {
-                if line[at] == b'"' {
-                    let Text::Plain(text, end) = string(line, at)? else { return None };
-                    v.push(moment(&line[text], *per_second)?);
-                    end
-                } else {
-                    let (value, end) = integer(line, at)?;
-                    v.push(value);
-                    end
-                }
+                // A number is no moment, and the general way says so.
+                let Text::Plain(text, end) = string(line, at)? else { return None };
+                v.push(moment(&line[text], *per_second)?);
+                end
             }
             Values::Text(v, verbatim) => {
                 let end = text(line, at, *verbatim, &mut v.bytes)?;

@@ -204,7 +204,7 @@ fn understood(lines: &[&str]) -> usize {
 #[test]
 fn what_rows_mostly_look_like_is_understood_without_help() {
     let lines = [
-        r#"{"i":1,"j":-2,"f":1.5e3,"b":true,"s":"x","t":"2015-07-15T00:00:00.123Z","u":1436918400000}"#,
+        r#"{"i":1,"j":-2,"f":1.5e3,"b":true,"s":"x","t":"2015-07-15T00:00:00.123Z","u":"2015-07-15T00:00:00Z"}"#,
         r#"{ "s": "a\n\"\u00e9", "t": "2015-07-15 00:00:00", "i": null, "x": {"y": [1, {"z": "\\"}]} }"#,
         r#"{"x":1,"b":false,"i":0}"#,
         "{}",

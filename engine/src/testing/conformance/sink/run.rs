@@ -56,7 +56,7 @@ impl<'a, C: Connector, T: Fn(usize) -> Target<C>> Run<'a, T> {
         self.jobs += 1;
         let target = (self.target)(self.jobs);
         let (env, bound) = (self.env, self.bound);
-        let context = ConnectContext { env: env.clone(), id: "sink".into() };
+        let context = ConnectContext { env: env.clone(), id: "sink".into(), lanes: 1 };
         let agreed = in_time(env, bound, ENDS, target.connector.check_sink(&schema, &context)).await?;
         agreed.map_err(|p| Broken::new(promise, format!("({}) is refused: {:?}", columns(&schema), p.0)))?;
         let folder = self.folder.join(self.jobs.to_string());
@@ -150,7 +150,7 @@ impl<'a, C: Connector, T: Fn(usize) -> Target<C>> Run<'a, T> {
         for rows in columns_of_all_types() {
             let schema = rows.schema();
             let target = (self.target)(self.jobs + 1);
-            let context = ConnectContext { env: self.env.clone(), id: "sink".into() };
+            let context = ConnectContext { env: self.env.clone(), id: "sink".into(), lanes: 1 };
             let agreed = target.connector.check_sink(&schema, &context).await;
             if let Err(problems) = agreed {
                 self.jobs += 1;
