@@ -27,7 +27,7 @@ pub fn validate(args: &args::Validate, form: Form) -> Result<(), Failure> {
         answer::print(&match &checked {
             Ok((loaded, plan)) => json!({
                 "valid": true, "mode": loaded.choice.mode.to_string(), "problems": [],
-                "notes": notes(&loaded, &plan),
+                "notes": notes(loaded, plan),
                 "open": plan.open().map(|o| json!({ "source": &*o.source, "asks": &*o.asks })).collect::<Vec<_>>(),
             })
             .to_string(),

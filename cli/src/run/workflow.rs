@@ -1,7 +1,5 @@
 //! A workflow: once for one input, or for every line of many.
 
-use std::time::Instant;
-
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::spec::targets::Targets;
@@ -41,7 +39,7 @@ pub async fn run(
     let documents = if many { Documents::lines() } else { Documents::kept() };
     let targets = targets(loaded, args);
     let documents = documents.measuring(!targets.is_empty());
-    let begin = Instant::now();
+    let begin = engine.env().monotonic();
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let kept = Kept::begin(engine, loaded, args, screen)?;
     let graph = prepare::graph(loaded, &kept.keep(runs), documents.clone(), args.mock)?;
@@ -55,7 +53,7 @@ pub async fn run(
     if waiting > 0 {
         tell_waiting(waiting, screen);
     }
-    let took = begin.elapsed();
+    let took = engine.env().monotonic().saturating_sub(begin);
     let exit = if many { tell(&documents.seen(), screen) } else { one_ended(&documents, loaded, screen)? };
     let exit = degraded(exit, &documents, args);
     let measured = documents.seen().measured.take().unwrap_or_default();

@@ -1,6 +1,5 @@
 //! `bourn run --id ID --on-conflict use-existing`: a run of this id that there is already is that run.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use bourn_engine::Engine;
@@ -32,6 +31,7 @@ pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
     let loaded = prepare::load(&args.spec, &engine)?;
     let one = One { run: id.clone(), journal: args.journal.clone(), routing: args.spec.routing.clone() };
     let place = Place { engine: &engine, journal: &journal, one: &one, screen };
+    let runtime = prepare::runtime()?;
     while let Some(run) = journal.find(id).map_err(Failure::Failed)? {
         if let Spec::Chain(spec) = &loaded.spec
             && spec.name != run.workflow
@@ -45,7 +45,7 @@ pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
         if !journal.is_claimed(&run).map_err(Failure::Failed)? {
             return go_on::pass(&place, &run).map(Some);
         }
-        sleep(LOOK);
+        runtime.block_on(engine.env().sleep(LOOK));
     }
     Ok(None)
 }

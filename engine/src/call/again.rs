@@ -26,13 +26,11 @@ impl Call for Again {
                 Some(next) => next.await?,
                 None => None,
             };
-            match next {
-                Some(next) => asked = next,
-                None => {
-                    reply.usage = usage;
-                    return Ok(reply);
-                }
-            }
+            let Some(next) = next else {
+                reply.usage = usage;
+                return Ok(reply);
+            };
+            asked = next;
         }
     }
 

@@ -126,8 +126,8 @@ impl Request {
         }
         let spec = match choice.mode {
             Mode::Pipeline => Spec::Pipeline(Box::new(pipeline::read(reader, name)?)),
-            Mode::Chain | Mode::Flow => Spec::Chain(chain::read(reader, name, &self.routing)?),
-            Mode::Swarm => Spec::Chain(swarm::read(reader, name)?),
+            Mode::Chain | Mode::Flow => Spec::Chain(Box::new(chain::read(reader, name, &self.routing)?)),
+            Mode::Swarm => Spec::Chain(Box::new(swarm::read(reader, name)?)),
             Mode::Hybrid => Spec::Later,
         };
         Some((choice, spec))

@@ -22,7 +22,7 @@ pub enum Spec {
     /// Sources, stages, sinks.
     Pipeline(Box<Pipeline>),
     /// Steps.
-    Chain(Chain),
+    Chain(Box<Chain>),
     /// A mode that this version of the engine can read and can't run.
     Later,
 }

@@ -166,8 +166,10 @@ fn done_anew(config: &ResultConfig, run: &Run) -> Vec<bool> {
     let place = |id: &String| config.steps.iter().position(|s| s.id == *id);
     let mut anew: Vec<bool> = run.steps.iter().map(|record| !record.has_results()).collect();
     for (at, step) in config.steps.iter().enumerate().filter(|(_, step)| step.part != Part::Step) {
-        if let (Part::Undo(of), true) = (&step.part, run.steps[at].has_results()) {
-            place(of).into_iter().for_each(|of| anew[of] = true);
+        if let Part::Undo(of) = &step.part
+            && let Some(of) = place(of).filter(|_| run.steps[at].has_results())
+        {
+            anew[of] = true;
         }
         anew[at] = true;
     }
