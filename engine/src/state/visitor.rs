@@ -191,3 +191,44 @@ impl StateVisitor for Held {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Buffer, Keyed, Table, Value};
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::DataType;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_held_is_added_up_and_is_nothing_when_all_has_left() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+        let rows = RecordBatch::try_from_iter([("n", column.clone())]).unwrap();
+        let (mut buffer, mut keyed) = (Buffer::default(), Keyed::default());
+        let (mut value, mut table) = (Value::new(7u64), Table::<i64>::new([DataType::Int64]).unwrap());
+        buffer.push(rows.clone());
+        keyed.insert("a", rows.clone());
+        keyed.insert("b", rows.clone());
+        // In place of what was there. A slice holds all that it points into.
+        keyed.insert("a", rows.slice(0, 10));
+        table.slots(&[column]).unwrap();
+        let held = |piece: &mut dyn Piece| {
+            let mut held = Held::default();
+            held.piece("p", piece).unwrap();
+            held.piece("p", piece).unwrap();
+            (held.pieces, held.rows / 2, held.bytes / 2)
+        };
+        assert_eq!(held(&mut buffer), (2, 1_000, 8_000));
+        assert_eq!(held(&mut keyed), (2, 1_010, 16_000));
+        assert_eq!(held(&mut value), (2, 0, 8));
+        let (_, rows, bytes) = held(&mut table);
+        assert!(rows == 0 && (1_000 * 18..1_000 * 40).contains(&bytes), "{bytes} bytes");
+        assert_eq!(buffer.take(300).iter().map(RecordBatch::num_rows).sum::<usize>(), 300);
+        assert_eq!(held(&mut buffer), (2, 700, 8_000));
+        buffer.take(700);
+        keyed.remove("a");
+        keyed.remove("b");
+        assert_eq!((held(&mut buffer), held(&mut keyed)), ((2, 0, 0), (2, 0, 0)));
+        assert!(keyed.is_empty());
+    }
+}

@@ -147,3 +147,52 @@ impl<V: Cells> Part<V> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(keys: std::ops::Range<u64>) -> Part<i64> {
+        let mut part = Part::new(Some(8));
+        for key in keys {
+            let key = key.to_be_bytes();
+            part.place(xxh3_64(&key), &key).unwrap();
+        }
+        part
+    }
+
+    #[test]
+    fn removed_keys_give_their_room_back_when_they_are_more_than_their_share_and_nobody_needs_them() {
+        let mut part = part(0..8);
+        let mut removed = |at: usize, told: bool| {
+            part.data.mark(at, REMOVED);
+            if told {
+                part.data.saved();
+            }
+            part.clean(4).unwrap();
+            (part.taken(), part.data.live())
+        };
+        // A quarter is not more than a quarter; they were never saved, so no snapshot has to tell of them.
+        assert_eq!([removed(0, false), removed(1, false), removed(2, false)], [(8, 7), (8, 6), (5, 5)]);
+        assert_eq!([removed(0, true), removed(1, true)], [(5, 4), (3, 3)]);
+        // The next snapshot has to tell of these.
+        part.data.saved();
+        (0..3).for_each(|at| part.data.mark(at, REMOVED | UNSAVED));
+        part.clean(4).unwrap();
+        assert_eq!((part.taken(), part.data.live()), (3, 0));
+    }
+
+    #[test]
+    fn a_part_is_two_by_the_next_bit_and_holds_the_bytes_of_its_keys() {
+        let mut low = part(0..1_000);
+        let before = low.bytes();
+        let high = low.split().unwrap();
+        assert_eq!((low.depth, high.depth, low.prefix, high.prefix), (1, 1, 0, 1 << 63));
+        assert_eq!((low.taken() + high.taken(), low.shape.width), (1_000, high.shape.width));
+        assert!((0..high.taken()).all(|at| xxh3_64(high.data.key(at)) >> 63 == 1));
+        assert!((0..low.taken()).all(|at| xxh3_64(low.data.key(at)) >> 63 == 0));
+        assert!(low.bytes() > before / 3 && high.bytes() > before / 3, "{} of {before} bytes", low.bytes());
+        let next = low.split().unwrap();
+        assert_eq!((low.depth, next.depth, next.prefix), (2, 2, 1 << 62));
+    }
+}

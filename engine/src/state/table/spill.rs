@@ -14,9 +14,6 @@ use crate::error::Result;
 use crate::state::Cells;
 use crate::state::visitor::Each;
 
-/// Keys in a run, before its part is two.
-const RUN: usize = 42_000;
-
 /// Keys that were copied out of parts: whether each is a removal, and their records.
 #[derive(Clone, Debug)]
 pub(super) struct Copied {
@@ -91,9 +88,9 @@ impl Told {
 }
 
 impl<V: Cells> Part<V> {
-    /// Puts what it has in memory to the disk, with what is there already. Returns the other half of a part that has grown
-    /// too large.
-    pub(super) fn spill(&mut self, disk: &mut Disk, may_split: bool) -> Result<Option<Self>> {
+    /// Puts what it has in memory to the disk, with what is there already. Returns the other half of a part that has more than
+    /// `most` keys then.
+    pub(super) fn spill(&mut self, disk: &mut Disk, most: usize) -> Result<Option<Self>> {
         let shape = self.shape;
         let is_changed = |at: &usize| self.data.is(*at, UNSPILLED);
         let mut mine: Vec<(u64, usize)> =
@@ -108,7 +105,7 @@ impl<V: Cells> Part<V> {
             None => Vec::new(),
         };
         let count = mine.len() + self.cold.as_ref().map_or(0, |run| run.count);
-        let bit = (may_split && count > RUN).then_some(63 - self.depth);
+        let bit = (count > most).then_some(63 - self.depth);
         let mut halves = [Writer::default(), Writer::default()];
         let mut push = |hash: u64, key: &[u8], value: &[u8]| {
             let half = bit.map_or(0, |bit| hash >> bit & 1);
