@@ -18,13 +18,15 @@ use crate::state::visitor::Each;
 #[derive(Clone, Debug)]
 pub(super) struct Copied {
     removed: Vec<u8>,
-    records: Vec<u8>,
+    pub(super) records: Vec<u8>,
     shape: Shape,
 }
 
 impl Copied {
-    pub(super) fn new(shape: Shape) -> Self {
-        Self { removed: Vec::new(), records: Vec::new(), shape }
+    /// With room for so many keys: to grow would be to copy, and to ask the system for memory, while a task waits.
+    pub(super) fn new(shape: Shape, keys: usize) -> Self {
+        let records = Vec::with_capacity(keys * (shape.width.unwrap_or_default() + shape.value));
+        Self { removed: Vec::with_capacity(keys), records, shape }
     }
 
     /// How many keys.
@@ -34,9 +36,6 @@ impl Copied {
 
     /// Adds what is taken of a part.
     pub(super) fn add<V: Cells>(&mut self, data: &Data<V>, take: Take) -> Result<()> {
-        let count = data.count_taken(take);
-        self.removed.reserve(count);
-        self.records.reserve(count * (self.shape.width.unwrap_or_default() + self.shape.value));
         for at in (0..data.len()).filter(|at| data.is_taken(*at, take)) {
             self.removed.push(u8::from(data.is(at, REMOVED)));
             self.shape.put_key(data.key(at), &mut self.records)?;
@@ -66,7 +65,7 @@ pub(super) struct Told {
 impl Told {
     /// The changes of a part that the next snapshot must have.
     pub(super) fn write<V: Cells>(data: &Data<V>, shape: Shape, disk: &mut Disk) -> Result<Option<Self>> {
-        let mut told = Copied::new(shape);
+        let mut told = Copied::new(shape, data.count_taken(Take::Changes));
         told.add(data, Take::Changes)?;
         let count = told.count();
         if count == 0 {
