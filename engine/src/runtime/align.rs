@@ -236,9 +236,10 @@ mod tests {
             let mut inputs = Inputs::new(receivers.into_iter().enumerate().collect());
             (0..2).for_each(|_| senders.iter().for_each(row));
             let turns = (0..6).map(|_| {
-                let event = match waits {
-                    true => futures::executor::block_on(inputs.next()).unwrap(),
-                    false => inputs.try_next().unwrap().unwrap(),
+                let event = if waits {
+                    futures::executor::block_on(inputs.next()).unwrap()
+                } else {
+                    inputs.try_next().unwrap().unwrap()
                 };
                 let Event::Records(input, _) = event else { panic!("{event:?}") };
                 input

@@ -200,6 +200,38 @@ mod tests {
     use arrow::datatypes::DataType;
     use std::sync::Arc;
 
+    /// Knows the name of its room.
+    struct Named(String);
+
+    impl Piece for Named {
+        fn snapshot(&mut self, _: bool) -> Result<Snapshot> {
+            Ok(Snapshot::default())
+        }
+        fn restore(&mut self, _: &mut dyn Iterator<Item = Result<RecordBatch>>, _: &Owned) -> Result<()> {
+            Ok(())
+        }
+        fn confine(&mut self, room: &Room) {
+            self.0 = format!("{} of {}", room.name, room.memory);
+        }
+        fn scope(&self) -> Scope {
+            Scope::Lane
+        }
+        fn bytes_held(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn the_pieces_of_a_stage_have_files_of_their_own() {
+        let env = crate::testing::simulation::Simulation::new(1).env();
+        let (folder, name) = ("state".into(), "0-0".into());
+        let mut confine = Confine(Room { memory: 7, env, folder, name, file: 1 });
+        let (mut one, mut other) = (Named(String::new()), Named(String::new()));
+        confine.piece("one", &mut one).unwrap();
+        confine.piece("other", &mut other).unwrap();
+        assert_eq!((one.0.as_str(), other.0.as_str()), ("0-0-one of 7", "0-0-other of 7"));
+    }
+
     #[test]
     fn what_is_held_is_added_up_and_is_nothing_when_all_has_left() {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));

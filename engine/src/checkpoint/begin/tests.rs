@@ -110,7 +110,7 @@ fn a_checkpoint_that_is_broken_is_passed_over_and_one_that_cannot_be_read_now_is
         let before = simulation.files().calls();
         simulation.files().fail(before + call, Fault::Io);
         match begin(store) {
-            Ok(begun) => assert_eq!(begun.recovered.unwrap().1.epoch, 3, "call {call}"),
+            Ok(ready) => assert_eq!(ready.recovered.unwrap().1.epoch, 3, "call {call}"),
             Err(e) => assert_eq!(e.kind(), Kind::Io, "call {call}: {e}"),
         }
         if simulation.files().calls() < before + call {
@@ -158,4 +158,14 @@ fn a_checkpoint_of_another_run_does_not_stay_beside_those_of_this_one() {
     store.put(&manifest::name(1), &other.encode().unwrap()).unwrap();
     assert_eq!(begun(&store, Begin::At(3)), Some(3));
     assert_eq!(store.names().unwrap(), ["0000000003.json", "0000000003.settled", "p"]);
+}
+
+#[test]
+fn of_two_beginnings_at_a_time_one_is_kept_out() {
+    let (_simulation, store) = store(&[1], false);
+    let again = || begin(store.clone(), "job", &Resume::default(), (&BTreeMap::new(), 3), "new".into());
+    let first = again().unwrap();
+    assert!(again().is_err());
+    first.keeper.close();
+    assert_eq!(again().unwrap().recovered.unwrap().1.epoch, 1);
 }

@@ -119,7 +119,7 @@ fn a_large_checkpoint_is_written_in_parts_of_about_one_size() {
     loader.piece("a", &mut a).unwrap();
     loader.piece("b", &mut b).unwrap();
     loader.check().unwrap();
-    assert_eq!((a.rows() as i64, numbers(&b.take(9))), (9 * quarter + 1, vec![5, 6]));
+    assert_eq!((a.rows(), numbers(&b.take(9))), ((9 << 18) + 1, vec![5, 6]));
     // Its room is kept for the next one, but not that of what is much larger.
     assert!(world.keeper.buffer.capacity() >= PART);
     world.write(2, 1, vec![piece(A, 0, vec![changed(0, 0..quarter * 13)])]).unwrap();
@@ -129,7 +129,7 @@ fn a_large_checkpoint_is_written_in_parts_of_about_one_size() {
 #[test]
 fn rows_go_to_other_lanes_where_they_may_and_are_refused_where_not() {
     let mut world = World::new(1);
-    let lanes = |of| (0..3).map(|lane| piece(of, lane, vec![changed(0, lane as i64..lane as i64 + 1)])).collect();
+    let lanes = |of| (0..3).zip(0..).map(|(lane, n)| piece(of, lane, vec![changed(0, n..n + 1)])).collect();
     world.write(1, 3, lanes(A)).unwrap();
     let newest = world.newest();
     let all = |lanes| (0..lanes).map(|lane| restored(&newest, "a", (lane, lanes), false).unwrap()).collect::<Vec<_>>();

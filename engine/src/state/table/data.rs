@@ -97,10 +97,6 @@ impl<V: Clone> Data<V> {
         self.flags[at] & flag != 0
     }
 
-    pub(super) fn flags(&self, at: usize) -> u8 {
-        self.flags[at]
-    }
-
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         let found = self.index.find(spread(hash), |at| self.keys.get(usize::from(*at)) == key);
         found.map(|at| usize::from(*at))

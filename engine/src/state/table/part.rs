@@ -69,7 +69,8 @@ impl<V: Cells> Part<V> {
         let below = self.frozen.as_ref().and_then(|f| f.find(hash, key).map(|at| (f, at)));
         let (value, flags, is_new) = match (below, &self.cold) {
             (Some((f, at)), _) if f.is(at, REMOVED) => (V::default(), UNSAVED | UNSPILLED, true),
-            (Some((f, at)), _) => (f.values[at].clone(), f.flags(at) & UNSPILLED, false),
+            // What the layer below has to tell the disk and the next snapshot, it tells when both are one again.
+            (Some((f, at)), _) => (f.values[at].clone(), 0, false),
             (None, None) => (V::default(), NEW, true),
             (None, Some(cold)) => match cold.get(hash, key)? {
                 Some(value) => (V::take(&value), 0, false),
@@ -150,7 +151,9 @@ impl<V: Cells> Part<V> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::Disk;
     use super::*;
+    use crate::state::room::Room;
 
     fn part(keys: std::ops::Range<u64>) -> Part<i64> {
         let mut part = Part::new(Some(8));
@@ -191,8 +194,29 @@ mod tests {
         assert_eq!((low.taken() + high.taken(), low.shape.width), (1_000, high.shape.width));
         assert!((0..high.taken()).all(|at| xxh3_64(high.data.key(at)) >> 63 == 1));
         assert!((0..low.taken()).all(|at| xxh3_64(low.data.key(at)) >> 63 == 0));
-        assert!(low.bytes() > before / 3 && high.bytes() > before / 3, "{} of {before} bytes", low.bytes());
+        for half in [low.bytes(), high.bytes()] {
+            assert!((before / 3..before * 2 / 3).contains(&half), "{half} of {before} bytes");
+        }
         let next = low.split().unwrap();
         assert_eq!((low.depth, next.depth, next.prefix), (2, 2, 1 << 62));
+    }
+
+    #[test]
+    fn a_part_on_the_disk_is_two_when_it_has_more_keys_than_it_may() {
+        let (env, folder, name) = (crate::testing::simulation::Simulation::new(1).env(), "s".into(), "t".into());
+        let mut disk = Disk::new(Room { memory: 0, env, folder, name, file: 1_000_000 });
+        let mut low = part(0..10);
+        assert!(low.spill(&mut disk, 25).unwrap().is_none());
+        for key in 10..20u64 {
+            low.place(xxh3_64(&key.to_be_bytes()), &key.to_be_bytes()).unwrap();
+        }
+        assert!(low.spill(&mut disk, 25).unwrap().is_none());
+        let count = |part: &Part<i64>| part.cold.as_ref().map_or(0, |run| run.count);
+        assert_eq!((count(&low), low.taken(), low.depth), (20, 0, 0));
+        for key in 20..30u64 {
+            low.place(xxh3_64(&key.to_be_bytes()), &key.to_be_bytes()).unwrap();
+        }
+        let high = low.spill(&mut disk, 25).unwrap().unwrap();
+        assert_eq!((count(&low) + count(&high), low.depth, high.depth), (30, 1, 1));
     }
 }

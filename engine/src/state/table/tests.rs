@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod room;
+
 fn numbers(keys: &[i64]) -> Vec<ArrayRef> {
     vec![Arc::new(Int64Array::from(keys.to_vec()))]
 }
@@ -98,6 +100,17 @@ fn a_snapshot_stays_as_it_was_and_the_next_one_has_what_changed() {
     let (all, new) = kept.take(changed);
     assert_eq!((new, content(&restored(all), 10_000)), (1, content(&table, 10_000)));
     assert!(matches!(table.snapshot(false).unwrap().0[..], [Chunk::Unchanged(0), Chunk::Unchanged(1)]));
+}
+
+#[test]
+fn a_table_is_saved_as_a_whole_when_its_changes_are_more_than_its_keys() {
+    let mut table = table();
+    for (keys, chunks) in [(0..10_000, 1), (0..5_000, 2), (5_000..10_000, 3), (7..8, 1)] {
+        count(&mut table, &keys.collect::<Vec<_>>());
+        let snapshot = table.snapshot(false).unwrap();
+        assert_eq!(snapshot.0.len(), chunks);
+        assert!(matches!(snapshot.0.last(), Some(Chunk::Changed(..))));
+    }
 }
 
 #[test]
@@ -212,46 +225,6 @@ fn what_was_removed_before_a_snapshot_saw_it_is_not_saved_and_what_has_only_come
     table.slots(&numbers(&[20_001])).unwrap();
     let (all, new) = kept.take(table.snapshot(false).unwrap());
     assert_eq!((new, restored(all).find(&numbers(&[20_001])).unwrap()), (1, vec![Some(0)]));
-}
-
-/// How many parts have something on the disk.
-fn on_disk(table: &Table<i64>) -> usize {
-    table.parts.iter().filter(|part| part.cold.is_some()).count()
-}
-
-#[test]
-fn little_too_much_goes_to_the_disk_two_parts_at_a_time_and_much_at_once() {
-    let simulation = Simulation::new(1);
-    let full = || {
-        let mut table = within(usize::MAX, &simulation);
-        table.part = 100;
-        (0..200).for_each(|n| count(&mut table, &(n * 50..n * 50 + 50).collect::<Vec<_>>()));
-        let held = table.bytes_held();
-        (table, held)
-    };
-    let memory = |table: &mut Table<i64>, bytes| table.disk.as_mut().unwrap().room.memory = bytes;
-    let (mut little, held) = full();
-    assert!(little.parts.len() > 90 && on_disk(&little) == 0, "{} parts", little.parts.len());
-    memory(&mut little, held);
-    little.make_room().unwrap();
-    assert_eq!(on_disk(&little), 0);
-    memory(&mut little, held / 10 * 9);
-    for more in [2, 4, 6] {
-        little.make_room().unwrap();
-        assert_eq!(on_disk(&little), more);
-    }
-    let (mut much, held) = full();
-    memory(&mut much, held / 10 * 7);
-    much.make_room().unwrap();
-    assert!(much.bytes_held() <= held / 10 * 7 && on_disk(&much) > 20, "{} parts", on_disk(&much));
-    // No more than is needed.
-    assert!(much.bytes_held() > held / 10 * 6, "{} of {held} bytes", much.bytes_held());
-}
-
-#[test]
-fn few_of_the_full_parts_are_split_before_a_batch_unless_it_is_large_or_one_is_much_too_full() {
-    assert_eq!([splits(100, [101, 150].into_iter(), 50), splits(100, [].into_iter(), 0)], [SPLITS; 2]);
-    assert_eq!([splits(100, [101, 151].into_iter(), 50), splits(100, [101].into_iter(), 51)], [usize::MAX; 2]);
 }
 
 #[test]
