@@ -1,6 +1,7 @@
 //! `bourn validate` and `bourn plan`: whether a spec can run, and what it becomes. Nothing is changed outside.
 
 use bourn_engine::Engine;
+use bourn_engine::api::Checkpoints;
 use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::graph::Role;
@@ -143,8 +144,13 @@ fn json(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> Value {
         "is_sequential": analysis.is_sequential, "parallel_opportunities": analysis.parallel_opportunities,
         "optimizations": analysis.optimizations, "name": plan.name,
         "memory": plan.options.memory, "epoch_seconds": plan.epoch_every.map(|d| d.as_secs_f64()),
-        "checkpoints": plan.checkpoints.as_ref().map(|c| json!({ "path": c.place(&plan.name), "keep": c.keep })),
+        "checkpoints": plan.checkpoints.as_ref().map(|c| checkpoints(c, &plan.name)),
         "nodes": nodes.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>(),
         "notes": notes(loaded, plan), "tasks": chains.collect::<Vec<_>>(), "delivery": guarantees.collect::<Vec<_>>(),
     })
+}
+
+fn checkpoints(kept: &Checkpoints, job: &str) -> Value {
+    let timeout = kept.timeout.map(|t| json!({ "seconds": t.after.as_secs_f64(), "tolerated": t.tolerated }));
+    json!({ "path": kept.place(job), "keep": kept.keep, "timeout": timeout })
 }

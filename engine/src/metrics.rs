@@ -273,6 +273,8 @@ pub struct JobStats {
     pub checkpoints: AtomicU64,
     /// Bytes written for them.
     pub checkpoint_bytes: AtomicU64,
+    /// How often one has taken longer than its `timeout`.
+    pub checkpoint_timeouts: AtomicU64,
     /// Nanoseconds that epochs took, from the barrier to the commit.
     pub epoch_duration: Histogram,
 }

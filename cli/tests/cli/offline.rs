@@ -209,6 +209,8 @@ fn a_place_for_checkpoints_that_nobody_knows_is_told_with_the_way_out() {
             "a path is a folder, and URLs",
         ),
         ("lease: 20s", "`lease` is for checkpoints in a bucket", "say `path: s3://bucket/prefix`"),
+        ("timeout: 0s", "in no time no checkpoint can be complete", "leave it out"),
+        ("tolerated_timeouts: 1", "without `timeout` no checkpoint fails by it", "say `timeout: 10m`"),
         ("path: \"s3://b/k\", lease: 1s", "a lease of less than 2s can't be renewed in time", ""),
     ] {
         let folder = Folder::with(&[("a.yaml", &spec(checkpoint))]);

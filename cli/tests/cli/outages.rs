@@ -13,7 +13,7 @@ fn server(refuses: usize, answer: &'static str) -> u16 {
         for (n, stream) in listener.incoming().enumerate() {
             let Ok(mut stream) = stream else { return };
             // The request is read as far as one piece of it: the answer says that the connection is over.
-            let _ = stream.read(&mut [0; 65_536]);
+            let _ = stream.read(&mut vec![0; 65_536]);
             let (status, body) = if n < refuses { ("503 Service Unavailable", "") } else { ("200 OK", answer) };
             let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));

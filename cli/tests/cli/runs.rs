@@ -303,7 +303,8 @@ targets: { p95: 10ms, throughput: 1/1d }
 
 #[test]
 fn a_target_that_is_missed_ends_with_three_and_what_was_reached_is_shown() {
-    let lines: String = (0..10).map(|n| format!("{{\"ok\": {}}}\n", u8::from(n > 0))).collect();
+    let lines: Vec<_> = (0..10).map(|n| json!({ "ok": u8::from(n > 0) }).to_string()).collect();
+    let lines = lines.join("\n");
     let folder = Folder::with(&[("slow.yaml", SLOW), ("in.jsonl", &lines)]);
     let run = |more: &[&str]| folder.bourn(&[&["run", "slow.yaml", "--inputs", "in.jsonl", "--fresh"], more].concat());
     let missed = run(&[]);

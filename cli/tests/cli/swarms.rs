@@ -64,7 +64,8 @@ async fn every_subtask_is_done_side_by_side_and_none_is_lost_though_one_agent_ha
 #[tokio::test]
 async fn a_stream_of_tasks_is_worked_on_at_once_and_no_answer_is_paid_for_again() {
     let server = Served::with(SCRIPT, &[]);
-    let tasks: String = (0..6).map(|n| format!("{}\n", json!({ "task": format!("review {n}") }))).collect();
+    let tasks: Vec<_> = (0..6).map(|n| json!({ "task": format!("review {n}") }).to_string()).collect();
+    let tasks = tasks.join("\n");
     let folder = Folder::with(&[("swarm.json", SWARM), ("tasks.jsonl", &tasks)]);
     let args = ["run", "swarm.json", "--inputs", "tasks.jsonl", "-o", "json"];
     let lines = run(&server, &folder, &args).quietly();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::store::{StoreConfig, plain};
 
@@ -25,6 +26,22 @@ pub struct Checkpoints {
     pub at: Place,
     /// How many complete checkpoints stay.
     pub keep: usize,
+    /// How long one may take; without it, as long as it takes.
+    pub timeout: Option<Timeout>,
+}
+
+/// How long a checkpoint may take, from its barrier to the last commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    /// One that takes longer has failed, and as much longer again once more; it is waited for all the same.
+    pub after: Duration,
+    /// How often one may fail so. Beyond it the job ends, and the checkpoint is given up with it.
+    pub tolerated: u32,
+}
+
+impl Timeout {
+    /// How often one may fail if nobody says.
+    pub const TOLERATED: u32 = 2;
 }
 
 /// Where checkpoints are kept.
@@ -42,12 +59,12 @@ pub const CHECKPOINTS: &str = ".bourn/checkpoints";
 impl Checkpoints {
     /// Below this folder; the newest three stay.
     pub fn in_folder(path: impl Into<PathBuf>) -> Self {
-        Self { at: Place::Folder(path.into()), keep: 3 }
+        Self { at: Place::Folder(path.into()), keep: 3, timeout: None }
     }
 
     /// In this store; the newest three stay.
     pub fn in_store(store: impl StoreConfig) -> Self {
-        Self { at: Place::Store(Arc::new(store)), keep: 3 }
+        Self { at: Place::Store(Arc::new(store)), keep: 3, timeout: None }
     }
 
     /// Where those of a job are, as it may be shown.

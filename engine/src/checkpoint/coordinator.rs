@@ -57,6 +57,17 @@ pub struct Groups {
     pub spools: Vec<(TaskId, usize)>,
 }
 
+/// What an epoch waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// The barriers of these tasks.
+    Barriers(Vec<TaskId>),
+    /// The store of the checkpoints.
+    Store,
+    /// The commits of these sinks.
+    Commits(Vec<TaskId>),
+}
+
 /// The state of the protocol.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -125,11 +136,14 @@ impl Coordinator {
         self.acknowledged
     }
 
-    /// The tasks that the epoch under way waits for: their barriers have not come, or are not committed.
-    pub fn awaited(&self) -> Vec<TaskId> {
+    /// What the epoch under way waits for; nothing when there is none.
+    pub fn awaited(&self) -> Option<Awaited> {
+        let tasks = |waiting: &BTreeSet<TaskId>| waiting.iter().copied().collect();
         match &self.groups[0].phase {
-            Phase::Aligning { waiting, .. } | Phase::Committing { waiting } => waiting.iter().copied().collect(),
-            Phase::Idle | Phase::Storing { .. } => Vec::new(),
+            Phase::Idle => None,
+            Phase::Aligning { waiting, .. } => Some(Awaited::Barriers(tasks(waiting))),
+            Phase::Storing { .. } => Some(Awaited::Store),
+            Phase::Committing { waiting } => Some(Awaited::Commits(tasks(waiting))),
         }
     }
 

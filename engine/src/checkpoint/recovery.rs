@@ -257,3 +257,22 @@ impl StateVisitor for Loader<'_> {
         piece.restore(&mut content, &owned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_held_as_long_as_they_are_not_too_many_together() {
+        let mut parts = Parts::default();
+        let half = Arc::new(vec![0; PARTS_HELD / 2]);
+        let mut hold = |number, content| {
+            parts.hold(number, content);
+            let mut held: Vec<_> = parts.0.keys().copied().collect();
+            held.sort_unstable();
+            held
+        };
+        assert_eq!((hold(0, half.clone()), hold(1, half.clone())), (vec![0], vec![0, 1]));
+        assert_eq!((hold(2, Arc::new(vec![0])), hold(3, half)), (vec![2], vec![2, 3]));
+    }
+}

@@ -94,16 +94,7 @@ impl Settled {
             Err(e) if e.kind() == Kind::NotFound => return Ok(Known::default()),
             Err(e) => return Err(e),
         };
-        let at = |e: std::io::Error| Error::from(e).context(self.path.display());
-        let mut content = vec![0; usize::try_from(file.len().map_err(at)?)?];
-        let mut read = 0;
-        while read < content.len() {
-            match file.read_at(read as u64, &mut content[read..]).map_err(at)? {
-                0 => break,
-                count => read += count,
-            }
-        }
-        content.truncate(read);
+        let content = file.content().map_err(|e| Error::from(e).context(self.path.display()))?;
         let mut known = Known { exists: true, ..Known::default() };
         let mut lines = content.split_inclusive(|byte| *byte == b'\n').enumerate().peekable();
         while let Some((number, line)) = lines.next() {

@@ -73,18 +73,7 @@ impl Store for Folder {
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path.join(name);
-        let file = self.env.files().open(&path)?;
-        let at = |e: std::io::Error| Error::from(e).context(path.display());
-        let mut content = vec![0; usize::try_from(file.len().map_err(at)?)?];
-        let mut read = 0;
-        while read < content.len() {
-            match file.read_at(read as u64, &mut content[read..]).map_err(at)? {
-                0 => break,
-                count => read += count,
-            }
-        }
-        content.truncate(read);
-        Ok(content)
+        self.env.files().open(&path)?.content().map_err(|e| Error::from(e).context(path.display()))
     }
 
     fn names(&self) -> Result<Vec<String>> {

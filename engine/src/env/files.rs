@@ -97,6 +97,23 @@ pub trait ReadFile: Send + Sync {
     fn id(&self) -> io::Result<FileId> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// All that it holds.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn content(&self) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; usize::try_from(self.len()?).map_err(io::Error::other)?];
+        let mut read = 0;
+        loop {
+            match self.read_at(read as u64, &mut content[read..])? {
+                // The end: of the file, which may be shorter by now, or of the buffer.
+                0 => break,
+                count => read += count,
+            }
+        }
+        content.truncate(read);
+        Ok(content)
+    }
     /// Whether it holds nothing.
     ///
     /// # Errors

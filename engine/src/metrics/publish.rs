@@ -98,6 +98,7 @@ pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
         ("bourn_checkpoint_epochs_total", "epochs committed", &stats.epochs),
         ("bourn_checkpoint_written_total", "checkpoints written", &stats.checkpoints),
         ("bourn_checkpoint_bytes_total", "bytes written for checkpoints", &stats.checkpoint_bytes),
+        ("bourn_checkpoint_timeouts_total", "times that a checkpoint took too long", &stats.checkpoint_timeouts),
     ] {
         set_counter(recorder, name, about, job.clone(), count.load(Relaxed));
     }

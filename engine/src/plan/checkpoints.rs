@@ -54,7 +54,9 @@ pub async fn reach(plan: &Plan, env: &Env) -> Result<(), Problems> {
 fn not_covered(plan: &Plan, edge: &PlannedEdge) -> Problem {
     let node = &plan.nodes[edge.to];
     let problem = Problem::new(format!("`{}` reads through a spool, which checkpoints do not cover", node.id));
-    let problem = problem.help("leave out `on_full: isolate`, or say `checkpoint: false`");
+    let way_out = "leave out `on_full: isolate`, or say `checkpoint: false`; to have both, let this branch end in a table or a stream \
+                   of NATS, and a job of its own read from there";
+    let problem = problem.help(way_out);
     // `on_full` stands in the block around the configuration.
     let around = node.path[..node.path.len().saturating_sub(1)].to_vec();
     Problem { path: around, ..problem }

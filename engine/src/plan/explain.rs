@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{DEAD_LETTERS, Exchange, Open, OperatorKind, Plan, PlannedEdge, PlannedNode};
+use crate::api::checkpointing::Timeout;
 use crate::api::{OnFull, Order};
 use crate::data::sql_type::sql_name;
 use crate::data::units::{Interval, Size};
@@ -22,7 +23,11 @@ impl Plan {
         writeln!(out, "  memory {}, epochs {}", Size(self.options.memory), self.epochs())?;
         if let Some(checkpoints) = &self.checkpoints {
             let (place, keep) = (checkpoints.place(&self.name), checkpoints.keep);
-            writeln!(out, "  checkpoints in {place}, the newest {keep} stay")?;
+            write!(out, "  checkpoints in {place}, the newest {keep} stay")?;
+            if let Some(Timeout { after, tolerated }) = checkpoints.timeout {
+                write!(out, "; one may take {}, and {tolerated} times longer", Interval(after))?;
+            }
+            writeln!(out)?;
         }
         if let Some(most) = self.options.tolerated {
             writeln!(out, "  ends when more than {most} of the rows fail")?;

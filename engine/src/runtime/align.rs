@@ -229,6 +229,43 @@ mod tests {
     }
 
     #[test]
+    fn inputs_that_all_have_rows_take_turns_and_a_barrier_is_no_other() {
+        for waits in [false, true] {
+            let edges: Vec<_> = (0..3).map(|_| edge()).collect();
+            let (senders, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
+            let mut inputs = Inputs::new(receivers.into_iter().enumerate().collect());
+            (0..2).for_each(|_| senders.iter().for_each(row));
+            let turns = (0..6).map(|_| {
+                let event = if waits {
+                    futures::executor::block_on(inputs.next()).unwrap()
+                } else {
+                    inputs.try_next().unwrap().unwrap()
+                };
+                let Event::Records(input, _) = event else { panic!("{event:?}") };
+                input
+            });
+            assert_eq!(turns.collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2], "{waits}");
+            senders[0].control(Message::Barrier(1)).unwrap();
+            senders[1].control(Message::Barrier(2)).unwrap();
+            assert!(!inputs.is_over() && inputs.try_next().is_err());
+        }
+    }
+
+    #[test]
+    fn rows_are_read_under_the_schema_that_the_inputs_have_together() {
+        let (a, ra) = edge();
+        let field = arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, true);
+        let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(vec![field]));
+        let mut inputs = Inputs::new(vec![(0, ra)]).read_as(schema.clone());
+        row(&a);
+        let Some(Event::Records(0, records)) = inputs.try_next().unwrap() else { panic!("no rows") };
+        assert_eq!((records.batch.schema(), records.batch.num_rows()), (schema, 1));
+        a.control(Message::End).unwrap();
+        assert_eq!(words(&mut inputs), [format!("watermark {}", i64::MAX), "end".into()]);
+        assert!(inputs.is_over());
+    }
+
+    #[test]
     fn a_writer_that_goes_without_an_end_is_an_error() {
         let (a, ra) = edge();
         drop(a);

@@ -13,7 +13,7 @@ use crate::api::Receipt;
 use crate::api::limits::Retries;
 use crate::call::retry::waits;
 use crate::checkpoint::begin::{Beginning, Planned};
-use crate::checkpoint::coordinator::{Part, TaskId};
+use crate::checkpoint::coordinator::{Awaited, Part, TaskId};
 use crate::checkpoint::keeper::{Keeper, Sealed};
 use crate::checkpoint::manifest::Node;
 use crate::checkpoint::recovery::Recovered;
@@ -66,6 +66,8 @@ type Shape = BTreeMap<(Arc<str>, usize, String), usize>;
 pub struct Book {
     /// Away while it writes or sweeps.
     keeper: Option<Keeper>,
+    /// What messages call its store.
+    place: String,
     writing: Option<Writing>,
     sweeping: Option<Sweeping>,
     nodes: BTreeMap<String, Planned>,
@@ -81,6 +83,7 @@ impl Book {
     /// Nothing is written yet.
     pub fn new(keeper: Keeper, nodes: BTreeMap<String, Planned>, tasks: Vec<TaskOf>, stats: Arc<JobStats>) -> Self {
         Self {
+            place: keeper.place(),
             keeper: Some(keeper),
             writing: None,
             sweeping: None,
@@ -153,8 +156,17 @@ impl Book {
         self.writing = Some(writing.boxed());
     }
 
+    /// What a checkpoint waits for, in words.
+    pub fn waits_for(&self, awaited: &Awaited) -> String {
+        match awaited {
+            Awaited::Barriers(tasks) => self.names(tasks),
+            Awaited::Store => format!("its store, {}", self.place),
+            Awaited::Commits(tasks) => format!("the commit of {}", self.names(tasks)),
+        }
+    }
+
     /// The nodes of these tasks, each with how many of its lanes: `slow` (2 lanes).
-    pub fn names(&self, tasks: &[TaskId]) -> String {
+    fn names(&self, tasks: &[TaskId]) -> String {
         let mut lanes: BTreeMap<&str, usize> = BTreeMap::new();
         for node in tasks.iter().filter_map(|task| self.tasks.get(*task)).flat_map(|task| &task.nodes) {
             *lanes.entry(node).or_default() += 1;

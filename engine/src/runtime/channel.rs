@@ -302,10 +302,42 @@ mod tests {
     #[test]
     fn bytes_bound_an_edge_as_rows_do_and_one_batch_always_fits() {
         let (sender, mut receiver) = edge(100_000, 1_000);
+        assert_eq!(sender.bytes_cap(), 1_000);
         assert!(sender.try_send(records(5_000)).unwrap().is_none());
         assert!(sender.try_send(records(1)).unwrap().is_some());
         receiver.try_receive().unwrap();
-        assert!(sender.try_send(records(1)).unwrap().is_none());
+        // 125 rows of 8 bytes are all that fits; what was refused for its bytes holds no place among the rows.
+        assert!(sender.try_send(records(100)).unwrap().is_none());
+        assert!(sender.try_send(records(26)).unwrap().is_some());
+        assert!(sender.try_send(records(25)).unwrap().is_none());
+        let free = |gate: &Gate| (gate.rows.available_permits(), gate.bytes.available_permits());
+        assert_eq!(free(&sender.gate).1, 0);
+        while receiver.try_receive().is_some() {}
+        assert_eq!(free(&sender.gate), (100_000, 1_000));
+    }
+
+    #[test]
+    fn a_watermark_takes_the_place_of_a_smallest_batch_and_gives_it_back() {
+        let (sender, mut receiver) = edge(8_192, 1 << 20);
+        assert_eq!(sender.gate.floor, 128);
+        let mark = || sender.watermark(Message::Watermark(Timestamp(1)));
+        for n in 1..=SLOTS_MAX {
+            assert!(mark().now_or_never().is_some(), "{n}");
+        }
+        assert!(mark().now_or_never().is_none());
+        // It is late, and goes before what comes next.
+        sender.try_watermark(Timestamp(9)).unwrap();
+        receiver.try_receive().unwrap();
+        sender.send_or_drop(records(1)).unwrap();
+        assert_eq!(sender.stats().rows_dropped(), 0);
+        sender.control(Message::End).unwrap();
+        let mut last = Vec::new();
+        while let Some(message) = receiver.try_receive() {
+            last.push(message);
+        }
+        let last: Vec<_> = last.iter().rev().take(2).map(|m| format!("{m:?}")).collect();
+        assert_eq!(last, ["End", "Watermark(Timestamp(9))"]);
+        assert_eq!((sender.gate.rows.available_permits(), sender.gate.stats.queued_rows()), (8_192, 0));
     }
 
     #[test]

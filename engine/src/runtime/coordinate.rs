@@ -9,11 +9,13 @@ use futures::future::{Either, pending, select};
 
 use super::book::Book;
 use super::channel::{Mailbox, Post, is_closed};
+use super::overdue::{Late, Overdue};
 use super::supervise::{Note, Supervisor};
 use super::tolerance::Tolerance;
 use crate::checkpoint::coordinator::{Command, Coordinator, Part, TaskId};
 use crate::data::message::Epoch;
 use crate::data::secret::Secrets;
+use crate::data::units::Interval;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{JobStats, nanos};
@@ -34,6 +36,8 @@ pub struct Owner {
     pub epoch_every: Option<Duration>,
     /// Writes checkpoints, if the job keeps any.
     pub book: Option<Book>,
+    /// Watches how long checkpoints take.
+    pub overdue: Overdue,
     /// How many rows may fail.
     pub tolerance: Option<Tolerance>,
     /// The tasks.
@@ -46,13 +50,12 @@ pub struct Owner {
     pub stats: Arc<JobStats>,
 }
 
-/// How long a checkpoint may take to come together before something is said.
-const PATIENCE: Duration = Duration::from_mins(1);
-
 enum Heard {
     Note(Note),
     Stop,
     Time,
+    /// It is time to look at the checkpoint under way.
+    Late,
     Stored(Result<()>),
 }
 
@@ -73,23 +76,27 @@ impl Owner {
         let mut running = self.parts.len();
         let mut failure: Option<Error> = None;
         let mut next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
-        let mut began = Duration::ZERO;
-        let mut patience = PATIENCE;
         let mut stopping = Stopping::No;
-        // Too many rows have failed.
+        // Too many rows have failed, or a checkpoint too often.
         let mut gave_up = false;
         while running > 0 {
             let before = self.coordinator.epoch();
-            let mut commands = match self.hear(next_epoch).await? {
+            let mut commands = match self.hear(next_epoch, gave_up).await? {
                 Heard::Stop if self.book.is_some() => {
                     stopping = Stopping::Asked;
                     self.sources().map(|t| (t, Command::Hold)).collect()
                 }
                 Heard::Stop => self.sources().map(|t| (t, Command::Drain)).collect(),
                 Heard::Time => {
-                    patience = self.complain(began, patience);
                     next_epoch = self.epoch_every.map(|every| self.env.monotonic() + every);
                     self.coordinator.begin()
+                }
+                Heard::Late => {
+                    if let Err(error) = self.complain() {
+                        self.supervisor.abort();
+                        (failure, gave_up) = (failure.or(Some(error)), true);
+                    }
+                    Vec::new()
                 }
                 Heard::Note(Note::Saved(task, saved)) => {
                     if let Some(book) = &mut self.book {
@@ -100,13 +107,13 @@ impl Owner {
                 Heard::Note(Note::Report(report)) => {
                     let committed = self.coordinator.committed();
                     let commands = self.coordinator.on(report);
-                    self.count(committed, began);
+                    self.count(committed);
                     commands
                 }
                 Heard::Stored(Ok(())) => {
                     let committed = self.coordinator.committed();
                     let commands = self.coordinator.stored();
-                    self.count(committed, began);
+                    self.count(committed);
                     commands
                 }
                 Heard::Stored(Err(error)) => {
@@ -149,8 +156,7 @@ impl Owner {
                 _ => {}
             }
             if self.coordinator.epoch() != before {
-                began = self.env.monotonic();
-                patience = PATIENCE;
+                self.overdue.begin(self.env.monotonic());
             }
             let book = self.book.as_mut().filter(|_| !gave_up);
             if let (Some((epoch, receipts)), Some(book)) = (self.coordinator.to_store(), book) {
@@ -171,38 +177,57 @@ impl Owner {
         failure.map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
     }
 
-    /// Says what a checkpoint waits for that does not come together, again when it has waited twice as long. To give it up
-    /// and begin another one would help nobody: the next barrier comes behind the same rows.
-    fn complain(&self, began: Duration, patience: Duration) -> Duration {
-        let Some(book) = &self.book else { return patience };
-        let (waited, awaited) = (self.env.monotonic().saturating_sub(began), self.coordinator.awaited());
-        if waited < patience || awaited.is_empty() {
-            return patience;
+    /// Says what a checkpoint waits for that takes long. To give it up and begin another one would help nobody: the next barrier
+    /// comes behind the same rows.
+    ///
+    /// # Errors
+    /// When it has taken longer than it may, too often.
+    fn complain(&mut self) -> Result<()> {
+        let (Some(book), Some(awaited)) = (&self.book, self.coordinator.awaited()) else { return Ok(()) };
+        let now = self.env.monotonic();
+        let Some(late) = self.overdue.look(now) else { return Ok(()) };
+        let waited = Interval(Duration::from_secs(now.saturating_sub(self.overdue.began()).as_secs()));
+        let said =
+            format!("checkpoint {} has waited {waited} for {}", self.coordinator.epoch(), book.waits_for(&awaited));
+        match late {
+            Late::Waits => tracing::warn!("{said}; nothing is safe behind the one before it"),
+            Late::TimedOut(times) => {
+                self.stats.checkpoint_timeouts.fetch_add(1, Relaxed);
+                tracing::warn!("{said}; that is longer than its `timeout`, for the {times}. time");
+            }
+            Late::TooOften(times) => {
+                self.stats.checkpoint_timeouts.fetch_add(1, Relaxed);
+                let message = format!(
+                    "{said}, {times} times its `timeout`: it is given up, and the next run goes on behind the one before it"
+                );
+                return Err(Error::new(Kind::Timeout, message));
+            }
         }
-        let (epoch, seconds) = (self.coordinator.epoch(), waited.as_secs());
-        tracing::warn!(
-            "checkpoint {epoch} has waited {seconds} s for {}; nothing is safe behind the one before it",
-            book.names(&awaited)
-        );
-        waited * 2
+        Ok(())
     }
 
     /// Counts an epoch that has come to its end.
-    fn count(&mut self, committed: Epoch, began: Duration) {
+    fn count(&mut self, committed: Epoch) {
         if self.coordinator.committed() > committed {
             self.stats.epochs.fetch_add(1, Relaxed);
-            self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(began)));
+            self.stats.epoch_duration.record(nanos(self.env.monotonic().saturating_sub(self.overdue.began())));
             if let Some(book) = &mut self.book {
                 book.committed(&self.env);
             }
         }
     }
 
-    async fn hear(&mut self, next_epoch: Option<Duration>) -> Result<Heard> {
+    async fn hear(&mut self, next_epoch: Option<Duration>, gave_up: bool) -> Result<Heard> {
+        let watches = self.book.is_some() && !gave_up && self.coordinator.awaited().is_some();
+        let late_at = watches.then(|| self.overdue.at());
+        let until = async |at: Option<Duration>| match at {
+            Some(at) => self.env.sleep(at.saturating_sub(self.env.monotonic())).await,
+            None => pending().await,
+        };
         let time = async {
-            match next_epoch {
-                Some(at) => self.env.sleep(at.saturating_sub(self.env.monotonic())).await,
-                None => pending().await,
+            match select(pin!(until(next_epoch)), pin!(until(late_at))).await {
+                Either::Left(_) => Heard::Time,
+                Either::Right(_) => Heard::Late,
             }
         };
         // The stop comes once; its mailbox closes when the job's handle is dropped, which is no stop.
@@ -221,7 +246,7 @@ impl Owner {
         let others = pin!(async {
             match select(pin!(stop), select(pin!(time), pin!(stored))).await {
                 Either::Left(_) => Heard::Stop,
-                Either::Right((Either::Left(_), _)) => Heard::Time,
+                Either::Right((Either::Left((time, _)), _)) => time,
                 Either::Right((Either::Right((stored, _)), _)) => Heard::Stored(stored),
             }
         });

@@ -10,6 +10,7 @@ use super::book::{Book, Kept, TaskOf};
 use super::build::{Builder, Ready};
 use super::channel::{Post, channel, mailbox};
 use super::coordinate::Owner;
+use super::overdue::Overdue;
 use super::supervise::Supervisor;
 use super::tolerance::Tolerance;
 use crate::api::Checkpoints;
@@ -158,6 +159,7 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         commands,
         stop: stops,
         epoch_every: plan.epoch_every,
+        overdue: Overdue::new(plan.checkpoints.as_ref().and_then(|c| c.timeout)),
         tolerance: plan.options.tolerated.map(|most| Tolerance { most, stats: stats.clone() }),
         supervisor: supervisor.clone(),
         env: with.env.clone(),

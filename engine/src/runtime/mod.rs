@@ -17,6 +17,7 @@ pub mod frame;
 pub mod in_flight;
 pub mod job;
 pub mod narrow;
+pub mod overdue;
 pub mod requests;
 pub mod shares;
 pub mod sink_task;

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::reader::Reader;
-use crate::api::checkpointing::{CHECKPOINTS, Checkpointing, Checkpoints, Place};
+use crate::api::checkpointing::{CHECKPOINTS, Checkpointing, Checkpoints, Place, Timeout};
 use crate::api::{Registry, StoreAt};
 use crate::data::units::Interval;
 use crate::diagnostic::Problem;
@@ -64,6 +64,12 @@ pub(crate) struct CheckpointKeys {
     /// How many of the newest stay: 3 if it does not say.
     #[schemars(range(min = 1, max = 1000))]
     pub keep: Option<usize>,
+    /// How long a checkpoint may take until everything of it is committed. One that takes longer has failed, and as much longer
+    /// again once more: a warning says for what it waits. Without it, it is waited for as long as it takes.
+    pub timeout: Option<Interval>,
+    /// How often one may fail by `timeout`; beyond it the job ends, and the next run goes on behind the checkpoint before: 2
+    /// if it does not say.
+    pub tolerated_timeouts: Option<u32>,
 }
 
 impl CheckpointChoice {
@@ -83,8 +89,8 @@ impl CheckpointChoice {
             Some(Self::On(keys)) => keys,
         };
         chosen.keep = keys.keep.unwrap_or(chosen.keep);
-        match keys.place(reader.registry, chosen.at) {
-            Ok(at) => Some(Checkpointing::On(Checkpoints { at, ..chosen })),
+        match keys.timeout().and_then(|timeout| Ok((timeout, keys.place(reader.registry, chosen.at)?))) {
+            Ok((timeout, at)) => Some(Checkpointing::On(Checkpoints { at, timeout, ..chosen })),
             Err(problem) => {
                 reader.fault(&["checkpoint".into()], problem);
                 None
@@ -94,6 +100,22 @@ impl CheckpointChoice {
 }
 
 impl CheckpointKeys {
+    fn timeout(&self) -> Result<Option<Timeout>, Problem> {
+        let tolerated = self.tolerated_timeouts.unwrap_or(Timeout::TOLERATED);
+        match self.timeout {
+            Some(Interval(Duration::ZERO)) => {
+                let problem = Problem::new("in no time no checkpoint can be complete").under("timeout");
+                Err(problem.help("leave it out to wait as long as it takes"))
+            }
+            Some(Interval(after)) => Ok(Some(Timeout { after, tolerated })),
+            None if self.tolerated_timeouts.is_some() => {
+                let problem = Problem::new("without `timeout` no checkpoint fails by it").under("tolerated_timeouts");
+                Err(problem.help("say `timeout: 10m`, or leave it out"))
+            }
+            None => Ok(None),
+        }
+    }
+
     fn place(&self, registry: &Registry, usual: Place) -> Result<Place, Problem> {
         let url = self.path.as_ref().filter(|path| path.contains("://"));
         let Some(url) = url else {

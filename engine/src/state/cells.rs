@@ -157,5 +157,10 @@ mod tests {
         assert_eq!(i64::read(&columns).unwrap(), [1, -1]);
         assert!(<(u32, i64)>::read(&columns).is_err());
         assert_eq!(<()>::columns(&[&(), &()]).len(), 0);
+        let mut bytes = Vec::new();
+        rows[1].put(&mut bytes);
+        7u64.put(&mut bytes);
+        assert_eq!((bytes.len(), <(i64, f64, u32)>::take(&bytes), <(i64, f64, u32)>::BYTES), (28, rows[1], 20));
+        assert_eq!((u64::take(&bytes[20..]), u64::take(&bytes[21..]), u64::BYTES), (7, 0, 8));
     }
 }

@@ -27,7 +27,7 @@ use part::Part;
 use rest::SavedRows;
 use save::Log;
 
-/// Keys in a part: little less than what doubles its index.
+/// Keys in a part, but in tests: little less than what doubles its index.
 const PART: usize = 28_000;
 /// Parts that are split before a batch. Parts of one age fill at one time, and a batch must not wait for all of them.
 const SPLITS: usize = 4;
@@ -62,10 +62,10 @@ pub struct Table<V> {
     /// The part of each beginning of a hash, `bits` long.
     directory: Vec<u32>,
     bits: u32,
-    /// Parts with more than [`PART`] keys.
+    /// Keys in a part, about.
+    part: usize,
+    /// Parts with more.
     full: VecDeque<u32>,
-    /// Whether one of them has half as many again.
-    urgent: bool,
     /// Parts of two layers.
     layered: VecDeque<u32>,
     /// The part that is swept next.
@@ -96,8 +96,8 @@ impl<V: Cells> Table<V> {
             parts,
             directory,
             bits: 0,
+            part: PART,
             full,
-            urgent: false,
             layered,
             swept: 0,
             len: 0,
@@ -145,10 +145,9 @@ impl<V: Cells> Table<V> {
         let part = &mut self.parts[number];
         let before = part.taken();
         let (at, is_new) = part.place(hash, key)?;
-        if before == PART && part.taken() > PART {
+        if before == self.part && part.taken() > self.part {
             self.full.push_back(u32::try_from(number)?);
         }
-        self.urgent |= part.taken() > PART + PART / 2;
         self.len += usize::from(is_new);
         Ok((Slot { part: u32::try_from(number)?, at: u32::try_from(at)? }, is_new))
     }
@@ -195,7 +194,7 @@ impl<V: Cells> Table<V> {
         let mut gone = Vec::new();
         part.each_cold(|hash, key, value| {
             let value = V::take(value);
-            if !is_wanted(&value) && held + gone.len() < PART + PART / 2 {
+            if !is_wanted(&value) && held + gone.len() < self.part + self.part / 2 {
                 gone.push((hash, key.to_vec(), value));
             }
             Ok(())
@@ -251,8 +250,8 @@ impl<V: Cells> Table<V> {
                 break;
             }
         }
-        let splits = if std::mem::take(&mut self.urgent) || rows > PART / 2 { usize::MAX } else { SPLITS };
-        for _ in 0..splits.min(self.full.len()) {
+        let taken = self.full.iter().map(|number| self.parts[*number as usize].taken());
+        for _ in 0..splits(self.part, taken, rows).min(self.full.len()) {
             if let Some(number) = self.full.pop_front() {
                 self.split(number as usize)?;
             }
@@ -264,10 +263,10 @@ impl<V: Cells> Table<V> {
         let part = &mut self.parts[number];
         part.reclaim(true)?;
         part.clean(8)?;
-        if part.cold.is_some() && part.taken() > PART {
+        if part.cold.is_some() && part.taken() > self.part {
             return self.spill(number);
         }
-        while self.parts[number].taken() > PART && self.parts[number].depth < DEPTH {
+        while self.parts[number].taken() > self.part && self.parts[number].depth < DEPTH {
             let other = self.parts[number].split()?;
             self.adopt(other)?;
         }
@@ -283,7 +282,7 @@ impl<V: Cells> Table<V> {
         let start = usize::try_from(other.prefix >> (64 - self.bits))?;
         let new = u32::try_from(self.parts.len())?;
         self.directory[start..start + (1 << (self.bits - other.depth))].fill(new);
-        if other.taken() > PART {
+        if other.taken() > self.part {
             self.full.push_back(new);
         }
         self.parts.push(other);
@@ -295,8 +294,8 @@ impl<V: Cells> Table<V> {
         let (Some(disk), part) = (&mut self.disk, &mut self.parts[number]) else { return Ok(()) };
         part.reclaim(true)?;
         self.log.spills(&part.data, part.shape, disk, self.len)?;
-        let may_split = part.depth < DEPTH;
-        match part.spill(disk, may_split)? {
+        let most = if part.depth < DEPTH { self.part + self.part / 2 } else { usize::MAX };
+        match part.spill(disk, most)? {
             Some(other) => self.adopt(other),
             None => Ok(()),
         }
@@ -304,21 +303,14 @@ impl<V: Cells> Table<V> {
 
     /// Puts parts to the disk, one after the other, while more is held than may be.
     fn make_room(&mut self) -> Result<()> {
-        let Some(Room { memory, file, .. }) = self.disk.as_ref().map(|d| &d.room) else { return Ok(()) };
-        let (memory, file) = (*memory, *file);
+        let Some(memory) = self.disk.as_ref().map(|d| d.room.memory) else { return Ok(()) };
         let mut held = self.bytes_held();
         if held <= memory {
             return Ok(());
         }
         let most = if held > memory + memory / 4 { usize::MAX } else { SPILLS };
         let on_disk: usize = self.parts.iter().filter_map(|p| p.cold.as_ref()).map(|run| run.bytes()).sum();
-        let oldest = match &mut self.disk {
-            Some(disk) => {
-                disk.oldest = disk.files().saturating_sub(2 + 2 * on_disk as u64 / file.max(1));
-                disk.oldest
-            }
-            None => 0,
-        };
+        let oldest = self.disk.as_mut().map_or(0, |disk| disk.renew(on_disk as u64));
         let few = self.parts.iter().map(Part::taken).sum::<usize>() / self.parts.len() / 4;
         let mut spills = 0;
         for _ in 0..self.parts.len() {
@@ -368,7 +360,7 @@ impl<V: Cells> Piece for Table<V> {
 
     fn restore(&mut self, content: &mut dyn Iterator<Item = Result<RecordBatch>>, owned: &Owned) -> Result<()> {
         let disk = self.disk.take();
-        *self = Self { disk, ..Self::new(self.types.clone())? };
+        *self = Self { disk, part: self.part, ..Self::new(self.types.clone())? };
         for rows in content {
             self.put(&rows?, owned)?;
         }
@@ -386,6 +378,13 @@ impl<V: Cells> Piece for Table<V> {
     fn bytes_held(&self) -> usize {
         self.parts.iter().map(Part::bytes).sum()
     }
+}
+
+/// How many of the full parts are split before a batch of so many rows: all of them when the batch is large, or one has come
+/// near to what its index can tell apart. `taken`: how many keys each has.
+fn splits(part: usize, mut taken: impl Iterator<Item = usize>, rows: usize) -> usize {
+    let most = part + part / 2;
+    if rows > part / 2 || taken.any(|taken| taken > most) { usize::MAX } else { SPLITS }
 }
 
 #[cfg(test)]

@@ -191,3 +191,76 @@ impl StateVisitor for Held {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Buffer, Keyed, Table, Value};
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::DataType;
+    use std::sync::Arc;
+
+    /// Knows the name of its room.
+    struct Named(String);
+
+    impl Piece for Named {
+        fn snapshot(&mut self, _: bool) -> Result<Snapshot> {
+            Ok(Snapshot::default())
+        }
+        fn restore(&mut self, _: &mut dyn Iterator<Item = Result<RecordBatch>>, _: &Owned) -> Result<()> {
+            Ok(())
+        }
+        fn confine(&mut self, room: &Room) {
+            self.0 = format!("{} of {}", room.name, room.memory);
+        }
+        fn scope(&self) -> Scope {
+            Scope::Lane
+        }
+        fn bytes_held(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn the_pieces_of_a_stage_have_files_of_their_own() {
+        let env = crate::testing::simulation::Simulation::new(1).env();
+        let (folder, name) = ("state".into(), "0-0".into());
+        let mut confine = Confine(Room { memory: 7, env, folder, name, file: 1 });
+        let (mut one, mut other) = (Named(String::new()), Named(String::new()));
+        confine.piece("one", &mut one).unwrap();
+        confine.piece("other", &mut other).unwrap();
+        assert_eq!((one.0.as_str(), other.0.as_str()), ("0-0-one of 7", "0-0-other of 7"));
+    }
+
+    #[test]
+    fn what_is_held_is_added_up_and_is_nothing_when_all_has_left() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+        let rows = RecordBatch::try_from_iter([("n", column.clone())]).unwrap();
+        let (mut buffer, mut keyed) = (Buffer::default(), Keyed::default());
+        let (mut value, mut table) = (Value::new(7u64), Table::<i64>::new([DataType::Int64]).unwrap());
+        buffer.push(rows.clone());
+        keyed.insert("a", rows.clone());
+        keyed.insert("b", rows.clone());
+        // In place of what was there. A slice holds all that it points into.
+        keyed.insert("a", rows.slice(0, 10));
+        table.slots(&[column]).unwrap();
+        let held = |piece: &mut dyn Piece| {
+            let mut held = Held::default();
+            held.piece("p", piece).unwrap();
+            held.piece("p", piece).unwrap();
+            (held.pieces, held.rows / 2, held.bytes / 2)
+        };
+        assert_eq!(held(&mut buffer), (2, 1_000, 8_000));
+        assert_eq!(held(&mut keyed), (2, 1_010, 16_000));
+        assert_eq!(held(&mut value), (2, 0, 8));
+        let (_, rows, bytes) = held(&mut table);
+        assert!(rows == 0 && (1_000 * 18..1_000 * 40).contains(&bytes), "{bytes} bytes");
+        assert_eq!(buffer.take(300).iter().map(RecordBatch::num_rows).sum::<usize>(), 300);
+        assert_eq!(held(&mut buffer), (2, 700, 8_000));
+        buffer.take(700);
+        keyed.remove("a");
+        keyed.remove("b");
+        assert_eq!((held(&mut buffer), held(&mut keyed)), ((2, 0, 0), (2, 0, 0)));
+        assert!(keyed.is_empty());
+    }
+}

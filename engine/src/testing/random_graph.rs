@@ -77,6 +77,8 @@ pub struct Notes {
     pub acks: u64,
     /// How often the job was cut off.
     pub crashes: u64,
+    /// How often a run ended because a checkpoint took too long.
+    pub timeouts: u64,
     /// What sinks have prepared, by sink, lane and epoch.
     staged: BTreeMap<(String, usize, Epoch), connectors::Placed>,
     /// Promises that the engine broke to a sink or source.

@@ -345,7 +345,7 @@ fn a_checkpoint_that_does_not_come_together_says_what_it_waits_for() {
     let said = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
     let lines: Vec<_> = said.lines().filter(|l| l.contains("checkpoint 1 has waited")).collect();
     assert_eq!(lines.len(), 2, "{said}");
-    assert!(lines[0].ends_with("has waited 60 s for `ask`, `out`; nothing is safe behind the one before it"), "{said}");
+    assert!(lines[0].ends_with("has waited 1m for `ask`, `out`; nothing is safe behind the one before it"), "{said}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Epochs: barriers flow, sinks prepare and commit on them, acks fire after the commit, a stop is a last epoch.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bourn_engine::Kind;
-use bourn_engine::api::Outcome;
+use bourn_engine::api::checkpointing::Timeout;
+use bourn_engine::api::{Checkpointing, Checkpoints, Outcome};
 use bourn_engine::graph::Graph;
+use bourn_engine::{Error, Kind};
 
 use crate::support::{Collect, Counting, Func, Log, simulate};
 
@@ -122,4 +124,44 @@ fn an_epoch_ends_while_a_source_has_nothing_to_read() {
         job.stop();
         job.wait().await.unwrap();
     });
+}
+
+/// A job whose sink takes so long for each of its three writes, and whose checkpoints may take ten seconds: its error, how often
+/// one has taken longer, and the rows that were committed.
+fn run_slowly(slow: Duration, tolerated: u32) -> (Option<Error>, u64, Vec<i64>) {
+    let sink = Collect { transactional: true, slow, ..Collect::default() };
+    let mut graph = Graph::new("slow");
+    graph.source("numbers", Counting::to(3, 1));
+    graph.sink("out", sink.clone());
+    let timeout = Some(Timeout { after: Duration::from_secs(10), tolerated });
+    graph.options.checkpoints = Checkpointing::On(Checkpoints { timeout, ..Checkpoints::in_folder("c") });
+    graph.options.epoch_every = Some(Duration::from_secs(1));
+    simulate(1, async |engine| {
+        let job = engine.start(engine.plan(graph).await.unwrap()).await.unwrap();
+        let stats = job.stats().clone();
+        (job.wait().await.err(), stats.checkpoint_timeouts.load(Relaxed), sink.sorted())
+    })
+}
+
+#[test]
+fn a_checkpoint_that_takes_too_long_too_often_ends_the_job_and_commits_nothing() {
+    let (error, timeouts, rows) = run_slowly(Duration::from_mins(10), 2);
+    let error = error.unwrap();
+    assert_eq!((error.kind(), timeouts, rows), (Kind::Timeout, 3, vec![]));
+    assert_eq!(
+        error.message(),
+        "checkpoint 1 has waited 30s for `out`, 3 times its `timeout`: it is given up, and the next run goes on behind the \
+         one before it"
+    );
+    let (error, timeouts, _) = run_slowly(Duration::from_mins(10), 0);
+    assert_eq!((error.unwrap().kind(), timeouts), (Kind::Timeout, 1));
+}
+
+#[test]
+fn one_that_is_late_and_tolerated_is_complete_when_it_has_come_and_the_next_begins_anew() {
+    for (seconds, tolerated, expected) in [(6, 1, 1), (2, 0, 0)] {
+        let (error, timeouts, rows) = run_slowly(Duration::from_secs(seconds), tolerated);
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!((timeouts, rows), (expected, vec![0, 1, 2]));
+    }
 }

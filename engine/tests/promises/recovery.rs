@@ -14,12 +14,14 @@ use crate::random_graphs::number;
 
 const CRASHES: u64 = 6;
 
-fn run(seed: u64) -> Result<(u64, u64), String> {
+/// The hash of a run, how often it was cut off, and how often a checkpoint was given up because it took too long.
+fn run(seed: u64) -> Result<(u64, u64, u64), String> {
     let graph = RandomGraph::recovering(seed);
     let run = graph.run_with_crashes(CRASHES);
     let again = format!("BOURN_SEED={seed} cargo test -p bourn-engine --test promises recovery");
     run.result.map_err(|why| format!("seed {seed}: {why}\n{}\nrun it again: {again}", run.story))?;
-    Ok((run.trace, graph.seen().crashes))
+    let notes = graph.seen();
+    Ok((run.trace, notes.crashes, notes.timeouts))
 }
 
 #[test]
@@ -37,9 +39,11 @@ fn no_row_is_lost_or_doubled_by_crashes_in_2000_random_graphs() {
         failed.len(),
         failed.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n")
     );
-    let crashes: u64 = ran.into_iter().flatten().map(|(_, crashes)| crashes).sum();
+    let sum = |of: fn(&(u64, u64, u64)) -> u64| ran.iter().flatten().map(of).sum::<u64>();
+    let (crashes, timeouts) = (sum(|ran| ran.1), sum(|ran| ran.2));
     // Graphs that end before they are cut off prove nothing.
     assert!(crashes > all, "{crashes} crashes in {all} graphs");
+    assert!(timeouts > all / 20, "{timeouts} checkpoints were given up in {all} graphs");
 }
 
 #[test]

@@ -32,15 +32,19 @@ fn sinks_commit_only_when_every_task_has_reported_and_sources_acknowledge_after_
 #[test]
 fn with_a_store_an_epoch_is_committed_when_it_is_written_and_not_before() {
     let mut c = coordinator().storing().behind(7);
+    assert_eq!(c.awaited(), None);
     assert_eq!(c.begin(), [(SOURCE, Command::Barrier(8))]);
     assert_eq!(c.to_store(), None);
     c.on(Report::Aligned(SOURCE, 8, None));
+    assert_eq!(c.awaited(), Some(Awaited::Barriers(vec![STAGE, SINK])));
     c.on(Report::Aligned(STAGE, 8, None));
     assert_eq!(c.on(Report::Aligned(SINK, 8, Some(receipt()))), []);
     assert_eq!(c.to_store(), Some((8, [(SINK, receipt())].into())));
     assert_eq!((c.to_store(), c.begin(), c.committed()), (None, vec![], 7));
+    assert_eq!(c.awaited(), Some(Awaited::Store));
     assert_eq!(c.stored(), [(SINK, Command::Commit(8, receipt()))]);
     assert_eq!(c.stored(), []);
+    assert_eq!(c.awaited(), Some(Awaited::Commits(vec![SINK])));
     assert_eq!(c.on(Report::Committed(SINK, 8)), [(SOURCE, Command::Acknowledge(8))]);
     c.on(Report::Acknowledged(SOURCE, 8));
     assert_eq!((c.acknowledged(), c.is_idle()), (8, true));

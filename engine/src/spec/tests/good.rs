@@ -3,8 +3,11 @@
 use super::super::model::{ErrorPolicy, From};
 use super::super::{Mode, Request, Spec, schema};
 use super::{Variables, kinds, loaded};
+use crate::api::Checkpointing;
+use crate::api::checkpointing::Timeout;
 use crate::diagnostic::Problem;
 use crate::env::Env;
+use std::time::Duration;
 
 pub(super) const CHAIN: &str = include_str!("chain.json");
 pub(super) const SWARM: &str = include_str!("swarm.json");
@@ -24,7 +27,7 @@ sinks:
   far: { from: split.long, file: { path: far.jsonl, rate: 100/s } }
 on_error: dead_letter
 dead_letters: { file: { path: rejected.jsonl } }
-checkpoint: { every: 10s }
+checkpoint: { every: 10s, timeout: 5m, tolerated_timeouts: 1 }
 limits: { memory: 64MiB }
 ";
 
@@ -58,6 +61,8 @@ fn a_pipeline_is_read_with_its_edges_and_options() {
     assert_eq!(p.sinks[0].from, from("split", None));
     assert_eq!(p.sinks[1].from, from("split", Some("long")));
     assert_eq!((p.epoch_every.map(|d| d.as_secs()), p.memory), (Some(10), Some(64 << 20)));
+    let Checkpointing::On(checkpoints) = &p.checkpoints else { panic!("no checkpoints") };
+    assert_eq!(checkpoints.timeout, Some(Timeout { after: Duration::from_mins(5), tolerated: 1 }));
     assert_eq!(p.dead_letters.as_ref().map(|d| d.id.as_str()), Some("dead_letters"));
     assert_eq!((loaded.choice.mode, loaded.choice.reason.as_str()), (Mode::Pipeline, "the spec has `sources`"));
 }

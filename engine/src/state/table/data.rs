@@ -97,10 +97,6 @@ impl<V: Clone> Data<V> {
         self.flags[at] & flag != 0
     }
 
-    pub(super) fn flags(&self, at: usize) -> u8 {
-        self.flags[at]
-    }
-
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
         let found = self.index.find(spread(hash), |at| self.keys.get(usize::from(*at)) == key);
         found.map(|at| usize::from(*at))
@@ -213,5 +209,38 @@ impl<V: Clone> Data<V> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_held_are_those_of_keys_values_and_index_with_some_room() {
+        for (width, ends) in [(Some(8), 0), (None, 4)] {
+            let mut data = Data::<u64>::new(width);
+            assert_eq!(data.bytes(), 0);
+            for n in 0..1_000u64 {
+                let key = n.to_be_bytes();
+                assert_eq!(data.add(xxh3_64(&key), &key, n, NEW).unwrap(), usize::try_from(n).unwrap());
+            }
+            // A key, a value and flags each; the index has a power of two of places, three bytes each.
+            let (content, index) = (1_000 * (8 + ends + 8 + 1), 2_048 * 3);
+            let bytes = data.bytes();
+            assert!((content + index..content * 9 / 8 + index + 300).contains(&bytes), "{bytes}");
+            let taken = data.bytes_taken(Take::All);
+            assert!((bytes - 1_000..=bytes).contains(&taken), "{taken} of {bytes}");
+            data.saved();
+            assert_eq!((data.bytes_taken(Take::Changes), data.live(), data.len()), (0, 1_000, 1_000));
+            data.mark(7, REMOVED | UNSAVED);
+            data.mark(7, REMOVED | UNSAVED);
+            assert_eq!((data.live(), data.unsaved(), data.count_taken(Take::All)), (999, 1, 999));
+            data.revive(7);
+            data.revive(7);
+            assert_eq!((data.live(), data.key(7)), (1_000, &7u64.to_be_bytes()[..]));
+        }
+        let mut data = Data::<u64>::new(Some(8));
+        assert!(data.add(1, b"short", 1, NEW).is_err());
     }
 }

@@ -96,9 +96,11 @@ impl Disk {
         Self { room, oldest: 0, writer: None, files: 0 }
     }
 
-    /// How many files were made.
-    pub(super) fn files(&self) -> u64 {
-        self.files
+    /// Says from which file on runs may stay where they are, when so many bytes of all files are needed: there are about twice
+    /// as many then, and two more files.
+    pub(super) fn renew(&mut self, needed: u64) -> u64 {
+        self.oldest = self.files.saturating_sub(2 + 2 * needed / self.room.file.max(1));
+        self.oldest
     }
 
     /// Writes bytes. They are not made safe against a crash: nothing that is here is needed after one.
@@ -126,5 +128,24 @@ impl Disk {
             self.writer = None;
         }
         Ok(region)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::simulation::Simulation;
+
+    #[test]
+    fn what_stands_in_old_files_is_written_anew_when_there_are_twice_as_many_as_are_needed() {
+        let (folder, name) = ("s".into(), "t".into());
+        let mut disk = Disk::new(Room { memory: 0, env: Simulation::new(1).env(), folder, name, file: 1_000 });
+        for number in 0..20u64 {
+            let region = disk.put(&[0; 500]).unwrap();
+            assert_eq!((region.offset, region.file.number), (number % 2 * 500, number / 2 + 1));
+        }
+        // Ten files; 2,500 bytes stand in less than three.
+        assert_eq!((disk.renew(2_500), disk.oldest), (3, 3));
+        assert_eq!((disk.renew(0), disk.renew(10_000)), (8, 0));
     }
 }

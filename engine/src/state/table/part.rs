@@ -69,7 +69,8 @@ impl<V: Cells> Part<V> {
         let below = self.frozen.as_ref().and_then(|f| f.find(hash, key).map(|at| (f, at)));
         let (value, flags, is_new) = match (below, &self.cold) {
             (Some((f, at)), _) if f.is(at, REMOVED) => (V::default(), UNSAVED | UNSPILLED, true),
-            (Some((f, at)), _) => (f.values[at].clone(), f.flags(at) & UNSPILLED, false),
+            // What the layer below has to tell the disk and the next snapshot, it tells when both are one again.
+            (Some((f, at)), _) => (f.values[at].clone(), 0, false),
             (None, None) => (V::default(), NEW, true),
             (None, Some(cold)) => match cold.get(hash, key)? {
                 Some(value) => (V::take(&value), 0, false),
@@ -145,5 +146,77 @@ impl<V: Cells> Part<V> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::Disk;
+    use super::*;
+    use crate::state::room::Room;
+
+    fn part(keys: std::ops::Range<u64>) -> Part<i64> {
+        let mut part = Part::new(Some(8));
+        for key in keys {
+            let key = key.to_be_bytes();
+            part.place(xxh3_64(&key), &key).unwrap();
+        }
+        part
+    }
+
+    #[test]
+    fn removed_keys_give_their_room_back_when_they_are_more_than_their_share_and_nobody_needs_them() {
+        let mut part = part(0..8);
+        let mut removed = |at: usize, told: bool| {
+            part.data.mark(at, REMOVED);
+            if told {
+                part.data.saved();
+            }
+            part.clean(4).unwrap();
+            (part.taken(), part.data.live())
+        };
+        // A quarter is not more than a quarter; they were never saved, so no snapshot has to tell of them.
+        assert_eq!([removed(0, false), removed(1, false), removed(2, false)], [(8, 7), (8, 6), (5, 5)]);
+        assert_eq!([removed(0, true), removed(1, true)], [(5, 4), (3, 3)]);
+        // The next snapshot has to tell of these.
+        part.data.saved();
+        (0..3).for_each(|at| part.data.mark(at, REMOVED | UNSAVED));
+        part.clean(4).unwrap();
+        assert_eq!((part.taken(), part.data.live()), (3, 0));
+    }
+
+    #[test]
+    fn a_part_is_two_by_the_next_bit_and_holds_the_bytes_of_its_keys() {
+        let mut low = part(0..1_000);
+        let before = low.bytes();
+        let high = low.split().unwrap();
+        assert_eq!((low.depth, high.depth, low.prefix, high.prefix), (1, 1, 0, 1 << 63));
+        assert_eq!((low.taken() + high.taken(), low.shape.width), (1_000, high.shape.width));
+        assert!((0..high.taken()).all(|at| xxh3_64(high.data.key(at)) >> 63 == 1));
+        assert!((0..low.taken()).all(|at| xxh3_64(low.data.key(at)) >> 63 == 0));
+        for half in [low.bytes(), high.bytes()] {
+            assert!((before / 3..before * 2 / 3).contains(&half), "{half} of {before} bytes");
+        }
+        let next = low.split().unwrap();
+        assert_eq!((low.depth, next.depth, next.prefix), (2, 2, 1 << 62));
+    }
+
+    #[test]
+    fn a_part_on_the_disk_is_two_when_it_has_more_keys_than_it_may() {
+        let (env, folder, name) = (crate::testing::simulation::Simulation::new(1).env(), "s".into(), "t".into());
+        let mut disk = Disk::new(Room { memory: 0, env, folder, name, file: 1_000_000 });
+        let mut low = part(0..10);
+        assert!(low.spill(&mut disk, 25).unwrap().is_none());
+        for key in 10..20u64 {
+            low.place(xxh3_64(&key.to_be_bytes()), &key.to_be_bytes()).unwrap();
+        }
+        assert!(low.spill(&mut disk, 25).unwrap().is_none());
+        let count = |part: &Part<i64>| part.cold.as_ref().map_or(0, |run| run.count);
+        assert_eq!((count(&low), low.taken(), low.depth), (20, 0, 0));
+        for key in 20..30u64 {
+            low.place(xxh3_64(&key.to_be_bytes()), &key.to_be_bytes()).unwrap();
+        }
+        let high = low.spill(&mut disk, 25).unwrap().unwrap();
+        assert_eq!((count(&low) + count(&high), low.depth, high.depth), (30, 1, 1));
     }
 }

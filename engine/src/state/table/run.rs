@@ -194,6 +194,8 @@ mod tests {
         for (shape, keys) in [(Shape { width: Some(8), value: 8 }, fixed), (Shape { width: None, value: 2 }, varied)] {
             let run = run(shape, &keys, &mut disk);
             assert!(run.blocks.len() > 10, "{}", run.blocks.len());
+            let held = run.blocks.len() * 16;
+            assert!((held..held + 200).contains(&run.bytes_held()), "{} bytes", run.bytes_held());
             for key in &keys {
                 assert_eq!(run.get(xxh3_64(key), key).unwrap().unwrap(), key[..shape.value]);
                 let other: Vec<u8> = key.iter().map(|b| b ^ 0x80).collect();

@@ -129,11 +129,14 @@ impl Log {
 /// Copies what a snapshot takes of parts, a chunk at a time.
 fn copies<V: Cells>(parts: &mut [Part<V>], take: Take) -> Result<Vec<Copied>> {
     let mut chunks: Vec<Copied> = Vec::new();
+    let mut left: usize = parts.iter().map(|part| part.data.count_taken(take)).sum();
     for part in parts {
         if take == Take::Changes && part.data.unsaved() == 0 {
             continue;
         }
-        let mut last = chunks.pop_if(|last| last.count() < CHUNK).unwrap_or_else(|| Copied::new(part.shape));
+        let full = left.min(CHUNK + CHUNK / 4);
+        let mut last = chunks.pop_if(|last| last.count() < CHUNK).unwrap_or_else(|| Copied::new(part.shape, full));
+        left -= part.data.count_taken(take);
         last.add(&part.data, take)?;
         chunks.push(last);
         part.data.saved();
@@ -141,4 +144,31 @@ fn copies<V: Cells>(parts: &mut [Part<V>], take: Take) -> Result<Vec<Copied>> {
     }
     chunks.retain(|chunk| chunk.count() > 0);
     Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xxhash_rust::xxh3::xxh3_64;
+
+    #[test]
+    fn what_is_copied_of_many_parts_has_its_room_from_the_beginning() {
+        let part = |number: u64| {
+            let mut part = Part::<i64>::new(Some(8));
+            for key in number * 1_000..(number + 1) * 1_000 {
+                let key = key.to_be_bytes();
+                part.place(xxh3_64(&key), &key).unwrap();
+            }
+            part
+        };
+        let mut parts: Vec<_> = (0..100).map(part).collect();
+        let chunks = copies(&mut parts, Take::All).unwrap();
+        let counts: Vec<usize> = chunks.iter().map(Copied::count).collect();
+        assert_eq!(counts, [66_000, 34_000]);
+        let bytes = chunks.iter().map(|chunk| (chunk.records.len(), chunk.records.capacity()));
+        let all = CHUNK + CHUNK / 4;
+        assert_eq!(bytes.collect::<Vec<_>>(), [(66_000 * 16, all * 16), (34_000 * 16, 34_000 * 16)]);
+        // All is saved.
+        assert!(copies(&mut parts, Take::Changes).unwrap().is_empty());
+    }
 }

@@ -14,20 +14,19 @@ use crate::error::Result;
 use crate::state::Cells;
 use crate::state::visitor::Each;
 
-/// Keys in a run, before its part is two.
-const RUN: usize = 42_000;
-
 /// Keys that were copied out of parts: whether each is a removal, and their records.
 #[derive(Clone, Debug)]
 pub(super) struct Copied {
     removed: Vec<u8>,
-    records: Vec<u8>,
+    pub(super) records: Vec<u8>,
     shape: Shape,
 }
 
 impl Copied {
-    pub(super) fn new(shape: Shape) -> Self {
-        Self { removed: Vec::new(), records: Vec::new(), shape }
+    /// With room for so many keys: to grow would be to copy, and to ask the system for memory, while a task waits.
+    pub(super) fn new(shape: Shape, keys: usize) -> Self {
+        let records = Vec::with_capacity(keys * (shape.width.unwrap_or_default() + shape.value));
+        Self { removed: Vec::with_capacity(keys), records, shape }
     }
 
     /// How many keys.
@@ -37,9 +36,6 @@ impl Copied {
 
     /// Adds what is taken of a part.
     pub(super) fn add<V: Cells>(&mut self, data: &Data<V>, take: Take) -> Result<()> {
-        let count = data.count_taken(take);
-        self.removed.reserve(count);
-        self.records.reserve(count * (self.shape.width.unwrap_or_default() + self.shape.value));
         for at in (0..data.len()).filter(|at| data.is_taken(*at, take)) {
             self.removed.push(u8::from(data.is(at, REMOVED)));
             self.shape.put_key(data.key(at), &mut self.records)?;
@@ -69,7 +65,7 @@ pub(super) struct Told {
 impl Told {
     /// The changes of a part that the next snapshot must have.
     pub(super) fn write<V: Cells>(data: &Data<V>, shape: Shape, disk: &mut Disk) -> Result<Option<Self>> {
-        let mut told = Copied::new(shape);
+        let mut told = Copied::new(shape, data.count_taken(Take::Changes));
         told.add(data, Take::Changes)?;
         let count = told.count();
         if count == 0 {
@@ -91,9 +87,9 @@ impl Told {
 }
 
 impl<V: Cells> Part<V> {
-    /// Puts what it has in memory to the disk, with what is there already. Returns the other half of a part that has grown
-    /// too large.
-    pub(super) fn spill(&mut self, disk: &mut Disk, may_split: bool) -> Result<Option<Self>> {
+    /// Puts what it has in memory to the disk, with what is there already. Returns the other half of a part that has more than
+    /// `most` keys then.
+    pub(super) fn spill(&mut self, disk: &mut Disk, most: usize) -> Result<Option<Self>> {
         let shape = self.shape;
         let is_changed = |at: &usize| self.data.is(*at, UNSPILLED);
         let mut mine: Vec<(u64, usize)> =
@@ -108,7 +104,7 @@ impl<V: Cells> Part<V> {
             None => Vec::new(),
         };
         let count = mine.len() + self.cold.as_ref().map_or(0, |run| run.count);
-        let bit = (may_split && count > RUN).then_some(63 - self.depth);
+        let bit = (count > most).then_some(63 - self.depth);
         let mut halves = [Writer::default(), Writer::default()];
         let mut push = |hash: u64, key: &[u8], value: &[u8]| {
             let half = bit.map_or(0, |bit| hash >> bit & 1);

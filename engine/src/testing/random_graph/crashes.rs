@@ -8,11 +8,12 @@ use rand::{Rng, SeedableRng};
 
 use super::shape::Does;
 use super::{RandomGraph, Run, Seen, build, listed, oracle};
-use crate::api::{Checkpointing, Checkpoints};
-use crate::api::{OnFull, Registry};
+use crate::api::checkpointing::Timeout;
+use crate::api::{Checkpointing, Checkpoints, OnFull, Registry};
 use crate::checkpoint::Folder;
 use crate::checkpoint::recovery::find;
 use crate::engine::Engine;
+use crate::error::Kind;
 use crate::graph::Graph;
 use crate::state::Room;
 use crate::testing::simulation::files::{Fault, MemoryFiles};
@@ -42,7 +43,7 @@ impl RandomGraph {
 
     /// Runs it until it ends, cutting it off up to `crashes` times at steps that the seed draws. The host goes down with it:
     /// of what was not synced the seed draws what stays. Some calls of the disk fail; in a third of the starts the lanes
-    /// are others. After the crashes nothing fails any more, and the job must come to its end.
+    /// are others; in half of them checkpoints have a timeout that some do not keep. After the crashes nothing fails any more, and the job must come to its end.
     pub fn run_with_crashes(&self, crashes: u64) -> Run {
         let mut draw = SmallRng::seed_from_u64(self.seed ^ 0x00c0_ffee);
         let files = MemoryFiles::default();
@@ -62,7 +63,14 @@ impl RandomGraph {
             }
             let lanes = (attempt > 0 && draw.random_range(0..3) == 0).then(|| draw.random_range(1..=3));
             let engine = Engine::new(Registry::new()).with_env(simulation.env());
-            let graph = self.kept_graph(lanes);
+            let mut graph = self.kept_graph(lanes);
+            if let Checkpointing::On(checkpoints) = &mut graph.options.checkpoints {
+                // Some checkpoints are given up because they take too long, and others take longer than they may.
+                checkpoints.timeout = (!last && draw.random_range(0..2) == 0).then(|| {
+                    let after = Duration::from_millis(draw.random_range(1..100));
+                    Timeout { after, tolerated: draw.random_range(0..3) }
+                });
+            }
             let outcome = simulation.run(async {
                 let plan = engine.plan(graph).await;
                 let plan = plan.map_err(|problems| crate::Error::validation(format!("{problems:?}")))?;
@@ -77,7 +85,11 @@ impl RandomGraph {
                 Outcome::Done(Err(e)) if last => Some(Err(format!("the job failed: {e:?}"))),
                 Outcome::Deadlock(waiting) => Some(Err(format!("deadlock: {}", listed(&waiting)))),
                 Outcome::Livelock(waiting) if last => Some(Err(format!("it does not end: {}", listed(&waiting)))),
-                Outcome::Done(Err(_)) | Outcome::Livelock(_) => None,
+                Outcome::Done(Err(e)) => {
+                    self.seen.note(|notes| notes.timeouts += u64::from(e.kind() == Kind::Timeout));
+                    None
+                }
+                Outcome::Livelock(_) => None,
             };
             if let Some(result) = ended {
                 return Run { result, trace, steps, story: story() };
