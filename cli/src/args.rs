@@ -170,7 +170,7 @@ pub struct Run {
     /// The id of the run that `--input` begins; one is made if it is not said.
     #[arg(long, value_name = "ID", conflicts_with = "inputs")]
     pub id: Option<String>,
-    /// End with 4 when a step failed and gave its `default`.
+    /// End with 4 when a step failed and gave its `default`, or rows passed without an answer since the budget was spent.
     #[arg(long)]
     pub fail_on_degraded: bool,
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.

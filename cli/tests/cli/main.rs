@@ -18,6 +18,7 @@ mod models;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
+mod paid;
 mod pipelines;
 mod replays;
 mod runs;

@@ -17,6 +17,7 @@ use super::emit::Outlets;
 use super::exchange::Router;
 use super::fallback::Fallback;
 use super::job::Start;
+use super::ledgers::Ledgers;
 use super::requests::Requests;
 use super::sink_task::{self, SinkTask};
 use super::source_task::{Before, SourceTask};
@@ -24,7 +25,8 @@ use super::spool::{Folder, Spool};
 use super::spool_task::SpoolTask;
 use super::supervise::{Note, Supervisor};
 use crate::api::{
-    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, SinkContext, SourceContext,
+    Bill, BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, SinkContext,
+    SourceContext,
 };
 use crate::call::adaptive::Gate;
 use crate::call::rate_limit::Limiter;
@@ -77,6 +79,7 @@ pub(super) struct Builder<'a> {
     admissions: HashMap<usize, Arc<Semaphore>>,
     job_key: u64,
     kept: Option<Kept>,
+    ledgers: Ledgers,
 }
 
 impl<'a> Builder<'a> {
@@ -88,7 +91,7 @@ impl<'a> Builder<'a> {
         (senders, receivers): (HashMap<usize, Sender>, HashMap<usize, Receiver>),
         notes: Post<Note>,
         supervisor: Arc<Supervisor>,
-        kept: Option<Kept>,
+        (kept, ledgers): (Option<Kept>, Ledgers),
     ) -> Self {
         let (limiters, gates) = (HashMap::new(), HashMap::new());
         let (folders, admissions) = (HashMap::new(), HashMap::new());
@@ -108,6 +111,7 @@ impl<'a> Builder<'a> {
             admissions,
             job_key,
             kept,
+            ledgers,
         }
     }
 
@@ -205,15 +209,22 @@ impl<'a> Builder<'a> {
             requests.load(loader).map_err(at)?;
         }
         let spaced = node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
-        let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
+        let limits = node.rate_limit.as_ref().map(|(_, shared)| *shared).unwrap_or_default().of(limits);
         let gate = limits.are_adaptive().then(|| {
             let gate = self.gates.entry(spaced.clone()).or_insert_with(|| Arc::new(Gate::new(&limits, &env)));
             gate.join(limits.in_flight);
             gate.clone()
         });
-        let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
-        let journal = self.with.journal.clone();
-        let shared = Shared { limiter: limiter.clone(), gate, journal: journal.clone(), stats: stats.clone() };
+        let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(limits.rate, &env)));
+        let (journal, purses) = self.ledgers.of(node);
+        let shared = Shared {
+            limiter: limiter.clone(),
+            gate,
+            journal: journal.clone(),
+            purses: purses.clone(),
+            pause: self.ledgers.pause(),
+            stats: stats.clone(),
+        };
         Ok(Ready::Call(Box::new(CallTask {
             task: id,
             lane: task.lane,
@@ -222,6 +233,7 @@ impl<'a> Builder<'a> {
             id: node.id.clone(),
             call: stack(call, &limits, shared),
             limits,
+            purses,
             cardinality: node.cardinality,
             context: CallContext {
                 env: env.clone(),
@@ -230,6 +242,7 @@ impl<'a> Builder<'a> {
                 attempt: 1,
                 deadline: std::time::Duration::MAX,
                 journal,
+                bill: Bill::default(),
             },
             key: RequestKey::of(node, self.job_key ^ (id as u64)),
             inputs,
