@@ -178,7 +178,7 @@ pub struct Run {
     /// `tokens=100000`. When one is missed, the command ends with 3.
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::targets::parse)]
     pub target: Vec<Targets>,
-    /// End with 4 when a step failed and gave its `default`.
+    /// End with 4 when a step failed and gave its `default`, or rows passed without an answer since the budget was spent.
     #[arg(long)]
     pub fail_on_degraded: bool,
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.

@@ -1,6 +1,8 @@
 //! From a spec on the command line to a graph that can be planned.
 
 use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use bourn_engine::Engine;
 use bourn_engine::api::Registry;
@@ -10,6 +12,7 @@ use bourn_engine::graph::Graph;
 use bourn_engine::plan::{Asking, Plan};
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
 use bourn_engine::workflow::{self, Runs};
+use bourn_journal::Journals;
 
 use crate::args;
 use crate::failure::Failure;
@@ -20,6 +23,13 @@ use crate::run::inputs::Inputs;
 /// Every stage and connector of this binary, and what it lacks.
 pub fn registry() -> Registry {
     bourn_connectors::features::absent(bourn_connectors::register(bourn_stages::register(Registry::new())))
+}
+
+/// An engine that knows all of that, and keeps answers in this journal.
+pub fn engine(journal: &Path) -> Engine {
+    let engine = Engine::new(registry());
+    let journals = Journals::new(journal, engine.env());
+    engine.with_journal(Arc::new(journals))
 }
 
 /// The runtime of the data: a worker for every core.

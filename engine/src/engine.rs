@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::Registry;
-use crate::api::call::Memo;
+use crate::api::{Memos, Registry};
 use crate::checkpoint::Resume;
 use crate::diagnostic::Problems;
 use crate::env::Env;
@@ -17,7 +16,7 @@ use crate::runtime::job::{self, Job, Start};
 pub struct Engine {
     registry: Arc<Registry>,
     env: Env,
-    journal: Option<Arc<dyn Memo>>,
+    journal: Option<Arc<dyn Memos>>,
 }
 
 impl Engine {
@@ -33,9 +32,9 @@ impl Engine {
         self
     }
 
-    /// The same with durable results of calls.
+    /// The same with a place where answers are kept that were paid for, for stages that say `journal`.
     #[must_use]
-    pub fn with_journal(mut self, journal: Arc<dyn Memo>) -> Self {
+    pub fn with_journal(mut self, journal: Arc<dyn Memos>) -> Self {
         self.journal = Some(journal);
         self
     }

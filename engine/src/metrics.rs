@@ -3,8 +3,8 @@
 pub mod histogram;
 pub mod publish;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::time::Timestamp;
@@ -24,6 +24,16 @@ pub struct StageStats {
     pub rows_late: AtomicU64,
     /// Rows dropped on purpose.
     pub rows_filtered: AtomicU64,
+    /// Rows whose answers were in the journal, so that nobody was asked.
+    pub rows_known: AtomicU64,
+    /// Rows about which nobody was asked, since the budget was spent.
+    pub rows_degraded: AtomicU64,
+    /// Tokens that models have read.
+    pub input_tokens: AtomicU64,
+    /// Tokens that models have written.
+    pub output_tokens: AtomicU64,
+    /// What that cost, in billionths of a US dollar.
+    pub cost: AtomicU64,
     /// Rows held back now.
     pub rows_held: AtomicU64,
     /// Bytes that entered, as held in memory.
@@ -277,6 +287,10 @@ pub struct JobStats {
     pub checkpoint_timeouts: AtomicU64,
     /// Nanoseconds that epochs took, from the barrier to the commit.
     pub epoch_duration: Histogram,
+    /// Whether it was asked to stop before its inputs had ended.
+    pub stopped: AtomicBool,
+    /// Why the job has stopped itself, to go on later.
+    pub paused: OnceLock<String>,
 }
 
 impl JobStats {
@@ -293,6 +307,11 @@ impl JobStats {
     /// Rows that the sources have come to, and those among them that were none.
     pub fn rows_met(&self) -> u64 {
         self.sum(StageRole::Source, |s| &s.rows_in)
+    }
+
+    /// Rows about which nobody was asked, since a budget was spent.
+    pub fn rows_degraded(&self) -> u64 {
+        self.sum(StageRole::Stage, |s| &s.rows_degraded)
     }
 
     /// Rows that the sinks have written.

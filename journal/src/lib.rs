@@ -1,9 +1,10 @@
-//! The journal in SQLite: what runs of workflows have done, in one file with one writer.
+//! The journal in SQLite: what runs of workflows have done and what stages of pipelines have paid for, in one file with one writer.
 //!
 //! A thread writes: it commits at once when it is idle, and what comes while the disk is busy is the next commit. Readers have
 //! connections of their own and never wait for it. Several processes may share a file, each with jobs of its own.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod change;
 mod claim;
 mod fault;
@@ -21,6 +22,7 @@ use bourn_engine::Result;
 use bourn_engine::env::Env;
 use rusqlite::{Connection, OpenFlags};
 
+pub use answers::Journals;
 pub use job::{Begin, Begun, Job, has_completed};
 pub use read::{Event, Filter, Run, Spec};
 pub use writer::Stats;

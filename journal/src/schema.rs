@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 1] = ["
+const VERSIONS: [&str; 2] = [
+    "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,
@@ -42,7 +43,28 @@ CREATE TABLE events (
     data TEXT,
     PRIMARY KEY (run, position)
 ) WITHOUT ROWID;
-"];
+",
+    "
+-- Answers by the hash of all that they depend on, and what they cost when they were paid for.
+CREATE TABLE answers (
+    key BLOB NOT NULL PRIMARY KEY,
+    answer BLOB NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    usd REAL NOT NULL,
+    kept INTEGER NOT NULL
+);
+-- What the stages of jobs have spent since their job began anew.
+CREATE TABLE spent (
+    job TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    usd REAL NOT NULL,
+    PRIMARY KEY (job, stage)
+) WITHOUT ROWID;
+",
+];
 
 /// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
 const CHECKPOINT_PAGES: i64 = 8_192;
@@ -93,7 +115,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 1: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 2: run a later Bourn, or use another file"
         );
     }
 }

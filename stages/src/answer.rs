@@ -8,12 +8,13 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::call::RemoteLimits;
-use bourn_engine::api::{Call, CallContext, Rejected, Reply, Usage};
+use bourn_engine::api::memo::Key;
+use bourn_engine::api::{Accounts, Call, CallContext, Kept, Memo, Rejected, Reply, Usage};
 use bourn_engine::data::columns::{RESERVED_PREFIX, json_field};
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Retry;
 use bourn_engine::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The name of the column with the answers when the spec says none.
 pub fn default_output() -> String {
@@ -22,15 +23,18 @@ pub fn default_output() -> String {
 
 /// The input and one more column, or the same columns if there is one of this name, which then holds the answers.
 pub fn schema(input: &SchemaRef, output: &str) -> Result<SchemaRef, Problem> {
-    if output.is_empty() || output.starts_with(RESERVED_PREFIX) {
-        let problem = Problem::new(format!("`{output}` can't be the name of a column"));
-        return Err(problem
-            .help(format!("names that begin with `{RESERVED_PREFIX}` belong to the engine"))
-            .under("output"));
+    with_field(input, output).map_err(|problem| problem.under("output"))
+}
+
+/// The same with a column of JSON of any name.
+pub fn with_field(input: &SchemaRef, name: &str) -> Result<SchemaRef, Problem> {
+    if name.is_empty() || name.starts_with(RESERVED_PREFIX) {
+        let problem = Problem::new(format!("`{name}` can't be the name of a column"));
+        return Err(problem.help(format!("names that begin with `{RESERVED_PREFIX}` belong to the engine")));
     }
     let mut fields: Vec<Arc<Field>> = input.fields().iter().cloned().collect();
-    let answer = Arc::new(json_field(output));
-    match input.index_of(output) {
+    let answer = Arc::new(json_field(name));
+    match input.index_of(name) {
         Ok(at) => fields[at] = answer,
         Err(_) => fields.push(answer),
     }
@@ -79,6 +83,20 @@ pub trait Ask: Send + Sync + 'static {
         let _ = (rows, row);
         Usage::default()
     }
+
+    /// The key of all that the answer depends on; none when it can't be kept.
+    ///
+    /// # Errors
+    /// When a place has no value in this row.
+    fn key(&self, rows: &RecordBatch, row: usize) -> Result<Option<Key>> {
+        let _ = (rows, row);
+        Ok(None)
+    }
+
+    /// What can be accounted for.
+    fn accounts(&self) -> Accounts {
+        Accounts::default()
+    }
 }
 
 /// The call that asks about each row of a request, one after the other.
@@ -86,6 +104,8 @@ pub struct PerRow<A> {
     ask: A,
     output: String,
     schema: SchemaRef,
+    /// A second column: what each answer cost.
+    usage: Option<(String, SchemaRef)>,
 }
 
 impl<A: Ask> PerRow<A> {
@@ -95,58 +115,122 @@ impl<A: Ask> PerRow<A> {
     /// When the column can't be called so.
     pub fn new(ask: A, input: &SchemaRef, output: &str) -> Result<Self> {
         let schema = schema(input, output).map_err(|p| Error::validation(p.message))?;
-        Ok(Self { ask, output: output.to_owned(), schema })
+        Ok(Self { ask, output: output.to_owned(), schema, usage: None })
     }
 
-    fn reply(&self, rows: &RecordBatch, answers: Vec<Answer>, rejected: Vec<Rejected>) -> Result<Reply> {
-        let text: StringArray = answers
-            .iter()
-            .map(|a| match &a.value {
-                Value::Null => None,
-                value => Some(value.to_string()),
-            })
-            .collect();
-        let mut usage = Usage::default();
-        for answer in &answers {
-            usage.input_tokens += answer.usage.input_tokens;
-            usage.output_tokens += answer.usage.output_tokens;
-            usage.usd += answer.usage.usd;
+    /// The same with a column that gets what each answer cost when it was paid for.
+    ///
+    /// # Errors
+    /// When the column can't be called so.
+    pub fn telling(mut self, usage: Option<&str>) -> Result<Self> {
+        if let Some(name) = usage {
+            let schema = with_field(&self.schema, name).map_err(|p| Error::validation(p.message))?;
+            self.usage = Some((name.to_owned(), schema));
         }
-        // The last one has seen the others.
-        let limits = answers.last().and_then(|answer| answer.limits.clone());
-        Ok(Reply { rows: with_column(rows, &self.output, text, &self.schema)?, rejected, usage, limits })
+        Ok(self)
+    }
+
+    /// The rows with their answers.
+    fn answered(&self, rows: &RecordBatch, answers: &[Answer]) -> Result<RecordBatch> {
+        let text = |value: Option<&Value>| value.filter(|value| !value.is_null()).map(Value::to_string);
+        let column = answers.iter().map(|answer| text(Some(&answer.value))).collect();
+        let rows = with_column(rows, &self.output, column, &self.schema)?;
+        let Some((name, schema)) = &self.usage else { return Ok(rows) };
+        let column = answers.iter().map(|answer| text(cost(answer.usage).as_ref())).collect();
+        with_column(&rows, name, column, schema)
+    }
+
+    /// The keys of rows whose answers can be kept.
+    fn keys(&self, rows: &RecordBatch) -> Vec<Option<Key>> {
+        // A row that has none for a fault of its own will fail when it is asked about.
+        (0..rows.num_rows()).map(|row| self.ask.key(rows, row).ok().flatten()).collect()
     }
 }
 
+/// What an answer cost, as a document; none when it cost nothing.
+fn cost(usage: Usage) -> Option<Value> {
+    let Usage { input_tokens, output_tokens, usd } = usage;
+    let document = json!({ "input_tokens": input_tokens, "output_tokens": output_tokens, "usd": usd });
+    (usage != Usage::default()).then_some(document)
+}
+
+/// The answers that the journal has, one for each key that it knows.
+async fn find(journal: &dyn Memo, keys: &[Option<Key>]) -> Result<Vec<Option<Answer>>> {
+    let asked: Vec<Key> = keys.iter().flatten().copied().collect();
+    let mut found = if asked.is_empty() { Vec::new() } else { journal.find(asked).await? }.into_iter();
+    let answer = |kept: Kept| -> Result<Answer> {
+        Ok(Answer { value: serde_json::from_slice(&kept.answer)?, usage: kept.usage, limits: None })
+    };
+    keys.iter().map(|key| key.and_then(|_| found.next().flatten()).map(answer).transpose()).collect()
+}
+
 impl<A: Ask> Call for PerRow<A> {
+    async fn known(&self, rows: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
+        let Some(journal) = &context.journal else { return Ok(None) };
+        let found = find(&**journal, &self.keys(rows)).await?;
+        let Some(answers) = found.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        context.bill.known(answers.len());
+        Ok(Some(self.answered(rows, &answers)?))
+    }
+
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let answers: Vec<Answer> = (0..rows.num_rows()).map(|_| Answer::default()).collect();
+        Ok(Some(self.answered(rows, &answers)?))
+    }
+
+    fn accounts(&self) -> Accounts {
+        self.ask.accounts()
+    }
+
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let count = rows.num_rows();
         let (mut answers, mut answered, mut rejected) = (Vec::with_capacity(count), Vec::new(), Vec::new());
+        let keys = if context.journal.is_some() { self.keys(&rows) } else { vec![None; count] };
+        let mut found: Vec<Option<Answer>> = (0..count).map(|_| None).collect();
+        // Of a request of one row it is known already that its answer is not there.
+        if let Some(journal) = context.journal.as_ref().filter(|_| count > 1 || context.attempt > 1) {
+            found = find(&**journal, &keys).await?;
+        }
+        let mut usage = Usage::default();
         for row in 0..count {
+            if let Some(known) = found[row].take() {
+                context.bill.known(1);
+                answers.push(known);
+                answered.push(rows.slice(row, 1));
+                continue;
+            }
             let mut context = context.clone();
             if count > 1 {
                 context.idempotency_key = format!("{}/{row}", context.idempotency_key).into();
             }
             match self.ask.ask(&rows, row, &context).await {
                 Ok(answer) => {
+                    usage += answer.usage;
+                    if let (Some(journal), Some(key)) = (&context.journal, keys[row]) {
+                        // It is durable before anyone sees it, so no reader ever has a result that a restart would pay for again.
+                        let kept = Kept { answer: serde_json::to_vec(&answer.value)?, usage: answer.usage };
+                        journal.keep(vec![(key, kept)]).await?;
+                    }
                     answers.push(answer);
                     answered.push(rows.slice(row, 1));
                 }
                 // Trying the whole request again may help; a service knows the rows that it has done by their keys.
-                Err(error) if count == 1 || error.retry() != Retry::Never => return Err(error),
+                Err(error) if count == 1 || error.retry() != Retry::Never => {
+                    context.bill.kept(usage);
+                    return Err(error);
+                }
                 Err(error) => rejected.push(Rejected::rows(rows.slice(row, 1), error)),
             }
         }
         let rows = if rejected.is_empty() { rows } else { concat_batches(rows.schema_ref(), &answered)? };
-        self.reply(&rows, answers, rejected)
+        // The last one has seen the others.
+        let limits = answers.last_mut().and_then(|answer| answer.limits.take());
+        Ok(Reply { rows: self.answered(&rows, &answers)?, rejected, usage, limits })
     }
 
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         let mut sum = Usage::default();
-        for one in (0..rows.num_rows()).map(|row| self.ask.estimate(rows, row)) {
-            sum.input_tokens += one.input_tokens;
-            sum.output_tokens += one.output_tokens;
-        }
+        (0..rows.num_rows()).for_each(|row| sum += self.ask.estimate(rows, row));
         sum
     }
 }
@@ -157,7 +241,6 @@ mod tests {
     use bourn_engine::rows;
     use bourn_engine::testing::harness::rows_of;
     use bourn_engine::testing::simulation::Simulation;
-    use serde_json::json;
 
     /// Answers with the key; refuses odd numbers, and 4 only for now.
     struct Odd;
@@ -193,6 +276,7 @@ mod tests {
             attempt: 1,
             deadline: std::time::Duration::from_mins(1),
             journal: None,
+            bill: bourn_engine::api::Bill::default(),
         }
     }
 

@@ -13,12 +13,13 @@ mod replay;
 mod show;
 mod told;
 
-use bourn_engine::Engine;
+use std::path::Path;
 
 use crate::args::Spec;
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::run;
+use crate::runs::args::JOURNAL;
 use crate::screen::Screen;
 use args::{Dlq, Replay};
 use office::Office;
@@ -30,7 +31,7 @@ use office::Office;
 pub fn run(what: &Dlq, screen: &Screen) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
-        let engine = Engine::new(prepare::registry());
+        let engine = prepare::engine(Path::new(JOURNAL));
         // The secrets of programs too: the letters may be behind one.
         let loaded = prepare::load_to_run(spec(what), &engine).await?;
         screen.hide(loaded.document.secrets());

@@ -1,5 +1,6 @@
 //! What every stage has done, as a table or as JSON.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -100,8 +101,28 @@ pub fn text(stats: &JobStats, time: Duration) -> String {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
+    let mut lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
+    lines.extend(rows(stats).iter().filter_map(spent));
     lines.join("\n")
+}
+
+/// What a stage that asks models has spent, and what it had not to ask.
+fn spent(row: &Row<'_>) -> Option<String> {
+    let [known, input, output] =
+        [row.sum(|s| &s.rows_known), row.sum(|s| &s.input_tokens), row.sum(|s| &s.output_tokens)];
+    if known + input + output == 0 {
+        return None;
+    }
+    let count = |n| HumanCount(n).to_string();
+    let cost = row.sum(|s| &s.cost) as f64 / 1e9;
+    let mut text = format!("`{}`: {} tokens read, {} written", row.id, count(input), count(output));
+    if cost > 0.0 {
+        let _ = write!(text, ", {cost:.6} US dollars");
+    }
+    if known > 0 {
+        let _ = write!(text, "; {} rows answered from the journal", count(known));
+    }
+    Some(text)
 }
 
 /// The same for programs.
@@ -118,6 +139,9 @@ pub fn json(stats: &JobStats, time: Duration) -> Value {
             "latency_p50_seconds": row.latency(0.5), "latency_p99_seconds": row.latency(0.99),
             "retries": row.sum(|s| &s.retries), "rows_dropped": stats.dropped(row.id),
             "rows_fallback": row.sum(|s| &s.rows_fallback), "unknown_fields": row.sum(|s| &s.unknown_fields),
+            "rows_known": row.sum(|s| &s.rows_known), "rows_degraded": row.sum(|s| &s.rows_degraded),
+            "input_tokens": row.sum(|s| &s.input_tokens), "output_tokens": row.sum(|s| &s.output_tokens),
+            "cost_usd": row.sum(|s| &s.cost) as f64 / 1e9,
         })
     };
     json!({
@@ -164,6 +188,14 @@ pub fn remarks(stats: &JobStats) -> Vec<String> {
         let fallback = row.sum(|s| &s.rows_fallback);
         if fallback > 0 {
             remarks.push(format!("{fallback} row{} of `{}` went to its fallback", s(fallback), row.id));
+        }
+        let degraded = row.sum(|s| &s.rows_degraded);
+        if degraded > 0 {
+            remarks.push(format!(
+                "{degraded} row{} passed `{}` without an answer, since the budget was spent",
+                s(degraded),
+                row.id
+            ));
         }
         if unknown > 0 {
             let id = row.id;

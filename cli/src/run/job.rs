@@ -100,6 +100,9 @@ pub async fn run(
     if let Some(told) = told {
         return Err(Failure::Failed(Error::validation(told)));
     }
+    if args.fail_on_degraded && stats.rows_degraded() > 0 {
+        return Ok(Exit::Degraded);
+    }
     if !is_whole && signaled.is_some_and(|signaled| signaled.load(Relaxed)) {
         screen.tell(&told_stopped(keeps));
     }

@@ -9,10 +9,10 @@ pub mod watched;
 pub mod workflow;
 pub mod writer;
 
+use bourn_engine::Error;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Place;
 use bourn_engine::spec::{Loaded, Spec};
-use bourn_engine::{Engine, Error};
 
 use documents::Documents;
 use job::Ending;
@@ -39,7 +39,7 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
 fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
-        let engine = Engine::new(prepare::registry());
+        let engine = prepare::engine(&args.journal.journal);
         let loaded = prepare::load_to_run(&args.spec, &engine).await?;
         screen.hide(loaded.document.secrets());
         let ended = match &loaded.spec {

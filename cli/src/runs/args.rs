@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args as Group, Subcommand, ValueHint};
 
+/// The journal, if the command line does not say which.
+pub const JOURNAL: &str = ".bourn/journal.db";
+
 /// What can be done with runs of workflows.
 #[derive(Debug, Subcommand)]
 pub enum Runs {
@@ -75,8 +78,9 @@ pub enum Runs {
 /// Where runs of workflows are kept.
 #[derive(Clone, Debug, Group)]
 pub struct Journal {
-    /// The journal of workflows: what their steps gave. It is made if it is not there.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = ".bourn/journal.db")]
+    /// The journal: what steps of workflows gave, and what stages of pipelines that say `journal: true` were answered. It is made if
+    /// it is not there.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, default_value = JOURNAL)]
     pub journal: PathBuf,
 }
 

@@ -9,8 +9,8 @@ use bourn_engine::api::Checkpointing;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::{Problems, did_you_mean};
 use bourn_engine::graph::{Graph, Input, Role};
+use bourn_engine::plan::Plan;
 use bourn_engine::spec::Spec;
-use bourn_engine::{Engine, plan::Plan};
 
 use crate::args::{Form, Tap};
 use crate::failure::{Exit, Failure};
@@ -34,7 +34,7 @@ const NEVER: Duration = Duration::from_hours(365 * 24);
 pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
-        let engine = Engine::new(prepare::registry());
+        let engine = prepare::engine(&args.run.journal.journal);
         let loaded = prepare::load(&args.run.spec, &engine)?;
         let runs = if let Spec::Pipeline(_) = &loaded.spec {
             run::no_input(&args.run)?;

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use bourn_engine::api::registry::{BoxConnector, BoxStageConfig};
-use bourn_engine::api::{BuildContext, Registry};
+use bourn_engine::api::{BuildContext, Registry, memo};
 use bourn_engine::diagnostic::{Diagnostic, Key, Problem, Problems};
 use bourn_engine::graph::Graph;
 use bourn_engine::plan::{OperatorKind, Plan, PlannedNode};
@@ -176,6 +176,7 @@ fn pipeline(bench: &Bench<'_>, case: &Case, loaded: &Loaded, mut script: Script)
     graph.options.delivery = None;
     let world = world(case);
     let engine = Engine::new(bench.registry.clone()).with_env(world.env());
+    let engine = engine.with_journal(std::sync::Arc::new(memo::Memory::default()));
     let taken = script.taken.clone();
     let letters = script.letters.clone();
     let outcome = world.run(async {

@@ -147,6 +147,19 @@ fn names() {
 }
 
 #[test]
+fn documents_to_vectors() {
+    let folder = Folder::with(&[]);
+    run(&folder, "12-documents-to-vectors.yaml", &["--mock"]).quietly();
+    let look = "source: { file: { path: out/vectors.parquet } }\nsink: { file: { path: out.jsonl } }\n";
+    std::fs::write(folder.path("look.yaml"), look).unwrap();
+    assert!(folder.bourn(&["plan", "look.yaml"]).quietly().contains("embedding FixedSizeList(256 x non-null Float32"));
+    folder.bourn(&["run", "look.yaml"]).quietly();
+    let rows = folder.read("out.jsonl");
+    let row: serde_json::Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    assert_eq!((rows.lines().count(), row["embedding"].as_array().unwrap().len()), (8, 256));
+}
+
+#[test]
 fn every_example_is_run_here() {
     let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
     let specs = examples.map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -20,6 +20,7 @@ mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
 mod outages;
+mod paid;
 mod pipelines;
 mod replays;
 mod runs;

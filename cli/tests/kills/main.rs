@@ -8,6 +8,7 @@ mod http;
 mod nats;
 #[cfg(feature = "object_store")]
 mod object_store;
+mod paid;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod support;

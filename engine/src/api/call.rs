@@ -1,13 +1,14 @@
 //! The asynchronous stage: a request to something outside, and its answer.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::ops::AddAssign;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use futures::future::BoxFuture;
 
 use super::erased::ErasedCall;
+use super::memo::Memo;
 use super::output::Rejected;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -26,13 +27,33 @@ pub trait Call: Send + Sync + 'static {
     /// A transient one is tried again as `limits.retry` says. What is left goes to [`Call::failed`], then where `on_error` says.
     fn call(&self, rows: RecordBatch, context: &CallContext) -> impl Future<Output = Result<Reply>> + Send;
 
-    /// The answer to a request that asks nobody, because it was made before or is not wanted: it passes no limit.
+    /// The answer to a request that asks nobody, because it is in the journal, was made before or is not wanted: it passes no
+    /// limit and costs nothing.
     ///
     /// # Errors
     /// As for [`Call::call`].
-    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    fn known(
+        &self,
+        rows: &RecordBatch,
+        context: &CallContext,
+    ) -> impl Future<Output = Result<Option<RecordBatch>>> + Send {
+        let _ = (rows, context);
+        std::future::ready(Ok(None))
+    }
+
+    /// The rows of a request that is not made because the budget is spent, with nulls as their answers. `None`: that is a
+    /// failure, as for a call whose answers nobody can do without.
+    ///
+    /// # Errors
+    /// When the rows do not fit what was declared after all.
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         let _ = rows;
         Ok(None)
+    }
+
+    /// What can be accounted for; asked at planning.
+    fn accounts(&self) -> Accounts {
+        Accounts::default()
     }
 
     /// What a request is expected to cost, asked before it is sent when a limit counts tokens: all tokens that are read, and
@@ -74,16 +95,63 @@ pub struct CallContext {
     pub attempt: u32,
     /// Monotonic time at which the attempt is given up.
     pub deadline: Duration,
-    /// Durable results of the parts of this call (the turns of an agent); none when the engine keeps no journal.
+    /// Where answers are kept, so that none is paid for twice: a call looks for each row before it asks, and keeps an answer before
+    /// it returns it. None when the stage keeps no journal.
     pub journal: Option<Arc<dyn Memo>>,
+    /// What this attempt notes beside its reply.
+    pub bill: Bill,
 }
 
-/// Durable results of expensive work, by key: what is in it is never paid for twice.
-pub trait Memo: Send + Sync + std::fmt::Debug {
-    /// The result kept under `key`.
-    fn find<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<RecordBatch>>>;
-    /// Keeps a result; returns when it is durable.
-    fn keep<'a>(&'a self, key: &'a str, result: &'a RecordBatch) -> BoxFuture<'a, Result<()>>;
+/// What can be accounted for of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// It looks into the journal, and keeps its answers there.
+    pub keeps: bool,
+    /// It says how many tokens a request may need, and has needed.
+    pub tokens: bool,
+    /// The same for money.
+    pub usd: bool,
+}
+
+/// What an attempt notes of its costs beside its reply. A clone is the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Bill(Arc<Mutex<Billed>>);
+
+/// What is on a bill.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Billed {
+    /// Paid for answers that are no good.
+    pub lost: Usage,
+    /// Paid for answers of rows that are kept, while the request as a whole has failed.
+    pub kept: Usage,
+    /// Rows whose answers were in the journal.
+    pub known: u64,
+}
+
+impl Bill {
+    /// Notes what was paid for an answer that is no good.
+    pub fn lost(&self, usage: Usage) {
+        self.billed().lost += usage;
+    }
+
+    /// Notes what was paid for answers that are kept, before the request fails.
+    pub fn kept(&self, usage: Usage) {
+        self.billed().kept += usage;
+    }
+
+    /// Notes so many rows whose answers were in the journal.
+    pub fn known(&self, rows: usize) {
+        self.billed().known += rows as u64;
+    }
+
+    /// What is on it.
+    pub fn total(&self) -> Billed {
+        *self.billed()
+    }
+
+    fn billed(&self) -> MutexGuard<'_, Billed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The answer to a request.
@@ -115,6 +183,14 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Money, in US dollars.
     pub usd: f64,
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.input_tokens += more.input_tokens;
+        self.output_tokens += more.output_tokens;
+        self.usd += more.usd;
+    }
 }
 
 /// What the other side said of its limits, in answer headers.
@@ -156,8 +232,14 @@ impl Call for BoxCall {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         self.0.call(rows, context).await
     }
-    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
-        self.0.known(rows)
+    async fn known(&self, rows: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
+        self.0.known(rows, context).await
+    }
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        self.0.unasked(rows)
+    }
+    fn accounts(&self) -> Accounts {
+        self.0.accounts()
     }
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         self.0.estimate(rows)

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
-use super::call::{Call, CallContext, Reply, Usage};
+use super::call::{Accounts, Call, CallContext, Reply, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
@@ -23,7 +23,13 @@ use crate::error::{Error, Result};
 
 pub trait ErasedCall: Send + Sync {
     fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>>;
-    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
+    fn known<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<Option<RecordBatch>>>;
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
+    fn accounts(&self) -> Accounts;
     fn estimate(&self, rows: &RecordBatch) -> Usage;
     fn again<'a>(
         &'a self,
@@ -38,8 +44,18 @@ impl<C: Call> ErasedCall for C {
     fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>> {
         Call::call(self, rows, context).boxed()
     }
-    fn known(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
-        Call::known(self, rows)
+    fn known<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> BoxFuture<'a, Result<Option<RecordBatch>>> {
+        Call::known(self, rows, context).boxed()
+    }
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        Call::unasked(self, rows)
+    }
+    fn accounts(&self) -> Accounts {
+        Call::accounts(self)
     }
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         Call::estimate(self, rows)

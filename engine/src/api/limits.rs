@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Budget;
 use crate::data::units::{Interval, Rate};
 
 /// What bounds the requests of a stage.
@@ -43,6 +44,9 @@ pub struct Limits {
     /// and by how many requests in flight go well. Stages that ask models do so unless `false` is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<bool>,
+    /// What may be spent; a stage that asks models counts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Box<Budget>>,
     /// When to try again.
     pub retry: Retries,
 }
@@ -60,6 +64,7 @@ impl Default for Limits {
             input_tokens_per_minute: None,
             output_tokens_per_minute: None,
             adaptive: None,
+            budget: None,
             retry: Retries::default(),
         }
     }
@@ -73,6 +78,39 @@ impl Limits {
             || self.input_tokens_per_minute.is_some()
             || self.output_tokens_per_minute.is_some();
         minutes || self.adaptive == Some(true)
+    }
+}
+
+/// Limits that several stages keep together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SharedLimits {
+    /// The most requests started in a length of time.
+    pub rate: Option<Rate>,
+    /// The most tokens in a minute, read and written together.
+    pub tokens_per_minute: Option<u64>,
+    /// The most tokens in a minute that models read.
+    pub input_tokens_per_minute: Option<u64>,
+    /// The most tokens in a minute that models write.
+    pub output_tokens_per_minute: Option<u64>,
+}
+
+impl SharedLimits {
+    /// The limits of a stage that keeps these: they take the place of its own.
+    #[must_use]
+    pub fn of(&self, stage: Limits) -> Limits {
+        Limits {
+            rate: self.rate.or(stage.rate),
+            tokens_per_minute: self.tokens_per_minute.or(stage.tokens_per_minute),
+            input_tokens_per_minute: self.input_tokens_per_minute.or(stage.input_tokens_per_minute),
+            output_tokens_per_minute: self.output_tokens_per_minute.or(stage.output_tokens_per_minute),
+            ..stage
+        }
+    }
+}
+
+impl From<Rate> for SharedLimits {
+    fn from(rate: Rate) -> Self {
+        Self { rate: Some(rate), ..Self::default() }
     }
 }
 

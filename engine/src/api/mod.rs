@@ -1,5 +1,6 @@
 //! What you implement: stages, joins, calls, sources, sinks, and the configurations that make them.
 
+pub mod budget;
 pub mod call;
 pub mod checkpointing;
 pub mod connector;
@@ -8,6 +9,7 @@ pub mod join;
 pub mod jq;
 pub mod level;
 pub mod limits;
+pub mod memo;
 pub mod merged;
 pub mod on_full;
 pub mod outage;
@@ -20,7 +22,8 @@ pub mod stage_config;
 pub mod store;
 pub mod template;
 
-pub use call::{BoxCall, Call, CallContext, Reply, Usage};
+pub use budget::{Budget, OnExceeded};
+pub use call::{Accounts, Bill, BoxCall, Call, CallContext, Reply, Usage};
 pub use checkpointing::{Checkpointing, Checkpoints, Place};
 pub use connector::{
     Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext, Unread,
@@ -28,7 +31,8 @@ pub use connector::{
 };
 pub use join::{BoxJoin, Join};
 pub use level::Level;
-pub use limits::{Limits, Order};
+pub use limits::{Limits, Order, SharedLimits};
+pub use memo::{Account, Keeping, Kept, Memo, Memos};
 pub use merged::merged;
 pub use on_full::OnFull;
 pub use outage::Outage;

@@ -1,22 +1,33 @@
 //! Answers what asks nobody before any limit is asked.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
 use arrow::record_batch::RecordBatch;
 
-use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
+use crate::api::{Bill, BoxCall, Call, CallContext, Reply, Usage};
 use crate::error::{Error, Result};
+use crate::metrics::StageStats;
 
-/// The outermost layer: a request that was made before, or is not wanted, waits for no rate and costs nothing.
+/// The outermost layer: a request whose answer is in the journal, that was made before, or is not wanted, waits for no rate and
+/// costs nothing.
 pub struct Known {
     /// Who knows: the call without its layers.
     pub call: BoxCall,
     /// The call with them.
     pub inner: BoxCall,
+    /// Where rows are counted whose answers were in the journal.
+    pub stats: Arc<StageStats>,
 }
 
 impl Call for Known {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
-        match self.call.known(&rows)? {
-            Some(answer) => Ok(Reply::rows(answer)),
+        let asked = CallContext { bill: Bill::default(), ..context.clone() };
+        match self.call.known(&rows, &asked).await? {
+            Some(answer) => {
+                self.stats.rows_known.fetch_add(asked.bill.total().known, Relaxed);
+                Ok(Reply::rows(answer))
+            }
             None => self.inner.call(rows, context).await,
         }
     }

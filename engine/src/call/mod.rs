@@ -2,11 +2,11 @@
 
 pub mod adaptive;
 pub mod again;
-pub mod journaled;
 pub mod known;
 pub mod learnt;
 pub mod rate_limit;
 pub mod retry;
+pub mod spend;
 pub mod stack;
 pub mod timeout;
 pub mod token_limit;

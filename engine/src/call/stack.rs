@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::api::call::Memo;
-use crate::api::{BoxCall, Limits, Outage};
+use crate::api::{BoxCall, Limits, Memo, Outage};
 use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
 use super::again::Again;
-use super::journaled::Journaled;
 use super::known::Known;
 use super::rate_limit::{Limiter, RateLimit};
 use super::retry::Retry;
+use super::spend::{Pause, Purse, Spend};
 use super::timeout::Timeout;
 
 /// What the layers of a stage share.
@@ -25,13 +24,17 @@ pub struct Shared {
     pub outage: Outage,
     /// Where answers are kept, if they are.
     pub journal: Option<Arc<dyn Memo>>,
+    /// What may be spent: by the stage, and by the job.
+    pub purses: Vec<Arc<Purse>>,
+    /// Stops the job, so that it goes on when there is more to spend.
+    pub pause: Pause,
     /// The counters of the lane.
     pub stats: Arc<StageStats>,
 }
 
-/// `Again(Known(Journaled(Retry(Adaptive(RateLimit(Timeout(call)))))))`: each round is a request of its own; what asks nobody passes nothing; a kept answer costs nothing; every attempt waits for the rate; the
-/// time of an attempt does not count the wait for its turn. What is refused because of a limit waits again in `Adaptive`,
-/// which is there if the limits say so.
+/// `Again(Known(Retry(Spend(Adaptive(RateLimit(Timeout(call)))))))`: each round is a request of its own; what asks nobody, such as a kept
+/// answer, passes nothing; every attempt is paid for and waits for the rate; the time of an attempt does not count the wait for its
+/// turn. What is refused because of a limit waits again in `Adaptive`, which is there if the limits say so.
 pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     let known = call.clone();
     let call = Timeout { inner: call, limit: limits.timeout.0 };
@@ -40,8 +43,9 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
         Some(gate) => BoxCall::new(Adaptive { inner: call, gate, stats: shared.stats.clone() }),
         None => call,
     };
-    let call = Retry { inner: call, policy: limits.retry.clone(), stats: shared.stats, outage: shared.outage };
-    let inner = BoxCall::new(Journaled { inner: call, journal: shared.journal });
-    let inner = BoxCall::new(Known { call: known.clone(), inner });
+    let (purses, pause, journal) = (shared.purses, shared.pause, shared.journal);
+    let call = Spend { call: known.clone(), inner: call, purses, pause, journal, stats: shared.stats.clone() };
+    let call = Retry { inner: call, policy: limits.retry.clone(), stats: shared.stats.clone(), outage: shared.outage };
+    let inner = BoxCall::new(Known { call: known.clone(), inner: BoxCall::new(call), stats: shared.stats });
     BoxCall::new(Again { call: known, inner })
 }

@@ -1,9 +1,8 @@
 //! The Rust API: nodes added one by one, each reading the one before it unless it says otherwise.
 
 use super::logical::{Graph, Input, Node, OnError, Options, Role};
-use crate::api::OnFull;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::data::units::Rate;
+use crate::api::{Keeping, OnFull, SharedLimits};
 
 impl Graph {
     /// An empty graph for a job of this name.
@@ -34,9 +33,9 @@ impl Graph {
         self.add(id, Role::Sink(connector.into())).from::<&str>([])
     }
 
-    /// Adds a rate that several stages keep together, those that name it.
-    pub fn rate_limit(&mut self, name: impl Into<String>, rate: Rate) {
-        self.options.rate_limits.insert(name.into(), rate);
+    /// Adds limits that several stages keep together, those that name them: a rate, or tokens of models too.
+    pub fn rate_limit(&mut self, name: impl Into<String>, limits: impl Into<SharedLimits>) {
+        self.options.rate_limits.insert(name.into(), limits.into());
     }
 
     /// Adds a node of any role.
@@ -54,6 +53,7 @@ impl Graph {
             on_full: OnFull::Block,
             fallback: Vec::new(),
             rate_limit: None,
+            journal: None,
             lanes: None,
             admission: None,
             path: Vec::new(),
@@ -95,6 +95,12 @@ impl NodeBuilder<'_> {
     /// the stage's own limits.
     pub fn rate_limit(self, name: impl Into<String>) -> Self {
         self.0.rate_limit = Some(name.into());
+        self
+    }
+
+    /// For a call: keeps its answers, so that none is paid for twice.
+    pub fn journal(self, at: Keeping) -> Self {
+        self.0.journal = Some(at);
         self
     }
 

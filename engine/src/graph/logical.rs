@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Checkpointing, Level, OnFull};
+use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits};
 use crate::data::secret::Secrets;
-use crate::data::units::{Percentage, Rate};
+use crate::data::units::Percentage;
 use crate::diagnostic::Key;
 
 /// A pipeline or a workflow as nodes and edges. Made by [`Graph::new`] and the builder, or compiled from a spec.
@@ -40,6 +40,8 @@ pub struct Node {
     pub fallback: Vec<BoxConnector>,
     /// For a call: the shared rate limit that it keeps, by its name in [`Options::rate_limits`].
     pub rate_limit: Option<String>,
+    /// For a call: where its answers are kept, so that none is paid for twice.
+    pub journal: Option<Keeping>,
     /// How many parallel copies; one if it does not say.
     pub lanes: Option<usize>,
     /// For a source: how many rows may be under way at once between here and the end of the graph.
@@ -106,8 +108,10 @@ pub struct Options {
     pub checkpoints: Checkpointing,
     /// What every sink must give at least; a plan that can't is refused.
     pub delivery: Option<Level>,
-    /// Rates that stages keep together, by name.
-    pub rate_limits: BTreeMap<String, Rate>,
+    /// Limits that stages keep together, by name.
+    pub rate_limits: BTreeMap<String, SharedLimits>,
+    /// What all stages together may spend.
+    pub budget: Option<Budget>,
     /// Values that no message, dead letter or record of a run may show.
     pub secrets: Secrets,
     /// Bytes for edges and state together.
@@ -132,6 +136,7 @@ impl Default for Options {
             checkpoints: Checkpointing::Off,
             delivery: None,
             rate_limits: BTreeMap::new(),
+            budget: None,
             secrets: Secrets::default(),
             memory: 512 << 20,
             edge_rows: None,

@@ -12,7 +12,7 @@ const ABOUT: Metadata<'static> = Metadata::new("bourn", Level::INFO, None);
 
 type Counter = (&'static str, &'static str, fn(&StageStats) -> &AtomicU64);
 
-const ROWS: [Counter; 10] = [
+const ROWS: [Counter; 14] = [
     ("bourn_stage_rows_in_total", "rows that entered", |s| &s.rows_in),
     ("bourn_stage_rows_out_total", "rows that left by all ports", |s| &s.rows_out),
     ("bourn_stage_rows_rejected_total", "rows that failed", |s| &s.rows_rejected),
@@ -21,15 +21,21 @@ const ROWS: [Counter; 10] = [
     ("bourn_stage_bytes_in_total", "bytes that entered, as held in memory", |s| &s.bytes_in),
     ("bourn_stage_bytes_out_total", "bytes that left, as held in memory", |s| &s.bytes_out),
     ("bourn_stage_retries_total", "requests tried again", |s| &s.retries),
+    ("bourn_stage_rows_known_total", "rows whose answers were in the journal", |s| &s.rows_known),
+    ("bourn_stage_rows_degraded_total", "rows not asked about, since the budget was spent", |s| &s.rows_degraded),
+    ("bourn_stage_input_tokens_total", "tokens that models have read", |s| &s.input_tokens),
+    ("bourn_stage_output_tokens_total", "tokens that models have written", |s| &s.output_tokens),
     ("bourn_stage_rows_fallback_total", "rows that a fallback has taken", |s| &s.rows_fallback),
     ("bourn_stage_unknown_fields_total", "fields without a column, left out", |s| &s.unknown_fields),
 ];
 
-const TIMES: [Counter; 4] = [
+/// Nanoseconds and billionths of a dollar.
+const BILLIONTHS: [Counter; 5] = [
     ("bourn_stage_busy_seconds_total", "time at work", |s| &s.busy),
     ("bourn_stage_idle_seconds_total", "time without input", |s| &s.idle),
     ("bourn_stage_backpressured_seconds_total", "time held up by a full edge", |s| &s.backpressured),
     ("bourn_stage_waiting_seconds_total", "time held up by something outside", |s| &s.waiting),
+    ("bourn_stage_cost_usd_total", "what models have cost, in US dollars", |s| &s.cost),
 ];
 
 type EdgeGauge = (&'static str, &'static str, fn(&EdgeStats) -> u64);
@@ -57,7 +63,7 @@ fn edges_of_lanes(stats: &JobStats) -> Vec<(Arc<str>, usize, Vec<&EdgeStats>)> {
 /// Sets every counter and gauge of the job in `recorder` to its value at `now`. Call it when someone looks: it costs a few
 /// microseconds per stage, and the data path nothing.
 ///
-/// Times are gauges of seconds that only rise, since the counters of the `metrics` crate hold whole numbers. Histograms are
+/// Times and costs are gauges that only rise, since the counters of the `metrics` crate hold whole numbers. Histograms are
 /// counted already, and a recorder takes only single values: [`histograms`] gives them.
 pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
     let pipeline = Label::new("pipeline", stats.pipeline.clone());
@@ -66,9 +72,9 @@ pub fn publish(stats: &JobStats, now: Timestamp, recorder: &dyn Recorder) {
         for (name, about, counter) in ROWS {
             set_counter(recorder, name, about, labels.clone(), counter(&entry.stats).load(Relaxed));
         }
-        for (name, about, counter) in TIMES {
-            let seconds = counter(&entry.stats).load(Relaxed) as f64 / 1e9;
-            set_gauge(recorder, name, about, labels.clone(), seconds);
+        for (name, about, counter) in BILLIONTHS {
+            let value = counter(&entry.stats).load(Relaxed) as f64 / 1e9;
+            set_gauge(recorder, name, about, labels.clone(), value);
         }
         let held = entry.stats.rows_held.load(Relaxed) as f64;
         set_gauge(recorder, "bourn_stage_rows_held", "rows held back now", labels, held);

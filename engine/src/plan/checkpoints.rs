@@ -63,7 +63,7 @@ fn not_covered(plan: &Plan, edge: &PlannedEdge) -> Problem {
 }
 
 /// Whether an input without an end goes where beginning anew would be seen for ever, or each row is to be seen once. What was
-/// acknowledged does not come again: files that are begun anew would lose it.
+/// acknowledged does not come again: files that are begun anew would lose it. And a job that pauses goes on later.
 fn is_needed(plan: &Plan) -> bool {
     let endless = |of: fn(Replay) -> bool| {
         plan.nodes.iter().any(|n| match &n.role {
@@ -77,5 +77,5 @@ fn is_needed(plan: &Plan) -> bool {
     });
     let is_wished = plan.options.delivery == Some(Level::ExactlyOnce);
     let keeps_keys = plan.nodes.iter().any(|n| n.keeps_keys);
-    is_wished || endless(|r| r != Replay::Nothing) && (commits || keeps_keys)
+    is_wished || plan.pauses() || endless(|r| r != Replay::Nothing) && (commits || keeps_keys)
 }

@@ -179,6 +179,9 @@ impl PlannedNode {
                 l.rows, l.in_flight, l.timeout
             );
             let _ = write!(text, ", {} attempts{}]", l.retry.max_attempts, rate);
+            if self.journal.is_some() {
+                text.push_str(" answers kept");
+            }
         }
         match self.on_error {
             OnError::Fail => {}

@@ -1,5 +1,6 @@
 //! From a graph to tasks and channels: passes over plain data, each a file with a text form.
 
+pub mod accounts;
 pub mod checkpoints;
 pub mod distribute;
 pub mod explain;
@@ -20,9 +21,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::api::Checkpoints;
 use crate::api::registry::BoxConnector;
-use crate::api::{Cardinality, Distribution, Inputs, Limits, OnFull};
+use crate::api::{Accounts, Cardinality, Distribution, Inputs, Keeping, Limits, OnFull, SharedLimits};
 use crate::checkpoint::coordinator::Groups;
-use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::env::Env;
 use crate::error::Node;
@@ -76,6 +76,8 @@ pub struct PlannedNode {
     pub ports: Vec<String>,
     /// What runs it.
     pub operator: OperatorKind,
+    /// What can be accounted for of a call.
+    pub accounts: Accounts,
     /// Whether it keeps something by key.
     pub keeps_keys: bool,
     /// How many parallel copies.
@@ -84,8 +86,10 @@ pub struct PlannedNode {
     pub on_error: OnError,
     /// For a sink: what takes the rows that it does not.
     pub fallback: Vec<BoxConnector>,
-    /// For a call: the rate that it keeps with others of the same name.
-    pub rate_limit: Option<(String, Rate)>,
+    /// For a call: the limits that it keeps with others of the same name.
+    pub rate_limit: Option<(String, SharedLimits)>,
+    /// For a call: where its answers are kept.
+    pub journal: Option<Keeping>,
     /// For a source: how many rows may be under way at once.
     pub admission: Option<usize>,
     /// How many rows leave for one that enters.
@@ -201,6 +205,7 @@ pub async fn plan(graph: Graph, env: &Env, asking: Asking) -> Result<Plan, Probl
     overwrites::refuse(&plan, env)?;
     operators::learn(&mut plan, env)?;
     plan.checkpoints = checkpoints::decide(&plan, env)?;
+    accounts::check(&plan)?;
     if asking == Asking::Everyone {
         checkpoints::reach(&plan, env).await?;
     }

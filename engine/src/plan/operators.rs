@@ -1,7 +1,7 @@
 //! Third pass: what runs each stage. One instance is built and dropped, so what can't be built is known before the start.
 
 use super::{OperatorKind, Plan};
-use crate::api::{BuildContext, Limits, Operator};
+use crate::api::{BuildContext, Call, Operator};
 use crate::diagnostic::{Problem, Problems};
 use crate::env::Env;
 use crate::error::Result;
@@ -42,9 +42,10 @@ pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
                 node.operator = OperatorKind::Join;
                 node.keeps_keys = keeps_keys(|visitor| join.visit_state(visitor));
             }
-            Ok(Operator::Call(_, limits)) => {
-                let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
-                node.operator = OperatorKind::Call(Limits { rate, ..limits });
+            Ok(Operator::Call(call, limits)) => {
+                node.accounts = call.accounts();
+                let shared = node.rate_limit.as_ref().map(|(_, shared)| *shared);
+                node.operator = OperatorKind::Call(shared.unwrap_or_default().of(limits));
             }
             Err(e) => problems.push(node.place(Problem::new(e.message().to_owned()))),
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{DEAD_LETTERS, Exchange, OperatorKind, Plan, PlannedEdge, PlannedNode};
-use crate::api::{Cardinality, OnFull};
+use crate::api::{Accounts, Cardinality, OnFull};
 use crate::checkpoint::coordinator::Groups;
 use crate::diagnostic::{Key, Problems};
 use crate::graph::validate::validate;
@@ -40,11 +40,13 @@ pub fn resolve(graph: Graph) -> Result<Plan, Problems> {
             outputs: Vec::new(),
             ports,
             operator,
+            accounts: Accounts::default(),
             keeps_keys: false,
             lanes: node.lanes.unwrap_or(0),
             on_error,
             fallback: node.fallback.clone(),
             rate_limit: node.rate_limit.as_ref().and_then(|n| Some((n.clone(), *graph.options.rate_limits.get(n)?))),
+            journal: node.journal.clone(),
             admission: node.admission,
             cardinality,
             path: if node.path.is_empty() { vec![Key::Name(node.id.clone())] } else { node.path.clone() },

@@ -17,6 +17,7 @@ use super::emit::Outlets;
 use super::exchange::Router;
 use super::fallback::Fallback;
 use super::job::Start;
+use super::ledgers::Ledgers;
 use super::requests::Requests;
 use super::sink_task::{self, SinkTask, Trying};
 use super::source_task::{Before, SourceTask};
@@ -24,7 +25,7 @@ use super::spool::{Folder, Spool};
 use super::spool_task::SpoolTask;
 use super::supervise::{Note, Supervisor};
 use crate::api::{
-    BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, Outage, SinkContext,
+    Bill, BoxSink, BoxSource, BuildContext, CallContext, ConnectContext, Epochs, OnFull, Operator, Outage, SinkContext,
     SourceContext,
 };
 use crate::call::adaptive::Gate;
@@ -80,6 +81,7 @@ pub(super) struct Builder<'a> {
     outages: HashMap<usize, Outage>,
     job_key: u64,
     kept: Option<Kept>,
+    ledgers: Ledgers,
 }
 
 impl<'a> Builder<'a> {
@@ -91,7 +93,7 @@ impl<'a> Builder<'a> {
         (senders, receivers): (HashMap<usize, Sender>, HashMap<usize, Receiver>),
         notes: Post<Note>,
         supervisor: Arc<Supervisor>,
-        kept: Option<Kept>,
+        (kept, ledgers): (Option<Kept>, Ledgers),
     ) -> Self {
         let (limiters, gates) = (HashMap::new(), HashMap::new());
         let (folders, admissions, outages) = (HashMap::new(), HashMap::new(), HashMap::new());
@@ -112,6 +114,7 @@ impl<'a> Builder<'a> {
             outages,
             job_key,
             kept,
+            ledgers,
         }
     }
 
@@ -220,15 +223,23 @@ impl<'a> Builder<'a> {
         }
         let outage = self.outage(head);
         let spaced = node.rate_limit.as_ref().map_or(Spaced::Node(head), |(name, _)| Spaced::Shared(name.clone()));
-        let rate = node.rate_limit.as_ref().map(|(_, rate)| *rate).or(limits.rate);
+        let limits = node.rate_limit.as_ref().map(|(_, shared)| *shared).unwrap_or_default().of(limits);
         let gate = limits.are_adaptive().then(|| {
             let gate = self.gates.entry(spaced.clone()).or_insert_with(|| Arc::new(Gate::new(&limits, &env)));
             gate.join(limits.in_flight);
             gate.clone()
         });
-        let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(rate, &env)));
-        let journal = self.with.journal.clone();
-        let shared = Shared { limiter: limiter.clone(), gate, outage, journal: journal.clone(), stats: stats.clone() };
+        let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(limits.rate, &env)));
+        let (journal, purses) = self.ledgers.of(node);
+        let shared = Shared {
+            limiter: limiter.clone(),
+            gate,
+            outage,
+            journal: journal.clone(),
+            purses: purses.clone(),
+            pause: self.ledgers.pause(),
+            stats: stats.clone(),
+        };
         Ok(Ready::Call(Box::new(CallTask {
             task: id,
             lane: task.lane,
@@ -237,6 +248,7 @@ impl<'a> Builder<'a> {
             id: node.id.clone(),
             call: stack(call, &limits, shared),
             limits,
+            purses,
             cardinality: node.cardinality,
             context: CallContext {
                 env: env.clone(),
@@ -245,6 +257,7 @@ impl<'a> Builder<'a> {
                 attempt: 1,
                 deadline: std::time::Duration::MAX,
                 journal,
+                bill: Bill::default(),
             },
             key: RequestKey::of(node, self.job_key ^ (id as u64)),
             inputs,

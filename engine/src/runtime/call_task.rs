@@ -21,6 +21,7 @@ use super::requests::{Request, Requests};
 use super::shares::Shares;
 use super::supervise::{Note, Supervisor};
 use crate::api::{BoxCall, Call, CallContext, Cardinality, Limits, Rejected, Reply};
+use crate::call::spend::Purse;
 use crate::checkpoint::coordinator::{Report, TaskId};
 use crate::checkpoint::saved::{Saved, Saver};
 use crate::data::message::{Epoch, Message};
@@ -50,6 +51,8 @@ pub struct CallTask {
     pub call: BoxCall,
     /// What bounds it.
     pub limits: Limits,
+    /// What its requests are paid out of.
+    pub purses: Vec<Arc<Purse>>,
     /// How many rows leave for one that enters.
     pub cardinality: Cardinality,
     /// What a request is made with; key and attempt are filled in for each.
@@ -260,6 +263,10 @@ impl CallTask {
         tally.latency.record(crate::metrics::nanos(took));
         let Reply { rows: answer, rejected, .. } = match reply {
             Ok(reply) => reply,
+            // Nobody is asked any more, so whatever is done with rows that fail, none would be left.
+            Err(error) if error.kind() == Kind::Budget && self.purses.iter().any(|purse| purse.has_failed()) => {
+                return Err(error.at_stage(&self.id));
+            }
             Err(error) => {
                 Reply { rejected: vec![Rejected::rows(rows.clone(), error)], ..Reply::rows(rows.slice(0, 0)) }
             }
@@ -370,9 +377,7 @@ fn merge(mut first: Reply, mut second: Reply) -> Result<Reply> {
         _ => arrow::compute::concat_batches(&first.rows.schema(), [&first.rows, &second.rows])?,
     };
     first.rejected.append(&mut second.rejected);
-    first.usage.input_tokens += second.usage.input_tokens;
-    first.usage.output_tokens += second.usage.output_tokens;
-    first.usage.usd += second.usage.usd;
+    first.usage += second.usage;
     first.limits = second.limits.or(first.limits);
     Ok(first)
 }

@@ -50,6 +50,9 @@ pub struct Owner {
     pub stats: Arc<JobStats>,
 }
 
+/// The way on from a pause.
+const PAUSED: &str = "the job is paused, and goes on from its checkpoint when it is started with a larger `budget`";
+
 enum Heard {
     Note(Note),
     Stop,
@@ -68,6 +71,8 @@ enum Stopping {
     LastEpoch(Epoch),
     /// It is over, and the tasks are ended where they are.
     Over,
+    /// No barrier can pass any more: the tasks are ended, and the checkpoint before is the last one.
+    CutOff,
 }
 
 impl Owner {
@@ -81,7 +86,9 @@ impl Owner {
         let mut gave_up = false;
         while running > 0 {
             let before = self.coordinator.epoch();
-            let mut commands = match self.hear(next_epoch, gave_up).await? {
+            let heard = self.hear(next_epoch, gave_up).await?;
+            self.stats.stopped.fetch_or(matches!(heard, Heard::Stop), Relaxed);
+            let mut commands = match heard {
                 Heard::Stop if self.book.is_some() => {
                     stopping = Stopping::Asked;
                     self.sources().map(|t| (t, Command::Hold)).collect()
@@ -123,7 +130,7 @@ impl Owner {
                 }
                 Heard::Note(Note::Ended(_, result)) => {
                     running -= 1;
-                    let over = matches!(stopping, Stopping::Over);
+                    let over = matches!(stopping, Stopping::Over | Stopping::CutOff);
                     if let Err(error) =
                         result.or_else(|e| if over && e.kind() == Kind::Canceled { Ok(()) } else { Err(e) })
                     {
@@ -144,21 +151,12 @@ impl Owner {
                 commands.clear();
                 (failure, self.tolerance, gave_up) = (failure.or(Some(error)), None, true);
             }
-            match stopping {
-                Stopping::Asked if self.coordinator.is_idle() && !self.coordinator.is_last() => {
-                    commands.extend(self.coordinator.begin());
-                    stopping = Stopping::LastEpoch(self.coordinator.epoch());
-                }
-                Stopping::LastEpoch(epoch) if self.coordinator.acknowledged() >= epoch => {
-                    stopping = Stopping::Over;
-                    self.supervisor.abort();
-                }
-                _ => {}
-            }
+            self.go_on_stopping(&mut stopping, &mut commands);
+            let cut_off = matches!(stopping, Stopping::CutOff);
             if self.coordinator.epoch() != before {
                 self.overdue.begin(self.env.monotonic());
             }
-            let book = self.book.as_mut().filter(|_| !gave_up);
+            let book = self.book.as_mut().filter(|_| !gave_up && !cut_off);
             if let (Some((epoch, receipts)), Some(book)) = (self.coordinator.to_store(), book) {
                 let finished = |task| self.coordinator.has_finished(task);
                 book.seal(epoch, receipts, (self.coordinator.is_last(), finished), &self.env);
@@ -169,12 +167,34 @@ impl Owner {
             }
         }
         if let Some(mut book) = self.book.take() {
-            if failure.is_none() {
+            if failure.is_none() && !matches!(stopping, Stopping::CutOff) {
                 failure = book.settle(self.coordinator.committed(), &self.env).await.err();
             }
             book.close(&self.env).await;
         }
-        failure.map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
+        let paused = self.stats.paused.get().map(|why| Error::new(Kind::Budget, format!("{why}: {PAUSED}")));
+        failure.or(paused).map_or(Ok(()), |error| Err(error.reworded(|text| self.secrets.conceal(text))))
+    }
+
+    /// Begins the last epoch of a job that was asked to stop, and ends the tasks behind it.
+    fn go_on_stopping(&mut self, stopping: &mut Stopping, commands: &mut Vec<(TaskId, Command)>) {
+        match *stopping {
+            // A stage that reads nothing more waits for its answers, which do not come: what was safe before stays so.
+            Stopping::Asked | Stopping::LastEpoch(_) if self.pauses() && self.has_read_all() => {
+                commands.clear();
+                *stopping = Stopping::CutOff;
+                self.supervisor.abort();
+            }
+            Stopping::Asked if self.coordinator.is_idle() && !self.coordinator.is_last() => {
+                commands.extend(self.coordinator.begin());
+                *stopping = Stopping::LastEpoch(self.coordinator.epoch());
+            }
+            Stopping::LastEpoch(epoch) if self.coordinator.acknowledged() >= epoch => {
+                *stopping = Stopping::Over;
+                self.supervisor.abort();
+            }
+            _ => {}
+        }
     }
 
     /// Says what a checkpoint waits for that takes long. To give it up and begin another one would help nobody: the next barrier
@@ -254,6 +274,16 @@ impl Owner {
             Either::Left((note, _)) => Ok(Heard::Note(note.map_err(|_| Error::engine("the tasks' notes are closed"))?)),
             Either::Right((heard, _)) => Ok(heard),
         }
+    }
+
+    /// Whether a stage has stopped the job, since its budget is spent.
+    fn pauses(&self) -> bool {
+        self.stats.paused.get().is_some()
+    }
+
+    /// Whether a source has ended, so that what reads it gets no barrier from it.
+    fn has_read_all(&self) -> bool {
+        self.sources().any(|task| self.coordinator.has_finished(task))
     }
 
     fn sources(&self) -> impl Iterator<Item = TaskId> + '_ {

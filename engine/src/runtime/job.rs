@@ -10,11 +10,11 @@ use super::book::{Book, Kept, TaskOf};
 use super::build::{Builder, Ready};
 use super::channel::{Post, channel, mailbox};
 use super::coordinate::Owner;
+use super::ledgers::{self, Ledgers};
 use super::overdue::Overdue;
 use super::supervise::Supervisor;
 use super::tolerance::Tolerance;
-use crate::api::Checkpoints;
-use crate::api::call::Memo;
+use crate::api::{Checkpoints, Memos};
 use crate::checkpoint::begin::{Beginning, Planned, Resumed};
 use crate::checkpoint::coordinator::{Command, Coordinator, Part};
 use crate::checkpoint::recovery::Resume;
@@ -72,8 +72,8 @@ impl Job {
 pub struct Start {
     /// The world.
     pub env: Env,
-    /// Durable results of calls.
-    pub journal: Option<Arc<dyn Memo>>,
+    /// Where answers of calls are kept.
+    pub journal: Option<Arc<dyn Memos>>,
     /// For a job that keeps checkpoints: where it begins.
     pub resume: Resume,
 }
@@ -109,6 +109,9 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     // A task has at most one report of each kind under way, so a post into this mailbox never waits for long.
     let (notes, inbox) = mailbox(4 * plan.tasks.len() + 4);
     let supervisor = Arc::new(Supervisor::new(with.env.clone(), notes.clone()));
+    let (stop, stops) = mailbox(1);
+    let ledgers = Ledgers::open(&plan, &with, stop.clone(), stats.clone()).await?;
+    let memos = ledgers.memos();
     let beginning = match plan.checkpoints.clone() {
         Some(checkpoints) => Some(begin(&plan, checkpoints, &with).await?),
         None => None,
@@ -118,7 +121,8 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     if recovers {
         with.env.reached(points::RECOVER);
     }
-    let builder = Builder::new(&plan, &with, (&stages, &stats), (senders, receivers), notes, supervisor.clone(), kept);
+    let channels = (senders, receivers);
+    let builder = Builder::new(&plan, &with, (&stages, &stats), channels, notes, supervisor.clone(), (kept, ledgers));
     let tell = announce(&plan);
     let built = build(&plan, builder).await;
     let Built { parts, commands, ready } = match built {
@@ -150,7 +154,6 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
     if recovers {
         with.env.reached(points::RECOVERED);
     }
-    let (stop, stops) = mailbox(1);
     let owner = Owner {
         coordinator,
         parts,
@@ -177,8 +180,9 @@ async fn build_and_spawn(plan: Plan, with: Start) -> Result<Job> {
         }
     }
     let (end, ended) = oneshot::channel();
+    let owner = ledgers::settled(owner.run(), memos, stats.clone());
     Supervisor::spawn_owner(&with.env, "owner", async move {
-        let result = owner.run().await;
+        let result = owner.await;
         // Nobody may wait for either.
         let _ = tell.send(result.as_ref().err().map(Error::summary));
         let _ = end.send(result);

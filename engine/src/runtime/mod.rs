@@ -16,6 +16,7 @@ pub mod fallback;
 pub mod frame;
 pub mod in_flight;
 pub mod job;
+mod ledgers;
 pub mod narrow;
 pub mod overdue;
 pub mod requests;

@@ -13,7 +13,7 @@ use super::model::ErrorPolicy;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use crate::api::limits::Retries;
-use crate::api::{Level, OnFull};
+use crate::api::{Budget, Keeping, Level, OnFull};
 use crate::data::units::{Percentage, Size};
 use crate::diagnostic::Key;
 
@@ -131,11 +131,13 @@ pub(crate) struct PipelineKeys {
     pub delivery: Option<Level>,
     /// What the job may use.
     pub limits: Option<LimitKeys>,
+    /// What all stages together may spend on models.
+    pub budget: Option<Budget>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Stages that are written once and used several times, by name.
     pub templates: Option<BTreeMap<String, TemplateKeys>>,
-    /// Rates by name: the stages that say `limits: { rate: NAME }` keep one together.
+    /// Rates and limits of tokens by name: the stages that say `limits: { rate: NAME }` keep one together.
     pub rate_limits: Option<BTreeMap<String, RateKeys>>,
     /// Ways to try again, by name, for `limits: { retry: NAME }`.
     pub retries: Option<BTreeMap<String, Retries>>,
@@ -166,6 +168,29 @@ pub(crate) struct StageKeys {
     /// What happens when an edge into it has no room: `block` (the default), `drop`, or `isolate`.
     #[serde(default)]
     pub on_full: OnFull,
+    /// For a stage that asks a model or a service: keeps each answer, so that none is paid for twice, whatever ends the job. `true`
+    /// is the journal of the command (`--journal`, `.bourn/journal.db`), a text another file. Whoever asks the same of the same
+    /// model in the same words takes the answer from there, stages and jobs that share the file too.
+    pub journal: Option<JournalKeys>,
+}
+
+/// Whether and where answers are kept.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum JournalKeys {
+    /// `true`: in the journal of the command.
+    Kept(bool),
+    /// In this file.
+    At(String),
+}
+
+impl JournalKeys {
+    pub(crate) fn keeping(self) -> Option<Keeping> {
+        match self {
+            Self::Kept(kept) => kept.then_some(Keeping::Shared),
+            Self::At(path) => Some(Keeping::At(path.into())),
+        }
+    }
 }
 
 /// The keys of a source beside its kind.

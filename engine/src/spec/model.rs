@@ -11,8 +11,8 @@ use super::targets::Targets;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
-use crate::api::{Checkpointing, Level, OnFull};
-use crate::data::units::{Percentage, Rate};
+use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits};
+use crate::data::units::Percentage;
 use crate::diagnostic::Key;
 use crate::journal::Durability;
 
@@ -52,8 +52,10 @@ pub struct Pipeline {
     pub delivery: Option<Level>,
     /// Bytes for edges and state together.
     pub memory: Option<u64>,
-    /// Rates that stages keep together, by name.
-    pub rate_limits: BTreeMap<String, Rate>,
+    /// Limits that stages keep together, by name.
+    pub rate_limits: BTreeMap<String, SharedLimits>,
+    /// What all stages together may spend.
+    pub budget: Option<Budget>,
 }
 
 /// A source or a sink.
@@ -94,6 +96,8 @@ pub struct Stage {
     pub on_full: OnFull,
     /// The rate limit that it keeps with others, by name.
     pub rate_limit: Option<String>,
+    /// Where the answers of a call are kept.
+    pub journal: Option<Keeping>,
     /// Where its configuration stands.
     pub path: Vec<Key>,
 }
@@ -130,7 +134,7 @@ pub struct Chain {
     /// The steps, in the order of the spec.
     pub steps: Vec<Step>,
     /// Rates that steps keep together, by name.
-    pub rate_limits: BTreeMap<String, Rate>,
+    pub rate_limits: BTreeMap<String, SharedLimits>,
     /// When what a step gave must be durable.
     pub durability: Durability,
     /// What may be done to make it faster or cheaper.

@@ -1,19 +1,19 @@
-//! The spec of a pipeline: its blocks read, its edges checked.
+//! The spec of a pipeline: its blocks read, its edges checked; one file, because an edge is told at the block that has it.
 
 use super::checkpoint::CheckpointChoice;
 use super::edges::{cycle, cycle_problem, dangling};
-use super::keys::{OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
+use super::keys::{JournalKeys, OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
 use super::model::{Endpoint, ErrorPolicy, From, Pipeline, Stage};
 use super::node::{Content, Node};
 use super::reader::{Block, Reader, check_id, own_part};
 use super::shared::Shared;
 use super::templates::TEMPLATE;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Inputs, OnFull};
+use crate::api::{Inputs, Keeping, OnFull};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 6] = ["budget", "env", "targets", "monitoring", "durability", "schedule"];
+const LATER: [&str; 5] = ["env", "targets", "monitoring", "durability", "schedule"];
 
 /// A source, stage or sink, while its edges are still names.
 struct Part {
@@ -29,6 +29,7 @@ struct Part {
     on_full: OnFull,
     fallback: Vec<BoxConnector>,
     rate_limit: Option<String>,
+    journal: Option<Keeping>,
     what: What,
 }
 
@@ -53,6 +54,7 @@ impl Part {
             on_full: OnFull::Block,
             fallback: Vec::new(),
             rate_limit: None,
+            journal: None,
             what: What::Unreadable,
         }
     }
@@ -100,14 +102,15 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         checkpoints,
         delivery: keys.delivery,
         rate_limits: shared.rates,
+        budget: keys.budget,
         memory: keys.limits.and_then(|l| l.memory).map(|s| s.0),
     };
     for (part, edges) in parts.into_iter().zip(edges) {
         let from = edges.into_iter().map(|(_, from)| from).collect();
-        let Part { id, lanes, on_error, on_full, fallback, rate_limit, config: path, role, .. } = part;
+        let Part { id, lanes, on_error, on_full, fallback, rate_limit, journal, config: path, role, .. } = part;
         match (part.what, role) {
             (What::Stage(config), _) => {
-                pipeline.stages.push(Stage { id, config, from, lanes, on_error, on_full, rate_limit, path });
+                pipeline.stages.push(Stage { id, config, from, lanes, on_error, on_full, rate_limit, journal, path });
             }
             (What::Connector(connector), role) => {
                 let endpoint = Endpoint { id, connector, from, lanes, on_error, on_full, fallback, path };
@@ -183,6 +186,7 @@ fn source(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node) -> 
         on_full: OnFull::Block,
         fallback: Vec::new(),
         rate_limit: None,
+        journal: None,
         what: connector,
     }
 }
@@ -196,7 +200,8 @@ fn sink(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node, role:
     let (config, connector) = connector(reader, block, &path, &what, "sink");
     let fallback = fallbacks(reader, block, &path);
     let SinkKeys { from, lanes, on_error, on_full, .. } = keys;
-    Part { role, id, path, config, from, lanes, on_error, on_full, fallback, rate_limit: None, what: connector }
+    let (rate_limit, journal) = (None, None);
+    Part { role, id, path, config, from, lanes, on_error, on_full, fallback, rate_limit, journal, what: connector }
 }
 
 /// The connectors under `fallback`: one, or a list.
@@ -268,6 +273,7 @@ fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node, shared: &Shared)
         on_full: keys.on_full,
         fallback: Vec::new(),
         rate_limit,
+        journal: keys.journal.and_then(JournalKeys::keeping),
         what: read.map_or(What::Unreadable, What::Stage),
     }
 }

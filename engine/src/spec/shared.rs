@@ -9,36 +9,50 @@ use serde_json::{Map, Value};
 use super::edges::dangling;
 use super::node::Node;
 use super::reader::{Reader, check_id};
-use crate::api::limits::Retries;
+use crate::api::limits::{Retries, SharedLimits};
 use crate::data::units::Rate;
 use crate::diagnostic::{Key, Problem};
 
-/// A rate: `100/s`, or as the pages of providers say it.
+/// A rate: `100/s`, or limits as the pages of providers say them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum RateKeys {
     /// `100/s`, `6000/m`.
     Rate(Rate),
-    /// `{ requests_per_minute: 1000 }`
-    Requests(RequestKeys),
+    /// `{ requests_per_minute: 1000, input_tokens_per_minute: 400000, output_tokens_per_minute: 80000 }`
+    Limits(MinuteKeys),
 }
 
-/// A rate in the words of providers.
+/// Limits in the words of providers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RequestKeys {
+#[schemars(extend("minProperties" = 1))]
+#[expect(clippy::struct_field_names, reason = "they are the providers' own words")]
+pub(crate) struct MinuteKeys {
     /// The most requests in a minute.
     #[schemars(range(min = 1))]
-    pub requests_per_minute: u32,
+    pub requests_per_minute: Option<u32>,
+    /// The most tokens of a model in a minute, read and written together.
+    #[schemars(range(min = 1))]
+    pub tokens_per_minute: Option<u64>,
+    /// The most tokens in a minute that a model reads.
+    #[schemars(range(min = 1))]
+    pub input_tokens_per_minute: Option<u64>,
+    /// The most tokens in a minute that a model writes.
+    #[schemars(range(min = 1))]
+    pub output_tokens_per_minute: Option<u64>,
 }
 
 impl RateKeys {
-    fn rate(&self) -> Rate {
+    fn limits(&self) -> SharedLimits {
         match self {
-            Self::Rate(rate) => *rate,
-            Self::Requests(RequestKeys { requests_per_minute }) => {
-                Rate { count: *requests_per_minute, per: std::time::Duration::from_mins(1) }
-            }
+            Self::Rate(rate) => (*rate).into(),
+            Self::Limits(keys) => SharedLimits {
+                rate: keys.requests_per_minute.map(|count| Rate { count, per: std::time::Duration::from_mins(1) }),
+                tokens_per_minute: keys.tokens_per_minute,
+                input_tokens_per_minute: keys.input_tokens_per_minute,
+                output_tokens_per_minute: keys.output_tokens_per_minute,
+            },
         }
     }
 }
@@ -46,7 +60,7 @@ impl RateKeys {
 /// What a spec names for its stages.
 #[derive(Default)]
 pub(crate) struct Shared {
-    pub rates: BTreeMap<String, Rate>,
+    pub rates: BTreeMap<String, SharedLimits>,
     retries: BTreeMap<String, Value>,
     /// Names whose values are at fault, which is told where they stand.
     rate_names: Vec<String>,
@@ -61,7 +75,7 @@ impl Shared {
             check_name(reader, "rate_limits", &member.name);
             shared.rate_names.push(member.name.clone());
             if let Ok(keys) = serde_json::from_value::<RateKeys>(member.node.value()) {
-                shared.rates.insert(member.name.clone(), keys.rate());
+                shared.rates.insert(member.name.clone(), keys.limits());
             }
         }
         for member in spec.get("retries").map(Node::members).unwrap_or_default() {
@@ -103,7 +117,18 @@ impl Shared {
         if !self.rate_names.contains(&name) {
             reader.fault(&below("rate"), missing("rate limit", "rate_limits", &name, &self.rate_names));
         }
-        self.rates.contains_key(&name).then_some(name)
+        let shared = self.rates.get(&name)?;
+        // What is said of the stage would say nothing.
+        let twice = [
+            ("tokens_per_minute", shared.tokens_per_minute),
+            ("input_tokens_per_minute", shared.input_tokens_per_minute),
+            ("output_tokens_per_minute", shared.output_tokens_per_minute),
+        ];
+        for (key, _) in twice.into_iter().filter(|(key, said)| said.is_some() && limits.contains_key(*key)) {
+            let problem = Problem::new(format!("`{name}` says `{key}` for all stages that share it"));
+            reader.fault_at_key(&below(key), problem.help("say it in one place"));
+        }
+        Some(name)
     }
 }
 

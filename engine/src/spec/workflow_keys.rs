@@ -56,7 +56,7 @@ pub(crate) struct WorkflowKeys {
     pub targets: Targets,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
-    /// Rates by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.
+    /// Rates and limits of tokens by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.
     pub rate_limits: Option<BTreeMap<String, RateKeys>>,
     /// Ways to try again, by name, for `retry: NAME`.
     pub retries: Option<BTreeMap<String, Retries>>,

@@ -253,9 +253,9 @@ impl Wiring {
 
 fn node(id: &str, role: Role, from: Vec<String>, path: Vec<Key>) -> Node {
     let inputs = from.into_iter().map(|node| Input { node, port: None }).collect();
-    let (fallback, rate_limit) = (Vec::new(), None);
+    let (fallback, rate_limit, journal) = (Vec::new(), None, None);
     let (on_error, on_full, lanes, admission) = (None, OnFull::Block, None, None);
-    Node { id: id.to_owned(), role, inputs, on_error, on_full, fallback, rate_limit, lanes, admission, path }
+    Node { id: id.to_owned(), role, inputs, on_error, on_full, fallback, rate_limit, journal, lanes, admission, path }
 }
 
 /// The steps, each behind those that it needs; otherwise as in the spec.

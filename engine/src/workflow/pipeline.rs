@@ -10,6 +10,7 @@ pub fn graph(spec: &Pipeline) -> Graph {
     graph.options.on_error = policy(spec.on_error);
     graph.options.tolerated = spec.tolerated;
     graph.options.rate_limits = spec.rate_limits.clone();
+    graph.options.budget = spec.budget;
     graph.options.epoch_every = spec.epoch_every;
     graph.options.checkpoints = spec.checkpoints.clone();
     graph.options.delivery = spec.delivery;
@@ -24,6 +25,7 @@ pub fn graph(spec: &Pipeline) -> Graph {
         on_full: s.on_full.clone(),
         fallback: Vec::new(),
         rate_limit: s.rate_limit.clone(),
+        journal: s.journal.clone(),
         lanes: s.lanes,
         admission: None,
         path: s.path.clone(),
@@ -42,6 +44,7 @@ fn endpoint(spec: &Endpoint, role: Role) -> Node {
         on_full: spec.on_full.clone(),
         fallback: spec.fallback.clone(),
         rate_limit: None,
+        journal: None,
         lanes: spec.lanes,
         admission: None,
         path: spec.path.clone(),

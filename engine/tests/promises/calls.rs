@@ -14,7 +14,7 @@ use bourn_engine::api::{BuildContext, Call, CallContext, Cardinality, Limits, Op
 use bourn_engine::api::{Checkpointing, Checkpoints, Registry};
 use bourn_engine::checkpoint::Folder;
 use bourn_engine::checkpoint::recovery::find;
-use bourn_engine::data::units::Interval;
+use bourn_engine::data::units::{Interval, Rate};
 use bourn_engine::diagnostic::Problems;
 use bourn_engine::error::Error;
 use bourn_engine::graph::{Graph, OnError};
@@ -227,7 +227,7 @@ fn stages_that_name_a_rate_limit_keep_it_together() {
     let limits = || Limits { in_flight: 8, ..Limits::default() };
     let (first, second) = (Ask::new(limits(), obedient()), Ask::new(limits(), obedient()));
     let mut graph = Graph::new("shared");
-    graph.rate_limit("api", "10/s".parse().unwrap());
+    graph.rate_limit("api", "10/s".parse::<Rate>().unwrap());
     graph.source("numbers", Counting::to(50, 10));
     graph.stage("first", first.clone()).rate_limit("api");
     graph.stage("second", second.clone()).rate_limit("api").lanes(2);
@@ -244,7 +244,7 @@ fn stages_that_name_a_rate_limit_keep_it_together() {
 #[test]
 fn a_rate_limit_that_is_not_there_is_told_with_the_nearest() {
     let mut graph = Graph::new("shared");
-    graph.rate_limit("api", "10/s".parse().unwrap());
+    graph.rate_limit("api", "10/s".parse::<Rate>().unwrap());
     graph.source("numbers", Counting::to(1, 1));
     graph.stage("ask", Ask::new(Limits::default(), obedient())).rate_limit("apy");
     graph.sink("out", Collect::default());

@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::call::{RemoteLimit, RemoteLimits};
 use bourn_engine::api::{
-    BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, StageConfig, Usage,
+    BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, SharedLimits, StageConfig, Usage,
 };
 use bourn_engine::diagnostic::Problems;
 use bourn_engine::error::Error;
@@ -209,4 +209,28 @@ fn a_service_that_is_overloaded_gets_fewer_at_once() {
     assert!(came.overloaded * 3 < unheeding.overloaded, "{came:?} {unheeding:?}");
     // 16 at once of 0.4 s each, on average.
     assert!(came.took < 10_000.0 * 0.4 / 16.0 * 1.35, "{came:?}");
+}
+
+#[test]
+fn stages_that_name_a_limit_of_tokens_keep_it_together() {
+    let allows = Allows { output_tokens: 48_000.0, burst: 1.5, hidden: true, ..Allows::default() };
+    // They say nothing of tokens themselves, and share a service.
+    let limits = Limits { in_flight: 64, order: Order::Free, ..Limits::default() };
+    let ask = Ask { limits, allows: Arc::new(allows), seen: Arc::default() };
+    let (mut graph, sink) = (Graph::new("ask"), Collect::default());
+    graph.rate_limit("service", SharedLimits { output_tokens_per_minute: Some(48_000), ..SharedLimits::default() });
+    graph.source("numbers", Counting::to(ROWS / 2, 500));
+    graph.stage("first", ask.clone()).rate_limit("service");
+    graph.stage("second", ask.clone()).rate_limit("service");
+    graph.sink("out", sink.clone());
+    let (result, took) = simulate(1, async |engine| {
+        let start = engine.env().monotonic();
+        let result = engine.run(graph).await;
+        (result, engine.env().monotonic().checked_sub(start).unwrap())
+    });
+    result.unwrap();
+    assert_eq!(sink.sorted(), (0..ROWS / 2).collect::<Vec<_>>(), "a row was lost");
+    let tokens: u64 = 2 * (0..ROWS / 2).map(written).sum::<u64>();
+    let came = Came { took: took.as_secs_f64(), limited: ask.seen.lock().unwrap().limited, overloaded: 0 };
+    fits(&came, tokens as f64 / 800.0);
 }

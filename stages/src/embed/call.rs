@@ -10,8 +10,9 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::call::RemoteLimits;
+use bourn_engine::api::memo::Key;
 use bourn_engine::api::template::Template;
-use bourn_engine::api::{Call, CallContext, Rejected, Reply, Usage};
+use bourn_engine::api::{Accounts, Call, CallContext, Kept, Rejected, Reply, Usage};
 use bourn_engine::error::Retry;
 use bourn_engine::{Error, Kind, Result};
 use reqwest::Client;
@@ -37,6 +38,9 @@ pub trait Embedder: Send + Sync + 'static {
         dimensions: u32,
         context: &CallContext,
     ) -> impl Future<Output = Result<Embedded>> + Send;
+
+    /// All that a vector depends on beside its text: who is asked, which model, and how.
+    fn manner(&self, dimensions: u32) -> String;
 }
 
 /// What came back.
@@ -79,6 +83,11 @@ impl Embedder for Remote {
         let usage = Usage { input_tokens, output_tokens: 0, usd: self.price.of(input_tokens, 0) };
         Ok(Embedded { vectors, usage, limits: limits(Service::OpenAi, &headers, context.env.wall()) })
     }
+
+    fn manner(&self, dimensions: u32) -> String {
+        let Self { model, shorten, .. } = self;
+        format!("{}/embeddings {model} {dimensions} {shorten}", self.link.base())
+    }
 }
 
 /// The vectors of an answer, by the place that each says.
@@ -108,6 +117,7 @@ pub struct Vectors<E> {
     dimensions: u32,
     rows_max: usize,
     tokens_max: u64,
+    price: Option<Price>,
     schema: SchemaRef,
 }
 
@@ -121,6 +131,7 @@ impl<E: Embedder> Vectors<E> {
             dimensions: config.dimensions,
             rows_max: config.rows_max,
             tokens_max: config.tokens_max,
+            price: config.price,
             schema,
         })
     }
@@ -129,6 +140,40 @@ impl<E: Embedder> Vectors<E> {
     fn texts(&self, rows: &RecordBatch) -> Vec<Option<String>> {
         let text = |row| self.text.render(rows, row).ok().filter(|text| !text.trim().is_empty());
         (0..rows.num_rows()).map(text).collect()
+    }
+
+    /// The vectors that the journal has; none of any without one.
+    async fn find(&self, texts: &[String], context: &CallContext) -> Result<Vec<Option<Vec<f32>>>> {
+        match &context.journal {
+            Some(journal) if !texts.is_empty() => {
+                let found = journal.find(self.keys(texts)).await?;
+                Ok(found.into_iter().map(|kept| kept.map(|kept| numbers(&kept.answer))).collect())
+            }
+            _ => Ok(vec![None; texts.len()]),
+        }
+    }
+
+    fn keys(&self, texts: &[String]) -> Vec<Key> {
+        let manner = self.embedder.manner(self.dimensions);
+        texts.iter().map(|text| Key::of(["embed", &manner, text])).collect()
+    }
+
+    /// Keeps vectors before anyone sees them. What a request cost stands with its first one.
+    async fn keep(
+        &self,
+        texts: &[String],
+        vectors: &[Result<Vec<f32>>],
+        mut usage: Usage,
+        context: &CallContext,
+    ) -> Result<()> {
+        let Some(journal) = &context.journal else { return Ok(()) };
+        let good =
+            self.keys(texts).into_iter().zip(vectors).filter_map(|(key, vector)| Some((key, vector.as_ref().ok()?)));
+        let bytes = |vector: &[f32]| vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let kept: Vec<_> = good
+            .map(|(key, vector)| (key, Kept { answer: bytes(vector), usage: std::mem::take(&mut usage) }))
+            .collect();
+        if kept.is_empty() { journal.lost(usage).await } else { journal.keep(kept).await }
     }
 
     /// Asks for texts in as few requests as the bounds allow. What is refused for good is asked again in halves, until the
@@ -143,13 +188,17 @@ impl<E: Embedder> Vectors<E> {
             }
             match self.embedder.embed(&texts[part.clone()], self.dimensions, &context).await {
                 Ok(answer) => {
-                    sum.usage.input_tokens += answer.usage.input_tokens;
-                    sum.usage.usd += answer.usage.usd;
+                    sum.usage += answer.usage;
                     sum.limits = answer.limits;
-                    found.extend(answer.vectors.into_iter().map(|vector| self.fitting(vector)));
+                    let vectors: Vec<_> = answer.vectors.into_iter().map(|vector| self.fitting(vector)).collect();
+                    self.keep(&texts[part], &vectors, answer.usage, &context).await?;
+                    found.extend(vectors);
                 }
                 // Trying the whole request again may help, or another key.
-                Err(e) if e.retry() != Retry::Never || e.kind() != Kind::Validation => return Err(e),
+                Err(e) if e.retry() != Retry::Never || e.kind() != Kind::Validation => {
+                    context.bill.kept(sum.usage);
+                    return Err(e);
+                }
                 Err(e) if part.len() == 1 => found.push(Err(e)),
                 Err(_) => {
                     let middle = part.start + part.len() / 2;
@@ -189,12 +238,19 @@ impl<E: Embedder> Vectors<E> {
     }
 }
 
-impl<E: Embedder> Call for Vectors<E> {
-    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
-        let texts = self.texts(&rows);
-        let asked: Vec<String> = texts.iter().flatten().cloned().collect();
-        let (found, sum) = self.ask(&asked, context).await?;
-        let mut found = found.into_iter();
+/// What is kept of a vector, as numbers again.
+fn numbers(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
+}
+
+impl<E: Embedder> Vectors<E> {
+    /// The rows with their vectors: one for each row that has a text. Rows whose text was refused are left out.
+    fn answered(
+        &self,
+        rows: RecordBatch,
+        texts: &[Option<String>],
+        mut found: impl Iterator<Item = Result<Vec<f32>>>,
+    ) -> Result<(RecordBatch, Vec<Rejected>)> {
         let length = i32::try_from(self.dimensions)?;
         let item = Field::new("item", DataType::Float32, false);
         let mut column = FixedSizeListBuilder::new(Float32Builder::new(), length).with_field(item);
@@ -220,12 +276,47 @@ impl<E: Embedder> Call for Vectors<E> {
         let rows = if rejected.is_empty() { rows } else { filter_record_batch(&rows, &BooleanArray::from(kept))? };
         let mut columns = rows.columns().to_vec();
         columns.push(Arc::new(column.finish()) as ArrayRef);
-        let rows = RecordBatch::try_new(self.schema.clone(), columns)?;
+        Ok((RecordBatch::try_new(self.schema.clone(), columns)?, rejected))
+    }
+}
+
+impl<E: Embedder> Call for Vectors<E> {
+    async fn known(&self, rows: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
+        if context.journal.is_none() {
+            return Ok(None);
+        }
+        let texts = self.texts(rows);
+        let asked: Vec<String> = texts.iter().flatten().cloned().collect();
+        let found = self.find(&asked, context).await?;
+        let Some(vectors) = found.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        context.bill.known(vectors.len());
+        Ok(Some(self.answered(rows.clone(), &texts, vectors.into_iter().map(Ok))?.0))
+    }
+
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let nothing = vec![None; rows.num_rows()];
+        Ok(Some(self.answered(rows.clone(), &nothing, std::iter::empty())?.0))
+    }
+
+    fn accounts(&self) -> Accounts {
+        Accounts { keeps: true, tokens: true, usd: self.price.is_some() }
+    }
+
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        let texts = self.texts(&rows);
+        let asked: Vec<String> = texts.iter().flatten().cloned().collect();
+        let known = self.find(&asked, context).await?;
+        context.bill.known(known.iter().flatten().count());
+        let unknown = asked.into_iter().zip(&known).filter(|(_, vector)| vector.is_none());
+        let (found, sum) = self.ask(&unknown.map(|(text, _)| text).collect::<Vec<_>>(), context).await?;
+        let mut found = found.into_iter();
+        let vectors = known.into_iter().map_while(|vector| vector.map(Ok).or_else(|| found.next()));
+        let (rows, rejected) = self.answered(rows, &texts, vectors)?;
         Ok(Reply { rejected, usage: sum.usage, limits: sum.limits, ..Reply::rows(rows) })
     }
 
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         let input_tokens = self.texts(rows).iter().flatten().map(|text| tokens(text)).sum();
-        Usage { input_tokens, ..Usage::default() }
+        Usage { input_tokens, output_tokens: 0, usd: self.price.unwrap_or_default().of(input_tokens, 0) }
     }
 }

@@ -15,6 +15,10 @@ impl Embedder for Mock {
         let input_tokens = texts.iter().map(|text| tokens(text)).sum();
         Ok(Embedded { vectors, usage: Usage { input_tokens, ..Usage::default() }, limits: None })
     }
+
+    fn manner(&self, dimensions: u32) -> String {
+        format!("mock {dimensions}")
+    }
 }
 
 /// A vector of length 1 in which each word adds to one direction (the hashing trick). It is fixed for good; `bourn mock-llm`

@@ -27,7 +27,8 @@ use mock::Mock;
 /// `embed: { text: "${text}", model: text-embedding-3-small, dimensions: 1536 }`. It is asked at OpenAI, or at what is
 /// compatible with it, as `base_url` says (`/v1/embeddings`). The column is a list of so many 32-bit numbers as `dimensions`
 /// says. A text that is blank or has a null gets a null. One that is refused is rejected alone. With `bourn run --mock` the
-/// vectors are made of the words of the text, without keys or money.
+/// vectors are made of the words of the text, without keys or money. `journal: true` beside it keeps vectors by their texts, so that
+/// none is paid for twice, and `budget` in `limits` bounds what is spent ([docs/models.md](../models.md)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Embed {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float32Type;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{Call, CallContext, Reply, Usage};
+use bourn_engine::api::{Bill, Call, CallContext, Reply, Usage};
 use bourn_engine::env::Env;
 use bourn_engine::rows;
 use bourn_engine::testing::conformance;
@@ -34,6 +34,10 @@ impl Embedder for Noting {
         }
         Mock.embed(texts, dimensions, context).await
     }
+
+    fn manner(&self, dimensions: u32) -> String {
+        Mock.manner(dimensions)
+    }
 }
 
 fn context(env: &Env) -> CallContext {
@@ -44,6 +48,7 @@ fn context(env: &Env) -> CallContext {
         attempt: 1,
         deadline: std::time::Duration::from_mins(1),
         journal: None,
+        bill: Bill::default(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! One request and its answer.
 
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::CallContext;
+use bourn_engine::api::memo::Key;
 use bourn_engine::api::template::Template;
+use bourn_engine::api::{Accounts, CallContext};
 use bourn_engine::data::columns::RESERVED_PREFIX;
 use bourn_engine::data::json::row_value;
 use bourn_engine::{Error, Result};
@@ -143,6 +144,22 @@ impl Ask for Send {
             }
         };
         Ok(value.into())
+    }
+
+    fn key(&self, rows: &RecordBatch, row: usize) -> Result<Option<Key>> {
+        let request = self.request(rows, row, "")?;
+        let mut hash =
+            vec![b"http".as_slice(), request.method().as_str().as_bytes(), request.url().as_str().as_bytes()];
+        for (name, value) in request.headers() {
+            hash.extend([name.as_str().as_bytes(), value.as_bytes()]);
+        }
+        let read_as = format!("{:?}", self.response);
+        hash.extend([request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default(), read_as.as_bytes()]);
+        Ok(Some(Key::of_bytes(hash)))
+    }
+
+    fn accounts(&self) -> Accounts {
+        Accounts { keeps: true, ..Accounts::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bourn_engine::api::{BoxCall, Call, CallContext};
+use bourn_engine::api::{Bill, BoxCall, Call, CallContext};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
 use bourn_engine::testing::conformance;
@@ -48,6 +48,7 @@ fn context(env: &Env) -> CallContext {
         attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
         journal: None,
+        bill: Bill::default(),
     }
 }
 

@@ -1,14 +1,15 @@
 //! One question to a model and its answer.
 
 use arrow::record_batch::RecordBatch;
+use bourn_engine::api::memo::Key;
 use bourn_engine::api::template::Template;
-use bourn_engine::api::{CallContext, Usage};
+use bourn_engine::api::{Accounts, CallContext, Usage};
 use bourn_engine::{Error, Result};
 use serde_json::Value;
 
 use super::mock::tokens;
 use super::provider::{Prompt, Provider, Said};
-use super::{Model, Parse};
+use super::{Model, Parse, Price};
 use crate::answer::{Answer, Ask};
 use crate::places::template;
 
@@ -23,6 +24,7 @@ pub struct Chat<P> {
     model: Option<String>,
     max_tokens: Option<u32>,
     parse: Parse,
+    price: Option<Price>,
 }
 
 impl<P> Chat<P> {
@@ -35,33 +37,56 @@ impl<P> Chat<P> {
             model: config.model.clone(),
             max_tokens: config.max_tokens,
             parse: config.read_as(),
+            price: config.price,
         })
     }
 }
 
-impl<P: Provider> Ask for Chat<P> {
-    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
-        let prompt = Prompt {
+impl<P> Chat<P> {
+    fn prompt(&self, rows: &RecordBatch, row: usize) -> Result<Prompt> {
+        Ok(Prompt {
             model: self.model.clone(),
             system: self.system.as_ref().map(|t| t.render(rows, row)).transpose()?,
             text: self.prompt.render(rows, row)?,
             max_tokens: self.max_tokens,
             json: self.parse == Parse::Json,
-        };
+        })
+    }
+
+    fn read(&self, said: &Said, prompt: &Prompt) -> Result<Value> {
+        check(said, prompt)?;
+        match self.parse {
+            Parse::Text => Ok(Value::String(said.text.clone())),
+            Parse::Json => document(&said.text),
+        }
+    }
+}
+
+impl<P: Provider> Ask for Chat<P> {
+    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
+        let prompt = self.prompt(rows, row)?;
         let said = self.provider.answer(&prompt, context).await?;
-        check(&said, &prompt)?;
-        let value = match self.parse {
-            Parse::Text => Value::String(said.text),
-            Parse::Json => document(&said.text)?,
-        };
+        // Rubbish has its price too.
+        let value = self.read(&said, &prompt).inspect_err(|_| context.bill.lost(said.usage))?;
         Ok(Answer { value, usage: said.usage, limits: said.limits })
     }
 
     fn estimate(&self, rows: &RecordBatch, row: usize) -> Usage {
         let prompt = self.prompt.render(rows, row).unwrap_or_default();
         let system = self.system.as_ref().and_then(|t| t.render(rows, row).ok()).unwrap_or_default();
+        let input_tokens = tokens(&system) + tokens(&prompt);
         let output_tokens = u64::from(self.max_tokens.unwrap_or(OUTPUT_TOKENS));
-        Usage { input_tokens: tokens(&system) + tokens(&prompt), output_tokens, usd: 0.0 }
+        Usage { input_tokens, output_tokens, usd: self.price.unwrap_or_default().of(input_tokens, output_tokens) }
+    }
+
+    fn key(&self, rows: &RecordBatch, row: usize) -> Result<Option<Key>> {
+        let request = self.provider.request(&self.prompt(rows, row)?);
+        let read_as = if self.parse == Parse::Json { "json" } else { "text" };
+        Ok(Some(Key::of(["model", read_as, &request])))
+    }
+
+    fn accounts(&self) -> Accounts {
+        Accounts { keeps: true, tokens: true, usd: self.price.is_some() }
     }
 }
 

@@ -88,6 +88,10 @@ impl Provider for Mock {
         let usage = Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 };
         Ok(Said { text, usage, limits: None })
     }
+
+    fn request(&self, prompt: &Prompt) -> String {
+        format!("mock {prompt:?}")
+    }
 }
 
 /// What a mock says to a prompt: `mock answer HASH of MODEL to: PROMPT`, or a document with the same. It is fixed for good;

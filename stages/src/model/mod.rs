@@ -38,7 +38,8 @@ pub use settings::{Effort, Price};
 /// `model: { prompt: "Summarise in one sentence: ${text}", max_tokens: 100 }`. Values are filled in once and never read
 /// as templates again. The key is `${env.ANTHROPIC_API_KEY}` or `${env.OPENAI_API_KEY}` if the spec says none. With
 /// `bourn run --mock` a mock model in the process answers, so that a spec can be tried without keys or money; `bourn
-/// mock-llm` is a server for the same.
+/// mock-llm` is a server for the same. `journal: true` beside it keeps answers, so that none is paid for twice, and `budget` in
+/// `limits` bounds what is spent ([docs/models.md](../models.md)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
@@ -86,6 +87,9 @@ pub struct Model {
     /// The column that gets the answer.
     #[serde(default = "answer::default_output")]
     pub output: String,
+    /// A column that gets what each answer cost: `{"input_tokens": …, "output_tokens": …, "usd": …}`. None if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<String>,
     /// What bounds the calls.
     #[serde(default)]
     pub limits: Limits,
@@ -98,6 +102,17 @@ impl Model {
     /// How an answer is read.
     fn read_as(&self) -> Parse {
         if self.json_schema.is_some() { Parse::Json } else { self.parse }
+    }
+
+    fn planned(&self, input: &SchemaRef) -> Result<SchemaRef, Problem> {
+        let schema = answer::schema(input, &self.output)?;
+        match &self.usage {
+            Some(name) if *name == self.output => {
+                Err(Problem::new("this column has the answers").help("give it another name").under("usage"))
+            }
+            Some(name) => answer::with_field(&schema, name).map_err(|problem| problem.under("usage")),
+            None => Ok(schema),
+        }
     }
 
     /// Who answers, with all that is said to them.
@@ -128,7 +143,7 @@ impl Model {
     /// # Errors
     /// When the configuration does not fit the input after all.
     pub fn over(&self, provider: impl Provider, input: &SchemaRef) -> Result<Operator> {
-        let call = PerRow::new(Chat::new(self, provider)?, input, &self.output)?;
+        let call = PerRow::new(Chat::new(self, provider)?, input, &self.output)?.telling(self.usage.as_deref())?;
         // Every service has limits, and few say all of them.
         let adaptive = Some(self.limits.adaptive.unwrap_or(true));
         Ok(Operator::call(call, Limits { adaptive, ..self.limits.clone() }))
@@ -162,7 +177,7 @@ impl StageConfig for Model {
             check
                 .add(Problem::new("this is no JSON Schema").help("it begins with `type: object`").under("json_schema"));
         }
-        check.finish(answer::schema(&inputs[0], &self.output))
+        check.finish(self.planned(&inputs[0]))
     }
 
     fn cardinality(&self) -> Cardinality {

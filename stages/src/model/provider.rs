@@ -14,6 +14,10 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// With the hint whether trying again can help, as for [`Call::call`](bourn_engine::api::Call::call).
     fn answer(&self, prompt: &Prompt, context: &CallContext) -> impl Future<Output = Result<Said>> + Send;
+
+    /// All that its answer depends on, as a text: who is asked, and how, and the prompt. What is asked in the same words gets
+    /// its answer from the journal.
+    fn request(&self, prompt: &Prompt) -> String;
 }
 
 /// What is asked.

@@ -61,6 +61,11 @@ impl Link {
         Ok(Self { service, address, headers })
     }
 
+    /// Where it is asked.
+    pub fn base(&self) -> &str {
+        &self.address.base
+    }
+
     /// Sends a document; the one that comes back, and the headers with it.
     ///
     /// # Errors
@@ -122,5 +127,11 @@ impl Provider for Remote {
         let (answer, headers) = self.link.post(&self.client, messages::path(service), &body, context).await?;
         let (text, usage) = messages::read(service, &self.manner, &answer)?;
         Ok(Said { text, usage, limits: limits(service, &headers, context.env.wall()) })
+    }
+
+    fn request(&self, prompt: &Prompt) -> String {
+        let service = self.link.service;
+        let (base, path) = (self.link.base(), messages::path(service));
+        format!("{base}/{path} {}", messages::body(service, &self.manner, prompt))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bourn_engine::api::{Call, CallContext, Reply};
+use bourn_engine::api::{Bill, Call, CallContext, Reply};
 use bourn_engine::error::Retry;
 use bourn_engine::rows;
 use bourn_engine::testing::conformance;
@@ -32,6 +32,7 @@ fn ask(config: Value, mock: Mock, attempt: u32) -> Result<Reply> {
         attempt,
         deadline: Duration::from_mins(1),
         journal: None,
+        bill: Bill::default(),
     };
     simulation.run(async move { call.call(rows, &context).await }).done()
 }
@@ -147,6 +148,7 @@ fn a_model_that_hangs_says_nothing_and_can_be_given_up() {
         attempt: 1,
         deadline: Duration::from_mins(1),
         journal: None,
+        bill: Bill::default(),
     };
     let given_up = simulation.run(async move {
         let asked = std::pin::pin!(call.call(rows, &context));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{Call, CallContext};
+use bourn_engine::api::{Bill, Call, CallContext};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
 use bourn_engine::testing::conformance;
@@ -35,6 +35,7 @@ fn run(config: Value) -> Result<Value, Error> {
         attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
         journal: None,
+        bill: Bill::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(call.call(rows, &context))?;

@@ -119,6 +119,7 @@ mod tests {
                 attempt: 1,
                 deadline: FOREVER,
                 journal: None,
+                bill: bourn_engine::api::Bill::default(),
             };
             let all = async {
                 for size in sizes.into_iter().chain([1]) {

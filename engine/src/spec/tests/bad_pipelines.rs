@@ -22,7 +22,7 @@ fn keys() {
     spec.yaml:5:9 expected a list, found a text (a list stands in brackets: `[filter]`)
     spec.yaml:6:7 expected a text, found a list
     ");
-    assert_snapshot!(told(&with("budget: { usd: 5 }\n")), @"spec.yaml:5:1 `budget` comes with a later version of Bourn (remove it for now)");
+    assert_snapshot!(told(&with("targets: { p95: 1s }\n")), @"spec.yaml:5:1 `targets` comes with a later version of Bourn (remove it for now)");
 }
 
 #[test]
@@ -153,6 +153,6 @@ fn every_problem_is_told_in_one_go_in_the_order_of_the_text() {
     spec.yaml:11:16 the key `path` is missing
     spec.yaml:11:18 unknown key `pth` (did you mean `path`?)
     spec.yaml:12:11 there are no `dead_letters` to send to (add `dead_letters: { file: { path: rejected.jsonl } }`)
-    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `tolerated_failure_percentage`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
+    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `tolerated_failure_percentage`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `budget`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
     ");
 }

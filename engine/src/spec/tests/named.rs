@@ -106,7 +106,7 @@ fn stages_share_a_rate_and_a_way_to_try_again_by_name() {
     let shared: Vec<_> = p.stages.iter().map(|s| s.rate_limit.as_deref()).collect();
     assert_eq!(shared, [Some("api"), Some("api"), None]);
     assert_eq!(
-        p.rate_limits.iter().map(|(n, r)| format!("{n} {r}")).collect::<Vec<_>>(),
+        p.rate_limits.iter().map(|(n, r)| format!("{n} {}", r.rate.unwrap())).collect::<Vec<_>>(),
         ["api 100/1s", "other 60/1m"]
     );
     // A person sees what was written.
@@ -237,7 +237,7 @@ defaults: { retry: patient }
     let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
     let rates: Vec<_> = chain.steps.iter().map(|s| s.work.rate_limit.as_deref()).collect();
     assert_eq!(rates, [Some("api"), Some("api"), None]);
-    assert_eq!(chain.rate_limits["api"].to_string(), "10/1m");
+    assert_eq!(chain.rate_limits["api"].rate.unwrap().to_string(), "10/1m");
     assert_eq!(chain.steps.iter().map(|s| s.work.retry.max_attempts).collect::<Vec<_>>(), [9, 2, 9]);
 }
 
@@ -254,4 +254,16 @@ retries: { patient: { max_attempts: 9 } }
     spec.yaml:2:66 there is no retry `patent` (did you mean `patient`?)
     spec.yaml:3:63 there is no rate limit `none` (there is: api)
     ");
+}
+
+#[test]
+fn a_shared_limit_of_tokens_is_said_in_one_place() {
+    let rest = "rate_limits: { api: { tokens_per_minute: 1000, output_tokens_per_minute: 80 } }\n";
+    let good = with("  - { id: a, model: { prompt: p, limits: { rate: api, input_tokens_per_minute: 9 } } }\n", rest);
+    let loaded = loaded(&good).unwrap_or_else(|p| panic!("{p:?}"));
+    let api = pipeline(&loaded).rate_limits["api"];
+    assert_eq!((api.rate, api.tokens_per_minute, api.output_tokens_per_minute), (None, Some(1_000), Some(80)));
+    let twice = with("  - { id: a, model: { prompt: p, limits: { rate: api, tokens_per_minute: 9 } } }\n", rest);
+    let told = told(&twice);
+    assert!(told.contains("`api` says `tokens_per_minute` for all stages that share it"), "{told}");
 }

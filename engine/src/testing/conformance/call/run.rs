@@ -11,7 +11,7 @@ use futures::future::join_all;
 
 use super::{ANSWERS, CARDINALITY, DROPPED, ENDS, FAILED, KEY, ORDER, SCHEMA, Suite, TOGETHER};
 use crate::api::output::RejectedRow;
-use crate::api::{BoxCall, Call, CallContext, Cardinality, Rejected, Reply};
+use crate::api::{Bill, BoxCall, Call, CallContext, Cardinality, Rejected, Reply};
 use crate::env::Env;
 use crate::error::{Error, Kind, Retry};
 use crate::testing::conformance::{Broken, Check, drop_after, equal, in_time, require};
@@ -122,6 +122,7 @@ impl<C> Run<'_, C> {
             attempt,
             deadline: self.env.monotonic() + self.suite.bound,
             journal: None,
+            bill: Bill::default(),
         }
     }
 

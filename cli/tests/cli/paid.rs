@@ -1,0 +1,147 @@
+//! Answers that are kept, and budgets, as a user meets them.
+
+use serde_json::{Value, json};
+
+use crate::mock_llm::Served;
+use crate::support::{Ended, Folder, ended};
+
+/// Twenty questions; a question has 3 tokens, an answer 13 or 14.
+const SPEC: &str = "name: ask
+source:
+  generate: { rows: 20, columns: { n: n } }
+stages:
+  - id: ask
+    model:
+      prompt: \"question ${n}\"
+      model: gpt-5
+      max_tokens: 20
+      price: { input: 1000000, output: 2000000 }
+      usage: cost
+      limits: { in_flight: 4, BUDGET }
+    journal: true
+sink:
+  file: { path: out.jsonl }
+";
+
+fn run(server: &Served, folder: &Folder, spec: &str, more: &[&str]) -> Ended {
+    std::fs::write(folder.path("s.yaml"), spec).unwrap();
+    let mut command = folder.command(&[&["run", "s.yaml"], more].concat());
+    command.env("OPENAI_BASE_URL", format!("{}/v1", server.address)).env("OPENAI_API_KEY", "any");
+    ended(command.output().unwrap())
+}
+
+fn rows(folder: &Folder) -> Vec<Value> {
+    folder.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn answered(server: &Served) -> u64 {
+    server.stats().await["answered"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn each_answer_says_what_it_cost_and_says_the_same_when_it_comes_from_the_journal() {
+    let (server, folder) = (Served::with("rules: []", &[]), Folder::with(&[]));
+    let spec = SPEC.replace(", BUDGET", "");
+    run(&server, &folder, &spec, &[]).quietly();
+    let first = rows(&folder);
+    let text = first[0]["result"].as_str().unwrap();
+    let written = text.len().div_ceil(4);
+    assert_eq!(
+        first[0]["cost"],
+        json!({ "input_tokens": 3, "output_tokens": written, "usd": 3.0 + 2.0 * written as f64 })
+    );
+    let told = run(&server, &folder, &spec, &["--stats"]);
+    assert_eq!((rows(&folder), answered(&server).await), (first, 20));
+    assert!(told.err.contains("`ask`: 0 tokens read, 0 written; 20 rows answered from the journal"), "{}", told.err);
+    // What is asked otherwise is another question; who does not keep answers asks again.
+    run(&server, &folder, &spec.replace("max_tokens: 20", "max_tokens: 21"), &[]).quietly();
+    assert_eq!(answered(&server).await, 40);
+    run(&server, &folder, &spec.replace("    journal: true\n", ""), &[]).quietly();
+    assert_eq!(answered(&server).await, 60);
+}
+
+#[tokio::test]
+async fn a_budget_is_never_exceeded_and_counts_over_restarts() {
+    let (server, folder) = (Served::with("rules: []", &[]), Folder::with(&[]));
+    let spec = SPEC.replace("BUDGET", "budget: { tokens: 100 }");
+    let told = run(&server, &folder, &spec, &[]);
+    assert_eq!(told.code, Some(1));
+    assert!(told.err.contains("the budget of `ask` is spent: ") && told.err.contains(" of 100 tokens"), "{}", told.err);
+    let stats = server.stats().await;
+    let spent = stats["input_tokens"].as_u64().unwrap() + stats["output_tokens"].as_u64().unwrap();
+    assert!((75..=100).contains(&spent), "{stats}");
+    // What was spent is spent.
+    assert_eq!(run(&server, &folder, &spec, &[]).code, Some(1));
+    assert_eq!(server.stats().await, stats);
+    run(&server, &folder, &spec.replace("tokens: 100", "tokens: 500"), &[]).quietly();
+    assert_eq!((rows(&folder).len(), answered(&server).await), (20, 20));
+    // It has ended well: the next one has its budget to itself, and needs nothing of it.
+    run(&server, &folder, &spec, &[]).quietly();
+    assert_eq!(answered(&server).await, 20);
+}
+
+#[tokio::test]
+async fn when_the_budget_is_spent_rows_pass_without_an_answer_if_that_is_said() {
+    let (server, folder) = (Served::with("rules: []", &[]), Folder::with(&[]));
+    let spec = SPEC.replace(", BUDGET", "") + "budget: { usd: 150, on_exceeded: degrade }\n";
+    let told = run(&server, &folder, &spec, &["--fail-on-degraded"]);
+    let rows = rows(&folder);
+    let without = rows.iter().filter(|row| row["result"].is_null() && row["cost"].is_null()).count();
+    assert_eq!((told.code, rows.len(), 20 - without), (Some(4), 20, usize::try_from(answered(&server).await).unwrap()));
+    assert!(without > 14 && without < 20, "{rows:?}");
+    assert!(told.err.contains(&format!("{without} rows passed `ask` without an answer")), "{}", told.err);
+}
+
+#[tokio::test]
+async fn a_job_that_pauses_goes_on_with_a_larger_budget() {
+    // With an input that was read to its end no barrier can pass; with a slow one a last checkpoint has what was answered.
+    for slow in [false, true] {
+        let (server, folder) = (Served::with("rules: []", &[]), Folder::with(&[]));
+        let mut spec = SPEC.replace(", BUDGET", "") + "budget: { usd: 150, on_exceeded: pause }\n";
+        if slow {
+            spec = spec.replace("rows: 20,", "rows: 20, rate: 100/s,");
+        }
+        let told = run(&server, &folder, &spec, &[]);
+        assert!(told.code == Some(1) && told.err.contains("the job is paused, and goes on"), "{}", told.err);
+        let before = answered(&server).await;
+        assert!(before > 0 && before < 20);
+        let told = run(&server, &folder, &spec.replace("usd: 150", "usd: 5000"), &[]);
+        assert!(told.code == Some(0) && (!slow || told.err.contains("goes on behind checkpoint")), "{}", told.err);
+        let mut numbers: Vec<_> = rows(&folder).iter().map(|row| row["n"].as_u64().unwrap()).collect();
+        numbers.sort_unstable();
+        assert_eq!((numbers, answered(&server).await), ((0..20).collect(), 20));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_good_is_paid_for_and_not_kept() {
+    let script = "rules: [ { match: { text: question }, answer: { text: no document }, times: 3 } ]";
+    let (server, folder) = (Served::with(script, &[]), Folder::with(&[]));
+    let spec = SPEC.replace("usage: cost", "parse: json").replace("BUDGET", "retry: { max_attempts: 1 }");
+    let spec = spec + "on_error: drop\nbudget: { tokens: 1000 }\n";
+    let told = run(&server, &folder, &spec, &["-o", "json", "--stats"]);
+    assert_eq!((told.code, rows(&folder).len()), (Some(0), 17), "{}", told.err);
+    let stats = server.stats().await;
+    let table = told.err.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap();
+    let stage = table["stages"].as_array().unwrap().iter().find(|s| s["stage"] == "ask").unwrap();
+    assert_eq!((&stage["input_tokens"], &stage["output_tokens"]), (&stats["input_tokens"], &stats["output_tokens"]));
+    run(&server, &folder, &spec, &[]).quietly();
+    assert_eq!((rows(&folder).len(), answered(&server).await), (20, 23));
+}
+
+#[test]
+fn what_can_not_be_kept_or_counted_is_a_problem_of_the_spec() {
+    let told = |spec: &str| Folder::with(&[("s.yaml", spec)]).bourn(&["validate", "s.yaml"]).refused(2);
+    let filter =
+        "source: { generate: { rows: 1 } }\nstages:\n  - filter: n > 0\n    journal: true\nsink: { blackhole: {} }\n";
+    assert!(told(filter).contains("`filter` asks nobody, so it has no answers to keep"));
+    let process = filter.replace("filter: n > 0", "process: { command: [cat] }");
+    assert!(told(&process).contains("`process` can't keep its answers"), "{}", told(&process));
+    let spec = SPEC.replace("      price: { input: 1000000, output: 2000000 }\n", "");
+    let spec = spec.replace("model: gpt-5", "model: gpt-5\n      api_key: any");
+    let money = told(&spec.replace("BUDGET", "budget: { usd: 1 }"));
+    assert!(money.contains("a budget in money is kept, and `ask` has no `price`"), "{money}");
+    let paused =
+        told(&(spec.replace(", BUDGET", "") + "budget: { tokens: 1, on_exceeded: pause }\ncheckpoint: false\n"));
+    assert!(paused.contains("a job that pauses goes on from its checkpoint"), "{paused}");
+}
