@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
+use futures::future::BoxFuture;
 
 use super::erased::ErasedCall;
 use super::memo::Memo;
