@@ -70,6 +70,12 @@ pub(crate) struct Ask {
     prompt: String,
     /// Whom.
     model: Option<String>,
+    /// What it is told before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
+    /// What the answer fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    json_schema: Option<Value>,
     #[serde(default)]
     limits: Limits,
 }
