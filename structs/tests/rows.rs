@@ -146,7 +146,7 @@ fn an_error_among_the_rows_of_a_stream_comes_behind_the_rows_before_it() {
         assert!(job.wait().await.is_err());
         seen
     });
-    assert_eq!(seen.last().unwrap().as_ref().unwrap_err().to_string(), "stage `orders`: the line was cut");
+    assert_eq!(seen.last().unwrap().as_ref().unwrap_err().to_string(), "source `orders`: the line was cut");
     assert!(seen.iter().flatten().all(|order| order.id == 1));
 }
 

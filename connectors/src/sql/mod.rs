@@ -36,6 +36,7 @@ pub(crate) fn table_name(text: &str) -> Result<String, Problem> {
 }
 
 /// Another table in the same schema, as SQL takes it.
+#[cfg(any(feature = "postgres", test))]
 pub(crate) fn beside(text: &str, name: &str) -> Result<String, Problem> {
     let mut parts = table_parts(text)?;
     parts.pop();

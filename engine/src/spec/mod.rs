@@ -11,6 +11,8 @@ pub mod routing;
 pub mod schema;
 pub mod targets;
 
+pub(crate) mod switch;
+
 mod chain;
 mod check;
 mod checkpoint;

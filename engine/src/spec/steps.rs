@@ -13,13 +13,13 @@ use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
 use super::routing::Routing;
 use super::shared::Shared;
+use super::switch::{SwitchConfig, Way};
 use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RetryKeys, StepKeys, WayKeys};
 use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
 use crate::data::units::{Interval, Percentage};
 use crate::diagnostic::{Key, Problem};
-use crate::workflow::switch::{SwitchConfig, Way};
 
 /// How long an attempt may take when nothing says.
 const TIMEOUT: Duration = Duration::from_mins(5);
@@ -284,11 +284,14 @@ impl Common<'_> {
         said: Option<&OneOrMany>,
         needs: &mut Vec<usize>,
     ) {
+        // What undoes a step has no name in the spec.
+        let is_named = |id: &str| !id.contains('.');
         for (path, name) in said.map(|said| said.placed(path)).unwrap_or_default() {
-            if let Some(step) = self.ids.iter().position(|id| id == name) {
+            if let Some(step) = self.ids.iter().position(|id| id == name && is_named(id)) {
                 needs.push(step);
             } else {
                 let others = (0..self.ids.len()).filter(|i| *i != at).map(|i| self.ids[i].as_str());
+                let others = others.filter(|id| is_named(id));
                 reader.fault(&path, dangling("step", name, others.collect::<Vec<_>>()));
             }
         }

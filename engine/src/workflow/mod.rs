@@ -22,8 +22,6 @@ mod step_call;
 mod step_stage;
 mod wait;
 
-pub(crate) mod switch;
-
 pub use admit::check_input;
 pub use chain::{Runs, run_id};
 pub use mode::{Analysis, analyze};

@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::columns::cell;
 use super::course::status;
 use super::record::{Record, Status};
-use super::switch::holds;
 use crate::api::template::Template;
 use crate::error::{Error, Result};
 use crate::spec::Chain;
 use crate::spec::model::Starts;
+use crate::spec::switch::holds;
 
 /// When a step starts.
 #[derive(Clone)]

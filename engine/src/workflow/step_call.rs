@@ -12,12 +12,12 @@ use hashbrown::HashMap;
 use super::columns::{cell, numbers};
 use super::course::{Course, item, known, results};
 use super::record::{Cost, Record, Status};
-use super::switch::holds;
 use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::journal::{Entries, Journal, Steps, Wait};
 use crate::spec::model::Repeat;
+use crate::spec::switch::holds;
 use crate::time::Timestamp;
 
 /// When the first attempt of a request began, and how many there were.

@@ -45,6 +45,44 @@ fn ids_and_dependencies() {
 }
 
 #[test]
+fn ways_rounds_and_what_is_tried_otherwise() {
+    let spec = "steps:
+  - id: route
+    switch:
+      - { when: '${input.x}', then: nowhere }
+      - { then: b }
+      - { when: '${input.y}', then: b }
+  - { id: b, command: set, args: 1, compensate: { command: set, args: 1, if: '${input.x}' } }
+  - { id: c, command: set, args: 1, fallback: [] }
+  - { id: d, command: set, args: 1, repeat: { max_iterations: 3 } }
+  - { id: e, command: set, args: 1, repeat: { until: '${.e.results == 1}', max_iterations: 0 } }
+  - { id: f, switch: [{ then: b }], command: set }
+  - { id: g, command: set, args: 1, fallback: [ { comand: set } ] }
+finally:
+  - { command: set, args: 1 }
+  - { id: b, command: set, args: 1 }
+targets: { p95: soon, success_rate: 2 }
+";
+    assert_snapshot!(told(spec), @"
+    spec.yaml:4:37 there is no step `nowhere` (there is: b, c, d, e, f, g, b)
+    spec.yaml:6:9 this way is never taken: one before it has no `when` (the way without `when` stands last)
+    spec.yaml:7:74 unknown key `if` (known: `command`, `uses`, `args`, `with`, `timeout`, `retry`)
+    spec.yaml:8:47 too few here: at least 1 must be said
+    spec.yaml:9:45 the key `until` is missing
+    spec.yaml:10:92 this must be at least 1
+    spec.yaml:11:14 a step does one thing, and `set` is said already (write two steps)
+    spec.yaml:12:51 unknown key `comand` (did you mean `command`?)
+    spec.yaml:14:5 this step has no `id` (later steps read it by its id)
+    spec.yaml:15:11 the id `b` is here twice (give each step an `id` of its own)
+    spec.yaml:16:17 `soon` is no duration such as `200ms`, `5m` or `1d`: expected number at 0
+    spec.yaml:16:37 this must be at most 1
+    ");
+    let circle =
+        "steps:\n  - { id: a, command: set, args: 1, needs: r }\n  - { id: r, needs: a, switch: [{ then: a }] }\n";
+    assert_snapshot!(told(circle), @"spec.yaml:2:44 cycle: a -> r -> a (each can start only after the one before it; take one away)");
+}
+
+#[test]
 fn places_in_arguments() {
     let spec = |args: &str| {
         format!("steps:\n  - {{ id: one, command: set, args: 1 }}\n  - id: two\n    command: set\n    args: {args}\n")

@@ -34,7 +34,7 @@ pub(crate) struct Way {
 }
 
 /// What a condition gives; anything but true and false is an error.
-pub(super) fn holds(condition: &Template, rows: &RecordBatch, row: usize, key: &str) -> Result<bool> {
+pub(crate) fn holds(condition: &Template, rows: &RecordBatch, row: usize, key: &str) -> Result<bool> {
     match condition.value(rows, row)? {
         Value::Bool(holds) => Ok(holds),
         other => Err(Error::validation(format!("the condition is neither true nor false: {other}")).at_field(key)),
