@@ -19,9 +19,7 @@ impl Call for Again {
         let mut usage = Usage::default();
         loop {
             let mut reply = self.inner.call(asked.clone(), context).await?;
-            usage.input_tokens += reply.usage.input_tokens;
-            usage.output_tokens += reply.usage.output_tokens;
-            usage.usd += reply.usage.usd;
+            usage += reply.usage;
             let next = match self.call.again(&asked, &reply.rows, context) {
                 Some(next) => next.await?,
                 None => None,

@@ -9,7 +9,7 @@ use crate::api::{Bill, BoxCall, Call, CallContext, Reply, Usage};
 use crate::error::{Error, Result};
 use crate::metrics::StageStats;
 
-/// The outermost layer: a request whose answer is in the journal, that was made before, or is not wanted, waits for no rate and
+/// The outermost layer of a round: a request whose answer is in the journal, that was made before, or is not wanted, waits for no rate and
 /// costs nothing.
 pub struct Known {
     /// Who knows: the call without its layers.
