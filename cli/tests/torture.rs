@@ -13,8 +13,8 @@ use serde_json::Value;
 use support::Folder;
 
 const KILLS: usize = 50;
-/// Enough for three at each named point.
-const AT_EACH_POINT: usize = 75;
+/// Enough for three at each of the 24 named points, and for the detours that lead to those of recovery.
+const AT_EACH_POINT: usize = 90;
 
 /// A folder with 2,000 orders and a job that reads them for a quarter of a second. Edges are so narrow that most of them
 /// are still to be read when an epoch begins.

@@ -61,9 +61,15 @@ impl Draw {
     pub fn next(&mut self, calm: Duration, left: u64, resumes: bool) -> Kill {
         let may = |p: &&'static str| resumes || !points::OF_RECOVERY.contains(p);
         let open: Vec<_> = self.met.keys().copied().filter(may).collect();
-        let lacks: u64 = self.met.keys().map(|p| TIMES.saturating_sub(self.count(p))).sum();
+        let lack = |p: &str| TIMES.saturating_sub(self.count(p));
+        let lacks: u64 = self.met.keys().map(|p| lack(p)).sum();
+        // Before a process recovers, another was killed, and one that was killed elsewhere has nothing to commit again.
+        let detours: u64 = self.met.keys().filter(|p| points::OF_RECOVERY.contains(p)).map(|p| 2 * lack(p)).sum();
         // When there are enough for all of them, none goes short.
-        let is_due = left <= lacks && self.kills >= TIMES * self.met.len() as u64;
+        let is_due = left <= lacks + detours && self.kills >= TIMES * self.met.len() as u64;
+        let lacking: Vec<_> = open.iter().copied().filter(|p| points::OF_RECOVERY.contains(p) && lack(p) > 0).collect();
+        // Who recovers does not come so far again soon.
+        let open = if lacking.is_empty() { open } else { lacking };
         if !open.is_empty() && (is_due || self.random.random_bool(0.5)) {
             // Those that had their turn least often come first.
             let least = open.iter().map(|p| self.count(p)).min().unwrap_or_default();

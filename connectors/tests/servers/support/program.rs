@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -54,17 +55,25 @@ impl Server {
     }
 
     async fn wait(&mut self) {
+        let address = self.address;
+        self.until(&format!("listens on {address}"), async || TcpStream::connect(address).await.is_ok()).await;
+    }
+
+    /// Waits until something holds, and panics where the server ends before it does or takes too long.
+    pub async fn until(&mut self, what: &str, holds: impl AsyncFn() -> bool) {
         let start = tokio::time::Instant::now();
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         loop {
             tick.tick().await;
-            if TcpStream::connect(self.address).await.is_ok() {
-                return;
+            let program = self.program.display();
+            match tokio::time::timeout(PATIENCE, holds()).await {
+                Ok(true) => return,
+                Ok(false) | Err(_) => {}
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("{} ended with {status}", self.program.display());
+                panic!("{program} ended with {status} before it {what}");
             }
-            assert!(start.elapsed() < PATIENCE, "{} does not listen on {}", self.program.display(), self.address);
+            assert!(start.elapsed() < PATIENCE, "{program} never {what}");
         }
     }
 }
@@ -95,7 +104,15 @@ pub fn folder() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers"), PathBuf::from)
 }
 
-/// A port of loopback that nobody listens on.
+/// A port of loopback that nobody listens on, and that is handed out once: it lies below those that the system gives to
+/// connections and to whoever asks for any, so that none of these takes it before the server does.
 pub async fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16 % 97 * 200;
+    loop {
+        let port = 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
+            return port;
+        }
+    }
 }

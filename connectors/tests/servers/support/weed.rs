@@ -2,7 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "a real server in the real world")]
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,20 +62,15 @@ impl Weed {
             format!("-s3.port={s3}"),
             format!("-s3.port.grpc={s3_grpc}"),
         ];
-        let server = Server::start(installed("weed"), arguments.to_vec(), s3).await;
-        let mut tick = tokio::time::interval(Duration::from_millis(50));
-        // A bucket is a folder of its own.
-        for bucket in ["data", "other"] {
-            let path = format!("/buckets/{bucket}/");
-            while !asked(filer, "POST", &path, "").await.is_some_and(|a| a.starts_with("HTTP/1.0 2")) {
-                tick.tick().await;
-            }
+        let mut server = Server::start(installed("weed"), arguments.to_vec(), s3).await;
+        // A bucket is a folder of its own, and it listens before it can store anything.
+        for (method, path) in [("POST", "/buckets/data/"), ("POST", "/buckets/other/"), ("PUT", "/buckets/data/ready")]
+        {
+            let is_done =
+                async || asked(filer, method, path, "x").await.is_some_and(|answer| answer.starts_with("HTTP/1.0 2"));
+            server.until(&format!("answered {method} {path}"), is_done).await;
         }
         let address = server.address();
-        // It listens before it can store anything.
-        while !asked(filer, "PUT", "/buckets/data/ready", "x").await.is_some_and(|a| a.starts_with("HTTP/1.0 2")) {
-            tick.tick().await;
-        }
         Self { server, address, filer, _folder: folder }
     }
 
