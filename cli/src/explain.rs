@@ -74,7 +74,7 @@ fn planned(spec: &args::Spec, asking: Asking) -> Result<(Loaded, Plan), Failure>
             Asking::Sources | Asking::Everyone => prepare::load_to_run(spec, &engine).await?,
         };
         // No model is asked here, so a spec is as good without the keys of one.
-        let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), true)?;
+        let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), true);
         let mut plan = prepare::plan_asking(&engine, graph, &loaded, asking).await?;
         // An address may have come from the environment.
         for open in plan.nodes.iter_mut().filter_map(|node| node.open.as_mut()) {

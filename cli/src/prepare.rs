@@ -74,20 +74,17 @@ fn request(spec: &args::Spec) -> Result<(Request, Text), Failure> {
         }
         None => Routing::default(),
     };
-    Ok((Request { routing, mode: spec.mode }, Text::read(&spec.path)?))
+    Ok((Request { routing, mode: spec.mode, ..Request::default() }, Text::read(&spec.path)?))
 }
 
 /// The graph of a spec. What the runs of a workflow leave goes to `documents`.
-///
-/// # Errors
-/// When this version can't run its mode.
-pub fn graph(loaded: &Loaded, runs: &Runs, documents: Documents, mock: bool) -> Result<Graph, Failure> {
-    let mut graph = workflow::compile(loaded, runs).map_err(|problem| Failure::Problems(vec![problem]))?;
+pub fn graph(loaded: &Loaded, runs: &Runs, documents: Documents, mock: bool) -> Graph {
+    let mut graph = workflow::compile(loaded, runs);
     graph.options.mock = mock;
     if !matches!(loaded.spec, Spec::Pipeline(_)) {
         graph.sink("@documents", documents);
     }
-    Ok(graph)
+    graph
 }
 
 /// Runs of no input, for a spec that is only looked at.

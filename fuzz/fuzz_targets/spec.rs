@@ -43,10 +43,7 @@ fn work(text: &str) {
     let _analysis = analyze(&loaded);
     let line: ArrayRef = std::sync::Arc::new(StringArray::from(vec!["{}"]));
     let inputs = RecordBatch::try_from_iter([("text", line)]).expect("one column is a batch");
-    let mut graph = match compile(&loaded, &Runs::of("inputs", BoxConnector::new(Memory::rows([inputs])))) {
-        Ok(graph) => graph,
-        Err(problem) => return show(text, &[problem]),
-    };
+    let mut graph = compile(&loaded, &Runs::of("inputs", BoxConnector::new(Memory::rows([inputs]))));
     graph.options.mock = true;
     if !matches!(loaded.spec, Spec::Pipeline(_)) {
         graph.sink("@documents", Blackhole::default());

@@ -108,6 +108,7 @@ impl Sqlite {
             workflow: run.workflow.clone(),
             file: spec.file,
             text: spec.text,
+            included: spec.included,
             source: None,
             mock: run.mock,
             fresh: false,

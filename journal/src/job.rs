@@ -1,5 +1,6 @@
 //! A job: the runs that one command begins, and another one goes on with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
@@ -34,6 +35,8 @@ pub struct Begin {
     pub file: String,
     /// The text of its spec.
     pub text: String,
+    /// The texts of the files that the spec includes, by path.
+    pub included: BTreeMap<String, String>,
     /// Where its inputs come from. A job of the same spec and inputs that was cut off is gone on with.
     pub source: Option<String>,
     /// Whether a mock model answers.
@@ -68,7 +71,7 @@ impl Sqlite {
     /// # Errors
     /// When another process runs it, or the journal can't be written.
     pub fn begin(&self, begin: &Begin) -> Result<Begun> {
-        let hash = blake3::hash(begin.text.as_bytes()).to_hex().to_string();
+        let hash = hash(begin);
         let key = key(begin);
         let found = self.read(|c| unfinished(c, &key, &hash))?;
         if begin.source.is_some()
@@ -111,9 +114,11 @@ impl Sqlite {
         let begin = begin.clone();
         let (answer, added) = std::sync::mpsc::sync_channel(1);
         self.0.writer.write_now(move |c, clock| {
-            let spec = "INSERT INTO specs (hash, file, text) VALUES (?1, ?2, ?3) ON CONFLICT (hash) DO UPDATE SET file = ?2 \
-                        RETURNING spec";
-            let spec: i64 = c.query_row(spec, params![hash, begin.file, begin.text], |row| row.get(0)).told("write")?;
+            let spec = "INSERT INTO specs (hash, file, text, included) VALUES (?1, ?2, ?3, ?4) \
+                        ON CONFLICT (hash) DO UPDATE SET file = ?2, included = ?4 RETURNING spec";
+            let included = serde_json::to_string(&begin.included).map_err(|e| Fault::Damaged(e.to_string()))?;
+            let values = params![hash, begin.file, begin.text, included];
+            let spec: i64 = c.query_row(spec, values, |row| row.get(0)).told("write")?;
             let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
             let source = begin.source.as_deref().unwrap_or_default();
             c.execute(job, params![key, begin.workflow, spec, source, begin.mock, clock.next()]).told("write")?;
@@ -132,6 +137,17 @@ impl Sqlite {
             c.execute(update, params![number, clock.next()]).told("write").map(drop)
         })
     }
+}
+
+/// What tells specs apart: their text, and those of the files that they include.
+fn hash(begin: &Begin) -> String {
+    let mut hash = blake3::Hasher::new();
+    hash.update(begin.text.as_bytes());
+    // What files are called is no part of what the spec says.
+    for text in begin.included.values() {
+        hash.update(&[0]).update(blake3::hash(text.as_bytes()).as_bytes());
+    }
+    hash.finalize().to_hex().to_string()
 }
 
 /// What is the same for a job that goes on, its spec aside.

@@ -1,5 +1,7 @@
 //! What a journal can be asked.
 
+use std::collections::BTreeMap;
+
 use bourn_engine::Result;
 use bourn_engine::journal::{History, RunState};
 use bourn_engine::time::Timestamp;
@@ -73,7 +75,9 @@ pub struct Spec {
     pub file: String,
     /// Its text.
     pub text: String,
-    /// The hash of that.
+    /// The texts of the files that it includes, by path.
+    pub included: BTreeMap<String, String>,
+    /// The hash of these.
     pub hash: String,
     /// Where the inputs of the job come from; empty for one that was given by hand.
     pub source: String,
@@ -183,9 +187,12 @@ impl Sqlite {
     /// When there is no such job, or the journal can't be read.
     pub fn spec(&self, job: u64) -> Result<Spec> {
         self.read(|c| {
-            let query = "SELECT file, text, hash, source, mock FROM jobs JOIN specs USING (spec) WHERE job = ?1";
+            let query =
+                "SELECT file, text, hash, source, mock, included FROM jobs JOIN specs USING (spec) WHERE job = ?1";
             let spec = |row: &Row<'_>| {
+                let included: String = row.get(5)?;
                 Ok(Spec {
+                    included: serde_json::from_str(&included).unwrap_or_default(),
                     file: row.get(0)?,
                     text: row.get(1)?,
                     hash: row.get(2)?,

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 2] = [
+const VERSIONS: [&str; 3] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -64,6 +64,10 @@ CREATE TABLE spent (
     PRIMARY KEY (job, stage)
 ) WITHOUT ROWID;
 ",
+    "
+-- The texts of the files that a spec includes, by path, as a JSON object.
+ALTER TABLE specs ADD COLUMN included TEXT NOT NULL DEFAULT '{}';
+",
 ];
 
 /// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
@@ -115,7 +119,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 2: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 3: run a later Bourn, or use another file"
         );
     }
 }

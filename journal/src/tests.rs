@@ -28,6 +28,7 @@ fn begin(source: Option<&str>) -> Begin {
     Begin {
         workflow: "w".into(),
         file: "w.yaml".into(),
+        included: std::collections::BTreeMap::new(),
         text: "steps: []".into(),
         source: source.map(str::to_owned),
         mock: false,
@@ -47,7 +48,7 @@ fn started(numbers: std::ops::Range<u64>) -> Started {
 fn ended(step: &str, numbers: &[u64], record: &str) -> Entries {
     let records = numbers.iter().map(|_| Some(record)).collect::<StringArray>();
     Entries {
-        steps: vec![Steps { step: step.into(), numbers: numbers.to_vec(), items: None, records }],
+        steps: vec![Steps { step: step.into(), numbers: numbers.to_vec(), names: None, records }],
         ..Entries::default()
     }
 }

@@ -75,7 +75,7 @@ fn kept(JobOf { job }: &JobOf) -> Result<(Arc<dyn Store>, PathBuf), Failure> {
     }
     let spec = Spec { path: job.clone(), mode: None, routing: None };
     let loaded = prepare::load(&spec, &engine)?;
-    let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), false)?;
+    let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), false);
     let kept = match &graph.options.checkpoints {
         Checkpointing::On(at) | Checkpointing::WhereNeeded(at) => at,
         Checkpointing::Off => {

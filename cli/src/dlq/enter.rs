@@ -8,7 +8,7 @@ use bourn_connectors::codec::json::{Columns, Decoder};
 use bourn_engine::api::Unread;
 use bourn_engine::data::letter::Letter;
 use bourn_engine::data::secret::Secrets;
-use bourn_engine::graph::Role;
+use bourn_engine::graph::{Graph, Role};
 use bourn_engine::plan::{Plan, PlannedNode};
 use bourn_engine::{Error, Result};
 
@@ -45,14 +45,14 @@ impl Entering {
 ///
 /// # Errors
 /// When a column has a type that JSON can't be read into.
-pub fn enter(plan: &Plan, letters: Vec<Letter>) -> Result<(BTreeMap<String, Entering>, Vec<Kept>)> {
+pub fn enter(plan: &Plan, graph: &Graph, letters: Vec<Letter>) -> Result<(BTreeMap<String, Entering>, Vec<Kept>)> {
     let mut by_stage: BTreeMap<String, Vec<Letter>> = BTreeMap::new();
     for letter in letters {
         by_stage.entry(letter.stage.clone()).or_default().push(letter);
     }
     let (mut entering, mut kept) = (BTreeMap::new(), Vec::new());
     for (stage, letters) in by_stage {
-        let node = plan.nodes.iter().find(|node| *node.id == *stage);
+        let node = plan.nodes.iter().find(|node| *node.id == *graph.entry(&stage));
         let Some((node, schema)) = node.and_then(|node| Some((node, columns(node)?.clone()))) else {
             let why = format!("the spec has no source, stage or sink `{stage}` any more");
             kept.extend(letters.into_iter().map(|letter| stays(letter, why.clone())));

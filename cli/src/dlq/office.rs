@@ -48,7 +48,7 @@ impl<'a> Office<'a> {
             let message = format!("{path} is a workflow: what failed is told in the documents of its runs");
             return Err(Failure::invalid(message));
         }
-        let graph = prepare::graph(loaded, &prepare::no_runs(), Documents::lines(), false)?;
+        let graph = prepare::graph(loaded, &prepare::no_runs(), Documents::lines(), false);
         let sink = graph.options.dead_letters.as_deref().and_then(|id| graph.node(id));
         let Some((sink, Role::Sink(connector))) = sink.map(|node| (node, &node.role)) else {
             let message = format!(

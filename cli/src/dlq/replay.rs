@@ -8,7 +8,7 @@ use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::checkpoint::settled::Done;
 use bourn_engine::data::letter::mark;
 use bourn_engine::graph::{Graph, Role};
-use bourn_engine::plan::{OperatorKind, Plan};
+use bourn_engine::plan::{OperatorKind, Plan, PlannedNode};
 
 use super::args::Replay;
 use super::choose::{Among, Chosen, chosen};
@@ -34,7 +34,7 @@ pub async fn replay(office: &Office<'_>, args: &Replay, screen: &Screen) -> Resu
     let Chosen { letters, is_whole, known } = chosen(office, (&args.one.ids, &args.which), Among::Open, screen).await?;
     let doubts = letters.iter().filter(|letter| known.is_in_doubt(&letter.id)).count();
     let whole = prepare::plan(&office.engine, office.graph.clone(), office.loaded).await?;
-    let (entering, kept) = enter(&whole, letters).map_err(Failure::Failed)?;
+    let (entering, kept) = enter(&whole, &office.graph, letters).map_err(Failure::Failed)?;
     let entered = entering.iter().map(|(id, entering)| (id.clone(), entering.letters())).collect();
     let mut told = Told::new(args.dry_run, entered, kept);
     if !entering.is_empty() {
@@ -107,7 +107,9 @@ fn sinks(office: &Office<'_>, graph: &mut Graph, mark: &str, is_look: bool) -> B
 
 /// A stage that keeps something by key would take each row for the first of its key.
 fn refuse_state(plan: &Plan) -> Result<(), Failure> {
-    let keeps: Vec<_> = plan.nodes.iter().filter(|node| node.keeps_keys).map(|node| format!("`{}`", node.id)).collect();
+    // Where branches of a run meet, each run is for itself.
+    let keeps = |node: &PlannedNode| node.keeps_keys && !node.id.starts_with('@');
+    let keeps: Vec<_> = plan.nodes.iter().filter(|node| keeps(node)).map(|node| format!("`{}`", node.id)).collect();
     if keeps.is_empty() {
         return Ok(());
     }

@@ -24,7 +24,7 @@ pub fn show(document: &str, loaded: &Loaded, form: Form) -> Result<String, Failu
     }
     let steps = match &loaded.spec {
         Spec::Chain(chain) => chain.steps.iter().map(|step| step.id.as_str()).collect(),
-        _ => Vec::new(),
+        Spec::Pipeline(_) => Vec::new(),
     };
     let document = serde_json::from_str(document).map_err(broken)?;
     Ok(text(&document, &steps))

@@ -32,6 +32,7 @@ impl Kept {
             workflow: spec.name.clone(),
             file: loaded.document.name().to_owned(),
             text: loaded.document.text().to_owned(),
+            included: loaded.included.clone(),
             source: args.inputs.as_deref().filter(|path| *path != "-").map(whole),
             mock: args.mock,
             fresh: args.begin.fresh,

@@ -48,11 +48,11 @@ fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -
                 if let Ending::Elsewhere(_) = &ending {
                     watched::no_stdin(spec)?;
                 }
-                let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), args.mock)?;
+                let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), args.mock);
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
                 job::run(&engine, plan, args, screen, ending).await
             }
-            _ => workflow::run(&engine, &loaded, args, screen, ending).await,
+            Spec::Chain(_) => workflow::run(&engine, &loaded, args, screen, ending).await,
         };
         ended.map_err(|failure| concealed(failure, &loaded))
     });

@@ -95,7 +95,7 @@ pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
         let runs = Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(&run.id).beginning_at(run.place());
         let documents = Documents::kept();
-        let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock)?;
+        let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock);
         let plan = prepare::plan(engine, graph, &loaded).await?;
         job::run(engine, plan, &options, screen, Ending::signal()).await?;
         let waiting = documents.seen().waiting;

@@ -67,7 +67,7 @@ impl Place<'_> {
             }
             None => Routing::default(),
         };
-        Ok((Request { routing, mode: None }, spec))
+        Ok((Request { routing, mode: None, included: spec.included.clone() }, spec))
     }
 
     /// The spec of a run, to look at it.
@@ -83,6 +83,6 @@ impl Place<'_> {
 fn chain(loaded: &Loaded) -> Result<&Chain, Failure> {
     match &loaded.spec {
         Spec::Chain(chain) => Ok(chain),
-        _ => Err(Failure::invalid("the spec of this run is no workflow of steps")),
+        Spec::Pipeline(_) => Err(Failure::invalid("the spec of this run is no workflow of steps")),
     }
 }

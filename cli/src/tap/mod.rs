@@ -42,7 +42,7 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
         } else {
             workflow::runs(&engine, &args.run, loaded.choice.mode)?.0
         };
-        let mut graph = prepare::graph(&loaded, &runs, Documents::kept(), args.run.mock)?;
+        let mut graph = prepare::graph(&loaded, &runs, Documents::kept(), args.run.mock);
         let (printer, enough) = Printer::new(screen.form == Form::Json, args.rows, args.filter.clone());
         tap(&mut graph, args, printer)?;
         // A look at a job is not its progress.

@@ -11,7 +11,7 @@ use bourn_engine::graph::Graph;
 use bourn_engine::plan::{OperatorKind, Plan, PlannedNode};
 use bourn_engine::runtime::job::Job;
 use bourn_engine::spec::case::Case;
-use bourn_engine::spec::model::Pipeline;
+use bourn_engine::spec::model::{Chain, Pipeline};
 use bourn_engine::spec::{Document, Loaded, Spec};
 use bourn_engine::testing::mocked::{asks, mocked};
 use bourn_engine::testing::simulation::{Outcome, Simulation};
@@ -56,15 +56,23 @@ pub fn run(bench: &Bench<'_>, case: &Case) -> Ended {
             pipeline(bench, case, &loaded, script)
         }
         Spec::Chain(spec) => {
-            for step in &mut spec.steps {
-                // What is said of a step holds for its fallbacks as well.
-                for work in [&mut step.work].into_iter().chain(&mut step.fallback) {
-                    mock(case, &step.id, &mut work.config);
-                }
-            }
+            mocks(case, "", spec);
             workflow(bench, case, &loaded)
         }
-        Spec::Later => compile(&loaded, &crate::prepare::no_runs()).map(|_| Vec::new()).map_err(|p| vec![p]),
+    }
+}
+
+/// Puts what the case says in the place of steps, also of those of a workflow within: `outer/step`.
+fn mocks(case: &Case, within: &str, spec: &mut Chain) {
+    for step in &mut spec.steps {
+        let id = format!("{within}{}", step.id);
+        // What is said of a step holds for its fallbacks as well.
+        for work in [&mut step.work].into_iter().chain(&mut step.fallback) {
+            match &mut work.workflow {
+                Some(nested) => mocks(case, &format!("{id}/"), &mut nested.chain),
+                None => mock(case, &id, &mut work.config),
+            }
+        }
     }
 }
 
@@ -169,7 +177,7 @@ fn world(case: &Case) -> Simulation {
 }
 
 fn pipeline(bench: &Bench<'_>, case: &Case, loaded: &Loaded, mut script: Script) -> Ended {
-    let mut graph = compile(loaded, &crate::prepare::no_runs()).map_err(|problem| vec![problem])?;
+    let mut graph = compile(loaded, &crate::prepare::no_runs());
     graph.options.mock = true;
     script.tap(case, &mut graph);
     // What stands in for the ends keeps nothing over a crash.
@@ -266,7 +274,8 @@ async fn planned(engine: &Engine, graph: Graph, bench: &Bench<'_>, case: &Case) 
 /// Whether what stands behind a step is a call: every step is one itself.
 fn step_asks(engine: &Engine, loaded: &Loaded, node: &PlannedNode) -> bool {
     let Spec::Chain(spec) = &loaded.spec else { return true };
-    let Some(step) = spec.steps.iter().find(|step| *step.id == *node.id) else { return false };
+    // A node of the engine's own has a name that no step can have.
+    let Some(step) = spec.step(&node.id).filter(|step| step.work.workflow.is_none()) else { return false };
     let (env, id, inputs) = (engine.env().clone(), node.id.to_string(), node.inputs.clone());
     // One that can't be built says so when the job starts.
     asks(&step.work.config, &BuildContext { env, id, lane: 0, lanes: 1, inputs, mock: true }).unwrap_or_default()
@@ -276,7 +285,7 @@ fn workflow(bench: &Bench<'_>, case: &Case, loaded: &Loaded) -> Ended {
     let input = case.input.clone().unwrap_or_else(|| Value::Object(Map::new()));
     let runs = Runs::of("inputs", BoxConnector::new(Inputs::one("input", input.to_string()))).with_id("test");
     let documents = Documents::kept();
-    let mut graph = compile(loaded, &runs).map_err(|problem| vec![problem])?;
+    let mut graph = compile(loaded, &runs);
     graph.options.mock = true;
     graph.sink("@documents", documents.clone());
     let world = world(case);

@@ -150,7 +150,7 @@ fn of_run(spec: &str, name: &str) -> String {
 
 /// The plan of a spec that is to run.
 pub(super) async fn planned(loaded: &Loaded, engine: &Engine) -> Result<Plan, Failure> {
-    let graph = prepare::graph(loaded, &prepare::no_runs(), Documents::lines(), false)?;
+    let graph = prepare::graph(loaded, &prepare::no_runs(), Documents::lines(), false);
     prepare::plan(engine, graph, loaded).await
 }
 

@@ -184,6 +184,18 @@ fn order() {
 }
 
 #[test]
+fn hybrid() {
+    let out = run(&Folder::with(&[]), "15-hybrid.yaml", &[]).quietly();
+    let mut lines: Vec<_> = out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 4);
+    assert!(lines[2].starts_with("{\"title\":\"Flights\",\"lines\":4,"), "{out}");
+    let input = r#"{"name": "a.txt", "text": "one two\nthree"}"#;
+    let out = run(&Folder::with(&[]), "15-review.yaml", &["--input", input]).quietly();
+    assert!(out.contains("\"three: 1 words\""), "{out}");
+}
+
+#[test]
 fn swarm() {
     let args = ["--mock", "--input", "the service that sends receipts"];
     let out = run(&Folder::with(&[]), "13-swarm.yaml", &args).quietly();

@@ -31,4 +31,5 @@ mod taps;
 mod told;
 mod watch;
 mod watching;
+mod within;
 mod workflows;

@@ -4,6 +4,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Map, Value};
 
 use super::jq::Program;
+use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
 use crate::diagnostic::{Problem, did_you_mean};
 use crate::error::{Error, Result};
@@ -223,7 +224,10 @@ impl Part {
                 let schema = rows.schema_ref();
                 let mut object = Map::new();
                 for (column, field) in rows.columns().iter().zip(schema.fields()) {
-                    // What it can't name it need not see; `.` alone may name all.
+                    // What it can't name it need not see; `.` alone may name all but what is the engine's own.
+                    if field.name().starts_with(RESERVED_PREFIX) {
+                        continue;
+                    }
                     if program.mentions(field.name()) || !program.text().contains(|c: char| c.is_alphabetic()) {
                         object.insert(field.name().clone(), cell_value(column, field, row)?);
                     }

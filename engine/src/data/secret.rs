@@ -56,6 +56,7 @@ pub enum Origin {
 #[derive(Clone, Default)]
 pub struct Secrets(Arc<Vec<Hidden>>);
 
+#[derive(Clone)]
 struct Hidden {
     /// What is shown instead: `${secret.TOKEN}`.
     shown: String,
@@ -77,6 +78,14 @@ impl Secrets {
             }
         }
         // A value that is part of another must not hide first.
+        all.sort_by_key(|h| std::cmp::Reverse(h.forms.first().map_or(0, String::len)));
+        Self(Arc::new(all))
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        let mut all: Vec<Hidden> = self.0.iter().chain(others.0.iter()).cloned().collect();
         all.sort_by_key(|h| std::cmp::Reverse(h.forms.first().map_or(0, String::len)));
         Self(Arc::new(all))
     }

@@ -7,7 +7,16 @@ use crate::api::registry::BoxConnector;
 use crate::api::{Checkpointing, Inputs, OnFull};
 use crate::error::{Error, Kind, Result};
 
+/// What the id of the node begins with before which the rows of a pipeline become runs of a workflow: `@run:STAGE`.
+pub(crate) const RUNS: &str = "@run:";
+
 impl Graph {
+    /// Where rows enter that this node could not work on: rows of a workflow pass it again from its beginning.
+    pub fn entry<'a>(&'a self, id: &'a str) -> &'a str {
+        let begins = |node: &&Node| node.id.strip_prefix(RUNS) == Some(id);
+        self.nodes.iter().find(begins).map_or(id, |node| &node.id)
+    }
+
     /// The nodes that `entries` name and all that reads them, directly or not. A source that is named is replaced; a stage
     /// or sink reads its connector beside what else is left of its inputs. What the dead letters go to stays.
     ///
@@ -16,7 +25,9 @@ impl Graph {
     ///
     /// # Errors
     /// When there is no such node, or one that joins two inputs would lack one.
-    pub fn behind(&self, mut entries: BTreeMap<String, BoxConnector>) -> Result<Self> {
+    pub fn behind(&self, entries: BTreeMap<String, BoxConnector>) -> Result<Self> {
+        let mut entries: BTreeMap<_, _> =
+            entries.into_iter().map(|(id, rows)| (self.entry(&id).to_owned(), rows)).collect();
         if let Some(id) = entries.keys().find(|id| self.node(id).is_none()) {
             return Err(Error::new(Kind::NotFound, format!("there is no source, stage or sink `{id}`")));
         }

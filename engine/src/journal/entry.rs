@@ -1,6 +1,5 @@
 //! What is written into a journal, and what is read back.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -129,19 +128,17 @@ pub struct Steps {
     pub step: Arc<str>,
     /// The numbers of the runs.
     pub numbers: Vec<u64>,
-    /// Where the step was done for each element of a list, the place of each in its list.
-    pub items: Option<Vec<u64>>,
+    /// Under which name the record of each is kept, where that is not the id: `step[3]` of an element of a list, `outer/step` of a
+    /// workflow within another one.
+    pub names: Option<Vec<String>>,
     /// The record of the step in each, as JSON.
     pub records: StringArray,
 }
 
 impl Steps {
-    /// Under which name the record of a row is kept: `step`, or `step[3]`.
-    pub fn name(&self, row: usize) -> Cow<'_, str> {
-        match &self.items {
-            Some(items) => format!("{}[{}]", self.step, items[row]).into(),
-            None => Cow::Borrowed(&*self.step),
-        }
+    /// Under which name the record of a row is kept.
+    pub fn name(&self, row: usize) -> &str {
+        self.names.as_ref().map_or(&*self.step, |names| &names[row])
     }
 }
 

@@ -62,7 +62,7 @@ impl Memory {
             for (i, number) in steps.numbers.iter().enumerate() {
                 let run = all.get_mut(number).ok_or_else(|| unknown(number))?;
                 let record = RawValue::from_string(steps.records.value(i).to_owned())?;
-                run.history.0.insert(steps.name(i).into_owned(), record);
+                run.history.0.insert(steps.name(i).to_owned(), record);
             }
         }
         for wait in &entries.waits {

@@ -14,8 +14,13 @@ use crate::diagnostic::{Key, Problem};
 /// Keys that the design has and this version has not.
 const LATER: [&str; 6] = ["env", "concurrency", "budget", "priority", "monitoring", "output"];
 
-/// Reads the spec; `None` when a fault stands in the way.
-pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Option<Chain> {
+/// Reads the spec; `None` when a fault stands in the way. What an outer spec says holds where the inner one does not.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    name: &str,
+    routing: &Routing,
+    outer: Option<&Common<'_>>,
+) -> Option<Chain> {
     let before = reader.faults.len();
     let spec = reader.document.filled();
     let keys = reader.keys::<WorkflowKeys>(spec.value(), &[], &LATER);
@@ -27,11 +32,14 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, routing: &Routing) -> Op
     // The routes and defaults are of use for finding more faults, even when another key is wrong.
     let part = |name: &str| spec.get(name).map(Node::value);
     let routes = part("routing").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
-    let routing = routing.clone().with(std::collections::BTreeMap::<String, Route>::into_iter(routes));
-    let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
+    let routing = outer.map_or(routing, |outer| outer.routing).clone();
+    let routing = routing.with(std::collections::BTreeMap::<String, Route>::into_iter(routes));
+    let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok());
+    let defaults = defaults.unwrap_or_else(|| outer.map(|outer| outer.defaults.clone()).unwrap_or_default());
     let blocks = blocks(spec);
     let ids = ids(reader, &blocks);
-    let common = Common { ids, routing: &routing, defaults, shared: Shared::read(reader, spec) };
+    let shared = outer.map(|outer| outer.shared.clone()).unwrap_or_default().with(Shared::read(reader, spec));
+    let common = Common { ids, routing: &routing, defaults, shared };
     let read: Vec<Read> = blocks.iter().enumerate().map(|(at, block)| common.read(reader, at, block)).collect();
     let needs = needs(&blocks, &read);
     if let Some(circle) = cycle(&needs) {

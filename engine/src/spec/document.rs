@@ -54,9 +54,20 @@ impl Document {
         Self { source, written, filled, secrets: Secrets::default(), uses: Vec::new() }
     }
 
+    /// What stands at a path, as a spec of its own in the same text.
+    pub(crate) fn below(&self, path: &[Key]) -> Option<Self> {
+        let (written, filled) = (self.written.at(path)?.clone(), self.filled.at(path)?.clone());
+        Some(Self { written, filled, uses: Vec::new(), ..self.clone() })
+    }
+
     /// The same, of a spec with these values that are never shown, and these uses of templates.
     pub(crate) fn with(self, secrets: Secrets, uses: Vec<Use>) -> Self {
         Self { secrets, uses, ..self }
+    }
+
+    /// The same, with more of them.
+    pub(crate) fn hiding(self, more: &[Secrets]) -> Self {
+        Self { secrets: more.iter().fold(self.secrets, |all, more| all.and(more)), ..self }
     }
 
     /// The values that are never shown.

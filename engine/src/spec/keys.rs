@@ -41,8 +41,9 @@ block!(SinkBlock, "sink");
 block!(StepBlock, "step");
 block!(AlternativeBlock, "alternative");
 block!(TestBlock, "test");
+block!(NestedBlock, "nested");
 /// The definitions that a schema of this file refers to.
-pub(crate) const BLOCKS: [&str; 7] = ["source", "stage", "sink", "step", "alternative", "fallback", "test"];
+pub(crate) const BLOCKS: [&str; 8] = ["source", "stage", "sink", "step", "alternative", "fallback", "test", "nested"];
 
 /// One or more.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -172,6 +173,9 @@ pub(crate) struct StageKeys {
     /// is the journal of the command (`--journal`, `.bourn/journal.db`), a text another file. Whoever asks the same of the same
     /// model in the same words takes the answer from there, stages and jobs that share the file too.
     pub journal: Option<JournalKeys>,
+    /// The stage is a workflow, which each row is a run of: the file of a spec, or `{ spec: FILE or a spec, input: what it is given,
+    /// output: the column of its final_output }`. Its input is the whole row if it does not say.
+    pub workflow: Option<NestedBlock>,
 }
 
 /// Whether and where answers are kept.

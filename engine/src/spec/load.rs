@@ -1,7 +1,9 @@
 //! Text to a spec that can run: every problem of it is told at once.
 
+use std::collections::BTreeMap;
+
 use crate::api::Registry;
-use crate::diagnostic::{Diagnostic, Key, Problem};
+use crate::diagnostic::{Diagnostic, Problem};
 use crate::env::Env;
 
 use super::case::Case;
@@ -10,10 +12,12 @@ use super::fill::Filling;
 use super::keys::names_of;
 use super::mode::{Choice, Mode, choose};
 use super::model::Spec;
+use super::nested::Around;
 use super::node::Node;
 use super::reader::Reader;
 use super::routing::Routing;
 use super::secrets::Printed;
+use super::steps::Common;
 use super::templates::Expanded;
 use super::{case, chain, check, parse, pipeline, secrets, swarm, templates};
 
@@ -28,6 +32,8 @@ pub struct Loaded {
     pub spec: Spec,
     /// The test cases that stand in it.
     pub cases: Vec<Case>,
+    /// The texts of the files that it includes, by path.
+    pub included: BTreeMap<String, String>,
 }
 
 /// What a spec is loaded with.
@@ -37,6 +43,8 @@ pub struct Request {
     pub routing: Routing,
     /// A mode that the user asks for; a spec that can't be run so is at fault.
     pub mode: Option<Mode>,
+    /// The texts of files that specs include, by path, where they are known: the others are read.
+    pub included: BTreeMap<String, String>,
 }
 
 /// Loads a spec with the known commands, in the mode that it asks for; see [`Request::load`].
@@ -56,7 +64,12 @@ impl Request {
     /// Every problem, in the order of the text. A text that can't be parsed has one.
     pub fn load(&self, text: &str, file: &str, registry: &Registry, env: &Env) -> Result<Loaded, Vec<Diagnostic>> {
         let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
-        self.loaded(text, file, written, &Printed::new(), registry, env)
+        self.loaded(
+            (text, file, written),
+            &Around { request: self, env, within: Vec::new() },
+            &Printed::new(),
+            registry,
+        )
     }
 
     /// The same to run it: the programs that print its secrets are run.
@@ -77,35 +90,47 @@ impl Request {
             return Ok(looked_at);
         }
         let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
-        self.loaded(text, file, written, &printed, registry, env)
+        self.loaded((text, file, written), &Around { request: self, env, within: Vec::new() }, &printed, registry)
     }
 
-    fn loaded(
+    /// Loads what was parsed.
+    pub(crate) fn loaded(
         &self,
-        text: &str,
-        file: &str,
-        written: Node,
+        (text, file, written): (&str, &str, Node),
+        around: &Around<'_>,
         printed: &Printed,
         registry: &Registry,
-        env: &Env,
     ) -> Result<Loaded, Vec<Diagnostic>> {
+        let env = around.env;
         let Expanded { spec: written, uses, mut faults } = templates::expand(&written);
         let mut filling = Filling::of(&written, printed, env);
         let filled = filling.fill(&written, &mut Vec::new());
         let secrets = filling.hidden();
         faults.append(&mut filling.faults);
         let document = Document::new(file, text.to_owned(), written, filled).with(secrets, uses);
-        let mut reader = Reader { document: &document, registry, faults };
-        let read = self.read(&mut reader, stem(file));
+        let mut reader = Reader { faults, ..Reader::of(&document, registry, around) };
+        let read = self.read(&mut reader, stem(file), None);
         let cases = case::read(&mut reader, &["tests".into()], read.as_ref().map(|(_, spec)| spec));
-        let faults = reader.faults;
+        let Reader { faults, included, mut told, hidden, .. } = reader;
+        let document = document.hiding(&hidden);
         match read {
-            Some((choice, spec)) if faults.is_empty() => Ok(Loaded { document, choice, spec, cases }),
-            _ => Err(document.diagnostics(&faults)),
+            Some((choice, spec)) if faults.is_empty() && told.is_empty() => {
+                Ok(Loaded { document, choice, spec, cases, included })
+            }
+            _ => {
+                told.splice(0..0, document.diagnostics(&faults));
+                Err(told)
+            }
         }
     }
 
-    fn read(&self, reader: &mut Reader<'_>, name: &str) -> Option<(Choice, Spec)> {
+    /// Reads a spec that stands alone, or within another one.
+    pub(super) fn read(
+        &self,
+        reader: &mut Reader<'_>,
+        name: &str,
+        outer: Option<&Common<'_>>,
+    ) -> Option<(Choice, Spec)> {
         let root = reader.document.filled();
         if !root.is_map() {
             let problem = Problem::new(format!("a spec is a map, and this is {}", root.kind()));
@@ -120,33 +145,18 @@ impl Request {
                 return None;
             }
         };
-        if let Some(mode) = self.mode.filter(|m| *m != choice.mode) {
+        if let Some(mode) = self.mode.filter(|m| *m != choice.mode && outer.is_none()) {
             let problem = Problem::new(format!("this spec can't be run as a {mode}: {}", choice.reason));
             reader.fault(&[], problem);
         }
+        let has = |key| root.get(key).is_some();
         let spec = match choice.mode {
-            Mode::Pipeline => Spec::Pipeline(Box::new(pipeline::read(reader, name)?)),
-            Mode::Chain | Mode::Flow => Spec::Chain(Box::new(chain::read(reader, name, &self.routing)?)),
             Mode::Swarm => Spec::Chain(Box::new(swarm::read(reader, name)?)),
-            Mode::Hybrid => Spec::Later,
+            Mode::Hybrid if has("steps") => Spec::Chain(Box::new(chain::read(reader, name, &self.routing, outer)?)),
+            Mode::Chain | Mode::Flow => Spec::Chain(Box::new(chain::read(reader, name, &self.routing, outer)?)),
+            Mode::Hybrid | Mode::Pipeline => Spec::Pipeline(Box::new(pipeline::read(reader, name)?)),
         };
         Some((choice, spec))
-    }
-}
-
-impl Loaded {
-    /// That this version can't run the mode of the spec.
-    pub(crate) fn not_yet(&self) -> Diagnostic {
-        let mode = self.choice.mode;
-        let key = ["type", "agents", "steps"].into_iter().find(|k| self.document.written().get(k).is_some());
-        let problem = Problem::new(format!(
-            "{mode} comes with a later version of Bourn: this one runs either steps, or agents, or sources"
-        ));
-        let path = key.map(Key::from);
-        self.document.locate(&match key {
-            Some("type") | None => Fault::at(path, problem),
-            _ => Fault::at_key(path, problem),
-        })
     }
 }
 

@@ -20,6 +20,7 @@ mod command;
 mod edges;
 mod fill;
 mod keys;
+mod nested;
 mod pipeline;
 mod reader;
 mod references;

@@ -23,8 +23,6 @@ pub enum Spec {
     Pipeline(Box<Pipeline>),
     /// Steps.
     Chain(Box<Chain>),
-    /// A mode that this version of the engine can read and can't run.
-    Later,
 }
 
 /// A pipeline. Ids are unique, every edge leads to something that is there, and there is no cycle.
@@ -98,6 +96,8 @@ pub struct Stage {
     pub rate_limit: Option<String>,
     /// Where the answers of a call are kept.
     pub journal: Option<Keeping>,
+    /// The workflow that each row is a run of, and the column of what it gives; what `config` makes is its input.
+    pub workflow: Option<Box<(Nested, String)>>,
     /// Where its configuration stands.
     pub path: Vec<Key>,
 }
@@ -200,6 +200,48 @@ pub struct Work {
     pub rate_limit: Option<String>,
     /// Where the parts of its configuration stand, from the step.
     pub places: Places,
+    /// The workflow that the step is; what `config` makes is the input of it.
+    pub workflow: Option<Box<Nested>>,
+}
+
+/// A workflow within another one. Its steps see its own input and each other, and nothing else.
+#[derive(Clone)]
+pub struct Nested {
+    /// Its steps.
+    pub chain: Chain,
+    /// The file that it stands in, if it has one of its own: places in it are not places of the outer spec.
+    pub file: Option<String>,
+}
+
+impl Chain {
+    /// The names of all steps, those of workflows within behind their own: `each/review`.
+    pub fn names(&self) -> Vec<String> {
+        let of = |step: &Step| {
+            let within = step.nested().flat_map(|nested| nested.chain.names());
+            let within: Vec<String> = within.map(|name| format!("{}/{name}", step.id)).collect();
+            [vec![step.id.clone()], within].concat()
+        };
+        self.steps.iter().flat_map(of).collect()
+    }
+
+    /// The step of this name: `review`, or `each/review` of a workflow within another one. Rounds and elements may be named:
+    /// `each[3]/review`.
+    pub fn step(&self, name: &str) -> Option<&Step> {
+        let (first, rest) = name.split_once('/').map_or((name, None), |(first, rest)| (first, Some(rest)));
+        let id = first.split(['[', '#']).next();
+        let step = self.steps.iter().find(|step| Some(step.id.as_str()) == id)?;
+        match rest {
+            None => Some(step),
+            Some(rest) => step.nested().find_map(|nested| nested.chain.step(rest)),
+        }
+    }
+}
+
+impl Step {
+    /// The workflows that it is, or may be when others failed.
+    pub fn nested(&self) -> impl Iterator<Item = &Nested> {
+        [&self.work].into_iter().chain(&self.fallback).filter_map(|work| work.workflow.as_deref())
+    }
 }
 
 /// A step that is done in rounds.

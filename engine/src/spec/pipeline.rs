@@ -3,13 +3,15 @@
 use super::checkpoint::CheckpointChoice;
 use super::edges::{cycle, cycle_problem, dangling};
 use super::keys::{JournalKeys, OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
-use super::model::{Endpoint, ErrorPolicy, From, Pipeline, Stage};
+use super::model::{Endpoint, ErrorPolicy, From, Nested, Pipeline, Stage};
+use super::nested;
 use super::node::{Content, Node};
 use super::reader::{Block, Reader, check_id, own_part};
 use super::shared::Shared;
 use super::templates::TEMPLATE;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::{Inputs, Keeping, OnFull};
+use crate::data::columns::RESERVED_PREFIX;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
@@ -30,6 +32,7 @@ struct Part {
     fallback: Vec<BoxConnector>,
     rate_limit: Option<String>,
     journal: Option<Keeping>,
+    workflow: Option<Box<(Nested, String)>>,
     what: What,
 }
 
@@ -55,6 +58,7 @@ impl Part {
             fallback: Vec::new(),
             rate_limit: None,
             journal: None,
+            workflow: None,
             what: What::Unreadable,
         }
     }
@@ -107,10 +111,22 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
     };
     for (part, edges) in parts.into_iter().zip(edges) {
         let from = edges.into_iter().map(|(_, from)| from).collect();
-        let Part { id, lanes, on_error, on_full, fallback, rate_limit, journal, config: path, role, .. } = part;
+        let Part { id, lanes, on_error, on_full, fallback, rate_limit, journal, workflow, config: path, role, .. } =
+            part;
         match (part.what, role) {
             (What::Stage(config), _) => {
-                pipeline.stages.push(Stage { id, config, from, lanes, on_error, on_full, rate_limit, journal, path });
+                pipeline.stages.push(Stage {
+                    id,
+                    config,
+                    from,
+                    lanes,
+                    on_error,
+                    on_full,
+                    rate_limit,
+                    journal,
+                    workflow,
+                    path,
+                });
             }
             (What::Connector(connector), role) => {
                 let endpoint = Endpoint { id, connector, from, lanes, on_error, on_full, fallback, path };
@@ -187,6 +203,7 @@ fn source(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node) -> 
         fallback: Vec::new(),
         rate_limit: None,
         journal: None,
+        workflow: None,
         what: connector,
     }
 }
@@ -200,8 +217,9 @@ fn sink(reader: &mut Reader<'_>, id: String, path: Vec<Key>, block: &Node, role:
     let (config, connector) = connector(reader, block, &path, &what, "sink");
     let fallback = fallbacks(reader, block, &path);
     let SinkKeys { from, lanes, on_error, on_full, .. } = keys;
-    let (rate_limit, journal) = (None, None);
-    Part { role, id, path, config, from, lanes, on_error, on_full, fallback, rate_limit, journal, what: connector }
+    let (rate_limit, journal, workflow) = (None, None, None);
+    let what = connector;
+    Part { role, id, path, config, from, lanes, on_error, on_full, fallback, rate_limit, journal, workflow, what }
 }
 
 /// The connectors under `fallback`: one, or a list.
@@ -246,6 +264,9 @@ fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node, shared: &Shared)
         // Had it no fault, its stages would stand here; its fault is told.
         return Part::unreadable_stage(keys.id.unwrap_or_default(), path);
     }
+    if keys.workflow.is_some() {
+        return nested(reader, path, block, keys, &what);
+    }
     let registry = reader.registry;
     let kind = reader.kind(block, &path, &what, registry.stages()).map(|m| m.name.clone());
     let config = kind.iter().fold(path.clone(), |path, kind| [path, vec![kind.as_str().into()]].concat());
@@ -274,7 +295,61 @@ fn stage(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node, shared: &Shared)
         fallback: Vec::new(),
         rate_limit,
         journal: keys.journal.and_then(JournalKeys::keeping),
+        workflow: None,
         what: read.map_or(What::Unreadable, What::Stage),
+    }
+}
+
+/// A stage whose rows are runs of a workflow.
+fn nested(reader: &mut Reader<'_>, path: Vec<Key>, block: &Node, keys: StageKeys, what: &Block<'_>) -> Part {
+    let below = |key: &str| [path.as_slice(), &[key.into()]].concat();
+    for member in block.members().iter().filter(|m| !what.own.contains(&m.name)) {
+        let problem = Problem::new(format!("one stage is one kind: `workflow` or `{}`", member.name));
+        reader.fault_at_key(&below(&member.name), problem.help("write two stages"));
+    }
+    for key in ["journal", "lanes"].into_iter().filter(|key| block.get(key).is_some()) {
+        let problem = Problem::new(format!("a workflow has no `{key}`"));
+        reader.fault_at_key(
+            &below(key),
+            problem.help("the stage is a part of the graph with a node for each of its steps"),
+        );
+    }
+    let config = below("workflow");
+    let way = ["workflow".into()];
+    let inner = nested::read(reader, (&path, &way), &["spec", "input", "output"], None, |_, input| match input {
+        Some((node, _)) => node.value(),
+        None => "${.}".into(),
+    });
+    let output = inner.as_ref().and_then(|inner| inner.block.get("output").filter(|_| inner.block.is_map()));
+    let column = match output.map(Node::text) {
+        None => "result".to_owned(),
+        Some(Some(name)) if !name.is_empty() && !name.starts_with(RESERVED_PREFIX) => name.to_owned(),
+        Some(_) => {
+            let at = [config.as_slice(), &["output".into()]].concat();
+            reader.fault(&at, Problem::new("this can't be the name of a column"));
+            String::new()
+        }
+    };
+    let (what, workflow) = match inner {
+        Some(inner) => (What::Stage(inner.input), Some(Box::new((inner.nested, column)))),
+        None => (What::Unreadable, None),
+    };
+    let id = keys.id.unwrap_or_else(|| "workflow".to_owned());
+    let StageKeys { from, on_error, on_full, .. } = keys;
+    Part {
+        role: Role::Stage,
+        id,
+        path,
+        config,
+        from,
+        lanes: None,
+        on_error,
+        on_full,
+        fallback: Vec::new(),
+        rate_limit: None,
+        journal: None,
+        workflow,
+        what,
     }
 }
 

@@ -10,17 +10,27 @@ use serde_json::Value;
 use super::check::{check, unknown};
 use super::document::{Document, Fault};
 use super::keys::{names_of, schema_of};
+use super::nested::Around;
 use super::node::{Member, Node};
 use super::shown::Shown;
 use crate::api::Registry;
 use crate::api::registry::{BoxConnector, BoxStageConfig, Entry};
-use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
+use crate::data::secret::Secrets;
+use crate::diagnostic::{Diagnostic, Key, Problem, did_you_mean, nearest};
 
 /// What reads a spec and collects its faults.
 pub(crate) struct Reader<'a> {
     pub document: &'a Document,
     pub registry: &'a Registry,
+    /// What files are included with.
+    pub around: &'a Around<'a>,
     pub faults: Vec<Fault>,
+    /// What is wrong with files that the spec includes.
+    pub told: Vec<Diagnostic>,
+    /// The texts of those files, by path.
+    pub included: BTreeMap<String, String>,
+    /// What those files hide.
+    pub hidden: Vec<Secrets>,
 }
 
 /// What a kind makes of its configuration.
@@ -44,6 +54,21 @@ impl Configured for BoxStageConfig {
 /// What is said of a key that the design has and this version has not.
 pub(crate) fn later(key: &str) -> Problem {
     Problem::new(format!("`{key}` comes with a later version of Bourn")).help("remove it for now")
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that has found nothing yet.
+    pub(crate) fn of(document: &'a Document, registry: &'a Registry, around: &'a Around<'a>) -> Self {
+        Self {
+            document,
+            registry,
+            around,
+            faults: Vec::new(),
+            told: Vec::new(),
+            included: BTreeMap::new(),
+            hidden: Vec::new(),
+        }
+    }
 }
 
 impl Reader<'_> {

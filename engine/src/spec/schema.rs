@@ -30,6 +30,7 @@ pub fn schema(registry: &Registry) -> Value {
     stages_and_uses.insert("template".into(), template_use());
     defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages_and_uses, &mut more));
     defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &["id"], &mut more));
+    defs.insert("nested".into(), nested());
     defs.insert("alternative".into(), step(schema_of::<AlternativeKeys>(), &stages, &[], &mut more));
     defs.extend(more);
     settle("test", schema_of::<CaseKeys>(), &mut defs);
@@ -71,6 +72,24 @@ fn template_use() -> Value {
         "minProperties": 1,
         "maxProperties": 1,
         "additionalProperties": { "type": "object" },
+    })
+}
+
+/// A workflow within a step: a file, or a spec as this one.
+fn nested() -> Value {
+    json!({
+        "description": "a workflow: the file of its spec, or the spec itself with what it is given",
+        "type": ["string", "object"],
+        "properties": {
+            "spec": {
+                "description": "the path of a spec, from the folder of this one; or a spec",
+                "anyOf": [{ "type": "string" }, { "$ref": "#" }],
+            },
+            "input": { "description": "its input: any JSON, with places such as `${step.results}`; that of the step, or the row, if it does not say" },
+            "output": { "description": "of a stage: the column that gets what the workflow gave", "type": "string" },
+        },
+        "required": ["spec"],
+        "additionalProperties": false,
     })
 }
 

@@ -58,7 +58,7 @@ impl RateKeys {
 }
 
 /// What a spec names for its stages.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Shared {
     pub rates: BTreeMap<String, SharedLimits>,
     retries: BTreeMap<String, Value>,
@@ -84,6 +84,15 @@ impl Shared {
             shared.retries.insert(member.name.clone(), member.node.value());
         }
         shared
+    }
+
+    /// The same with those that an inner spec names.
+    pub(crate) fn with(mut self, inner: Self) -> Self {
+        self.rates.extend(inner.rates);
+        self.retries.extend(inner.retries);
+        self.rate_names.extend(inner.rate_names);
+        self.retry_names.extend(inner.retry_names);
+        self
     }
 
     /// What a name of `retries` stands for.

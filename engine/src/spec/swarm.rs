@@ -250,7 +250,7 @@ fn work(reader: &mut Reader<'_>, kind: &str, config: Value, path: &[Key]) -> Opt
         ..Retries::default()
     };
     let command = kind.to_owned();
-    Some(Work { command, config, timeout: TIMEOUT, retry, rate_limit: None, places: Places::default() })
+    Some(Work { command, config, timeout: TIMEOUT, retry, rate_limit: None, places: Places::default(), workflow: None })
 }
 
 fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {

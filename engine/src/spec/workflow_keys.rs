@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys::{AlternativeBlock, OneOrMany, StepBlock, TestBlock, Version};
+use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
 use super::routing::Route;
@@ -73,7 +73,7 @@ pub(crate) struct InputKeys {
 }
 
 /// What holds for steps that do not say.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DefaultKeys {
     /// When to try again.
@@ -128,6 +128,9 @@ pub(crate) struct StepKeys {
     /// names are skipped.
     #[schemars(length(min = 1))]
     pub switch: Option<Vec<WayKeys>>,
+    /// The step is a workflow itself: the file of a spec, or `{ spec: FILE or a spec, input: what it is given }`. What it gives is the
+    /// workflow's `final_output`.
+    pub workflow: Option<NestedBlock>,
     /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
     #[schemars(length(min = 1))]
     pub fallback: Option<Vec<AlternativeBlock>>,
@@ -177,6 +180,8 @@ pub(crate) struct AlternativeKeys {
     pub timeout: Option<Interval>,
     /// When to try again; as for the step if it does not say.
     pub retry: Option<RetryKeys>,
+    /// A workflow, as for a step.
+    pub workflow: Option<NestedBlock>,
 }
 
 /// `for_each`.

@@ -157,7 +157,7 @@ impl Admit {
 }
 
 /// What of an input does not fit, each with its place.
-fn faults(schema: &jsonschema::Validator, input: &Json) -> Vec<String> {
+pub(super) fn faults(schema: &jsonschema::Validator, input: &Json) -> Vec<String> {
     let told = |e: jsonschema::ValidationError<'_>| match e.instance_path().as_str() {
         "" => e.to_string(),
         path => format!("{path}: {e}"),

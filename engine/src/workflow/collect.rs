@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::columns::{ITEM, ITEMS, texts};
+use super::columns::{ITEM, ITEMS, SCOPE, scope, texts, whole_key};
 use super::document::{begun, ended};
 use super::record::{Cost, Failure, ItemFailure, Items, Record, Status};
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
@@ -35,16 +35,18 @@ pub(super) struct CollectConfig {
 }
 
 impl CollectConfig {
-    fn output(&self) -> SchemaRef {
-        Arc::new(Schema::new(vec![Field::new(RUN_ID, DataType::Utf8, false), json_field(&self.step)]))
+    fn output(&self, input: &SchemaRef) -> SchemaRef {
+        let scope = input.field_with_name(SCOPE).ok().cloned();
+        let own = [Field::new(RUN_ID, DataType::Utf8, false), json_field(&self.step)];
+        Arc::new(Schema::new(own.into_iter().chain(scope).collect::<Vec<_>>()))
     }
 }
 
 impl StageConfig for CollectConfig {
     const NAME: &'static str = "collect";
 
-    fn schema(&self, _: &[SchemaRef]) -> Result<SchemaRef, Problems> {
-        Ok(self.output())
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(self.output(&inputs[0]))
     }
 
     fn distribution(&self) -> Distribution {
@@ -55,8 +57,8 @@ impl StageConfig for CollectConfig {
         Cardinality::Many
     }
 
-    fn build(&self, _: &BuildContext) -> Result<Operator> {
-        let (config, schema) = (self.clone(), self.output());
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        let (config, schema) = (self.clone(), self.output(&context.inputs[0]));
         Ok(Operator::stage(Collect { config, schema, come: Value::default(), kept: Keyed::default() }))
     }
 }
@@ -78,12 +80,13 @@ impl Stage for Collect {
         };
         let (ids, records) = (texts(rows, RUN_ID)?, texts(rows, &self.config.step)?);
         let (item, items) = (numbers(ITEM)?, numbers(ITEMS)?);
-        let (mut whole, mut made) = (Vec::new(), Vec::new());
+        let (mut whole, mut made, mut scopes) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..rows.num_rows() {
-            let id = ids.value(row);
+            let id = &*whole_key(rows, row)?;
             if item.is_null(row) {
-                whole.push(id.to_owned());
+                whole.push(ids.value(row).to_owned());
                 made.push(records.value(row).to_owned());
+                scopes.push(scope(rows, row)?.to_owned());
                 continue;
             }
             // Of an item no more is needed than its record.
@@ -97,10 +100,14 @@ impl Stage for Collect {
             if come == items.value(row) {
                 self.come.update(|come| come.remove(id));
                 made.push(serde_json::to_string(&self.record(id, come)?)?);
-                whole.push(id.to_owned());
+                whole.push(ids.value(row).to_owned());
+                scopes.push(scope(rows, row)?.to_owned());
             }
         }
-        let columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(whole)), Arc::new(StringArray::from(made))];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(whole)), Arc::new(StringArray::from(made))];
+        if self.schema.fields().len() > columns.len() {
+            columns.push(Arc::new(StringArray::from(scopes)));
+        }
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?);
         Ok(Progress::Done)
     }
@@ -129,24 +136,31 @@ impl Collect {
     fn record(&mut self, run: &str, count: u64) -> Result<Record> {
         let (mut results, mut failures, mut usage) = (Vec::new(), Vec::new(), Cost::default());
         let (mut attempts, mut times, mut last) = (0, Vec::new(), Failure::default());
-        let mut failed = 0;
+        let (mut failed, mut waits) = (0, None);
         for item in 0..count {
             let kept = self.kept.remove(&key(run, item)).ok_or_else(|| Error::engine("an item came twice"))?;
             let record: Record = serde_json::from_str(kept.column(0).as_string::<i32>().value(0))?;
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
             times.extend(begun(&record).zip(ended(&record)));
-            if !record.has_results() {
+            if matches!(record.status, Status::Waiting | Status::Pending) {
+                waits = waits.or(record.reason).or_else(|| Some("waits".to_owned()));
+            } else if !record.has_results() {
                 failed += 1;
                 let failure = record.error.unwrap_or_default();
                 if failures.is_empty() {
-                    last = failure.clone();
+                    let below = failure.at.as_ref().map(|at| format!("/{at}")).unwrap_or_default();
+                    last = Failure { at: Some(format!("items/{item}{below}")), ..failure.clone() };
                 }
                 if failures.len() < TOLD_MAX {
                     failures.push(ItemFailure { item, class: failure.class, message: failure.message });
                 }
             }
             results.push(record.results.unwrap_or_default());
+        }
+        if waits.is_some() {
+            // It has not ended, so it has no results yet.
+            return Ok(Record { status: Status::Waiting, reason: waits, ..Record::pending() });
         }
         #[expect(clippy::cast_precision_loss, reason = "a share of a list")]
         let is_tolerated = failed as f64 * 100.0 <= self.config.tolerated * count as f64;

@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::data::columns::{INPUT, RUN_ID, json_field};
@@ -18,6 +19,9 @@ pub(super) const HISTORY: &str = "_bourn_history";
 
 /// The place of an item in its list, from 0; null for the one row of a run that has none.
 pub(super) const ITEM: &str = "_bourn_item";
+/// Of a workflow within another one: what the names of its steps begin with in a history, `each[3]/`. The runs of the outermost have no
+/// such column.
+pub(super) const SCOPE: &str = "_bourn_scope";
 /// How many items the list has.
 pub(super) const ITEMS: &str = "_bourn_items";
 /// The record of the step when no item was started.
@@ -43,6 +47,21 @@ pub(super) fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringA
 pub(super) fn cell<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Result<Option<&'a str>> {
     let column = texts(rows, name)?;
     Ok(column.is_valid(row).then(|| column.value(row)))
+}
+
+/// What the names of the steps of a row begin with in a history.
+pub(super) fn scope(rows: &RecordBatch, row: usize) -> Result<&str> {
+    if rows.column_by_name(SCOPE).is_none() { Ok("") } else { Ok(cell(rows, SCOPE, row)?.unwrap_or_default()) }
+}
+
+/// What tells a row from all others on its way: its run, and its scope where it has one.
+pub(super) fn whole_key(rows: &RecordBatch, row: usize) -> Result<Cow<'_, str>> {
+    let id = cell(rows, RUN_ID, row)?.ok_or_else(|| Error::engine("a run has no id"))?;
+    Ok(match scope(rows, row)? {
+        "" => id.into(),
+        // No id has such a character.
+        scope => format!("{id}\u{1}{scope}").into(),
+    })
 }
 
 /// The numbers of the runs.

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, texts};
+use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, scope, texts};
 use super::record::{Record, Status};
 use super::start::Start;
 use crate::data::columns::RESERVED_PREFIX;
@@ -24,14 +24,28 @@ const COMPLETED: &str = "{\"status\":\"COMPLETED\"";
 pub(super) struct Course {
     /// Its id, which is also the name of its column.
     pub id: Arc<str>,
-    /// When it starts.
-    pub start: Start,
     /// What leaves.
     pub schema: SchemaRef,
+    /// When it starts, and what holds when it fails.
+    pub begin: Begin,
+}
+
+/// When a step starts, and what holds when it fails.
+#[derive(Clone)]
+pub(super) struct Begin {
+    /// When it starts.
+    pub start: Start,
     /// Which fallback it is, from 1; 0 is the step itself.
     pub fallback: usize,
     /// What it gives when it fails, if nothing else is tried then.
     pub default: Option<Value>,
+}
+
+impl Begin {
+    /// That of something that nothing stands before.
+    pub(super) fn at_once() -> Self {
+        Self { start: Start::at_once(), fallback: 0, default: None }
+    }
 }
 
 /// Whether a record is not the last word on its step: it is not kept.
@@ -53,7 +67,7 @@ pub(super) fn status(record: &str) -> Result<Status> {
     Ok(serde_json::from_str::<Ended>(record)?.status)
 }
 
-/// What of an earlier passage of a run is known of a step: its record.
+/// What of an earlier passage of a run is known of a step: its record. The name is that within the workflow.
 pub(super) fn known(rows: &RecordBatch, row: usize, step: &str) -> Result<Option<String>> {
     // A job without a journal has no such column, and a run that is new no history.
     if rows.column_by_name(HISTORY).is_none_or(|c| c.is_null(row)) {
@@ -61,7 +75,8 @@ pub(super) fn known(rows: &RecordBatch, row: usize, step: &str) -> Result<Option
     }
     let Some(history) = cell(rows, HISTORY, row)? else { return Ok(None) };
     let History(mut steps) = serde_json::from_str(history)?;
-    Ok(steps.remove(step).map(|record| String::from(Box::<str>::from(record))))
+    let name = format!("{}{step}", scope(rows, row)?);
+    Ok(steps.remove(&name).map(|record| String::from(Box::<str>::from(record))))
 }
 
 /// The place of an item in its list.
@@ -83,7 +98,7 @@ pub(super) fn item(rows: &RecordBatch, row: usize) -> Result<Option<Place>> {
 }
 
 /// The text of a cell in a column that need not be there.
-fn cell_of<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Result<Option<&'a str>> {
+pub(super) fn cell_of<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Result<Option<&'a str>> {
     if rows.column_by_name(name).is_some() { cell(rows, name, row) } else { Ok(None) }
 }
 
@@ -100,7 +115,7 @@ impl Course {
         if let Some(record) = known(rows, row, &self.id)? {
             return Ok(Some(record));
         }
-        if self.fallback > 0 {
+        if self.begin.fallback > 0 {
             // What did not fail needs no fallback.
             let record = self.before(rows, row)?;
             return Ok((!matches!(status(record)?, Status::Failed | Status::TimedOut)).then(|| record.to_owned()));
@@ -108,7 +123,7 @@ impl Course {
         if texts(rows, ADMISSION)?.is_valid(row) {
             return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
         }
-        let skip = self.start.skip(rows, row)?;
+        let skip = self.begin.start.skip(rows, row)?;
         skip.map(|skip| Ok(serde_json::to_string(&Record::not_started(skip))?)).transpose()
     }
 
@@ -120,17 +135,17 @@ impl Course {
     /// The record of the step, of what the work that was done left: with the attempts that were before a fallback.
     pub(super) fn made(&self, rows: &RecordBatch, row: usize, made: Record) -> Result<Record> {
         let made = if made.has_results() { made } else { self.failed(made) };
-        if self.fallback == 0 {
+        if self.begin.fallback == 0 {
             return Ok(made);
         }
         let before: Record = serde_json::from_str(self.before(rows, row)?)?;
-        let fallback = (made.has_results() && !made.degraded).then_some(self.fallback);
+        let fallback = (made.has_results() && !made.degraded).then_some(self.begin.fallback);
         Ok(Record { attempts: before.attempts + made.attempts, fallback, ..made })
     }
 
     /// The record of the step when it failed: what the spec has for that, or the failure.
     fn failed(&self, failed: Record) -> Record {
-        match &self.default {
+        match &self.begin.default {
             // A run that is stopped is not to be gone on with.
             Some(default) if failed.status != Status::Canceled => {
                 Record { status: Status::Completed, results: Some(default.clone()), degraded: true, ..failed }

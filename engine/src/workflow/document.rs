@@ -105,7 +105,8 @@ fn analysis(config: &ResultConfig, run: &Run) -> Option<ErrorAnalysis> {
     let failures = failed.filter_map(|(s, r)| Some((s, r, r.error.as_ref()?)));
     let first = failures.min_by(|a, b| ended(a.1).cmp(&ended(b.1)))?;
     let affected = downstream(config, &first.0.id);
-    Some(of(first.2, format!("/steps/{}", first.0.id), affected))
+    let below = first.2.at.as_ref().map(|at| format!("/{at}")).unwrap_or_default();
+    Some(of(first.2, format!("/steps/{}{below}", first.0.id), affected))
 }
 
 fn title(class: &str) -> &'static str {

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::columns::texts;
+use super::columns::whole_key;
 use crate::api::{BuildContext, Distribution, Inputs, Join, Operator, Output, Progress, StageConfig};
 use crate::data::columns::RUN_ID;
 use crate::data::records::compact;
@@ -73,16 +73,25 @@ struct Gather {
     right: Keyed,
 }
 
+fn whole(rows: &RecordBatch, row: usize) -> Result<String> {
+    Ok(whole_key(rows, row)?.into_owned())
+}
+
 /// The rows whose other half was there, that half in the same order; the rest waits.
-fn pair(rows: &RecordBatch, own: &mut Keyed, other: &mut Keyed) -> Result<Option<(RecordBatch, RecordBatch)>> {
+pub(super) fn pair(
+    rows: &RecordBatch,
+    own: &mut Keyed,
+    other: &mut Keyed,
+    key: impl Fn(&RecordBatch, usize) -> Result<String>,
+) -> Result<Option<(RecordBatch, RecordBatch)>> {
     let (mut places, mut halves) = (Vec::new(), Vec::new());
-    for (row, id) in texts(rows, RUN_ID)?.iter().enumerate() {
-        let id = id.ok_or_else(|| Error::engine("a run has no id"))?;
-        if let Some(half) = other.remove(id) {
+    for row in 0..rows.num_rows() {
+        let key = key(rows, row)?;
+        if let Some(half) = other.remove(&key) {
             places.push(row as u64);
             halves.push(half);
-        } else if own.insert(id, compact(&rows.slice(row, 1))?).is_some() {
-            return Err(Error::engine(format!("run `{id}` came twice on one branch")));
+        } else if own.insert(&key, compact(&rows.slice(row, 1))?).is_some() {
+            return Err(Error::engine(format!("run `{key}` came twice on one branch")));
         }
     }
     let Some(first) = halves.first() else { return Ok(None) };
@@ -92,14 +101,14 @@ fn pair(rows: &RecordBatch, own: &mut Keyed, other: &mut Keyed) -> Result<Option
 
 impl Join for Gather {
     fn left(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        if let Some((left, right)) = pair(rows, &mut self.left, &mut self.right)? {
+        if let Some((left, right)) = pair(rows, &mut self.left, &mut self.right, whole)? {
             out.emit(self.columns.join(&left, &right)?);
         }
         Ok(Progress::Done)
     }
 
     fn right(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        if let Some((right, left)) = pair(rows, &mut self.right, &mut self.left)? {
+        if let Some((right, left)) = pair(rows, &mut self.right, &mut self.left, whole)? {
             out.emit(self.columns.join(&left, &right)?);
         }
         Ok(Progress::Done)

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN};
-use super::course::Course;
+use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN, SCOPE};
+use super::course::{Begin, Course};
 use super::record::{self, Record, Status};
 use super::start::Start;
 use crate::api::erased::ErasedStage;
@@ -40,7 +40,7 @@ pub(super) struct ItemsConfig {
 
 impl ItemsConfig {
     fn output(&self, input: &SchemaRef) -> SchemaRef {
-        let engine = [RUN_ID, RUN, ADMISSION, HISTORY, INPUT];
+        let engine = [RUN_ID, RUN, ADMISSION, HISTORY, INPUT, SCOPE];
         let wanted = |name: &str| engine.contains(&name) || self.carried.iter().any(|c| c == name);
         let kept = input.fields().iter().filter(|f| wanted(f.name())).cloned();
         let own = [
@@ -73,10 +73,8 @@ impl ErasedStage for ItemsConfig {
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let course = Course {
             id: self.id.clone(),
-            start: self.start.clone(),
             schema: self.output(&context.inputs[0]),
-            fallback: 0,
-            default: None,
+            begin: Begin { start: self.start.clone(), fallback: 0, default: None },
         };
         Ok(Operator::stage(Items { config: self.clone(), course, left: None }))
     }

@@ -9,7 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, HISTORY, ITEM, numbers, texts};
+use super::columns::{ADMISSION, HISTORY, ITEM, SCOPE, numbers, scope, texts};
 use super::course::{is_open, item, known, status};
 use super::record::Status;
 use crate::api::erased::ErasedStage;
@@ -144,15 +144,16 @@ impl Call for Told {
 /// The records of a step that the journal does not have yet.
 fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
     let (all, records, history) = (numbers(rows)?, texts(rows, step)?, texts(rows, HISTORY)?);
-    let are_items = rows.column_by_name(ITEM).is_some();
+    let (are_items, is_within) = (rows.column_by_name(ITEM).is_some(), rows.column_by_name(SCOPE).is_some());
+    let admission = texts(rows, ADMISSION)?;
     let mut open = false;
     for record in records.iter().flatten() {
         open |= is_open(record)?;
     }
-    if history.null_count() == history.len() && !are_items && !open {
-        return Ok(Steps { step: step.clone(), numbers: all.to_vec(), items: None, records: records.clone() });
+    if history.null_count() == history.len() && !are_items && !is_within && !open {
+        return Ok(Steps { step: step.clone(), numbers: all.to_vec(), names: None, records: records.clone() });
     }
-    let (mut places, mut kept, mut items) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut places, mut kept, mut names) = (Vec::new(), Vec::new(), Vec::new());
     for (row, number) in all.iter().enumerate() {
         let place = item(rows, row)?;
         // The one row of a run without items is kept with the step as a whole.
@@ -160,16 +161,19 @@ fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
             None => !are_items && known(rows, row, step)?.is_none(),
             Some(place) => known(rows, row, &place.of(step))?.is_none(),
         };
-        if is_new && !(open && is_open(records.value(row))?) {
+        // A workflow within another one that was not started has no steps.
+        let has_begun = !is_within || admission.is_null(row);
+        if is_new && has_begun && !(open && is_open(records.value(row))?) {
             places.push(row as u64);
             kept.push(*number);
-            items.extend(place.map(|place| place.0));
+            let name = place.map_or_else(|| step.to_string(), |place| place.of(step));
+            names.push(format!("{}{name}", scope(rows, row)?));
         }
     }
     let records = take(records, &UInt64Array::from(places), None)?;
     let records = records.as_any().downcast_ref::<StringArray>().cloned();
     let records = records.ok_or_else(|| Error::engine("records are texts"))?;
-    Ok(Steps { step: step.clone(), numbers: kept, items: are_items.then_some(items), records })
+    Ok(Steps { step: step.clone(), numbers: kept, names: (are_items || is_within).then_some(names), records })
 }
 
 /// How each run ended.

@@ -15,32 +15,30 @@ mod document;
 mod gather;
 mod items;
 mod journaled;
+mod nested;
+mod rows;
 mod staged;
 mod start;
 mod step;
 mod step_call;
 mod step_stage;
 mod wait;
+mod wiring;
 
 pub use admit::check_input;
 pub use chain::{Runs, run_id};
 pub use mode::{Analysis, analyze};
 
-use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::spec::{Loaded, Spec};
 
 /// The graph of a spec. `runs` says where the inputs of a workflow come from; a pipeline has its own sources. The last
 /// node of a workflow's graph is `@result`, with one document for each run; the caller adds the sink that reads it.
-///
-/// # Errors
-/// When the mode of the spec comes with a later version.
-pub fn compile(loaded: &Loaded, runs: &Runs) -> Result<Graph, Diagnostic> {
+pub fn compile(loaded: &Loaded, runs: &Runs) -> Graph {
     let mut graph = match &loaded.spec {
         Spec::Pipeline(spec) => pipeline::graph(spec),
         Spec::Chain(spec) => chain::graph(spec, loaded.document.name(), runs),
-        Spec::Later => return Err(loaded.not_yet()),
     };
     graph.options.secrets = loaded.document.secrets().clone();
-    Ok(graph)
+    graph
 }

@@ -57,7 +57,6 @@ pub fn analyze(loaded: &Loaded) -> Analysis {
             let wishes = wishes(spec, parallel(&reads));
             (reads, spec.steps.iter().filter(|s| s.condition.is_some()).count(), wishes)
         }
-        Spec::Later => (Vec::new(), 0, Vec::new()),
     };
     let depths = depths(&reads);
     let longest = depths.iter().copied().max().unwrap_or(0);

@@ -1,8 +1,16 @@
 //! A pipeline's spec to a graph.
 
+use super::course::Begin;
+use super::rows::{RowConfig, RunConfig};
+use super::wiring::{Place, Wiring, Within};
+use crate::api::OnFull;
+use crate::api::registry::BoxStageConfig;
+use crate::data::columns::RESERVED_PREFIX;
+use crate::graph::behind::RUNS;
 use crate::graph::{Graph, Input, Node, OnError, Role};
+use crate::journal::Durability;
 use crate::spec::Pipeline;
-use crate::spec::model::{Endpoint, ErrorPolicy, From};
+use crate::spec::model::{Endpoint, ErrorPolicy, From, Nested, Stage};
 
 /// The graph of a pipeline.
 pub fn graph(spec: &Pipeline) -> Graph {
@@ -17,7 +25,19 @@ pub fn graph(spec: &Pipeline) -> Graph {
     graph.options.memory = spec.memory.unwrap_or(graph.options.memory);
     graph.options.dead_letters = spec.dead_letters.as_ref().map(|d| d.id.clone());
     graph.nodes.extend(spec.sources.iter().map(|s| endpoint(s, Role::Source(s.connector.clone()))));
-    graph.nodes.extend(spec.stages.iter().map(|s| Node {
+    for stage in &spec.stages {
+        match &stage.workflow {
+            Some(workflow) => graph = workflow_of(graph, stage, workflow),
+            None => graph.nodes.push(node(stage)),
+        }
+    }
+    let sinks = spec.sinks.iter().chain(&spec.dead_letters);
+    graph.nodes.extend(sinks.map(|s| endpoint(s, Role::Sink(s.connector.clone()))));
+    graph
+}
+
+fn node(s: &Stage) -> Node {
+    Node {
         id: s.id.clone(),
         role: Role::Stage(s.config.clone()),
         inputs: inputs(&s.from),
@@ -29,10 +49,30 @@ pub fn graph(spec: &Pipeline) -> Graph {
         lanes: s.lanes,
         admission: None,
         path: s.path.clone(),
-    }));
-    let sinks = spec.sinks.iter().chain(&spec.dead_letters);
-    graph.nodes.extend(sinks.map(|s| endpoint(s, Role::Sink(s.connector.clone()))));
-    graph
+    }
+}
+
+/// A stage whose rows are runs of a workflow: they get what a run has, pass the steps, and lose it again.
+fn workflow_of(graph: Graph, stage: &Stage, (nested, output): &(Nested, String)) -> Graph {
+    // No column of the engine's begins so, whatever the id is.
+    let record = format!("{RESERVED_PREFIX}of_{}", stage.id);
+    let mut wiring = Wiring::new(graph, None, Durability::Exit);
+    let first = format!("{RUNS}{}", stage.id);
+    let config = BoxStageConfig::new(RunConfig { stage: stage.id.clone() });
+    wiring.graph.nodes.push(Node { id: first.clone(), role: Role::Stage(config), ..node(stage) });
+    let place =
+        Place { id: &record, node: stage.id.clone(), repeat: None, input: &stage.config, path: stage.path.clone() };
+    let own = wiring.graph.nodes.len() - 1;
+    let back = wiring.nested(&place, nested, &Begin::at_once(), first, &Within::pipeline());
+    // What fails is told by the last node of them: of the others an error is one of the engine.
+    for node in &mut wiring.graph.nodes[own..] {
+        node.on_error = Some(OnError::Fail);
+    }
+    let config = BoxStageConfig::new(RowConfig { record, output: output.clone() });
+    let inputs = vec![Input { node: back, port: None }];
+    let on_full = OnFull::Block;
+    wiring.graph.nodes.push(Node { role: Role::Stage(config), inputs, on_full, ..node(stage) });
+    wiring.graph
 }
 
 fn endpoint(spec: &Endpoint, role: Role) -> Node {

@@ -103,6 +103,9 @@ pub struct Failure {
     pub message: String,
     /// How often it was tried.
     pub attempts: u32,
+    /// Where below the step, of a list or of a workflow: `items/3`, `steps/review`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 /// What steps cost.
@@ -167,7 +170,7 @@ impl Record {
             Kind::Canceled => Status::Canceled,
             _ => Status::Failed,
         };
-        let error = Failure { class: error.class().to_owned(), message: error.to_string(), attempts };
+        let error = Failure { class: error.class().to_owned(), message: error.to_string(), attempts, at: None };
         Self { status, error: Some(error), reason: None, attempts, ..Self::skipped(String::new()) }
     }
 }

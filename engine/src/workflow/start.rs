@@ -66,6 +66,12 @@ struct Chosen {
 }
 
 impl Start {
+    /// That of something that needs nothing.
+    pub(super) fn at_once() -> Self {
+        let (own, kind, needs, chosen_by) = (String::new(), Kind::Completed, Vec::new(), Vec::new());
+        Self { own, kind, needs, chosen_by, condition: None }
+    }
+
     /// That of the step at this place.
     pub(super) fn of(spec: &Chain, at: usize) -> Self {
         let step = &spec.steps[at];

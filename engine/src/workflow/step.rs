@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
-use super::course::Course;
+use super::course::{Begin, Course};
 use super::staged::Staged;
 use super::start::Start;
 use super::step_call::{Again, StepCall};
@@ -47,7 +47,13 @@ pub(super) struct StepConfig {
 
 impl StepConfig {
     /// What is tried for a step: its work, and then each of its fallbacks.
-    pub(super) fn all(spec: &Chain, at: usize, start: &Start, journal: Option<&Arc<dyn Journal>>) -> Vec<(Self, Work)> {
+    pub(super) fn all(
+        spec: &Chain,
+        at: usize,
+        start: &Start,
+        journal: Option<&Arc<dyn Journal>>,
+        durability: Durability,
+    ) -> Vec<(Self, Work)> {
         let step = &spec.steps[at];
         let in_flight = step.for_each.as_ref().and_then(|each| each.max_concurrency);
         let in_flight = in_flight.unwrap_or(spec.optimization.max_concurrency);
@@ -71,12 +77,17 @@ impl StepConfig {
                 default: step.default.clone().filter(|_| fallback == step.fallback.len()),
                 repeat: step.repeat.clone().filter(|_| fallback == 0),
                 places: work.places.clone(),
-                durability: spec.durability,
+                durability,
                 journal: journal.cloned(),
             };
             (config, work.clone())
         };
         [&step.work].into_iter().chain(&step.fallback).enumerate().map(config).collect()
+    }
+
+    /// What the step gives when it fails, if this is what is tried last.
+    pub(super) fn default(&self) -> Option<Value> {
+        self.default.clone()
     }
 
     /// What the stage behind it reads.
@@ -138,10 +149,8 @@ impl ErasedStage for StepConfig {
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let course = Course {
             id: self.id.as_str().into(),
-            start: self.start.clone(),
             schema: self.output(&context.inputs[0]),
-            fallback: self.fallback,
-            default: self.default.clone(),
+            begin: Begin { start: self.start.clone(), fallback: self.fallback, default: self.default.clone() },
         };
         if let Some(wait) = self.inner.0.waits() {
             if wait.signal.is_some() && self.journal.is_none() {

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
-use super::columns::{cell, numbers};
+use super::columns::{cell, numbers, scope};
 use super::course::{Course, item, known, results};
 use super::record::{Cost, Record, Status};
 use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
@@ -81,8 +81,8 @@ impl StepCall {
         }
         if let Some((journal, wait)) = &again.journal {
             let records = StringArray::from(vec![text]);
-            let step = round(&name, Some(rounds - 1)).into();
-            let steps = vec![Steps { step, numbers: numbers(answer)?.to_vec(), items: None, records }];
+            let step = format!("{}{}", scope(answer, 0)?, round(&name, Some(rounds - 1))).into();
+            let steps = vec![Steps { step, numbers: numbers(answer)?.to_vec(), names: None, records }];
             journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
         }
         if !again.repeat.every.is_zero() {
@@ -135,7 +135,7 @@ impl Call for StepCall {
         };
         // The same in every process that goes on with this run.
         let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
-        let key = format!("{}/{step}", cell(&rows, RUN_ID, 0)?.unwrap_or_default());
+        let key = format!("{}/{}{step}", cell(&rows, RUN_ID, 0)?.unwrap_or_default(), scope(&rows, 0)?);
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {
@@ -173,12 +173,12 @@ impl Call for StepCall {
 }
 
 /// The name of the round that follows so many: `step#1` is the first.
-fn round(name: &str, rounds: Option<u32>) -> String {
+pub(super) fn round(name: &str, rounds: Option<u32>) -> String {
     format!("{name}#{}", rounds.unwrap_or(0) + 1)
 }
 
 /// Adds the rounds before to a record.
-fn add(record: &mut Record, before: Record) {
+pub(super) fn add(record: &mut Record, before: Record) {
     let rounds = before.rounds.unwrap_or(0);
     record.rounds = Some(rounds + 1);
     if rounds > 0 {

@@ -4,7 +4,7 @@ use arrow::array::UInt64Array;
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::record_batch::RecordBatch;
 
-use super::columns::numbers;
+use super::columns::{numbers, scope};
 use super::course::{Course, Place, item, results};
 use super::record::{Record, Status};
 use crate::api::output::RejectedRow;
@@ -19,16 +19,17 @@ pub(super) struct StepStage {
 }
 
 /// What became of a run that started the step.
-enum Made {
+pub(super) enum Made {
     Result(serde_json::Value),
     Failed(Error),
 }
 
-/// What tells rows apart: the number of the run, and the item of a list.
-type Key = (u64, Option<Place>);
+/// What tells rows apart: the number of the run, the item of a list, and the scope.
+type Key = (u64, Option<Place>, String);
 
 fn keys(rows: &RecordBatch) -> Result<Vec<Key>> {
-    numbers(rows)?.iter().enumerate().map(|(row, number)| Ok((*number, item(rows, row)?))).collect()
+    let key = |(row, number): (usize, &u64)| Ok((*number, item(rows, row)?, scope(rows, row)?.to_owned()));
+    numbers(rows)?.iter().enumerate().map(key).collect()
 }
 
 impl StepStage {
@@ -37,7 +38,7 @@ impl StepStage {
     }
 
     /// What the stage makes of rows, each for itself.
-    fn work(&mut self, rows: &RecordBatch, out: &Output) -> Result<Vec<Made>> {
+    pub(super) fn work(&mut self, rows: &RecordBatch, out: &Output) -> Result<Vec<Made>> {
         match self.whole(rows, out) {
             Ok(made) => Ok(made),
             Err(error) if rows.num_rows() <= 1 => Ok(vec![Made::Failed(error)]),

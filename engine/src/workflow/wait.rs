@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::columns::{HISTORY, cell, numbers};
+use super::columns::{HISTORY, cell, numbers, scope};
 use super::course::Course;
 use super::record::{Record, Status};
 use crate::api::{Call, CallContext, Reply, WaitFor};
@@ -42,7 +42,8 @@ impl WaitCall {
 
     /// The wait that an earlier passage of the run has begun, or a new one, which is in the journal from now on.
     async fn begin(&self, rows: &RecordBatch, history: &History, now: Timestamp) -> Result<Known> {
-        if let Some(known) = history.0.get(&History::wait(&self.course.id)) {
+        let name = format!("{}{}", scope(rows, 0)?, self.course.id);
+        if let Some(known) = history.0.get(&History::wait(&name)) {
             return Ok(serde_json::from_str(known.get())?);
         }
         let after = |time: Duration| now.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
@@ -50,7 +51,7 @@ impl WaitCall {
         if let Some(journal) = &self.journal {
             let waiting = Waiting {
                 number: numbers(rows)?[0],
-                step: self.course.id.clone(),
+                step: name.into(),
                 due: known.due.map(Timestamp),
                 since: now,
                 signal: self.wait.signal.clone(),

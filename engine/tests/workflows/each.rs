@@ -57,7 +57,7 @@ fn some_elements_may_fail_and_their_results_are_null() {
     assert_eq!((&results[3], &results[4], &results[8]), (&Value::Null, &json!("4 of l"), &Value::Null));
     assert!(worked.of(0, "/workflow_results/end").as_str().unwrap().ends_with(" s 2"));
     assert_eq!(worked.of(1, "/status"), "FAILED");
-    assert_eq!(worked.of(1, "/error_analysis/instance"), "/steps/each");
+    assert_eq!(worked.of(1, "/error_analysis/instance"), "/steps/each/items/1");
     assert_eq!(worked.of(1, "/error_analysis/detail"), "3 of 10 items failed; item 1: no such luck");
     assert_eq!(worked.of(1, "/error_analysis/affected_steps"), json!(["end"]));
 }

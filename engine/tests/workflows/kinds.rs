@@ -14,6 +14,7 @@ use bourn_engine::api::{
     Delivery, Limits, Operator, Output, Progress, Receipt, Registry, Replay, Reply, Sink, SinkContext, Source,
     SourceContext, Stage, StageConfig, Usage, WaitFor, Written,
 };
+use bourn_engine::data::columns::json_field;
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::diagnostic::{Problem, Problems};
@@ -165,6 +166,64 @@ impl Stage for Counting {
     }
 }
 
+/// Makes a value of the row.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Set {
+    value: Value,
+}
+
+impl StageConfig for Set {
+    const NAME: &'static str = "set";
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        let names: Vec<_> = inputs[0].fields().iter().map(|f| f.name().as_str()).collect();
+        let mut problems = Vec::new();
+        filled(&self.value, &mut |template| {
+            problems.extend(template.check(names.iter().copied()).into_iter().map(|p| p.under("value")));
+            Ok(Value::Null)
+        })
+        .unwrap();
+        Problems::check(problems)?;
+        let made = json_field("result");
+        Ok(Arc::new(Schema::new(inputs[0].fields().iter().cloned().chain([Arc::new(made)]).collect::<Vec<_>>())))
+    }
+    fn cardinality(&self) -> Cardinality {
+        Cardinality::One
+    }
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        let schema = StageConfig::schema(self, &context.inputs)?;
+        Ok(Operator::stage(Setting(self.value.clone(), schema)))
+    }
+}
+
+/// A value with every text filled in.
+fn filled(value: &Value, fill: &mut dyn FnMut(&Template) -> Result<Value>) -> Result<Value> {
+    Ok(match value {
+        Value::String(text) => fill(&Template::parse(text).map_err(|p| Error::validation(p.message))?)?,
+        Value::Array(list) => list.iter().map(|v| filled(v, fill)).collect::<Result<_>>()?,
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| Ok((name.clone(), filled(value, fill)?));
+            Value::Object(members.iter().map(member).collect::<Result<_>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
+struct Setting(Value, SchemaRef);
+
+impl Stage for Setting {
+    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
+        let made = (0..rows.num_rows()).map(|row| {
+            let value = filled(&self.0, &mut |template| template.value(rows, row));
+            value.map(|value| value.to_string())
+        });
+        let made: ArrayRef = Arc::new(StringArray::from(made.collect::<Result<Vec<_>>>()?));
+        let columns = rows.columns().iter().cloned().chain([made]).collect();
+        out.emit(RecordBatch::try_new(self.1.clone(), columns)?);
+        Ok(Progress::Done)
+    }
+}
+
 /// Waits: for seconds, or for a signal.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -275,7 +334,7 @@ impl Sink for Shelf {
 }
 
 pub fn registry() -> Registry {
-    let registry = Registry::new().stage::<Say>().stage::<Letters>().stage::<Keep>().stage::<Hold>();
+    let registry = Registry::new().stage::<Say>().stage::<Letters>().stage::<Keep>().stage::<Hold>().stage::<Set>();
     registry.connector::<Lines>().connector::<Shelf>()
 }
 
@@ -306,7 +365,7 @@ pub fn run(spec: &str, runs: Runs, seed: u64) -> Worked {
     let simulation = Simulation::new(seed);
     let env = simulation.env();
     let loaded = load(spec, "work.yaml", &registry(), &env).unwrap_or_else(|p| panic!("{p:?}"));
-    let mut graph = compile(&loaded, &runs).unwrap();
+    let mut graph = compile(&loaded, &runs);
     let shelf = Shelf::default();
     graph.sink("shelf", shelf.clone());
     let engine = Engine::new(registry()).with_env(env);

@@ -11,3 +11,4 @@ mod plans;
 mod rounds;
 mod waits;
 mod ways;
+mod within;

@@ -13,7 +13,7 @@ use crate::kinds::{Shelf, lines_of, registry};
 fn told(spec: &str) -> Vec<String> {
     let simulation = Simulation::new(1);
     let loaded = load(spec, "work.yaml", &registry(), &simulation.env()).unwrap();
-    let mut graph = compile(&loaded, &Runs::of("lines", BoxConnector::new(lines_of(&[])))).unwrap();
+    let mut graph = compile(&loaded, &Runs::of("lines", BoxConnector::new(lines_of(&[]))));
     graph.sink("shelf", Shelf::default());
     let engine = Engine::new(registry()).with_env(simulation.env());
     let planned = simulation.run(async move { engine.plan(graph).await.map(drop) }).done();
@@ -80,7 +80,7 @@ steps:
   - { id: e, command: say, args: x, needs: [a, b] }
 ";
     let loaded = load(spec, "work.yaml", &registry(), &env).unwrap();
-    let graph = compile(&loaded, &Runs::of("lines", BoxConnector::new(lines_of(&[])))).unwrap();
+    let graph = compile(&loaded, &Runs::of("lines", BoxConnector::new(lines_of(&[]))));
     let nodes: Vec<_> = graph
         .nodes
         .iter()

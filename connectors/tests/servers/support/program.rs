@@ -1,5 +1,5 @@
 //! A server as a child process that a test starts, kills and starts again.
-#![expect(clippy::disallowed_types, reason = "a real server in the real world")]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a real server in the real world")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -66,9 +66,8 @@ impl Server {
         loop {
             tick.tick().await;
             let program = self.program.display();
-            match tokio::time::timeout(PATIENCE, holds()).await {
-                Ok(true) => return,
-                Ok(false) | Err(_) => {}
+            if let Ok(true) = tokio::time::timeout(PATIENCE, holds()).await {
+                return;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("{program} ended with {status} before it {what}");
@@ -108,7 +107,7 @@ pub fn folder() -> PathBuf {
 /// connections and to whoever asks for any, so that none of these takes it before the server does.
 pub async fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() as u16 % 97 * 200;
+    let first = u16::try_from(std::process::id() % 97 * 200).unwrap();
     loop {
         let port = 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.is_ok() {

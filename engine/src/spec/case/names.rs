@@ -17,9 +17,9 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Of a spec; `None` when it has parts that this version does not read.
-    pub(crate) fn of(spec: &Spec) -> Option<Self> {
-        Some(match spec {
+    /// Of a spec.
+    pub(crate) fn of(spec: &Spec) -> Self {
+        match spec {
             Spec::Pipeline(pipeline) => Self {
                 sources: pipeline.sources.iter().map(|s| s.id.clone()).collect(),
                 stages: pipeline.stages.iter().map(|s| (s.id.clone(), s.config.0.ports())).collect(),
@@ -27,9 +27,8 @@ impl Names {
                 fallbacks: pipeline.sinks.iter().filter(|s| !s.fallback.is_empty()).map(|s| s.id.clone()).collect(),
                 steps: Vec::new(),
             },
-            Spec::Chain(chain) => Self { steps: chain.steps.iter().map(|s| s.id.clone()).collect(), ..Self::default() },
-            Spec::Later => return None,
-        })
+            Spec::Chain(chain) => Self { steps: chain.names(), ..Self::default() },
+        }
     }
 
     fn stage_ids(&self) -> Vec<&str> {

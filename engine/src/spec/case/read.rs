@@ -10,7 +10,8 @@ use crate::diagnostic::{Diagnostic, Key, Problem};
 use crate::env::Env;
 use crate::spec::document::Document;
 use crate::spec::fill::Filling;
-use crate::spec::load::Loaded;
+use crate::spec::load::{Loaded, Request};
+use crate::spec::nested::Around;
 use crate::spec::node::Content;
 use crate::spec::reader::Reader;
 use crate::spec::secrets::Printed;
@@ -26,7 +27,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, path: &[Key], spec: Option<&Spec>) -
         reader.fault(path, problem.help("for example `- { name: …, given: […], expect: […] }`"));
         return Vec::new();
     }
-    let names = spec.and_then(Names::of);
+    let names = spec.map(Names::of);
     let mut cases: Vec<Case> = Vec::new();
     for (index, element) in node.elements().iter().enumerate() {
         let path = [path, &[index.into()]].concat();
@@ -55,7 +56,9 @@ pub(super) fn beside(
     let secrets = filling.hidden();
     let faults = std::mem::take(&mut filling.faults);
     let document = Document::new(file, text.to_owned(), written, filled).with(secrets, Vec::new());
-    let mut reader = Reader { document: &document, registry, faults };
+    let request = Request::default();
+    let around = Around { request: &request, env, within: Vec::new() };
+    let mut reader = Reader { faults, ..Reader::of(&document, registry, &around) };
     let root = document.filled();
     let path: &[Key] = if root.is_map() { &["tests".into()] } else { &[] };
     for member in root.members().iter().filter(|m| m.name != "tests") {

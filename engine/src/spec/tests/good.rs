@@ -141,8 +141,14 @@ fn the_mode_is_chosen_by_what_is_there_and_an_order_that_can_not_be_followed_is_
     assert_eq!(chosen(&format!("{step}\ntype: auto")), Ok((Mode::Chain, "the spec has `steps`".into())));
     assert_eq!(chosen(&format!("{step}\ntype: chain")), Ok((Mode::Chain, "the spec says `type: chain`".into())));
     assert_eq!(chosen(&format!("{step}\ntype: flow")), Ok((Mode::Flow, "the spec says `type: flow`".into())));
-    assert_eq!(chosen(&format!("{step}\nagents: {{}}")).unwrap().0, Mode::Hybrid);
-    assert_eq!(chosen(&format!("{step}\nsource: {{}}")).unwrap().0, Mode::Hybrid);
+    let both = chosen(&format!("{step}\nagents: {{}}")).unwrap_err();
+    assert!(both.starts_with("spec.yaml:1:1 a spec is one thing, and this one has `agents` and `steps` ("), "{both}");
+    assert!(chosen(&format!("{step}\nsource: {{}}")).is_err());
+    let nested = "steps: [{ id: a, workflow: { spec: { steps: [{ id: b, set: 1 }] } } }]";
+    assert_eq!(chosen(nested), Ok((Mode::Hybrid, "the spec has `steps` and a step `workflow`".into())));
+    assert_eq!(chosen(&format!("{nested}\ntype: hybrid")), Ok((Mode::Hybrid, "the spec says `type: hybrid`".into())));
+    let none = chosen(&format!("{step}\ntype: hybrid")).unwrap_err();
+    assert!(none.starts_with("spec.yaml:2:7 a hybrid has a workflow within it, and this spec has none ("), "{none}");
     let agents = "agents: { coordinator: { role: a }, b: { role: b } }";
     assert_eq!(chosen(agents), Ok((Mode::Swarm, "the spec has `agents`".into())));
     let refused = chosen(&format!("{step}\ntype: pipeline")).unwrap_err();

@@ -1,0 +1,120 @@
+//! Workflows within workflows, and within pipelines.
+
+use serde_json::{Value, json};
+
+use crate::support::Folder;
+
+/// A file of its own; `b` fails as long as there is no file `well`.
+const INNER: &str = "\
+input: { schema: { type: object, properties: { name: { minLength: 1 } } } }
+steps:
+  - { id: a, process: { command: [sh, -c, 'echo $1 >> calls; echo a-$1', sh, '${input.name}'] } }
+  - { id: b, process: { command: [sh, -c, 'test -e well && echo $1', sh, 'b-${a.results}'] }, retry: { max_attempts: 1 } }
+";
+
+const OUTER: &str = "\
+name: outer
+steps:
+  - id: each
+    for_each: { in: '${input.names}', as: name }
+    workflow: { spec: inner.yaml, input: { name: '${name}' } }
+  - { id: end, set: '${.each.results | join(\" \")}' }
+";
+
+fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+#[test]
+fn a_run_goes_on_within_with_the_text_that_it_began_with() {
+    let folder = Folder::with(&[("inner.yaml", INNER), ("outer.yaml", OUTER)]);
+    let calls = || std::fs::read_to_string(folder.path("calls")).unwrap_or_default().lines().count();
+    let args = ["run", "outer.yaml", "--id", "one", "--input", r#"{"names": ["x", "y"]}"#, "-o", "json"];
+    let failed = folder.bourn(&args);
+    assert_eq!(failed.code, Some(1), "{}", failed.err);
+    assert_eq!(json_of(&failed.out)["error_analysis"]["instance"], "/steps/each/items/0/steps/b");
+    assert_eq!(calls(), 2);
+    // The file is another one by now, and the run is not.
+    std::fs::write(folder.path("inner.yaml"), "steps: [ { id: other, set: other } ]").unwrap();
+    std::fs::write(folder.path("well"), "").unwrap();
+    let mended = json_of(&folder.bourn(&["runs", "recover", "one", "-o", "json"]).quietly());
+    assert_eq!(mended["final_output"], "b-a-x b-a-y");
+    assert_eq!(calls(), 2, "what was done within is not done again");
+    let history = json_of(&folder.bourn(&["runs", "show", "one", "--history", "-o", "json"]).quietly());
+    let completed = history.as_array().unwrap().iter().filter(|e| e["event"] == "StepCompleted");
+    let mut steps: Vec<_> = completed.map(|e| e["step"].as_str().unwrap()).collect();
+    steps.sort_unstable();
+    assert_eq!(steps, ["each", "each[0]", "each[0]/a", "each[0]/b", "each[1]", "each[1]/a", "each[1]/b", "end"]);
+    let forked = folder.bourn(&["runs", "fork", "one", "--at", "each[1]/a", "--id", "two", "-o", "json"]);
+    assert_eq!(json_of(&forked.out)["final_output"], "b-a-x b-a-y");
+}
+
+#[test]
+fn a_changed_file_makes_another_job_of_it() {
+    let folder = Folder::with(&[("inner.yaml", INNER), ("outer.yaml", OUTER), ("in.jsonl", "{\"names\": [\"x\"]}\n")]);
+    let run = || folder.bourn(&["run", "outer.yaml", "--inputs", "in.jsonl"]);
+    assert_eq!(run().code, Some(1));
+    std::fs::write(folder.path("inner.yaml"), INNER.replace("a-$1", "c-$1")).unwrap();
+    std::fs::write(folder.path("well"), "").unwrap();
+    assert_eq!(json_of(run().quietly().lines().next().unwrap())["final_output"], "b-c-x");
+}
+
+#[test]
+fn a_swarm_is_a_step_for_each_element() {
+    let spec = "\
+name: teams
+steps:
+  - id: team
+    for_each: { in: '${input.tasks}', as: task }
+    workflow:
+      input: '${task}'
+      spec:
+        agents:
+          coordinator: { role: You lead. }
+          reader: { role: You read. }
+";
+    let folder = Folder::with(&[("teams.yaml", spec)]);
+    let input = r#"{"tasks": ["a", "b"]}"#;
+    let args = ["run", "teams.yaml", "--mock", "--id", "t", "--input", input, "-o", "json"];
+    let document = json_of(&folder.bourn(&args).quietly());
+    assert_eq!(document["workflow_results"]["team"].as_array().map(Vec::len), Some(2));
+    let history = folder.bourn(&["runs", "show", "t", "--history"]).quietly();
+    for step in ["team[0]/decompose", "team[1]/reader[0]", "team[1]/synthesis"] {
+        assert!(history.contains(step), "{step} in\n{history}");
+    }
+    let plan = folder.bourn(&["plan", "teams.yaml", "--graph", "mermaid"]).quietly();
+    assert!(plan.contains("team/decompose"), "{plan}");
+}
+
+#[test]
+fn rows_of_a_pipeline_are_runs_and_one_that_fails_is_replayed() {
+    let spec = "\
+source: { file: { path: in.jsonl } }
+on_error: dead_letter
+stages:
+  - { id: done, workflow: { spec: inner.yaml, output: given } }
+sink: { file: { path: out.jsonl } }
+dead_letters: { file: { path: letters.jsonl } }
+";
+    let rows = "{\"name\":\"x\",\"n\":1}\n{\"name\":\"\",\"n\":2}\n{\"name\":\"z\",\"n\":3}\n";
+    let folder = Folder::with(&[("inner.yaml", INNER), ("pipe.yaml", spec), ("in.jsonl", rows), ("well", "")]);
+    let ran = folder.bourn(&["run", "pipe.yaml"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), "warning: 1 row rejected: `done` 1\n"));
+    let mut out: Vec<Value> = folder.read("out.jsonl").lines().map(json_of).collect();
+    out.sort_by_key(|row| row["n"].as_u64());
+    assert_eq!(out, [json!({"name": "x", "n": 1, "given": "b-a-x"}), json!({"name": "z", "n": 3, "given": "b-a-z"})]);
+    let letter = json_of(folder.read("letters.jsonl").trim());
+    assert_eq!(letter["row"], json!({"name": "", "n": 2}));
+    std::fs::write(folder.path("inner.yaml"), INNER.replace("minLength: 1", "minLength: 0")).unwrap();
+    let replayed = folder.bourn(&["dlq", "replay", "pipe.yaml", "--all"]);
+    assert!(replayed.out.starts_with("replayed 1 letter: `done` 1\n"), "{}{}", replayed.out, replayed.err);
+    assert_eq!(folder.bourn(&["dlq", "list", "pipe.yaml"]).quietly(), "no dead letters\n");
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_in_that_file() {
+    let folder = Folder::with(&[("inner.yaml", "steps:\n  - { id: a, sett: 1 }\n"), ("outer.yaml", OUTER)]);
+    let refused = folder.bourn(&["validate", "outer.yaml"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("inner.yaml:2:14 unknown key `sett`"), "{}", refused.err);
+}

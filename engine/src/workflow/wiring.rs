@@ -1,0 +1,339 @@
+//! The steps of a workflow in a graph: a node for each step, a gather wherever branches meet, and a workflow within another one in
+//! the place of a step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::chain::shapes;
+use super::collect::CollectConfig;
+use super::course::Begin;
+use super::gather::GatherConfig;
+use super::items::ItemsConfig;
+use super::journaled::{Journaled, What};
+use super::nested::{BackConfig, IntoConfig, OutConfig};
+use super::start::Start;
+use super::step::StepConfig;
+use crate::api::OnFull;
+use crate::api::registry::BoxStageConfig;
+use crate::diagnostic::Key;
+use crate::graph::{Graph, Input, Node, Role};
+use crate::journal::{Durability, Journal, Wait};
+use crate::spec::Chain;
+use crate::spec::model::{ForEach, Nested, Repeat, Step};
+
+/// A graph that is being made.
+pub(super) struct Wiring {
+    pub graph: Graph,
+    journal: Option<Arc<dyn Journal>>,
+    durability: Durability,
+    /// The node that joins each pair that was joined before.
+    gathers: HashMap<(String, String), String>,
+    /// The node behind a step whose rows may be read, where it is not the step itself.
+    last: HashMap<String, String>,
+}
+
+/// Where the steps of a workflow stand.
+pub(super) struct Within {
+    /// What the ids of their nodes begin with: `each/`.
+    prefix: String,
+    /// The node behind which they begin.
+    first: String,
+    /// Where the workflow stands in the outer spec, if it has a file of its own: places in that are not places of the spec.
+    path: Option<Vec<Key>>,
+    /// What the names of its rate limits begin with.
+    rates: String,
+    is_outermost: bool,
+    is_pipeline: bool,
+}
+
+/// Where a workflow stands within something else.
+pub(super) struct Place<'a> {
+    /// The column of its record, which is the id of the step.
+    pub id: &'a str,
+    /// The id of the node.
+    pub node: String,
+    pub repeat: Option<&'a Repeat>,
+    /// What makes its input.
+    pub input: &'a BoxStageConfig,
+    /// Where it stands in the spec.
+    pub path: Vec<Key>,
+}
+
+impl Within {
+    pub(super) fn outermost(first: String) -> Self {
+        let (prefix, rates) = (String::new(), String::new());
+        Self { prefix, first, path: None, rates, is_outermost: true, is_pipeline: false }
+    }
+
+    pub(super) fn pipeline() -> Self {
+        Self { is_outermost: false, is_pipeline: true, ..Self::outermost(String::new()) }
+    }
+
+    fn id(&self, step: &str) -> String {
+        format!("{}{step}", self.prefix)
+    }
+
+    fn path(&self, step: &Step) -> Vec<Key> {
+        self.path.clone().unwrap_or_else(|| step.path.clone())
+    }
+}
+
+/// Steps that stand in the graph.
+pub(super) struct Wired {
+    /// The node whose rows have all columns.
+    pub last: String,
+    /// The steps that the journal is told of behind themselves.
+    pub kept: Vec<String>,
+}
+
+impl Wiring {
+    pub(super) fn new(graph: Graph, journal: Option<Arc<dyn Journal>>, durability: Durability) -> Self {
+        Self { graph, journal, durability, gathers: HashMap::new(), last: HashMap::new() }
+    }
+
+    pub(super) fn stage(&mut self, id: &str, config: BoxStageConfig, from: Vec<String>, path: Vec<Key>) {
+        self.graph.nodes.push(node(id, Role::Stage(config), from, path));
+    }
+
+    /// A node where the journal is asked or told; there is one.
+    pub(super) fn journaled(&mut self, id: &str, what: What, from: String, path: Vec<Key>) -> String {
+        let Some(journal) = self.journal.clone() else { return from };
+        self.stage(id, BoxStageConfig(Arc::new(Journaled { journal, what })), vec![from], path);
+        id.to_owned()
+    }
+
+    /// Whether what a step gave is kept behind it, and whether the next one waits for that.
+    fn kept(&self) -> Option<Wait> {
+        self.journal.as_ref()?;
+        match self.durability {
+            Durability::Sync => Some(Wait::Durable),
+            Durability::Async => Some(Wait::No),
+            Durability::Exit => None,
+        }
+    }
+
+    /// All steps of a workflow.
+    pub(super) fn steps(&mut self, spec: &Chain, within: &Within) -> Wired {
+        let (order, leaves) = (order(&spec.steps), leaves(&spec.steps));
+        let mut kept = Vec::new();
+        let mut before = within.first.clone();
+        for at in order {
+            let step = &spec.steps[at];
+            let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
+            let needs = ids(&step.needs);
+            let from = match needs.as_slice() {
+                _ if !spec.optimization.parallel_where_possible => before.clone(),
+                [] => within.first.clone(),
+                needs => self.gather(needs, within),
+            };
+            let start = Start::of(spec, at);
+            let items = step
+                .for_each
+                .as_ref()
+                .map(|each| self.items(step, each, &start, ids(&step.reads), from.clone(), within));
+            before = self.works(spec, at, &start, items.unwrap_or_else(|| from.clone()), within);
+            if let Some(each) = &step.for_each {
+                before = self.collect(step, each, from, before, within);
+            }
+            // What nobody waits for need only be kept soon. The end of a run is durable only after all that was appended before it, so the
+            // only last step of one is told there; where there are several, one may take long after another.
+            let wait = self.kept().and_then(|wait| match leaves.contains(&step.id) {
+                true if within.is_outermost && leaves.len() == 1 => None,
+                true => Some(Wait::No),
+                false => Some(wait),
+            });
+            if let Some(wait) = wait {
+                let what = What::Step(step.id.as_str().into(), wait);
+                before = self.journaled(&format!("@kept:{}", within.id(&step.id)), what, before, within.path(step));
+                kept.push(step.id.clone());
+            }
+            self.last.insert(within.id(&step.id), before.clone());
+        }
+        let ends = if spec.optimization.parallel_where_possible { Some(leaves) } else { None };
+        let last = ends.map_or(before, |ends| self.gather(&ends, within));
+        Wired { last, kept }
+    }
+
+    /// What is tried for a step: its work, and then each of its fallbacks.
+    fn works(&mut self, spec: &Chain, at: usize, start: &Start, mut reads: String, within: &Within) -> String {
+        let step = &spec.steps[at];
+        let all = StepConfig::all(spec, at, start, self.journal.as_ref(), self.durability);
+        for (fallback, (config, work)) in all.into_iter().enumerate() {
+            let own = within.id(&step.id);
+            let id = if fallback == 0 { own } else { format!("@fallback:{own}:{fallback}") };
+            if let Some(nested) = &work.workflow {
+                let begin = Begin { start: start.clone(), fallback, default: config.default() };
+                let place = Place {
+                    id: &step.id,
+                    node: within.id(&step.id),
+                    repeat: step.repeat.as_ref(),
+                    input: &work.config,
+                    path: within.path(step),
+                };
+                reads = self.nested(&place, nested, &begin, reads, within);
+                continue;
+            }
+            let config = BoxStageConfig(Arc::new(config));
+            let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
+            node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
+            self.graph.nodes.push(node);
+            reads = id;
+        }
+        reads
+    }
+
+    /// A workflow in the place of a step or a stage, once or in rounds.
+    pub(super) fn nested(
+        &mut self,
+        place: &Place<'_>,
+        nested: &Nested,
+        begin: &Begin,
+        mut reads: String,
+        within: &Within,
+    ) -> String {
+        let Place { id, node, repeat, input, path } = place;
+        let repeat = repeat.filter(|_| begin.fallback == 0);
+        let rounds = repeat.map_or(1, |repeat| repeat.max);
+        for round in 1..=rounds {
+            let mark = match (begin.fallback, repeat) {
+                (0, None) => String::new(),
+                (0, Some(_)) => format!("#{round}"),
+                (fallback, _) => format!("#fallback{fallback}"),
+            };
+            let name = format!("{node}{mark}");
+            let (into, out) = (format!("@into:{name}"), format!("@out:{name}"));
+            let config = IntoConfig {
+                id: (*id).into(),
+                mark: mark.clone(),
+                begin: begin.clone(),
+                round: repeat.map(|repeat| (round, repeat.until.clone())),
+                input: (*input).clone(),
+                schema: nested.chain.input.clone(),
+            };
+            self.stage(&into, BoxStageConfig(Arc::new(config)), vec![reads.clone()], path.clone());
+            let is_file = nested.file.is_some();
+            let inner = Within {
+                prefix: format!("{name}/"),
+                first: into,
+                path: if is_file { Some(path.clone()) } else { within.path.clone() },
+                rates: if is_file { format!("{name}/") } else { within.rates.clone() },
+                is_outermost: false,
+                is_pipeline: false,
+            };
+            if is_file {
+                let limits = nested.chain.rate_limits.iter().map(|(key, l)| (format!("{}{key}", inner.rates), *l));
+                self.graph.options.rate_limits.extend(limits);
+            }
+            let last = self.steps(&nested.chain, &inner).last;
+            let config = OutConfig {
+                id: (*id).to_owned(),
+                workflow: nested.chain.name.clone(),
+                steps: shapes(&nested.chain),
+                format: nested.chain.format,
+            };
+            self.stage(&out, BoxStageConfig::new(config), vec![last], path.clone());
+            let back = match begin.fallback {
+                0 if round == rounds && within.is_pipeline => format!("@back:{node}"),
+                0 if round == rounds => node.clone(),
+                0 => format!("@round:{name}"),
+                fallback => format!("@fallback:{node}:{fallback}"),
+            };
+            let config = BackConfig {
+                id: (*id).into(),
+                mark,
+                begin: begin.clone(),
+                round: repeat.map(|_| round),
+                workflow: nested.chain.name.clone(),
+            };
+            self.stage(&back, BoxStageConfig(Arc::new(config)), vec![reads, out], path.clone());
+            reads = back;
+        }
+        reads
+    }
+
+    /// The rows of the elements that a step goes through.
+    fn items(
+        &mut self,
+        step: &Step,
+        each: &ForEach,
+        start: &Start,
+        carried: Vec<String>,
+        from: String,
+        within: &Within,
+    ) -> String {
+        let config = ItemsConfig {
+            id: step.id.as_str().into(),
+            carried,
+            start: start.clone(),
+            list: each.list.clone(),
+            name: each.name.clone(),
+        };
+        let id = format!("@items:{}", within.id(&step.id));
+        self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));
+        id
+    }
+
+    /// The run again, when all elements have ended.
+    fn collect(&mut self, step: &Step, each: &ForEach, from: String, mut items: String, within: &Within) -> String {
+        let id = within.id(&step.id);
+        if let Some(wait) = self.kept() {
+            let what = What::Step(step.id.as_str().into(), wait);
+            items = self.journaled(&format!("@kept:{id}[]"), what, items, within.path(step));
+        }
+        let (all, with) = (format!("@all:{id}"), format!("@with:{id}"));
+        let config = CollectConfig { step: step.id.clone(), tolerated: each.tolerated.0 };
+        self.stage(&all, BoxStageConfig::new(config), vec![items], within.path(step));
+        self.stage(&with, BoxStageConfig::new(GatherConfig {}), vec![from, all], within.path(step));
+        with
+    }
+
+    /// The node whose rows have the columns of all of these: itself if it is one, a cascade of joins otherwise.
+    fn gather(&mut self, steps: &[String], within: &Within) -> String {
+        let node = |id: &String| self.last.get(&within.id(id)).cloned().unwrap_or_else(|| within.id(id));
+        let ids: Vec<String> = steps.iter().map(node).collect();
+        let mut left = ids.first().cloned().unwrap_or_else(|| within.first.clone());
+        for right in ids.iter().skip(1) {
+            let pair = (left.clone(), right.clone());
+            if let Some(known) = self.gathers.get(&pair) {
+                left.clone_from(known);
+                continue;
+            }
+            // `@` and `+` stand in no id of a step, so it is the only one of this name.
+            let name = |id: &str| {
+                let bare = ["@kept:", "@with:", "@fallback:"].iter().find_map(|prefix| id.strip_prefix(prefix));
+                bare.unwrap_or_else(|| id.trim_start_matches('@')).to_owned()
+            };
+            let id = format!("@{}+{}", name(&left), name(right));
+            self.stage(&id, BoxStageConfig::new(GatherConfig {}), vec![left, right.clone()], Vec::new());
+            self.gathers.insert(pair, id.clone());
+            left = id;
+        }
+        left
+    }
+}
+
+pub(super) fn node(id: &str, role: Role, from: Vec<String>, path: Vec<Key>) -> Node {
+    let inputs = from.into_iter().map(|node| Input { node, port: None }).collect();
+    let (fallback, rate_limit, journal) = (Vec::new(), None, None);
+    let (on_error, on_full, lanes, admission) = (None, OnFull::Block, None, None);
+    Node { id: id.to_owned(), role, inputs, on_error, on_full, fallback, rate_limit, journal, lanes, admission, path }
+}
+
+/// The steps, each behind those that it needs; otherwise as in the spec.
+fn order(steps: &[Step]) -> Vec<usize> {
+    let mut placed = vec![false; steps.len()];
+    let mut order = Vec::new();
+    while order.len() < steps.len() {
+        let ready = |at: &usize| !placed[*at] && steps[*at].needs.iter().all(|need| placed[*need]);
+        let next = (0..steps.len()).find(ready).expect("steps without a cycle have a next one");
+        placed[next] = true;
+        order.push(next);
+    }
+    order
+}
+
+/// The steps that no other one needs.
+fn leaves(steps: &[Step]) -> Vec<String> {
+    let needed = |at: usize| steps.iter().any(|s| s.needs.contains(&at));
+    (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
+}
