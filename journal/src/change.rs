@@ -17,7 +17,7 @@ impl Sqlite {
     /// When it has not ended, somebody runs its job, or the journal can't be written.
     pub fn reopen(&self, run: &Run, anew: &[String]) -> Result<()> {
         let anew = serde_json::to_string(anew)?;
-        let _claim = self.go_on(run.job)?;
+        let _claim = self.claim(run.job)?;
         let number = run.number;
         self.0.writer.write_now(move |c, clock| {
             let update = "UPDATE runs SET status = 'RUNNING', ended = NULL WHERE run = ?1 AND ended IS NOT NULL";
@@ -58,7 +58,7 @@ impl Sqlite {
     /// # Errors
     /// When somebody runs its job, or the journal can't be written.
     pub fn cancel(&self, run: &Run) -> Result<bool> {
-        let _claim = self.go_on(run.job)?;
+        let _claim = self.claim(run.job)?;
         let (number, canceled) = (run.number, std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
         let seen = canceled.clone();
         self.0.writer.write_now(move |c, clock| {
@@ -111,6 +111,8 @@ impl Sqlite {
             source: None,
             mock: run.mock,
             fresh: false,
+            r#type: run.workflow_type.clone(),
+            labels: run.labels.clone(),
         };
         let job = self.begin(&begin)?.job;
         let (number, id, from) = (job.number(), id.to_owned(), run.clone());

@@ -1,5 +1,6 @@
 //! A job: the runs that one command begins, and another one goes on with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
@@ -40,6 +41,10 @@ pub struct Begin {
     pub mock: bool,
     /// Begin anew, and give up what was cut off.
     pub fresh: bool,
+    /// How its spec is read: `chain`.
+    pub r#type: String,
+    /// What is written on its runs, by name. A job that goes on takes those that are said anew.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A job that has begun.
@@ -78,6 +83,7 @@ impl Sqlite {
             if begin.fresh {
                 self.end(number)?;
             } else {
+                self.taken_over(number, &begin.labels)?;
                 let counts = self.read(|c| counts(c, number))?;
                 let job = Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) };
                 return Ok(Begun { job, resumed: Some(counts), other: None });
@@ -96,10 +102,21 @@ impl Sqlite {
     /// When another process runs it, or the journal can't be read.
     pub fn go_on(&self, number: u64) -> Result<Job> {
         let claim = self.claim(number)?;
+        self.taken_over(number, &BTreeMap::new())?;
         Ok(Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) })
     }
 
-    fn claim(&self, number: u64) -> Result<Claim> {
+    /// This process runs the job from now on.
+    fn taken_over(&self, number: u64, labels: &BTreeMap<String, String>) -> Result<()> {
+        let labels = (!labels.is_empty()).then(|| serde_json::to_string(labels)).transpose()?;
+        self.0.writer.write_now(move |c, _| {
+            let update = "UPDATE jobs SET process = ?2, labels = coalesce(?3, labels) WHERE job = ?1";
+            c.execute(update, params![number, std::process::id(), labels]).told("write").map(drop)
+        })
+    }
+
+    /// Has the job for as long as the claim is held.
+    pub(crate) fn claim(&self, number: u64) -> Result<Claim> {
         let claim = Claim::take(self.path(), number, &self.0.env)?;
         claim.ok_or_else(|| {
             let message = format!("the journal {}: another process runs job {number}", self.path().display());
@@ -108,15 +125,18 @@ impl Sqlite {
     }
 
     fn add(&self, begin: &Begin, key: String, hash: String) -> Result<u64> {
-        let begin = begin.clone();
+        let (begin, labels) = (begin.clone(), serde_json::to_string(&begin.labels)?);
         let (answer, added) = std::sync::mpsc::sync_channel(1);
         self.0.writer.write_now(move |c, clock| {
             let spec = "INSERT INTO specs (hash, file, text) VALUES (?1, ?2, ?3) ON CONFLICT (hash) DO UPDATE SET file = ?2 \
                         RETURNING spec";
             let spec: i64 = c.query_row(spec, params![hash, begin.file, begin.text], |row| row.get(0)).told("write")?;
-            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            let source = begin.source.as_deref().unwrap_or_default();
-            c.execute(job, params![key, begin.workflow, spec, source, begin.mock, clock.next()]).told("write")?;
+            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            let Begin { workflow, source, mock, r#type, .. } = &begin;
+            let source = source.as_deref().unwrap_or_default();
+            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, std::process::id()];
+            c.execute(job, row).told("write")?;
             // The queue has room: the other side takes one.
             let _ = answer.try_send(c.last_insert_rowid());
             Ok(())

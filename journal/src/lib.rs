@@ -24,7 +24,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use answers::Journals;
 pub use job::{Begin, Begun, Job, has_completed};
-pub use read::{Event, Filter, Run, Spec};
+pub use read::{COLUMNS, Event, Filter, Run, Spec};
 pub use writer::Stats;
 
 use fault::{Fault, Faults as _};

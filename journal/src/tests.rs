@@ -1,6 +1,7 @@
 //! Tests of the journal: what one process has kept, another one finds.
 #![expect(clippy::disallowed_methods, reason = "the tests damage files from outside")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::array::StringArray;
@@ -32,6 +33,8 @@ fn begin(source: Option<&str>) -> Begin {
         source: source.map(str::to_owned),
         mock: false,
         fresh: false,
+        r#type: "chain".into(),
+        labels: BTreeMap::new(),
     }
 }
 
@@ -237,6 +240,51 @@ fn runs_are_found_by_what_is_known_of_them() {
     assert!(journal.run("r1").is_ok(), "a whole id is meant although another one begins so");
     assert!(journal.run("r").unwrap_err().to_string().contains("several runs begin with `r`"));
     assert!(journal.run("x").unwrap_err().to_string().contains("there is no run `x`"));
+}
+
+#[test]
+fn runs_are_found_by_labels_and_by_a_condition_over_what_is_known_of_them() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let labels =
+        |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned()), ("a.b".to_owned(), "1".to_owned())]);
+    let one = journal.begin(&Begin { labels: labels("red"), ..begin(None) }).unwrap();
+    start(&one.job, 0..3).unwrap();
+    append(&one.job, end(&[1], RunState::Failed));
+    let flow = Begin { labels: labels("blue"), r#type: "flow".into(), ..begin(Some("in")) };
+    let two = journal.begin(&flow).unwrap();
+    let ids = StringArray::from(vec!["x"]);
+    block_on(two.job.start(Started { ids, ..started(5..6) })).unwrap();
+    drop((one, two));
+    let list = |filter: Filter| {
+        let runs = journal.runs(&Filter { limit: 9, ..filter });
+        runs.map(|runs| runs.into_iter().map(|r| r.id).collect::<Vec<_>>()).map_err(|e| e.to_string())
+    };
+    let asked = |query: &str| list(Filter { query: Some(query.into()), ..Filter::default() });
+    let with =
+        |team: &str| list(Filter { labels: BTreeMap::from([("team".into(), team.into())]), ..Filter::default() });
+    assert_eq!(with("red").unwrap(), ["r2", "r1", "r0"]);
+    assert_eq!((with("blue").unwrap(), with("none").unwrap()), (vec!["x".to_owned()], Vec::new()));
+    assert_eq!(asked("workflow_type=\"chain\" and status=\"FAILED\"").unwrap(), ["r1"]);
+    assert_eq!(asked("labels ->> 'team' = 'blue' or run_id = 'r0' -- a remark").unwrap(), ["x", "r0"]);
+    assert_eq!(asked("labels ->> '$.\"a.b\"' = '1' and input ->> '$' = 2").unwrap(), ["r2"]);
+    assert_eq!(asked("started_at > '2020-01-01' and started_at < '3000' and ended_at is not null").unwrap(), ["r1"]);
+    assert_eq!(asked("duration_ms >= 0").unwrap(), ["r1"]);
+    let unknown = asked("state = 'FAILED'").unwrap_err();
+    assert!(
+        unknown.contains("the query is no condition: no such column: state; it may name run_id, workflow,"),
+        "{unknown}"
+    );
+    assert!(asked("status = ").unwrap_err().contains("syntax error"));
+    // What looks can't change anything.
+    assert!(asked("1); DELETE FROM runs; --").is_err());
+    assert_eq!(asked("true").unwrap().len(), 4);
+    // A job that goes on takes labels that are said anew, and keeps them otherwise.
+    let again = |labels| drop(journal.begin(&Begin { labels, ..flow.clone() }).unwrap());
+    again(BTreeMap::new());
+    assert_eq!(journal.run("x").unwrap().labels, labels("blue"));
+    again(labels("green"));
+    assert_eq!((with("green").unwrap(), with("blue").unwrap()), (vec!["x".to_owned()], Vec::new()));
 }
 
 #[test]

@@ -20,6 +20,14 @@ pub enum Runs {
         /// Those alone that stand like this: RUNNING, WAITING, COMPLETED, FAILED or CANCELED.
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<bourn_engine::journal::RunState>,
+        /// Those alone that were started with this label.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+        label: Vec<(String, String)>,
+        /// Those alone for which this SQL condition is true: `status = 'FAILED' and started_at > '2026-11'`. It may name `run_id`,
+        /// `workflow`, `workflow_type`, `status`, `started_at`, `ended_at`, `duration_ms`, `labels` (`labels ->> 'team' = 'x'`),
+        /// `input` (JSON), `forked_from`, `mock` and `job`.
+        #[arg(long, value_name = "SQL")]
+        query: Option<String>,
         /// So many.
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
@@ -31,6 +39,19 @@ pub enum Runs {
         /// Its history instead: what happened, in order.
         #[arg(long)]
         history: bool,
+        /// What was decided instead: by which conditions, switches, fallbacks, defaults and retries it took its way.
+        #[arg(long, conflicts_with = "history")]
+        decisions: bool,
+    },
+    /// Print what happens in one as it happens, until it has ended: a line for each event, with `-o json` one of JSON.
+    Watch {
+        #[command(flatten)]
+        one: One,
+    },
+    /// Say why one stands as it does: what it waits for, who runs it, what failed, and what can be done.
+    Diagnose {
+        #[command(flatten)]
+        one: One,
     },
     /// Print the result document of one.
     Result {
@@ -134,6 +155,19 @@ pub struct One {
     /// What the commands of steps stand for, when the run was started with `--routing`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub routing: Option<String>,
+}
+
+/// `NAME=VALUE`.
+///
+/// # Errors
+/// When it is none.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let is_good = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    if name.is_empty() || !name.chars().all(is_good) {
+        return Err(format!("`{name}` is no name of a label: it has letters, digits, `_`, `-`, `.` and `/`"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn status(text: &str) -> Result<bourn_engine::journal::RunState, String> {

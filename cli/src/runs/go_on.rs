@@ -120,6 +120,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         mock: false,
         journal: journal.clone(),
         id: None,
+        label: Vec::new(),
         on_conflict: args::OnConflict::Fail,
         target: Vec::new(),
         fail_on_degraded: false,

@@ -24,6 +24,7 @@ mod paid;
 mod pipelines;
 mod replays;
 mod runs;
+mod runs_told;
 mod schema;
 mod secrets;
 mod specs;
