@@ -387,7 +387,11 @@ fn mode(text: &str) -> Result<Mode, String> {
     text.parse().map_err(|e: bourn_engine::Error| e.message().to_owned())
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+/// A length of time.
+///
+/// # Errors
+/// When it is none.
+pub fn interval(text: &str) -> Result<Duration, String> {
     text.parse::<Interval>().map(|Interval(time)| time)
 }
 

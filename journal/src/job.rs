@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
-use bourn_engine::journal::{Entries, History, Journal, RunState, Started, Wait};
+use bourn_engine::journal::{Asked, Entries, History, Journal, RunState, Started, Wait};
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::value::RawValue;
 
 use crate::Sqlite;
+use crate::asked::Listener;
 use crate::claim::Claim;
 use crate::fault::{Fault, Faults as _};
 use crate::writer::Clock;
@@ -24,6 +25,11 @@ pub(crate) fn run_number(job: u64, place: u64) -> Result<i64, Fault> {
     let number = place.checked_add(job << 32).filter(|_| place < RUNS_MAX && job < RUNS_MAX / 2);
     let number = number.and_then(|n| i64::try_from(n).ok());
     number.ok_or_else(|| Fault::Refused(format!("a job can have {RUNS_MAX} runs, and this is run {place}")))
+}
+
+/// The place of a run among those of its job, from its number in the journal.
+pub(crate) fn place_of(run: i64) -> u64 {
+    u64::try_from(run).unwrap_or_default() & (RUNS_MAX - 1)
 }
 
 /// What a job is begun with.
@@ -64,6 +70,8 @@ pub struct Job {
     number: u64,
     /// Whether there may be runs of it already.
     resumed: bool,
+    listener: Arc<Listener>,
+    // Behind the listener, so that it is given up last.
     _claim: Arc<Claim>,
 }
 
@@ -85,13 +93,13 @@ impl Sqlite {
             } else {
                 self.taken_over(number, &begin.labels)?;
                 let counts = self.read(|c| counts(c, number))?;
-                let job = Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) };
+                let job = self.job(number, true, claim)?;
                 return Ok(Begun { job, resumed: Some(counts), other: None });
             }
         }
         let number = self.add(begin, key, hash)?;
         let claim = self.claim(number)?;
-        let job = Job { journal: self.clone(), number, resumed: false, _claim: Arc::new(claim) };
+        let job = self.job(number, false, claim)?;
         let other = found.and_then(|(number, same)| (!same).then_some(number));
         Ok(Begun { job, resumed: None, other })
     }
@@ -103,7 +111,12 @@ impl Sqlite {
     pub fn go_on(&self, number: u64) -> Result<Job> {
         let claim = self.claim(number)?;
         self.taken_over(number, &BTreeMap::new())?;
-        Ok(Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) })
+        self.job(number, true, claim)
+    }
+
+    fn job(&self, number: u64, resumed: bool, claim: Claim) -> Result<Job> {
+        let listener = Arc::new(Listener::start(self, number)?);
+        Ok(Job { journal: self.clone(), number, resumed, listener, _claim: Arc::new(claim) })
     }
 
     /// This process runs the job from now on.
@@ -201,7 +214,7 @@ impl Job {
         let mut place = runs.numbers.iter().copied().zip(0..).collect::<Vec<(u64, usize)>>();
         place.sort_unstable();
         let find = |run: i64| {
-            let number = u64::try_from(run).unwrap_or_default() & (RUNS_MAX - 1);
+            let number = place_of(run);
             place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
         };
         let mut statement =
@@ -246,6 +259,9 @@ pub(crate) fn add(
     (kind, name, data): (String, Option<String>, Option<String>),
 ) -> Result<(), Fault> {
     let (Some(name), Some(data)) = (name, data.clone()) else {
+        if kind != "retried" {
+            return Ok(());
+        }
         // Tried again: what did not complete is done anew, and what was told to be.
         let told: Vec<String> = data
             .as_deref()
@@ -318,6 +334,10 @@ impl Journal for Job {
             }
         }
         .boxed()
+    }
+
+    fn asked(&self) -> Asked {
+        self.listener.asked.clone()
     }
 }
 

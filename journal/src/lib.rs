@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod asked;
 mod change;
 mod claim;
 mod fault;

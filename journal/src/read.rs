@@ -46,7 +46,7 @@ pub struct Run {
 impl Run {
     /// Its place among the runs of its job, from 0.
     pub fn place(&self) -> u64 {
-        u64::try_from(self.number).unwrap_or_default() & u64::from(u32::MAX)
+        crate::job::place_of(self.number)
     }
 }
 
@@ -70,7 +70,7 @@ pub struct Filter {
 pub struct Event {
     /// When, and the place in the history.
     pub at: Timestamp,
-    /// `step`, `wait`, `signal`, or `retried`.
+    /// `step`, `wait`, `signal`, `retried`, or what was asked: `cancel`, `pause`, `resume`.
     pub kind: String,
     /// The step, or the signal.
     pub step: Option<String>,
@@ -223,8 +223,8 @@ impl Sqlite {
     /// When the journal can't be read.
     pub fn events_after(&self, run: &Run, last: Timestamp) -> Result<Vec<Event>> {
         self.read(|c| {
-            let query =
-                "SELECT position, kind, step, data FROM events WHERE run = ?1 AND position > ?2 ORDER BY position";
+            let query = "SELECT position, kind, step, data FROM events WHERE run = ?1 AND position > ?2 \
+                         UNION ALL SELECT at, what, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
             let mut statement = c.prepare(query).told("read")?;
             let event = |row: &Row<'_>| {
                 Ok(Event { at: Timestamp(row.get(0)?), kind: row.get(1)?, step: row.get(2)?, data: row.get(3)? })

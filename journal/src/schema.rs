@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 3] = [
+const VERSIONS: [&str; 4] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -69,6 +69,16 @@ CREATE TABLE spent (
 ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE jobs ADD COLUMN type TEXT NOT NULL DEFAULT 'chain';
 ALTER TABLE jobs ADD COLUMN process INTEGER;
+",
+    "
+-- What somebody has asked of a run that had not ended: `cancel`, `pause` or `resume`. The last one holds.
+CREATE TABLE asks (
+    ask INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    what TEXT NOT NULL,
+    at INTEGER NOT NULL
+);
+CREATE INDEX asks_by_run ON asks (run);
 ",
 ];
 
@@ -139,7 +149,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 3: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 4: run a later Bourn, or use another file"
         );
     }
 }

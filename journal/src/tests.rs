@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use arrow::array::StringArray;
 use bourn_engine::env::Env;
-use bourn_engine::journal::{Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
+use bourn_engine::journal::{Ask, Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
 use bourn_engine::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -130,11 +130,50 @@ fn a_job_has_one_process() {
     let error = other.begin(&begin(Some("in"))).err().unwrap();
     assert!(error.to_string().ends_with("another process runs job 1"), "{error}");
     start(&begun.job, 0..1).unwrap();
-    assert!(other.cancel(&other.run("r0").unwrap()).is_err());
+    assert!(!other.settle(&other.run("r0").unwrap(), RunState::Canceled).unwrap());
     drop(begun);
-    assert!(other.cancel(&other.run("r0").unwrap()).unwrap());
-    assert!(!other.cancel(&other.run("r0").unwrap()).unwrap());
+    assert!(other.settle(&other.run("r0").unwrap(), RunState::Canceled).unwrap());
+    assert!(other.settle(&other.run("r0").unwrap(), RunState::Failed).unwrap());
+    assert_eq!(other.run("r0").unwrap().status, RunState::Canceled);
     assert!(other.begin(&begin(Some("in"))).unwrap().resumed.is_some());
+}
+
+#[test]
+fn what_is_asked_of_a_run_is_heard_by_whoever_runs_it_now_and_whoever_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let (one, other) = (open(&folder), open(&folder));
+    let begun = one.begin(&begin(Some("in"))).unwrap();
+    start(&begun.job, 0..3).unwrap();
+    let [first, second, third] = ["r0", "r1", "r2"].map(|id| other.run(id).unwrap());
+    let heard = begun.job.asked();
+    assert_eq!(heard.of(0), None);
+    block_on(other.ask(&first, Ask::Cancel)).unwrap();
+    // It is heard without being asked for.
+    block_on(heard.canceled(0));
+    block_on(other.ask(&second, Ask::Pause)).unwrap();
+    block_on(other.ask(&third, Ask::Pause)).unwrap();
+    block_on(other.ask(&third, Ask::Resume)).unwrap();
+    append(&begun.job, end(&[0], RunState::Canceled));
+    let late = block_on(other.ask(&first, Ask::Pause)).unwrap_err();
+    assert!(late.to_string().ends_with("the run has ended"), "{late}");
+    drop((begun, heard));
+    let again = open(&folder).begin(&begin(Some("in"))).unwrap();
+    let heard = again.job.asked();
+    assert_eq!([0, 1, 2].map(|run| heard.of(run)), [Some(Ask::Cancel), Some(Ask::Pause), None]);
+    drop(again);
+    // Tried again, it is not what it was asked to be.
+    other.reopen(&first, &[]).unwrap();
+    assert_eq!(other.go_on(1).unwrap().asked().of(0), None);
+    let kinds = |run| other.events(run).unwrap().into_iter().map(|e| e.kind).collect::<Vec<_>>();
+    assert_eq!(
+        (kinds(&first), kinds(&third)),
+        (vec!["cancel".into(), "resume".into(), "retried".into()], vec!["pause".into(), "resume".into()])
+    );
+    assert!(other.history(&third).unwrap().0.is_empty());
+    assert!(other.settle(&second, RunState::Paused).unwrap());
+    assert_eq!(other.run("r1").unwrap().status, RunState::Paused);
+    block_on(other.ask(&second, Ask::Resume)).unwrap();
+    assert_eq!(other.run("r1").unwrap().status, RunState::Running);
 }
 
 #[test]

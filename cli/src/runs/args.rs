@@ -1,6 +1,7 @@
 //! What `bourn runs` takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as Group, Subcommand, ValueHint};
 
@@ -17,7 +18,7 @@ pub enum Runs {
         /// Of this workflow alone.
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
-        /// Those alone that stand like this: RUNNING, WAITING, COMPLETED, FAILED or CANCELED.
+        /// Those alone that stand like this: RUNNING, WAITING, PAUSED, COMPLETED, FAILED or CANCELED.
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<bourn_engine::journal::RunState>,
         /// Those alone that were started with this label.
@@ -61,7 +62,7 @@ pub enum Runs {
         #[arg(long)]
         partial: bool,
     },
-    /// Go on with one that was cut off: steps that have ended are not done again.
+    /// Go on with one that was cut off or paused: steps that have ended are not done again.
     Resume {
         #[command(flatten)]
         one: One,
@@ -89,10 +90,21 @@ pub enum Runs {
         #[arg(long, value_name = "ID")]
         id: Option<String>,
     },
-    /// End one that is not under way: it is not gone on with any more.
+    /// End one, whoever runs it: requests in flight are dropped, nothing is started any more but what undoes and what comes at the end.
     Cancel {
         #[command(flatten)]
         one: One,
+        /// How long to wait for the process that runs it.
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::args::interval)]
+        timeout: Duration,
+    },
+    /// Pause one: what is in flight ends, and nothing is started until `bourn runs resume`.
+    Pause {
+        #[command(flatten)]
+        one: One,
+        /// How long to wait for the process that runs it.
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::args::interval)]
+        timeout: Duration,
     },
 }
 
@@ -171,6 +183,6 @@ pub fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn status(text: &str) -> Result<bourn_engine::journal::RunState, String> {
-    let known = "there are RUNNING, WAITING, COMPLETED, FAILED and CANCELED";
+    let known = "there are RUNNING, WAITING, PAUSED, COMPLETED, FAILED and CANCELED";
     bourn_engine::journal::RunState::of(&text.to_uppercase()).ok_or_else(|| known.to_owned())
 }

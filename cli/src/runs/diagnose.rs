@@ -161,6 +161,7 @@ fn why(found: &Found) -> (String, Vec<String>) {
             );
             (why, planned())
         }
+        RunState::Paused => ("somebody has paused it".into(), vec![format!("bourn runs resume {id}")]),
         RunState::Running | RunState::Waiting if found.job.is_running => {
             (format!("process{process} runs it, as one of job {number}"), vec![format!("bourn runs watch {id}")])
         }

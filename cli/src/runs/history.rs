@@ -32,7 +32,7 @@ impl Told {
             RunState::Completed => "RunCompleted",
             RunState::Failed => "RunFailed",
             RunState::Canceled => "RunCanceled",
-            RunState::Running | RunState::Waiting => return None,
+            RunState::Running | RunState::Waiting | RunState::Paused => return None,
         };
         run.ended.map(|at| Self { at, name: name.into(), step: None, data: None })
     }
@@ -47,6 +47,9 @@ impl Told {
             ("wait", _) => "WaitStarted",
             ("signal", _) => "Signaled",
             ("retried", _) => "RunRetried",
+            ("cancel", _) => "RunCancelRequested",
+            ("pause", _) => "RunPaused",
+            ("resume", _) => "RunResumed",
             (other, _) => other,
         };
         let name = name.to_owned();

@@ -11,6 +11,7 @@ mod history;
 mod list;
 mod show;
 pub mod signal;
+mod stop;
 mod watch;
 
 use std::time::Duration;
@@ -64,7 +65,8 @@ pub fn run(what: &Runs, screen: &Screen) -> Result<Exit, Failure> {
         Runs::Fork { one, at: step, set, id } => {
             at(one, &|place, run| fork::fork(place, run, step, set, id.as_deref()))
         }
-        Runs::Cancel { one } => at(one, &go_on::cancel),
+        Runs::Cancel { one, timeout } => at(one, &|place, run| stop::cancel(place, run, *timeout)),
+        Runs::Pause { one, timeout } => at(one, &|place, run| stop::hold(place, run, *timeout)),
     }
 }
 

@@ -28,6 +28,7 @@ mod runs_told;
 mod schema;
 mod secrets;
 mod specs;
+mod stops;
 mod taps;
 mod told;
 mod watch;

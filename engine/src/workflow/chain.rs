@@ -16,7 +16,7 @@ use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::diagnostic::Key;
 use crate::env::Env;
 use crate::graph::{Graph, Input, Node, Role};
-use crate::journal::{Durability, Journal, Wait};
+use crate::journal::{Asked, Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{ForEach, Starts, Step};
 
@@ -99,7 +99,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         input: spec.input.clone(),
     };
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
-    let mut wiring = Wiring { graph, gathers: HashMap::new(), last: HashMap::new(), kept: Vec::new() };
+    let asked = journal.as_ref().map(|journal| journal.asked()).unwrap_or_default();
+    let mut wiring = Wiring { graph, gathers: HashMap::new(), last: HashMap::new(), kept: Vec::new(), asked };
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let mut first = "@admit".to_owned();
     if let Some(journal) = &journal {
@@ -179,6 +180,7 @@ struct Wiring {
     last: HashMap<String, String>,
     /// The steps that the journal is told of behind themselves, not only at the end.
     kept: Vec<String>,
+    asked: Asked,
 }
 
 impl Wiring {
@@ -201,6 +203,7 @@ impl Wiring {
             start: start.clone(),
             list: each.list.clone(),
             name: each.name.clone(),
+            asked: self.asked.clone(),
         };
         let id = format!("@items:{}", step.id);
         self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], step.path.clone());

@@ -129,10 +129,13 @@ impl Collect {
     fn record(&mut self, run: &str, count: u64) -> Result<Record> {
         let (mut results, mut failures, mut usage) = (Vec::new(), Vec::new(), Cost::default());
         let (mut attempts, mut times, mut last) = (0, Vec::new(), Failure::default());
-        let mut failed = 0;
+        let (mut failed, mut stopped) = (0, None);
         for item in 0..count {
             let kept = self.kept.remove(&key(run, item)).ok_or_else(|| Error::engine("an item came twice"))?;
             let record: Record = serde_json::from_str(kept.column(0).as_string::<i32>().value(0))?;
+            if matches!(record.status, Status::Canceled | Status::Pending) {
+                stopped = Some(record.clone());
+            }
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
             times.extend(begun(&record).zip(ended(&record)));
@@ -158,6 +161,10 @@ impl Collect {
         let error = (!is_tolerated).then_some(Failure { message, attempts, ..last });
         let start = times.iter().map(|(begin, _)| *begin).min();
         let took = start.zip(times.iter().map(|(_, end)| *end).max()).map(|(begin, end)| (end - begin) / 1_000);
+        if let Some(stopped) = stopped {
+            // However many may fail: a run that was canceled or paused in its items was so in the step.
+            return Ok(Record { attempts, results: None, ..stopped });
+        }
         Ok(Record {
             status: if is_tolerated { Status::Completed } else { Status::Failed },
             results: Some(Json::Array(results)),

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, texts};
-use super::record::{Record, Status};
+use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, texts};
+use super::record::{CANCELED, Record, Status};
 use super::start::Start;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
-use crate::error::{Error, Result};
-use crate::journal::History;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Asked, History};
 
 /// How the record begins of a step that completed: whether it did is asked of every record by every step that needs it.
 const COMPLETED: &str = "{\"status\":\"COMPLETED\"";
@@ -32,6 +34,8 @@ pub(super) struct Course {
     pub fallback: usize,
     /// What it gives when it fails, if nothing else is tried then.
     pub default: Option<Value>,
+    /// What somebody asks of runs meanwhile.
+    pub asked: Asked,
 }
 
 /// Whether a record is not the last word on its step: it is not kept.
@@ -92,7 +96,8 @@ impl Course {
     pub(super) fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         if let Some(place) = item(rows, row)? {
             // Whether it starts was asked of the step as a whole.
-            return known(rows, row, &place.of(&self.id));
+            let known = known(rows, row, &place.of(&self.id))?;
+            return known.map_or_else(|| self.stopped(rows, row), |record| Ok(Some(record)));
         }
         if let Some(record) = cell_of(rows, DONE, row)? {
             return Ok(Some(record.to_owned()));
@@ -103,13 +108,37 @@ impl Course {
         if self.fallback > 0 {
             // What did not fail needs no fallback.
             let record = self.before(rows, row)?;
-            return Ok((!matches!(status(record)?, Status::Failed | Status::TimedOut)).then(|| record.to_owned()));
+            let is_failed = matches!(status(record)?, Status::Failed | Status::TimedOut);
+            return match self.stopped(rows, row)? {
+                // A pause comes between the step and what is tried next; a run that is to end has failed here.
+                Some(paused) if is_failed && is_open(&paused)? => Ok(Some(paused)),
+                None if is_failed => Ok(None),
+                _ => Ok(Some(record.to_owned())),
+            };
         }
         if texts(rows, ADMISSION)?.is_valid(row) {
             return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
         }
+        if let Some(record) = self.stopped(rows, row)? {
+            return Ok(Some(record));
+        }
         let skip = self.start.skip(rows, row)?;
         skip.map(|skip| Ok(serde_json::to_string(&Record::not_started(skip))?)).transpose()
+    }
+
+    /// The record of the step, when somebody has asked that its run ends or pauses.
+    fn stopped(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        if self.start.cleans_up() {
+            return Ok(None);
+        }
+        let record = self.asked.of(numbers(rows)?[row]).and_then(Record::asked);
+        Ok(record.map(|record| serde_json::to_string(&record)).transpose()?)
+    }
+
+    /// Is over when somebody asks that the run of this request ends.
+    pub(super) fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        let run = numbers(rows).ok()?.first().copied().filter(|_| !self.start.cleans_up())?;
+        Some(self.asked.canceled(run).map(|()| Error::new(Kind::Canceled, CANCELED)).boxed())
     }
 
     /// What was before a fallback.

@@ -142,6 +142,7 @@ impl ErasedStage for StepConfig {
             schema: self.output(&context.inputs[0]),
             fallback: self.fallback,
             default: self.default.clone(),
+            asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
         };
         if let Some(wait) = self.inner.0.waits() {
             if wait.signal.is_some() && self.journal.is_none() {

@@ -9,5 +9,6 @@ mod kinds;
 mod order;
 mod plans;
 mod rounds;
+mod stops;
 mod waits;
 mod ways;
