@@ -171,6 +171,9 @@ pub struct Run {
     /// The id of the run that `--input` begins; one is made if it is not said.
     #[arg(long, value_name = "ID", conflicts_with = "inputs")]
     pub id: Option<String>,
+    /// Write this on all runs that are started: `bourn runs list --label NAME=VALUE` finds them.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::runs::args::label)]
+    pub label: Vec<(String, String)>,
     /// What to do when there is a run of this id.
     #[arg(long, value_enum, default_value_t, requires = "id")]
     pub on_conflict: OnConflict,
@@ -384,7 +387,11 @@ fn mode(text: &str) -> Result<Mode, String> {
     text.parse().map_err(|e: bourn_engine::Error| e.message().to_owned())
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+/// A length of time.
+///
+/// # Errors
+/// When it is none.
+pub fn interval(text: &str) -> Result<Duration, String> {
     text.parse::<Interval>().map(|Interval(time)| time)
 }
 

@@ -1,6 +1,5 @@
 //! What is changed by hand: runs tried again, forked, canceled.
 
-use bourn_engine::journal::RunState;
 use bourn_engine::{Error, Result};
 use rusqlite::params;
 use serde_json::Value;
@@ -17,13 +16,17 @@ impl Sqlite {
     /// When it has not ended, somebody runs its job, or the journal can't be written.
     pub fn reopen(&self, run: &Run, anew: &[String]) -> Result<()> {
         let anew = serde_json::to_string(anew)?;
-        let _claim = self.go_on(run.job)?;
+        let _claim = self.claim(run.job)?;
         let number = run.number;
         self.0.writer.write_now(move |c, clock| {
             let update = "UPDATE runs SET status = 'RUNNING', ended = NULL WHERE run = ?1 AND ended IS NOT NULL";
             if c.execute(update, [number]).told("write")? == 0 {
                 return Err(Fault::Refused("the run has not ended".into()));
             }
+            // What was asked of it was asked of the run that has ended.
+            let taken_back =
+                "INSERT INTO asks (run, what, at) SELECT DISTINCT run, 'resume', ?2 FROM asks WHERE run = ?1";
+            c.execute(taken_back, params![number, clock.next()]).told("write")?;
             let event = "INSERT INTO events (run, position, kind, data) VALUES (?1, ?2, 'retried', ?3)";
             c.execute(event, params![number, clock.next(), anew]).told("write").map(drop)
         })
@@ -51,23 +54,6 @@ impl Sqlite {
             let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'signal', ?3, ?4)";
             c.execute(insert, params![number, clock.next(), name, data]).told("write").map(drop)
         })
-    }
-
-    /// Ends a run that nobody runs; false when it has ended before.
-    ///
-    /// # Errors
-    /// When somebody runs its job, or the journal can't be written.
-    pub fn cancel(&self, run: &Run) -> Result<bool> {
-        let _claim = self.go_on(run.job)?;
-        let (number, canceled) = (run.number, std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
-        let seen = canceled.clone();
-        self.0.writer.write_now(move |c, clock| {
-            let update = "UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1 AND ended IS NULL";
-            let changed = c.execute(update, params![number, RunState::Canceled.name(), clock.next()]).told("write")?;
-            seen.store(changed > 0, std::sync::atomic::Ordering::Relaxed);
-            Ok(())
-        })?;
-        Ok(canceled.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     /// A new run of the same spec and input, in a job of its own, which has what `run` had when `step` had ended, all of it
@@ -112,6 +98,8 @@ impl Sqlite {
             source: None,
             mock: run.mock,
             fresh: false,
+            r#type: run.workflow_type.clone(),
+            labels: run.labels.clone(),
         };
         let job = self.begin(&begin)?.job;
         let (number, id, from) = (job.number(), id.to_owned(), run.clone());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
-use bourn_engine::journal::{Entries, History, Journal, RunState, Started, Wait};
+use bourn_engine::journal::{Asked, Entries, History, Journal, RunState, Started, Wait};
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::value::RawValue;
 
 use crate::Sqlite;
+use crate::asked::Listener;
 use crate::claim::Claim;
 use crate::fault::{Fault, Faults as _};
 use crate::writer::Clock;
@@ -24,6 +25,11 @@ pub(crate) fn run_number(job: u64, place: u64) -> Result<i64, Fault> {
     let number = place.checked_add(job << 32).filter(|_| place < RUNS_MAX && job < RUNS_MAX / 2);
     let number = number.and_then(|n| i64::try_from(n).ok());
     number.ok_or_else(|| Fault::Refused(format!("a job can have {RUNS_MAX} runs, and this is run {place}")))
+}
+
+/// The place of a run among those of its job, from its number in the journal.
+pub(crate) fn place_of(run: i64) -> u64 {
+    u64::try_from(run).unwrap_or_default() & (RUNS_MAX - 1)
 }
 
 /// What a job is begun with.
@@ -43,6 +49,10 @@ pub struct Begin {
     pub mock: bool,
     /// Begin anew, and give up what was cut off.
     pub fresh: bool,
+    /// How its spec is read: `chain`.
+    pub r#type: String,
+    /// What is written on its runs, by name. A job that goes on takes those that are said anew.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A job that has begun.
@@ -62,6 +72,8 @@ pub struct Job {
     number: u64,
     /// Whether there may be runs of it already.
     resumed: bool,
+    listener: Arc<Listener>,
+    // Behind the listener, so that it is given up last.
     _claim: Arc<Claim>,
 }
 
@@ -81,14 +93,15 @@ impl Sqlite {
             if begin.fresh {
                 self.end(number)?;
             } else {
+                self.taken_over(number, &begin.labels)?;
                 let counts = self.read(|c| counts(c, number))?;
-                let job = Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) };
+                let job = self.job(number, true, claim)?;
                 return Ok(Begun { job, resumed: Some(counts), other: None });
             }
         }
         let number = self.add(begin, key, hash)?;
         let claim = self.claim(number)?;
-        let job = Job { journal: self.clone(), number, resumed: false, _claim: Arc::new(claim) };
+        let job = self.job(number, false, claim)?;
         let other = found.and_then(|(number, same)| (!same).then_some(number));
         Ok(Begun { job, resumed: None, other })
     }
@@ -99,10 +112,26 @@ impl Sqlite {
     /// When another process runs it, or the journal can't be read.
     pub fn go_on(&self, number: u64) -> Result<Job> {
         let claim = self.claim(number)?;
-        Ok(Job { journal: self.clone(), number, resumed: true, _claim: Arc::new(claim) })
+        self.taken_over(number, &BTreeMap::new())?;
+        self.job(number, true, claim)
     }
 
-    fn claim(&self, number: u64) -> Result<Claim> {
+    fn job(&self, number: u64, resumed: bool, claim: Claim) -> Result<Job> {
+        let listener = Arc::new(Listener::start(self, number)?);
+        Ok(Job { journal: self.clone(), number, resumed, listener, _claim: Arc::new(claim) })
+    }
+
+    /// This process runs the job from now on.
+    fn taken_over(&self, number: u64, labels: &BTreeMap<String, String>) -> Result<()> {
+        let labels = (!labels.is_empty()).then(|| serde_json::to_string(labels)).transpose()?;
+        self.0.writer.write_now(move |c, _| {
+            let update = "UPDATE jobs SET process = ?2, labels = coalesce(?3, labels) WHERE job = ?1";
+            c.execute(update, params![number, std::process::id(), labels]).told("write").map(drop)
+        })
+    }
+
+    /// Has the job for as long as the claim is held.
+    pub(crate) fn claim(&self, number: u64) -> Result<Claim> {
         let claim = Claim::take(self.path(), number, &self.0.env)?;
         claim.ok_or_else(|| {
             let message = format!("the journal {}: another process runs job {number}", self.path().display());
@@ -111,17 +140,20 @@ impl Sqlite {
     }
 
     fn add(&self, begin: &Begin, key: String, hash: String) -> Result<u64> {
+        let (labels, included) = (serde_json::to_string(&begin.labels)?, serde_json::to_string(&begin.included)?);
         let begin = begin.clone();
         let (answer, added) = std::sync::mpsc::sync_channel(1);
         self.0.writer.write_now(move |c, clock| {
             let spec = "INSERT INTO specs (hash, file, text, included) VALUES (?1, ?2, ?3, ?4) \
                         ON CONFLICT (hash) DO UPDATE SET file = ?2, included = ?4 RETURNING spec";
-            let included = serde_json::to_string(&begin.included).map_err(|e| Fault::Damaged(e.to_string()))?;
             let values = params![hash, begin.file, begin.text, included];
             let spec: i64 = c.query_row(spec, values, |row| row.get(0)).told("write")?;
-            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            let source = begin.source.as_deref().unwrap_or_default();
-            c.execute(job, params![key, begin.workflow, spec, source, begin.mock, clock.next()]).told("write")?;
+            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            let Begin { workflow, source, mock, r#type, .. } = &begin;
+            let source = source.as_deref().unwrap_or_default();
+            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, std::process::id()];
+            c.execute(job, row).told("write")?;
             // The queue has room: the other side takes one.
             let _ = answer.try_send(c.last_insert_rowid());
             Ok(())
@@ -197,7 +229,7 @@ impl Job {
         let mut place = runs.numbers.iter().copied().zip(0..).collect::<Vec<(u64, usize)>>();
         place.sort_unstable();
         let find = |run: i64| {
-            let number = u64::try_from(run).unwrap_or_default() & (RUNS_MAX - 1);
+            let number = place_of(run);
             place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
         };
         let mut statement =
@@ -242,6 +274,9 @@ pub(crate) fn add(
     (kind, name, data): (String, Option<String>, Option<String>),
 ) -> Result<(), Fault> {
     let (Some(name), Some(data)) = (name, data.clone()) else {
+        if kind != "retried" {
+            return Ok(());
+        }
         // Tried again: what did not complete is done anew, and what was told to be.
         let told: Vec<String> = data
             .as_deref()
@@ -314,6 +349,10 @@ impl Journal for Job {
             }
         }
         .boxed()
+    }
+
+    fn asked(&self) -> Asked {
+        self.listener.asked.clone()
     }
 }
 

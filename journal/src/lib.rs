@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod asked;
 mod change;
 mod claim;
 mod fault;
@@ -24,7 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use answers::Journals;
 pub use job::{Begin, Begun, Job, has_completed};
-pub use read::{Event, Filter, Run, Spec};
+pub use read::{COLUMNS, Event, Filter, Run, Spec};
 pub use writer::Stats;
 
 use fault::{Fault, Faults as _};

@@ -18,6 +18,8 @@ pub struct Run {
     pub id: String,
     /// The name of its workflow.
     pub workflow: String,
+    /// How its spec is read: `chain`.
+    pub workflow_type: String,
     /// How it stands.
     pub status: RunState,
     /// When it began.
@@ -32,6 +34,10 @@ pub struct Run {
     pub mock: bool,
     /// Its job.
     pub job: u64,
+    /// The process that runs its job, or ran it last.
+    pub process: Option<u32>,
+    /// What somebody has written on it.
+    pub labels: BTreeMap<String, String>,
     /// The number in the journal.
     #[serde(skip)]
     pub(crate) number: i64,
@@ -40,7 +46,7 @@ pub struct Run {
 impl Run {
     /// Its place among the runs of its job, from 0.
     pub fn place(&self) -> u64 {
-        u64::try_from(self.number).unwrap_or_default() & u64::from(u32::MAX)
+        crate::job::place_of(self.number)
     }
 }
 
@@ -51,6 +57,10 @@ pub struct Filter {
     pub workflow: Option<String>,
     /// That stand like this.
     pub status: Option<RunState>,
+    /// That have each of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// For which this SQL condition over [`COLUMNS`] is true, in the words of SQLite.
+    pub query: Option<String>,
     /// So many, the newest.
     pub limit: usize,
 }
@@ -60,7 +70,7 @@ pub struct Filter {
 pub struct Event {
     /// When, and the place in the history.
     pub at: Timestamp,
-    /// `step`, `wait`, `signal`, or `retried`.
+    /// `step`, `wait`, `signal`, `retried`, or what was asked: `cancel`, `pause`, `resume`.
     pub kind: String,
     /// The step, or the signal.
     pub step: Option<String>,
@@ -85,24 +95,62 @@ pub struct Spec {
     pub mock: bool,
 }
 
-const COLUMNS: &str = "SELECT run, id, workflow, status, runs.started, runs.ended, input, forked_from, mock, job \
-                       FROM runs JOIN jobs ON job = run >> 32";
+/// What a query may name. Times are RFC 3339 in UTC, labels are read as `labels ->> 'team'`.
+pub const COLUMNS: [&str; 12] = [
+    "run_id",
+    "workflow",
+    "workflow_type",
+    "status",
+    "started_at",
+    "ended_at",
+    "duration_ms",
+    "labels",
+    "input",
+    "forked_from",
+    "mock",
+    "job",
+];
+
+/// All runs, with what a query may name first.
+const RUNS: &str = "\
+SELECT * FROM (
+    SELECT id AS run_id, workflow, type AS workflow_type, status,
+        strftime('%Y-%m-%dT%H:%M:%fZ', runs.started / 1e6, 'unixepoch') AS started_at,
+        strftime('%Y-%m-%dT%H:%M:%fZ', runs.ended / 1e6, 'unixepoch') AS ended_at,
+        (runs.ended - runs.started) / 1000 AS duration_ms,
+        labels, input, forked_from, mock, job, run, process, runs.started AS micros_started, runs.ended AS micros_ended
+    FROM runs JOIN jobs ON job = run >> 32
+)";
 
 fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
-    let status: String = row.get(3)?;
+    let status: String = row.get("status")?;
     let unknown = || rusqlite::Error::InvalidColumnType(3, "status".into(), rusqlite::types::Type::Text);
+    let labels: String = row.get("labels")?;
     Ok(Run {
-        number: row.get(0)?,
-        id: row.get(1)?,
-        workflow: row.get(2)?,
+        number: row.get("run")?,
+        id: row.get("run_id")?,
+        workflow: row.get("workflow")?,
+        workflow_type: row.get("workflow_type")?,
         status: RunState::of(&status).ok_or_else(unknown)?,
-        started: Timestamp(row.get(4)?),
-        ended: row.get::<_, Option<i64>>(5)?.map(Timestamp),
-        input: row.get(6)?,
-        forked_from: row.get(7)?,
-        mock: row.get(8)?,
-        job: row.get(9)?,
+        started: Timestamp(row.get("micros_started")?),
+        ended: row.get::<_, Option<i64>>("micros_ended")?.map(Timestamp),
+        input: row.get("input")?,
+        forked_from: row.get("forked_from")?,
+        mock: row.get("mock")?,
+        job: row.get("job")?,
+        process: row.get("process")?,
+        // Somebody may have changed them by hand.
+        labels: serde_json::from_str(&labels).unwrap_or_default(),
     })
+}
+
+/// A query that SQLite can't read, or that names what there is not.
+fn no_query(e: &rusqlite::Error) -> Fault {
+    let why = match e {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    };
+    Fault::Refused(format!("the query is no condition: {why}; it may name {}", COLUMNS.join(", ")))
 }
 
 impl Sqlite {
@@ -112,13 +160,23 @@ impl Sqlite {
     /// When the journal can't be read.
     pub fn runs(&self, filter: &Filter) -> Result<Vec<Run>> {
         self.read(|c| {
+            // The lines keep a remark in the query from taking what stands behind it.
+            let wanted = filter.query.as_deref().unwrap_or("true");
             let query = format!(
-                "{COLUMNS} WHERE (?1 IS NULL OR workflow = ?1) AND (?2 IS NULL OR status = ?2) ORDER BY run DESC LIMIT ?3"
+                "{RUNS} WHERE (?1 IS NULL OR workflow = ?1) AND (?2 IS NULL OR status = ?2) AND NOT EXISTS \
+                 (SELECT 1 FROM json_each(?3) AS wanted WHERE labels ->> ('$.\"' || wanted.key || '\"') IS NOT wanted.value) \
+                 AND (\n{wanted}\n) ORDER BY run DESC LIMIT ?4"
             );
             let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-            let mut statement = c.prepare(&query).told("read")?;
-            let wanted = params![filter.workflow, filter.status.map(RunState::name), limit];
-            let rows = statement.query_map(wanted, run).told("read")?;
+            let labels = serde_json::to_string(&filter.labels).map_err(|e| Fault::Damaged(e.to_string()))?;
+            let prepared = c.prepare(&query);
+            let mut statement = if filter.query.is_some() {
+                prepared.map_err(|e| no_query(&e))?
+            } else {
+                prepared.told("read")?
+            };
+            let given = params![filter.workflow, filter.status.map(RunState::name), labels, limit];
+            let rows = statement.query_map(given, run).told("read")?;
             rows.collect::<rusqlite::Result<_>>().told("read")
         })
     }
@@ -128,7 +186,7 @@ impl Sqlite {
     /// # Errors
     /// When the journal can't be read.
     pub fn find(&self, id: &str) -> Result<Option<Run>> {
-        self.read(|c| c.query_row(&format!("{COLUMNS} WHERE id = ?1"), [id], run).optional().told("read"))
+        self.read(|c| c.query_row(&format!("{RUNS} WHERE run_id = ?1"), [id], run).optional().told("read"))
     }
 
     /// The run of this id, or the only one whose id begins so.
@@ -141,7 +199,7 @@ impl Sqlite {
         }
         self.read(|c| {
             // Text between `id` and `id` with the last character of all behind it begins with `id`.
-            let query = format!("{COLUMNS} WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 2");
+            let query = format!("{RUNS} WHERE run_id >= ?1 AND run_id < ?1 || char(1114111) LIMIT 2");
             let mut statement = c.prepare(&query).told("read")?;
             let rows = statement.query_map([id], run).told("read")?;
             let mut found = rows.collect::<rusqlite::Result<Vec<Run>>>().told("read")?;
@@ -158,13 +216,22 @@ impl Sqlite {
     /// # Errors
     /// When the journal can't be read.
     pub fn events(&self, run: &Run) -> Result<Vec<Event>> {
+        self.events_after(run, Timestamp(i64::MIN))
+    }
+
+    /// The same, later than this.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn events_after(&self, run: &Run, last: Timestamp) -> Result<Vec<Event>> {
         self.read(|c| {
-            let query = "SELECT position, kind, step, data FROM events WHERE run = ?1 ORDER BY position";
+            let query = "SELECT position, kind, step, data FROM events WHERE run = ?1 AND position > ?2 \
+                         UNION ALL SELECT at, what, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
             let mut statement = c.prepare(query).told("read")?;
             let event = |row: &Row<'_>| {
                 Ok(Event { at: Timestamp(row.get(0)?), kind: row.get(1)?, step: row.get(2)?, data: row.get(3)? })
             };
-            let rows = statement.query_map([run.number], event).told("read")?;
+            let rows = statement.query_map([run.number, last.0], event).told("read")?;
             rows.collect::<rusqlite::Result<_>>().told("read")
         })
     }

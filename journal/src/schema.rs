@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 3] = [
+const VERSIONS: [&str; 5] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -65,6 +65,22 @@ CREATE TABLE spent (
 ) WITHOUT ROWID;
 ",
     "
+-- What somebody has written on the runs of a job, as a JSON object of texts; how its spec was read; the process that runs it, or ran it last.
+ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE jobs ADD COLUMN type TEXT NOT NULL DEFAULT 'chain';
+ALTER TABLE jobs ADD COLUMN process INTEGER;
+",
+    "
+-- What somebody has asked of a run that had not ended: `cancel`, `pause` or `resume`. The last one holds.
+CREATE TABLE asks (
+    ask INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    what TEXT NOT NULL,
+    at INTEGER NOT NULL
+);
+CREATE INDEX asks_by_run ON asks (run);
+",
+    "
 -- The texts of the files that a spec includes, by path, as a JSON object.
 ALTER TABLE specs ADD COLUMN included TEXT NOT NULL DEFAULT '{}';
 ",
@@ -109,6 +125,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_database_of_the_first_version_becomes_one_of_this_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = Connection::open(folder.path().join("journal.db")).unwrap();
+        connection.execute_batch(VERSIONS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let job =
+            "INSERT INTO specs VALUES (1, 'h', 'f', 't'); INSERT INTO jobs VALUES (1, 'k', 'w', 1, '', 0, 7, NULL)";
+        connection.execute_batch(job).unwrap();
+        prepare(&mut connection).unwrap();
+        let found = connection.query_row("SELECT workflow, labels, type FROM jobs", (), |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        });
+        assert_eq!(found.unwrap(), ("w".into(), "{}".into(), "chain".into()));
+        let version: usize = connection.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+        assert_eq!(version, VERSIONS.len());
+    }
+
+    #[test]
     fn a_database_of_a_later_version_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
@@ -119,7 +153,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 3: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 5: run a later Bourn, or use another file"
         );
     }
 }

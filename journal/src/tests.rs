@@ -1,11 +1,12 @@
 //! Tests of the journal: what one process has kept, another one finds.
 #![expect(clippy::disallowed_methods, reason = "the tests damage files from outside")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::array::StringArray;
 use bourn_engine::env::Env;
-use bourn_engine::journal::{Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
+use bourn_engine::journal::{Ask, Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
 use bourn_engine::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -33,6 +34,8 @@ fn begin(source: Option<&str>) -> Begin {
         source: source.map(str::to_owned),
         mock: false,
         fresh: false,
+        r#type: "chain".into(),
+        labels: BTreeMap::new(),
     }
 }
 
@@ -128,11 +131,50 @@ fn a_job_has_one_process() {
     let error = other.begin(&begin(Some("in"))).err().unwrap();
     assert!(error.to_string().ends_with("another process runs job 1"), "{error}");
     start(&begun.job, 0..1).unwrap();
-    assert!(other.cancel(&other.run("r0").unwrap()).is_err());
+    assert!(!other.settle(&other.run("r0").unwrap(), RunState::Canceled).unwrap());
     drop(begun);
-    assert!(other.cancel(&other.run("r0").unwrap()).unwrap());
-    assert!(!other.cancel(&other.run("r0").unwrap()).unwrap());
+    assert!(other.settle(&other.run("r0").unwrap(), RunState::Canceled).unwrap());
+    assert!(other.settle(&other.run("r0").unwrap(), RunState::Failed).unwrap());
+    assert_eq!(other.run("r0").unwrap().status, RunState::Canceled);
     assert!(other.begin(&begin(Some("in"))).unwrap().resumed.is_some());
+}
+
+#[test]
+fn what_is_asked_of_a_run_is_heard_by_whoever_runs_it_now_and_whoever_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let (one, other) = (open(&folder), open(&folder));
+    let begun = one.begin(&begin(Some("in"))).unwrap();
+    start(&begun.job, 0..3).unwrap();
+    let [first, second, third] = ["r0", "r1", "r2"].map(|id| other.run(id).unwrap());
+    let heard = begun.job.asked();
+    assert_eq!(heard.of(0), None);
+    block_on(other.ask(&first, Ask::Cancel)).unwrap();
+    // It is heard without being asked for.
+    block_on(heard.canceled(0));
+    block_on(other.ask(&second, Ask::Pause)).unwrap();
+    block_on(other.ask(&third, Ask::Pause)).unwrap();
+    block_on(other.ask(&third, Ask::Resume)).unwrap();
+    append(&begun.job, end(&[0], RunState::Canceled));
+    let late = block_on(other.ask(&first, Ask::Pause)).unwrap_err();
+    assert!(late.to_string().ends_with("the run has ended"), "{late}");
+    drop((begun, heard));
+    let again = open(&folder).begin(&begin(Some("in"))).unwrap();
+    let heard = again.job.asked();
+    assert_eq!([0, 1, 2].map(|run| heard.of(run)), [Some(Ask::Cancel), Some(Ask::Pause), None]);
+    drop(again);
+    // Tried again, it is not what it was asked to be.
+    other.reopen(&first, &[]).unwrap();
+    assert_eq!(other.go_on(1).unwrap().asked().of(0), None);
+    let kinds = |run| other.events(run).unwrap().into_iter().map(|e| e.kind).collect::<Vec<_>>();
+    assert_eq!(
+        (kinds(&first), kinds(&third)),
+        (vec!["cancel".into(), "resume".into(), "retried".into()], vec!["pause".into(), "resume".into()])
+    );
+    assert!(other.history(&third).unwrap().0.is_empty());
+    assert!(other.settle(&second, RunState::Paused).unwrap());
+    assert_eq!(other.run("r1").unwrap().status, RunState::Paused);
+    block_on(other.ask(&second, Ask::Resume)).unwrap();
+    assert_eq!(other.run("r1").unwrap().status, RunState::Running);
 }
 
 #[test]
@@ -238,6 +280,51 @@ fn runs_are_found_by_what_is_known_of_them() {
     assert!(journal.run("r1").is_ok(), "a whole id is meant although another one begins so");
     assert!(journal.run("r").unwrap_err().to_string().contains("several runs begin with `r`"));
     assert!(journal.run("x").unwrap_err().to_string().contains("there is no run `x`"));
+}
+
+#[test]
+fn runs_are_found_by_labels_and_by_a_condition_over_what_is_known_of_them() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let labels =
+        |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned()), ("a.b".to_owned(), "1".to_owned())]);
+    let one = journal.begin(&Begin { labels: labels("red"), ..begin(None) }).unwrap();
+    start(&one.job, 0..3).unwrap();
+    append(&one.job, end(&[1], RunState::Failed));
+    let flow = Begin { labels: labels("blue"), r#type: "flow".into(), ..begin(Some("in")) };
+    let two = journal.begin(&flow).unwrap();
+    let ids = StringArray::from(vec!["x"]);
+    block_on(two.job.start(Started { ids, ..started(5..6) })).unwrap();
+    drop((one, two));
+    let list = |filter: Filter| {
+        let runs = journal.runs(&Filter { limit: 9, ..filter });
+        runs.map(|runs| runs.into_iter().map(|r| r.id).collect::<Vec<_>>()).map_err(|e| e.to_string())
+    };
+    let asked = |query: &str| list(Filter { query: Some(query.into()), ..Filter::default() });
+    let with =
+        |team: &str| list(Filter { labels: BTreeMap::from([("team".into(), team.into())]), ..Filter::default() });
+    assert_eq!(with("red").unwrap(), ["r2", "r1", "r0"]);
+    assert_eq!((with("blue").unwrap(), with("none").unwrap()), (vec!["x".to_owned()], Vec::new()));
+    assert_eq!(asked("workflow_type=\"chain\" and status=\"FAILED\"").unwrap(), ["r1"]);
+    assert_eq!(asked("labels ->> 'team' = 'blue' or run_id = 'r0' -- a remark").unwrap(), ["x", "r0"]);
+    assert_eq!(asked("labels ->> '$.\"a.b\"' = '1' and input ->> '$' = 2").unwrap(), ["r2"]);
+    assert_eq!(asked("started_at > '2020-01-01' and started_at < '3000' and ended_at is not null").unwrap(), ["r1"]);
+    assert_eq!(asked("duration_ms >= 0").unwrap(), ["r1"]);
+    let unknown = asked("state = 'FAILED'").unwrap_err();
+    assert!(
+        unknown.contains("the query is no condition: no such column: state; it may name run_id, workflow,"),
+        "{unknown}"
+    );
+    assert!(asked("status = ").unwrap_err().contains("syntax error"));
+    // What looks can't change anything.
+    assert!(asked("1); DELETE FROM runs; --").is_err());
+    assert_eq!(asked("true").unwrap().len(), 4);
+    // A job that goes on takes labels that are said anew, and keeps them otherwise.
+    let again = |labels| drop(journal.begin(&Begin { labels, ..flow.clone() }).unwrap());
+    again(BTreeMap::new());
+    assert_eq!(journal.run("x").unwrap().labels, labels("blue"));
+    again(labels("green"));
+    assert_eq!((with("green").unwrap(), with("blue").unwrap()), (vec!["x".to_owned()], Vec::new()));
 }
 
 #[test]

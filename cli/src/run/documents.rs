@@ -39,6 +39,8 @@ pub struct Seen {
     pub failed: u64,
     /// Runs that wait for a time or a signal.
     pub waiting: u64,
+    /// Runs that somebody has paused.
+    pub paused: u64,
     /// Runs in which a step gave its default.
     pub degraded: u64,
     /// Runs among those whose input was no good.
@@ -49,6 +51,13 @@ pub struct Seen {
     pub last: Option<String>,
     /// What was measured of runs that ended, when somebody asks.
     pub measured: Option<Measured>,
+}
+
+impl Seen {
+    /// Runs that have not ended.
+    pub fn open(&self) -> u64 {
+        self.waiting + self.paused
+    }
 }
 
 impl Documents {
@@ -111,11 +120,14 @@ impl Sink for DocumentsSink {
                 seen.degraded += u64::from(!read.degraded.is_empty());
             }
             let state = states.value(row);
-            if let Some(measured) = seen.measured.as_mut().filter(|_| state != RunState::Waiting.name()) {
-                measured.add(&serde_json::from_str(document)?, state == RunState::Completed.name());
+            let unknown = || Error::engine(format!("no run stands as `{state}`"));
+            let state = RunState::of(state).ok_or_else(unknown)?;
+            if let Some(measured) = seen.measured.as_mut().filter(|_| state.has_ended()) {
+                measured.add(&serde_json::from_str(document)?, state == RunState::Completed);
             }
-            seen.waiting += u64::from(state == RunState::Waiting.name());
-            if ![RunState::Completed, RunState::Waiting].iter().any(|s| s.name() == state) {
+            seen.waiting += u64::from(state == RunState::Waiting);
+            seen.paused += u64::from(state == RunState::Paused);
+            if state.has_ended() && state != RunState::Completed {
                 let (instance, line) = failure(document)?;
                 seen.failed += 1;
                 seen.refused += u64::from(instance == "/input");

@@ -36,6 +36,8 @@ impl Kept {
             source: args.inputs.as_deref().filter(|path| *path != "-").map(whole),
             mock: args.mock,
             fresh: args.begin.fresh,
+            r#type: loaded.choice.mode.to_string(),
+            labels: args.label.iter().cloned().collect(),
         };
         let taken = journal.begin(&begin).map_err(Failure::Failed)?;
         let place = journal.path().display();

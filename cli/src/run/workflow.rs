@@ -46,13 +46,11 @@ pub async fn run(
     let plan = prepare::plan(engine, graph, loaded).await?;
     job::run(engine, plan, args, screen, ending).await?;
     // One that was stopped has inputs left.
-    let waiting = documents.seen().waiting;
-    if ended.get() && waiting == 0 {
+    let open = documents.seen().open();
+    if ended.get() && open == 0 {
         kept.end()?;
     }
-    if waiting > 0 {
-        tell_waiting(waiting, screen);
-    }
+    tell_open(&documents.seen(), screen);
     let took = engine.env().monotonic().saturating_sub(begin);
     let exit = if many { tell(&documents.seen(), screen) } else { one_ended(&documents, loaded, screen)? };
     let exit = degraded(exit, &documents, args);
@@ -66,10 +64,17 @@ fn targets(loaded: &Loaded, args: &Run) -> Targets {
     args.target.iter().cloned().fold(of_spec, Targets::with)
 }
 
-/// Says that runs are not over.
-pub fn tell_waiting(waiting: u64, screen: &Screen) {
-    let runs = if waiting == 1 { "1 run waits".to_owned() } else { format!("{waiting} runs wait") };
-    screen.tell(&format!("{runs}: `bourn inbox` says for what"));
+/// Says which runs are not over.
+pub fn tell_open(seen: &Seen, screen: &Screen) {
+    let runs = |count: u64, one: &str, many: &str| {
+        if count == 1 { format!("1 run {one}") } else { format!("{count} runs {many}") }
+    };
+    if seen.waiting > 0 {
+        screen.tell(&format!("{}: `bourn inbox` says for what", runs(seen.waiting, "waits", "wait")));
+    }
+    if seen.paused > 0 {
+        screen.tell(&format!("{}: `bourn runs resume` goes on", runs(seen.paused, "is paused", "are paused")));
+    }
 }
 
 /// The exit code, when none is worse.

@@ -1,6 +1,7 @@
 //! What `bourn runs` takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as Group, Subcommand, ValueHint};
 
@@ -17,9 +18,17 @@ pub enum Runs {
         /// Of this workflow alone.
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
-        /// Those alone that stand like this: RUNNING, WAITING, COMPLETED, FAILED or CANCELED.
+        /// Those alone that stand like this: RUNNING, WAITING, PAUSED, COMPLETED, FAILED or CANCELED.
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<bourn_engine::journal::RunState>,
+        /// Those alone that were started with this label.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+        label: Vec<(String, String)>,
+        /// Those alone for which this SQL condition is true: `status = 'FAILED' and started_at > '2026-11'`. It may name `run_id`,
+        /// `workflow`, `workflow_type`, `status`, `started_at`, `ended_at`, `duration_ms`, `labels` (`labels ->> 'team' = 'x'`),
+        /// `input` (JSON), `forked_from`, `mock` and `job`.
+        #[arg(long, value_name = "SQL")]
+        query: Option<String>,
         /// So many.
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: usize,
@@ -31,6 +40,19 @@ pub enum Runs {
         /// Its history instead: what happened, in order.
         #[arg(long)]
         history: bool,
+        /// What was decided instead: by which conditions, switches, fallbacks, defaults and retries it took its way.
+        #[arg(long, conflicts_with = "history")]
+        decisions: bool,
+    },
+    /// Print what happens in one as it happens, until it has ended: a line for each event, with `-o json` one of JSON.
+    Watch {
+        #[command(flatten)]
+        one: One,
+    },
+    /// Say why one stands as it does: what it waits for, who runs it, what failed, and what can be done.
+    Diagnose {
+        #[command(flatten)]
+        one: One,
     },
     /// Print the result document of one.
     Result {
@@ -40,7 +62,7 @@ pub enum Runs {
         #[arg(long)]
         partial: bool,
     },
-    /// Go on with one that was cut off: steps that have ended are not done again.
+    /// Go on with one that was cut off or paused: steps that have ended are not done again.
     Resume {
         #[command(flatten)]
         one: One,
@@ -68,10 +90,21 @@ pub enum Runs {
         #[arg(long, value_name = "ID")]
         id: Option<String>,
     },
-    /// End one that is not under way: it is not gone on with any more.
+    /// End one, whoever runs it: requests in flight are dropped, nothing is started any more but what undoes and what comes at the end.
     Cancel {
         #[command(flatten)]
         one: One,
+        /// How long to wait for the process that runs it.
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::args::interval)]
+        timeout: Duration,
+    },
+    /// Pause one: what is in flight ends, and nothing is started until `bourn runs resume`.
+    Pause {
+        #[command(flatten)]
+        one: One,
+        /// How long to wait for the process that runs it.
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::args::interval)]
+        timeout: Duration,
     },
 }
 
@@ -136,7 +169,20 @@ pub struct One {
     pub routing: Option<String>,
 }
 
+/// `NAME=VALUE`.
+///
+/// # Errors
+/// When it is none.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let is_good = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    if name.is_empty() || !name.chars().all(is_good) {
+        return Err(format!("`{name}` is no name of a label: it has letters, digits, `_`, `-`, `.` and `/`"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 fn status(text: &str) -> Result<bourn_engine::journal::RunState, String> {
-    let known = "there are RUNNING, WAITING, COMPLETED, FAILED and CANCELED";
+    let known = "there are RUNNING, WAITING, PAUSED, COMPLETED, FAILED and CANCELED";
     bourn_engine::journal::RunState::of(&text.to_uppercase()).ok_or_else(|| known.to_owned())
 }

@@ -1,21 +1,16 @@
 //! `bourn run --id ID --on-conflict use-existing`: a run of this id that there is already is that run.
 
-use std::time::Duration;
-
 use bourn_engine::Engine;
 use bourn_engine::journal::RunState;
 use bourn_engine::spec::Spec;
 use bourn_journal::Sqlite;
 
 use super::args::One;
-use super::{Place, go_on, show};
+use super::{Place, go_on, pause, show};
 use crate::args::{OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::screen::Screen;
-
-/// How often it is asked whether a run has ended that another process has.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Ends as the run of this id does, if there is one and it is asked for.
 ///
@@ -45,7 +40,7 @@ pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
         if !journal.is_claimed(&run).map_err(Failure::Failed)? {
             return go_on::pass(&place, &run).map(Some);
         }
-        runtime.block_on(engine.env().sleep(LOOK));
+        pause(&runtime, &engine);
     }
     Ok(None)
 }

@@ -1,12 +1,14 @@
-//! `bourn runs resume`, `recover` and `cancel`.
+//! `bourn runs resume` and `recover`.
 
 use std::time::Duration;
 
 use bourn_engine::api::registry::BoxConnector;
-use bourn_engine::journal::RunState;
+use bourn_engine::journal::{Ask, RunState};
+use bourn_engine::spec::Loaded;
 use bourn_engine::workflow::Runs;
 use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
+use futures::executor::block_on;
 
 use super::{Place, args::Journal, chain};
 use crate::answer;
@@ -17,7 +19,7 @@ use crate::run::documents::Documents;
 use crate::run::inputs::Inputs;
 use crate::run::job::{self, Ending};
 use crate::run::keep::Kept;
-use crate::run::workflow::{SOURCE, one_ended, tell_waiting};
+use crate::run::workflow::{SOURCE, one_ended, tell_open};
 
 /// Goes on with a run that was cut off.
 ///
@@ -27,6 +29,17 @@ pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     if run.status.has_ended() {
         let message = format!("run `{}` is {}: there is nothing to go on with", run.id, run.status.name());
         return Err(Failure::invalid(message));
+    }
+    let asked = place.journal.events(run).map_err(Failure::Failed)?.into_iter().rev().find_map(|e| Ask::of(&e.kind));
+    if asked == Some(Ask::Pause) {
+        block_on(place.journal.ask(run, Ask::Resume)).map_err(Failure::Invalid)?;
+        if place.journal.is_claimed(run).map_err(Failure::Failed)? {
+            place.screen.tell(&format!(
+                "run {}: it is not paused any more; what had been left is done when the process that runs its job is started again",
+                run.id
+            ));
+            return Ok(Exit::Ok);
+        }
     }
     pass(place, run)
 }
@@ -82,6 +95,15 @@ fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 
 /// Lets a run that was begun pass through its graph again: what is in its history is not done again.
 pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    let (documents, loaded) = passed(place, run)?;
+    one_ended(&documents, &loaded, place.screen)
+}
+
+/// The same, without a word about how it ended.
+///
+/// # Errors
+/// When it can't pass.
+pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failure> {
     let Place { engine, screen, journal, .. } = place;
     let (request, spec) = place.request(run)?;
     let options = options(&spec.file, &place.one.journal);
@@ -98,14 +120,12 @@ pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
         let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock);
         let plan = prepare::plan(engine, graph, &loaded).await?;
         job::run(engine, plan, &options, screen, Ending::signal()).await?;
-        let waiting = documents.seen().waiting;
-        if spec.source.is_empty() && waiting == 0 {
+        let open = documents.seen().open();
+        if spec.source.is_empty() && open == 0 {
             kept.end()?;
         }
-        if waiting > 0 {
-            tell_waiting(waiting, screen);
-        }
-        one_ended(&documents, &loaded, screen)
+        tell_open(&documents.seen(), screen);
+        Ok((documents, loaded))
     });
     runtime.shutdown_background();
     result
@@ -120,6 +140,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         mock: false,
         journal: journal.clone(),
         id: None,
+        label: Vec::new(),
         on_conflict: args::OnConflict::Fail,
         target: Vec::new(),
         fail_on_degraded: false,
@@ -129,16 +150,4 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         stats: false,
         drain_timeout: Duration::from_secs(30),
     }
-}
-
-/// Ends a run that nobody runs.
-///
-/// # Errors
-/// When it has ended, or somebody runs it.
-pub fn cancel(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    if place.journal.cancel(run).map_err(Failure::Failed)? {
-        answer::print(&format!("{} is canceled", run.id))?;
-        return Ok(Exit::Ok);
-    }
-    Err(Failure::invalid(format!("run `{}` is {} already", run.id, run.status.name())))
 }

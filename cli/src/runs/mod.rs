@@ -2,23 +2,34 @@
 
 pub mod args;
 
+mod decisions;
+mod diagnose;
 pub mod existing;
 mod fork;
 mod go_on;
+mod history;
 mod list;
 mod show;
 pub mod signal;
+mod stop;
+mod watch;
+
+use std::time::Duration;
 
 use bourn_engine::Engine;
 use bourn_engine::spec::model::Chain;
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
 use bourn_journal::{Run, Sqlite};
+use tokio::runtime::Runtime;
 
 use crate::failure::{Exit, Failure};
 use crate::given::Text;
 use crate::prepare;
 use crate::screen::Screen;
 use args::{One, Runs};
+
+/// How often the journal is asked for more.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Does what the command line says.
 ///
@@ -33,19 +44,36 @@ pub fn run(what: &Runs, screen: &Screen) -> Result<Exit, Failure> {
         act(&Place { engine: &engine, journal: &journal, one, screen }, &run)
     };
     match what {
-        Runs::List { journal, workflow, status, limit } => {
-            let filter = bourn_journal::Filter { workflow: workflow.clone(), status: *status, limit: *limit };
+        Runs::List { journal, workflow, status, label, query, limit } => {
+            let filter = bourn_journal::Filter {
+                workflow: workflow.clone(),
+                status: *status,
+                labels: label.iter().cloned().collect(),
+                query: query.clone(),
+                limit: *limit,
+            };
             list::list(&open(journal)?, &filter, screen)
         }
-        Runs::Show { one, history } => at(one, &|place, run| show::show(place, run, *history)),
+        Runs::Show { one, history: true, .. } => at(one, &history::show),
+        Runs::Show { one, decisions: true, .. } => at(one, &decisions::show),
+        Runs::Show { one, .. } => at(one, &show::show),
+        Runs::Watch { one } => at(one, &watch::watch),
+        Runs::Diagnose { one } => at(one, &diagnose::diagnose),
         Runs::Result { one, partial } => at(one, &|place, run| show::result(place, run, *partial)),
         Runs::Resume { one } => at(one, &go_on::resume),
         Runs::Recover { one, dry_run } => at(one, &|place, run| go_on::recover(place, run, *dry_run)),
         Runs::Fork { one, at: step, set, id } => {
             at(one, &|place, run| fork::fork(place, run, step, set, id.as_deref()))
         }
-        Runs::Cancel { one } => at(one, &go_on::cancel),
+        Runs::Cancel { one, timeout } => at(one, &|place, run| stop::cancel(place, run, *timeout)),
+        Runs::Pause { one, timeout } => at(one, &|place, run| stop::hold(place, run, *timeout)),
     }
+}
+
+/// Waits before the journal is asked again.
+fn pause(runtime: &Runtime, engine: &Engine) {
+    // The timer is the runtime's, so it is made inside.
+    runtime.block_on(async { engine.env().sleep(LOOK).await });
 }
 
 /// What all of them work with.

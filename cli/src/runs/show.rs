@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use bourn_engine::workflow::context::{ExecutionContext, event};
+use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::result::document_of;
 use bourn_journal::Run;
-use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::Place;
@@ -19,10 +18,7 @@ use bourn_engine::journal::RunState;
 ///
 /// # Errors
 /// When the journal can't be read, or is damaged.
-pub fn show(place: &Place<'_>, run: &Run, history: bool) -> Result<Exit, Failure> {
-    if history {
-        return events(place, run);
-    }
+pub fn show(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     let (chain, spec) = place.spec(run)?;
     let records = place.journal.history(run).map_err(Failure::Failed)?;
     let context = ExecutionContext::of(&chain, run.status, &records).map_err(Failure::Failed)?;
@@ -40,57 +36,18 @@ pub fn show(place: &Place<'_>, run: &Run, history: bool) -> Result<Exit, Failure
     let described = json!({
         "workflow_id": run.id,
         "execution_metadata": {
-            "workflow": run.workflow, "workflow_type": "chain", "status": run.status,
+            "workflow": run.workflow, "workflow_type": run.workflow_type, "status": run.status,
             "start_time": run.started.to_string(), "end_time": run.ended.map(|t| t.to_string()),
             "execution_strategy": { "parallel_where_possible": chain.optimization.parallel_where_possible,
                 "durability": chain.durability },
             "input": input, "file": spec.file, "spec_hash": spec.hash, "job": run.job, "source": spec.source,
-            "mock": run.mock, "forked_from": run.forked_from, "engine_version": env!("CARGO_PKG_VERSION"),
+            "mock": run.mock, "labels": run.labels, "forked_from": run.forked_from, "engine_version": env!("CARGO_PKG_VERSION"),
         },
         "execution_context": context,
         "resource_state": { "parallel_capacity": chain.optimization.max_concurrency,
             "rate_limits": chain.rate_limits.keys().collect::<Vec<_>>() },
     });
     answer::print(&format!("{described:#}"))?;
-    Ok(Exit::Ok)
-}
-
-fn events(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let mut told = vec![(run.started, "RunStarted".to_owned(), None, None)];
-    for happened in place.journal.events(run).map_err(Failure::Failed)? {
-        let name = match (happened.kind.as_str(), &happened.data) {
-            ("step", Some(record)) => event(record).map_err(Failure::Failed)?.to_owned(),
-            ("wait", _) => "WaitStarted".to_owned(),
-            ("signal", _) => "Signaled".to_owned(),
-            ("retried", _) => "RunRetried".to_owned(),
-            (other, _) => other.to_owned(),
-        };
-        told.push((happened.at, name, happened.step, happened.data));
-    }
-    if let Some(end) = run.ended {
-        let name = match run.status {
-            RunState::Completed => "RunCompleted",
-            RunState::Failed => "RunFailed",
-            RunState::Canceled => "RunCanceled",
-            RunState::Running | RunState::Waiting => "RunStarted",
-        };
-        told.push((end, name.to_owned(), None, None));
-    }
-    told.sort_by_key(|(at, ..)| *at);
-    if place.screen.form == Form::Json {
-        let one = |(at, name, step, data): &(bourn_engine::time::Timestamp, String, Option<String>, Option<String>)| {
-            let record: Value = data.as_deref().and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
-            json!({ "at": at.to_string(), "event": name, "step": step, "record": record })
-        };
-        answer::print(&format!("{:#}", told.iter().map(one).collect::<Value>()))?;
-        return Ok(Exit::Ok);
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    for (at, name, step, _) in told {
-        table.add_row([at.to_string(), name, step.unwrap_or_default()]);
-    }
-    answer::print(&table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n"))?;
     Ok(Exit::Ok)
 }
 

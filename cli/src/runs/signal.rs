@@ -18,14 +18,14 @@ use crate::{given, prepare};
 
 /// A step that waits, as the journal has it.
 #[derive(Deserialize)]
-struct Wait {
-    due: Option<i64>,
-    since: i64,
-    signal: Option<String>,
+pub(super) struct Wait {
+    pub due: Option<i64>,
+    pub since: i64,
+    pub signal: Option<String>,
 }
 
 /// The steps of a run that wait, by id.
-fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
+pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
     let History(known) = journal.history(run).map_err(Failure::Failed)?;
     let open = known.iter().filter_map(|(name, data)| Some((name.strip_prefix("@wait:")?, data)));
     let open = open.filter(|(step, _)| !known.contains_key(*step));
@@ -43,7 +43,7 @@ fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
 pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     let engine = Engine::new(prepare::registry());
     let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
-    let filter = Filter { status: Some(RunState::Waiting), workflow: None, limit: usize::MAX };
+    let filter = Filter { status: Some(RunState::Waiting), limit: usize::MAX, ..Filter::default() };
     let mut tasks = Vec::new();
     for run in journal.runs(&filter).map_err(Failure::Failed)?.into_iter().rev() {
         for (step, wait) in waits(&journal, &run)? {

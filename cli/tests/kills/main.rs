@@ -9,6 +9,7 @@ mod nats;
 #[cfg(feature = "object_store")]
 mod object_store;
 mod paid;
+mod races;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod support;

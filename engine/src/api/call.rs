@@ -76,6 +76,13 @@ pub trait Call: Send + Sync + 'static {
         None
     }
 
+    /// Is over when nobody wants the answer any more, with the error that the request then ends with: it is dropped wherever it is, also
+    /// while it waits for its turn or to be tried again. `None`: the answer is always wanted.
+    fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        let _ = rows;
+        None
+    }
+
     /// Turns a failure that no retry has mended into an answer, for stages whose failures are data. `None` leaves it to `on_error`.
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         let _ = (rows, error, context);
@@ -252,6 +259,10 @@ impl Call for BoxCall {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
         self.0.again(rows, answer, context)
+    }
+
+    fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        self.0.unwanted(rows)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         self.0.failed(rows, error, context)

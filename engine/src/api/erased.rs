@@ -37,6 +37,7 @@ pub trait ErasedCall: Send + Sync {
         answer: &'a RecordBatch,
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
+    fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>>;
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch>;
 }
 
@@ -67,6 +68,9 @@ impl<C: Call> ErasedCall for C {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
         Call::again(self, rows, answer, context)
+    }
+    fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        Call::unwanted(self, rows)
     }
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         Call::failed(self, rows, error, context)

@@ -1,6 +1,10 @@
-//! Asks in rounds, where the answer to one says that there is another.
+//! Asks in rounds, where the answer to one says that there is another, for as long as somebody wants it.
+
+use std::pin::pin;
 
 use arrow::record_batch::RecordBatch;
+
+use futures::future::{Either, select};
 
 use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
 use crate::error::{Error, Result};
@@ -13,8 +17,8 @@ pub struct Again {
     pub inner: BoxCall,
 }
 
-impl Call for Again {
-    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+impl Again {
+    async fn rounds(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let mut asked = rows;
         let mut usage = Usage::default();
         loop {
@@ -29,6 +33,16 @@ impl Call for Again {
                 return Ok(reply);
             };
             asked = next;
+        }
+    }
+}
+
+impl Call for Again {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+        let Some(unwanted) = self.call.unwanted(&rows) else { return self.rounds(rows, context).await };
+        match select(pin!(self.rounds(rows, context)), unwanted).await {
+            Either::Left((reply, _)) => reply,
+            Either::Right((error, _)) => Err(error),
         }
     }
 

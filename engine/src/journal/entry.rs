@@ -47,11 +47,14 @@ pub enum RunState {
     Canceled,
     /// It waits for a time or a signal, in no process.
     Waiting,
+    /// Somebody has paused it: it is in no process.
+    Paused,
 }
 
 impl RunState {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Running, Self::Waiting, Self::Completed, Self::Failed, Self::Canceled];
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Waiting, Self::Paused, Self::Completed, Self::Failed, Self::Canceled];
 
     /// As it is written: `COMPLETED`.
     pub fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl RunState {
             Self::Failed => "FAILED",
             Self::Canceled => "CANCELED",
             Self::Waiting => "WAITING",
+            Self::Paused => "PAUSED",
         }
     }
 
@@ -71,7 +75,7 @@ impl RunState {
 
     /// Whether nothing more is to come.
     pub fn has_ended(self) -> bool {
-        !matches!(self, Self::Running | Self::Waiting)
+        !matches!(self, Self::Running | Self::Waiting | Self::Paused)
     }
 }
 

@@ -8,12 +8,12 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
-use super::{Entries, History, Journal, RunState, Started, Wait};
+use super::{Asked, Entries, History, Journal, RunState, Started, Wait};
 use crate::error::{Error, Result};
 
 /// Keeps everything for as long as it lives. A clone is the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<BTreeMap<u64, Kept>>>);
+pub struct Memory(Arc<Mutex<BTreeMap<u64, Kept>>>, Asked);
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -83,5 +83,9 @@ impl Journal for Memory {
 
     fn append(&self, entries: Entries, _: Wait) -> BoxFuture<'static, Result<()>> {
         ready(self.add(&entries)).boxed()
+    }
+
+    fn asked(&self) -> Asked {
+        self.1.clone()
     }
 }

@@ -4,6 +4,7 @@
 //! in the process. A run that goes on is an input and a history: it passes through the same graph as a new one, and what stands in
 //! its history is taken from there.
 
+mod asked;
 mod entry;
 mod memory;
 
@@ -11,6 +12,7 @@ use futures::future::BoxFuture;
 
 use crate::error::Result;
 
+pub use asked::{Ask, Asked, Canceled};
 pub use entry::{Durability, Ends, Entries, History, RunState, Started, Steps, Wait, Waiting};
 pub use memory::Memory;
 
@@ -22,4 +24,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Appends, in the order of the calls. Returns when it is durable, or with [`Wait::No`] as soon as its place is certain: what
     /// is appended later is never durable before it.
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>>;
+
+    /// What somebody asks of these runs meanwhile: always the same one. By itself nobody asks anything.
+    fn asked(&self) -> Asked {
+        Asked::default()
+    }
 }

@@ -136,14 +136,17 @@ impl Collect {
     fn record(&mut self, run: &str, count: u64) -> Result<Record> {
         let (mut results, mut failures, mut usage) = (Vec::new(), Vec::new(), Cost::default());
         let (mut attempts, mut times, mut last) = (0, Vec::new(), Failure::default());
-        let (mut failed, mut waits) = (0, None);
+        let (mut failed, mut stopped, mut waits) = (0, None, None);
         for item in 0..count {
             let kept = self.kept.remove(&key(run, item)).ok_or_else(|| Error::engine("an item came twice"))?;
             let record: Record = serde_json::from_str(kept.column(0).as_string::<i32>().value(0))?;
+            if matches!(record.status, Status::Canceled | Status::Pending) {
+                stopped = Some(record.clone());
+            }
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
             times.extend(begun(&record).zip(ended(&record)));
-            if matches!(record.status, Status::Waiting | Status::Pending) {
+            if record.status == Status::Waiting {
                 waits = waits.or(record.reason).or_else(|| Some("waits".to_owned()));
             } else if !record.has_results() {
                 failed += 1;
@@ -158,7 +161,7 @@ impl Collect {
             }
             results.push(record.results.unwrap_or_default());
         }
-        if waits.is_some() {
+        if stopped.is_none() && waits.is_some() {
             // It has not ended, so it has no results yet.
             return Ok(Record { status: Status::Waiting, reason: waits, ..Record::pending() });
         }
@@ -172,6 +175,10 @@ impl Collect {
         let error = (!is_tolerated).then_some(Failure { message, attempts, ..last });
         let start = times.iter().map(|(begin, _)| *begin).min();
         let took = start.zip(times.iter().map(|(_, end)| *end).max()).map(|(begin, end)| (end - begin) / 1_000);
+        if let Some(stopped) = stopped {
+            // However many may fail: a run that was canceled or paused in its items was so in the step.
+            return Ok(Record { attempts, results: None, ..stopped });
+        }
         Ok(Record {
             status: if is_tolerated { Status::Completed } else { Status::Failed },
             results: Some(Json::Array(results)),

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, scope, texts};
-use super::record::{Record, Status};
+use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts};
+use super::record::{CANCELED, Record, Status};
 use super::start::Start;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
-use crate::error::{Error, Result};
-use crate::journal::History;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Asked, History};
 
 /// How the record begins of a step that completed: whether it did is asked of every record by every step that needs it.
 const COMPLETED: &str = "{\"status\":\"COMPLETED\"";
@@ -39,12 +41,14 @@ pub(super) struct Begin {
     pub fallback: usize,
     /// What it gives when it fails, if nothing else is tried then.
     pub default: Option<Value>,
+    /// What somebody asks of runs meanwhile.
+    pub asked: Asked,
 }
 
 impl Begin {
     /// That of something that nothing stands before.
     pub(super) fn at_once() -> Self {
-        Self { start: Start::at_once(), fallback: 0, default: None }
+        Self { start: Start::at_once(), fallback: 0, default: None, asked: Asked::default() }
     }
 }
 
@@ -107,7 +111,8 @@ impl Course {
     pub(super) fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         if let Some(place) = item(rows, row)? {
             // Whether it starts was asked of the step as a whole.
-            return known(rows, row, &place.of(&self.id));
+            let known = known(rows, row, &place.of(&self.id))?;
+            return known.map_or_else(|| self.stopped(rows, row), |record| Ok(Some(record)));
         }
         if let Some(record) = cell_of(rows, DONE, row)? {
             return Ok(Some(record.to_owned()));
@@ -118,13 +123,37 @@ impl Course {
         if self.begin.fallback > 0 {
             // What did not fail needs no fallback.
             let record = self.before(rows, row)?;
-            return Ok((!matches!(status(record)?, Status::Failed | Status::TimedOut)).then(|| record.to_owned()));
+            let is_failed = matches!(status(record)?, Status::Failed | Status::TimedOut);
+            return match self.stopped(rows, row)? {
+                // A pause comes between the step and what is tried next; a run that is to end has failed here.
+                Some(paused) if is_failed && is_open(&paused)? => Ok(Some(paused)),
+                None if is_failed => Ok(None),
+                _ => Ok(Some(record.to_owned())),
+            };
         }
         if texts(rows, ADMISSION)?.is_valid(row) {
             return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
         }
+        if let Some(record) = self.stopped(rows, row)? {
+            return Ok(Some(record));
+        }
         let skip = self.begin.start.skip(rows, row)?;
         skip.map(|skip| Ok(serde_json::to_string(&Record::not_started(skip))?)).transpose()
+    }
+
+    /// The record of the step, when somebody has asked that its run ends or pauses.
+    fn stopped(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        if self.begin.start.cleans_up() {
+            return Ok(None);
+        }
+        let record = self.begin.asked.of(numbers(rows)?[row]).and_then(Record::asked);
+        Ok(record.map(|record| serde_json::to_string(&record)).transpose()?)
+    }
+
+    /// Is over when somebody asks that the run of this request ends.
+    pub(super) fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        let run = numbers(rows).ok()?.first().copied().filter(|_| !self.begin.start.cleans_up())?;
+        Some(self.begin.asked.canceled(run).map(|()| Error::new(Kind::Canceled, CANCELED)).boxed())
     }
 
     /// What was before a fallback.

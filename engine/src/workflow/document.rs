@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
-use super::record::{Cost, Failure, Record, Status};
+use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
     Action, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, StepMetrics,
 };
-use crate::journal::RunState;
 use crate::spec::model::Format;
 
 /// The records of the steps of one run, in the order of the spec, and the failed record of a bad input.
@@ -31,7 +30,7 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         schema: "bourn.result/v1".to_owned(),
         run_id: run.id.clone(),
         workflow: config.workflow.clone(),
-        status: status(run, is_good),
+        status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.status, r.is_paused()))),
         final_output: if is_good { final_output(config, &results) } else { Value::Null },
         workflow_results: results,
         partial_results: partial,
@@ -42,17 +41,6 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         execution_metrics: metrics(config, run),
         state_artifacts: Vec::new(),
         performance_report: report(config, run),
-    }
-}
-
-fn status(run: &Run, is_good: bool) -> RunState {
-    let has = |status| run.steps.iter().any(|r| r.status == status);
-    match () {
-        () if has(Status::Waiting) => RunState::Waiting,
-        () if has(Status::Pending) => RunState::Running,
-        () if is_good => RunState::Completed,
-        () if has(Status::Canceled) => RunState::Canceled,
-        () => RunState::Failed,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::data::columns::{INPUT, RUN_ID, json_field};
 use crate::data::records::ROWS_MAX;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
+use crate::journal::Asked;
 use crate::state::StateVisitor;
 
 /// Bytes of a batch of items, as far as they are known before it is made.
@@ -36,6 +37,8 @@ pub(super) struct ItemsConfig {
     pub name: String,
     /// Columns of the run that the step may read.
     pub carried: Vec<String>,
+    /// What somebody asks of runs meanwhile.
+    pub asked: Asked,
 }
 
 impl ItemsConfig {
@@ -74,7 +77,7 @@ impl ErasedStage for ItemsConfig {
         let course = Course {
             id: self.id.clone(),
             schema: self.output(&context.inputs[0]),
-            begin: Begin { start: self.start.clone(), fallback: 0, default: None },
+            begin: Begin { start: self.start.clone(), fallback: 0, default: None, asked: self.asked.clone() },
         };
         Ok(Operator::stage(Items { config: self.clone(), course, left: None }))
     }

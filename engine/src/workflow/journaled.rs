@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::columns::{ADMISSION, HISTORY, ITEM, SCOPE, numbers, scope, texts};
 use super::course::{is_open, item, known, status};
-use super::record::Status;
+use super::record::{Record, Status, state};
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
 use crate::api::{BuildContext, Call, CallContext, Cardinality, Distribution, Limits, Operator, Order, Reply};
@@ -180,18 +180,16 @@ fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
 fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
     let admission = texts(rows, ADMISSION)?;
     let columns = steps.iter().map(|step| texts(rows, step)).collect::<Result<Vec<_>>>()?;
-    let state = |row: usize| -> Result<RunState> {
-        let mut waits = false;
-        let mut state = if admission.is_valid(row) { RunState::Failed } else { RunState::Completed };
+    let mut states = Vec::with_capacity(rows.num_rows());
+    for row in 0..rows.num_rows() {
+        let mut steps = Vec::with_capacity(columns.len());
         for column in &columns {
-            match status(column.value(row))? {
-                Status::Canceled => return Ok(RunState::Canceled),
-                Status::Failed | Status::TimedOut => state = RunState::Failed,
-                Status::Waiting => waits = true,
-                Status::Completed | Status::Reused | Status::Skipped | Status::Pending => {}
-            }
+            let record = column.value(row);
+            let status = status(record)?;
+            let is_paused = status == Status::Pending && serde_json::from_str::<Record>(record)?.is_paused();
+            steps.push((status, is_paused));
         }
-        Ok(if waits { RunState::Waiting } else { state })
-    };
-    (0..rows.num_rows()).map(state).collect()
+        states.push(state(admission.is_valid(row), steps.into_iter()));
+    }
+    Ok(states)
 }

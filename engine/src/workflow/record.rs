@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::api::Usage;
 use crate::error::{Error, Kind};
+use crate::journal::{Ask, RunState};
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -119,6 +120,39 @@ pub struct Cost {
     pub usd: f64,
 }
 
+/// Why a step is pending that could start.
+const PAUSED: &str = "the run is paused";
+/// Why a step was not started, or dropped.
+pub(super) const CANCELED: &str = "the run was canceled";
+
+/// How a run stands, by its input and how each of its steps stands, and whether that is so because of a pause. What is open comes first: a
+/// run that is stopped while a step waits has not ended.
+pub(super) fn state(is_refused: bool, steps: impl Iterator<Item = (Status, bool)>) -> RunState {
+    let mut state = if is_refused { RunState::Failed } else { RunState::Completed };
+    let rank = |state: RunState| match state {
+        RunState::Completed => 0,
+        RunState::Failed => 1,
+        RunState::Canceled => 2,
+        RunState::Running => 3,
+        RunState::Waiting => 4,
+        RunState::Paused => 5,
+    };
+    for (status, is_paused) in steps {
+        let of_step = match status {
+            Status::Pending if is_paused => RunState::Paused,
+            Status::Pending => RunState::Running,
+            Status::Waiting => RunState::Waiting,
+            Status::Canceled => RunState::Canceled,
+            Status::Failed | Status::TimedOut => RunState::Failed,
+            Status::Completed | Status::Reused | Status::Skipped => continue,
+        };
+        if rank(of_step) > rank(state) {
+            state = of_step;
+        }
+    }
+    state
+}
+
 impl Cost {
     /// None when it cost nothing.
     pub(super) fn of(usage: Usage) -> Option<Self> {
@@ -161,6 +195,20 @@ impl Record {
     /// A step that has not ended.
     pub(super) fn pending() -> Self {
         Self { status: Status::Pending, reason: None, ..Self::skipped(String::new()) }
+    }
+
+    /// A step that is not started, since somebody has asked something else of its run.
+    pub(super) fn asked(ask: Ask) -> Option<Self> {
+        match ask {
+            Ask::Cancel => Some(Self { status: Status::Canceled, ..Self::skipped(CANCELED.into()) }),
+            Ask::Pause => Some(Self { status: Status::Pending, ..Self::skipped(PAUSED.into()) }),
+            Ask::Resume => None,
+        }
+    }
+
+    /// Whether it is pending because of a pause.
+    pub(super) fn is_paused(&self) -> bool {
+        self.status == Status::Pending && self.reason.as_deref() == Some(PAUSED)
     }
 
     /// A step that ended with an error.

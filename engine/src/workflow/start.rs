@@ -95,6 +95,11 @@ impl Start {
         }
     }
 
+    /// Whether it is started also in a run that somebody has stopped: it cleans up.
+    pub(super) fn cleans_up(&self) -> bool {
+        !matches!(self.kind, Kind::Completed)
+    }
+
     /// Why the step is not started in this run.
     pub(super) fn skip(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
         let skip = match &self.kind {
@@ -185,7 +190,7 @@ fn nothing_to_undo(step: &str, all: &[String], rows: &RecordBatch, row: usize) -
         return Ok(Some(format!("`{step}` did not complete")));
     }
     for other in all {
-        if matches!(status(record(rows, other, row)?)?, Status::Failed | Status::TimedOut) {
+        if matches!(status(record(rows, other, row)?)?, Status::Failed | Status::TimedOut | Status::Canceled) {
             return Ok(None);
         }
     }

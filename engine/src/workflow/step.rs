@@ -150,7 +150,12 @@ impl ErasedStage for StepConfig {
         let course = Course {
             id: self.id.as_str().into(),
             schema: self.output(&context.inputs[0]),
-            begin: Begin { start: self.start.clone(), fallback: self.fallback, default: self.default.clone() },
+            begin: Begin {
+                start: self.start.clone(),
+                fallback: self.fallback,
+                default: self.default.clone(),
+                asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
+            },
         };
         if let Some(wait) = self.inner.0.waits() {
             if wait.signal.is_some() && self.journal.is_none() {

@@ -161,6 +161,10 @@ impl Call for StepCall {
         self.again.as_ref().map(|again| self.next(again, answer, context).boxed())
     }
 
+    fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        self.course.unwanted(rows)
+    }
+
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
         let mut record = Record::failed(error, 1);
         self.end(context, &mut record);

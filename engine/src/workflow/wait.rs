@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -109,5 +110,14 @@ impl Call for WaitCall {
                 self.answer(&rows, &Record { reason, ..ended(Status::Waiting, None, now) })
             }
         }
+    }
+
+    fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
+        self.course.unwanted(rows)
+    }
+
+    fn failed(&self, rows: &RecordBatch, error: &Error, _: &CallContext) -> Option<RecordBatch> {
+        let record = self.course.made(rows, 0, Record::failed(error, 1)).ok()?;
+        self.course.answer(rows, vec![serde_json::to_string(&record).ok()?]).ok()
     }
 }

@@ -17,7 +17,7 @@ use crate::api::OnFull;
 use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::Key;
 use crate::graph::{Graph, Input, Node, Role};
-use crate::journal::{Durability, Journal, Wait};
+use crate::journal::{Asked, Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{ForEach, Nested, Repeat, Step};
 
@@ -102,6 +102,11 @@ impl Wiring {
         id.to_owned()
     }
 
+    /// What somebody asks of runs meanwhile.
+    fn asked(&self) -> Asked {
+        self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default()
+    }
+
     /// Whether what a step gave is kept behind it, and whether the next one waits for that.
     fn kept(&self) -> Option<Wait> {
         self.journal.as_ref()?;
@@ -162,7 +167,7 @@ impl Wiring {
             let own = within.id(&step.id);
             let id = if fallback == 0 { own } else { format!("@fallback:{own}:{fallback}") };
             if let Some(nested) = &work.workflow {
-                let begin = Begin { start: start.clone(), fallback, default: config.default() };
+                let begin = Begin { start: start.clone(), fallback, default: config.default(), asked: self.asked() };
                 let place = Place {
                     id: &step.id,
                     node: within.id(&step.id),
@@ -267,6 +272,7 @@ impl Wiring {
             start: start.clone(),
             list: each.list.clone(),
             name: each.name.clone(),
+            asked: self.asked(),
         };
         let id = format!("@items:{}", within.id(&step.id));
         self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));

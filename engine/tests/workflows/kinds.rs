@@ -18,6 +18,7 @@ use bourn_engine::data::columns::json_field;
 use bourn_engine::data::message::Epoch;
 use bourn_engine::data::position::{Position, Split};
 use bourn_engine::diagnostic::{Problem, Problems};
+use bourn_engine::env::Env;
 use bourn_engine::spec::load;
 use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::workflow::{Runs, compile};
@@ -362,14 +363,21 @@ pub fn lines_of(lines: &[&str]) -> Lines {
 }
 
 pub fn run(spec: &str, runs: Runs, seed: u64) -> Worked {
+    run_beside(spec, runs, seed, |_| std::future::ready(()))
+}
+
+/// The same, while something else is done.
+pub fn run_beside<F: Future<Output = ()>>(spec: &str, runs: Runs, seed: u64, beside: impl FnOnce(Env) -> F) -> Worked {
     let simulation = Simulation::new(seed);
     let env = simulation.env();
     let loaded = load(spec, "work.yaml", &registry(), &env).unwrap_or_else(|p| panic!("{p:?}"));
     let mut graph = compile(&loaded, &runs);
     let shelf = Shelf::default();
     graph.sink("shelf", shelf.clone());
+    let beside = beside(env.clone());
     let engine = Engine::new(registry()).with_env(env);
-    simulation.run(async move { engine.run(graph).await }).done().unwrap();
+    let work = async move { futures::future::join(engine.run(graph), beside).await.0 };
+    simulation.run(work).done().unwrap();
     let documents = std::mem::take(&mut *shelf.documents.lock().unwrap());
     Worked { documents, took: simulation.elapsed() }
 }

@@ -9,6 +9,7 @@ mod kinds;
 mod order;
 mod plans;
 mod rounds;
+mod stops;
 mod waits;
 mod ways;
 mod within;

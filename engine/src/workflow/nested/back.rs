@@ -13,7 +13,7 @@ use super::super::columns::{ADMISSION, DONE, SCOPE, cell, scope, whole_key};
 use super::super::course::{Begin, Course, cell_of};
 use super::super::document::{Run, document};
 use super::super::gather::pair;
-use super::super::record::{Cost, Failure, Record, Status};
+use super::super::record::{CANCELED, Cost, Failure, Record, Status};
 use super::super::result::{ResultConfig, ResultDocument, StepShape};
 use super::super::step_call::add;
 use super::{name, with_record};
@@ -24,7 +24,7 @@ use crate::api::{
 use crate::data::columns::{RUN_ID, json_field};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
-use crate::journal::RunState;
+use crate::journal::{Ask, RunState};
 use crate::spec::model::Format;
 use crate::state::{Keyed, StateVisitor};
 
@@ -83,7 +83,8 @@ impl Out {
             Ok(serde_json::from_str(text.ok_or_else(|| Error::engine(format!("step `{}` has no record", step.id)))?)?)
         };
         let steps: Vec<Record> = self.config.steps.iter().map(read).collect::<Result<_>>()?;
-        let waits = self.config.steps.iter().zip(&steps).find(|(_, record)| record.status == Status::Waiting);
+        let is = |status| self.config.steps.iter().zip(&steps).find(move |(_, record)| record.status == status);
+        let waits = is(Status::Waiting).or_else(|| is(Status::Pending));
         let reason =
             waits.map(|(step, record)| format!("step `{}` {}", step.id, record.reason.as_deref().unwrap_or("waits")));
         let shown = document(&self.result, &Run { id: String::new(), admission: None, steps });
@@ -93,11 +94,15 @@ impl Out {
 
 /// What the document of a workflow is as the record of a step.
 fn record(shown: ResultDocument, waits: Option<String>) -> Record {
+    if let Some(paused) = Record::asked(Ask::Pause).filter(|_| shown.status == RunState::Paused) {
+        return paused;
+    }
     let metrics = shown.execution_metrics;
     let status = match shown.status {
         RunState::Completed => Status::Completed,
         RunState::Canceled => Status::Canceled,
-        RunState::Running | RunState::Waiting => Status::Waiting,
+        RunState::Running | RunState::Paused => Status::Pending,
+        RunState::Waiting => Status::Waiting,
         RunState::Failed => match shown.error_analysis.as_ref().map(|e| e.class.as_str()) {
             Some("timeout") => Status::TimedOut,
             _ => Status::Failed,
@@ -112,7 +117,11 @@ fn record(shown: ResultDocument, waits: Option<String>) -> Record {
         status,
         results: (status == Status::Completed).then_some(shown.final_output),
         error: failure,
-        reason: waits.filter(|_| status == Status::Waiting),
+        reason: match status {
+            Status::Waiting | Status::Pending => waits,
+            Status::Canceled => Some(CANCELED.to_owned()),
+            _ => None,
+        },
         degraded: !shown.degraded.is_empty(),
         attempts: metrics.attempts,
         started_at: metrics.started_at,
@@ -206,11 +215,12 @@ impl Back {
             }
             let made = cell(inner, &self.config.id, row)?.ok_or_else(|| Error::engine("a workflow gave nothing"))?;
             let mut made: Record = serde_json::from_str(made)?;
-            if self.config.round.is_some() && made.status != Status::Waiting {
+            let is_open = matches!(made.status, Status::Waiting | Status::Pending);
+            if self.config.round.is_some() && !is_open {
                 let before = cell_of(outer, &self.config.id, row)?.map(serde_json::from_str).transpose()?;
                 add(&mut made, before.unwrap_or_else(|| Record { rounds: Some(0), ..Record::pending() }));
             }
-            if made.status != Status::Waiting {
+            if !is_open {
                 made = self.course.made(outer, row, made)?;
             }
             records.push(serde_json::to_string(&made)?);

@@ -1,0 +1,78 @@
+//! `bourn runs cancel` and `pause`: asked in the journal, done by the process that runs the run, or here when none does.
+
+use std::time::Duration;
+
+use bourn_engine::journal::{Ask, RunState};
+use bourn_engine::spec::model::Starts;
+use bourn_journal::Run;
+use futures::executor::block_on;
+
+use super::{Place, go_on, pause};
+use crate::answer;
+use crate::failure::{Exit, Failure};
+use crate::prepare;
+
+/// Ends a run, and says how it has ended.
+///
+/// # Errors
+/// When it ended otherwise before, or nobody has answered in this time.
+pub fn cancel(place: &Place<'_>, run: &Run, patience: Duration) -> Result<Exit, Failure> {
+    stop(place, run, Ask::Cancel, patience)
+}
+
+/// Pauses a run: what is in flight ends, nothing else is started.
+///
+/// # Errors
+/// When it has ended, or nobody has answered in this time.
+pub fn hold(place: &Place<'_>, run: &Run, patience: Duration) -> Result<Exit, Failure> {
+    stop(place, run, Ask::Pause, patience)
+}
+
+fn stop(place: &Place<'_>, run: &Run, ask: Ask, patience: Duration) -> Result<Exit, Failure> {
+    let (wanted, word) = match ask {
+        Ask::Cancel => (RunState::Canceled, "canceled"),
+        Ask::Pause | Ask::Resume => (RunState::Paused, "paused"),
+    };
+    if run.status.has_ended() {
+        return Err(Failure::invalid(format!("run `{}` is {} already", run.id, run.status.name())));
+    }
+    block_on(place.journal.ask(run, ask)).map_err(Failure::Invalid)?;
+    let (runtime, env) = (prepare::runtime()?, place.engine.env());
+    let begin = env.monotonic();
+    loop {
+        let now = place.journal.run(&run.id).map_err(Failure::Failed)?;
+        if now.status == wanted {
+            answer::print(&format!("{} is {word}", run.id))?;
+            return Ok(Exit::Ok);
+        }
+        if now.status.has_ended() {
+            let message = format!("run `{}` was {} before it could be {word}", run.id, now.status.name());
+            return Err(Failure::Failed(bourn_engine::Error::validation(message)));
+        }
+        if !place.journal.is_claimed(&now).map_err(Failure::Failed)? {
+            let cleans_up = ask == Ask::Cancel && has_cleanup(place, &now);
+            if cleans_up {
+                // What undoes and what comes at the end is done here.
+                go_on::passed(place, &now)?;
+                continue;
+            }
+            // Somebody may have begun to run it meanwhile: then they have heard.
+            place.journal.settle(&now, wanted).map_err(Failure::Failed)?;
+            continue;
+        }
+        if env.monotonic().saturating_sub(begin) > patience {
+            let process = now.process.map_or_else(String::new, |pid| format!(" {pid}"));
+            let message = format!(
+                "the process{process} that runs `{}` has not ended within {patience:?} what it is at; it is to be {word} and stays so",
+                run.id
+            );
+            return Err(Failure::Failed(bourn_engine::Error::new(bourn_engine::Kind::Timeout, message)));
+        }
+        pause(&runtime, place.engine);
+    }
+}
+
+/// Whether it has steps that undo, or come at the end. One whose spec can't be read any more is ended without them.
+fn has_cleanup(place: &Place<'_>, run: &Run) -> bool {
+    place.spec(run).is_ok_and(|(chain, _)| chain.steps.iter().any(|step| step.starts != Starts::Completed))
+}

@@ -1,0 +1,153 @@
+//! What somebody asks of runs that are under way: to end, or to pause.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures::channel::oneshot;
+
+/// What is asked of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// To end: what is in flight is dropped, and nothing else is started but what cleans up.
+    Cancel,
+    /// To start nothing more for now: what is in flight ends.
+    Pause,
+    /// To take back a pause.
+    Resume,
+}
+
+impl Ask {
+    /// As it is written: `cancel`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+
+    /// That of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Cancel, Self::Pause, Self::Resume].into_iter().find(|ask| ask.name() == name)
+    }
+}
+
+/// What is asked of the runs of a job. A clone is the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Asked(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Whether anything is, so that runs of which nothing is asked need no lock.
+    any: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    asked: HashMap<u64, Ask>,
+    /// Requests in flight by the number of their run; bounded by how many there may be.
+    listening: HashMap<u64, Vec<oneshot::Sender<()>>>,
+}
+
+impl Asked {
+    /// Asks this of a run.
+    pub fn tell(&self, run: u64, ask: Ask) {
+        let mut state = self.state();
+        match ask {
+            Ask::Resume => drop(state.asked.remove(&run)),
+            Ask::Cancel | Ask::Pause => drop(state.asked.insert(run, ask)),
+        }
+        self.0.any.store(!state.asked.is_empty(), Ordering::Release);
+        if ask == Ask::Cancel {
+            for listening in state.listening.remove(&run).into_iter().flatten() {
+                // Whoever listened may have gone.
+                let _gone = listening.send(());
+            }
+        }
+    }
+
+    /// What is asked of a run.
+    pub fn of(&self, run: u64) -> Option<Ask> {
+        if self.0.any.load(Ordering::Acquire) { self.state().asked.get(&run).copied() } else { None }
+    }
+
+    /// Is over as soon as somebody asks that this run ends.
+    pub fn canceled(&self, run: u64) -> Canceled {
+        let (send, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.asked.get(&run) == Some(&Ask::Cancel) {
+            let _here = send.send(());
+        } else {
+            state.listening.entry(run).or_default().push(send);
+        }
+        drop(state);
+        Canceled { asked: self.clone(), run, receiver }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That a run is to end.
+#[derive(Debug)]
+pub struct Canceled {
+    asked: Asked,
+    run: u64,
+    receiver: oneshot::Receiver<()>,
+}
+
+impl Future for Canceled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        match ready!(Pin::new(&mut self.receiver).poll(context)) {
+            Ok(()) => Poll::Ready(()),
+            // Nobody can ask any more.
+            Err(oneshot::Canceled) => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Canceled {
+    fn drop(&mut self) {
+        self.receiver.close();
+        let mut state = self.asked.state();
+        if let Some(listening) = state.listening.get_mut(&self.run) {
+            listening.retain(|send| !send.is_canceled());
+            if listening.is_empty() {
+                state.listening.remove(&self.run);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn who_listens_hears_it_once_and_who_has_gone_is_forgotten() {
+        let asked = Asked::default();
+        let (mut first, other, gone) = (asked.canceled(1), asked.canceled(2), asked.canceled(1));
+        drop(gone);
+        assert_eq!(
+            (first.poll_unpin(&mut Context::from_waker(std::task::Waker::noop())), asked.of(1)),
+            (Poll::Pending, None)
+        );
+        asked.tell(1, Ask::Pause);
+        assert_eq!(asked.of(1), Some(Ask::Pause));
+        asked.tell(1, Ask::Resume);
+        assert_eq!(asked.of(1), None);
+        asked.tell(1, Ask::Cancel);
+        assert_eq!((first.now_or_never(), asked.canceled(1).now_or_never()), (Some(()), Some(())));
+        assert_eq!(other.now_or_never(), None);
+        assert!(asked.state().listening.is_empty());
+    }
+}
