@@ -123,3 +123,42 @@ steps:
         assert_eq!(kept("each[3]"), ask == Ask::Cancel);
     }
 }
+
+/// The same ten seconds within another workflow, for each of two elements.
+const WITHIN: &str = "\
+steps:
+  - id: each
+    for_each: { in: '${[1, 2]}' }
+    workflow:
+      spec:
+        steps:
+          - { id: a, command: say, args: a, with: { after: '1000' }, compensate: { command: say, args: undone } }
+          - { id: b, command: say, args: b, with: { after: '8000' }, needs: a }
+          - { id: c, command: say, args: c, with: { after: '1000' }, needs: b }
+  - { id: end, command: say, args: '${each.results}' }
+output_format: map
+";
+
+#[test]
+fn what_is_asked_of_a_run_is_asked_of_the_workflows_within_it() {
+    for seed in 0..4 {
+        let journal = Memory::default();
+        let (canceled, _) = work(WITHIN, &journal, Some((3_000, Ask::Cancel)), seed);
+        assert_eq!(states(&canceled, &["each", "end"]), ["CANCELED", "CANCELED"], "{:#}", canceled.documents[0]);
+        // Both were undone, and nothing that came later was begun.
+        let of = |name: &str| journal.runs()[&0].history.0.get(name).map(|r| r.get().to_owned()).unwrap_or_default();
+        for at in 0..2 {
+            assert!(of(&format!("each[{at}]/a.compensate")).contains("COMPLETED"));
+            assert!(of(&format!("each[{at}]/c")).contains("CANCELED"));
+        }
+        assert_eq!(canceled.of(1, "/status"), "COMPLETED");
+
+        let journal = Memory::default();
+        let (paused, calls) = work(WITHIN, &journal, Some((3_000, Ask::Pause)), seed);
+        assert_eq!(states(&paused, &["each", "end"]), ["PENDING", "PENDING"], "{:#}", paused.documents[0]);
+        assert_eq!((paused.of(0, "/status"), calls), (json!("PAUSED"), 4 + 7));
+        journal.asked().tell(0, Ask::Resume);
+        let (ended, calls) = work(WITHIN, &journal, None, seed);
+        assert_eq!((ended.of(0, "/workflow_results/each"), calls), (json!(["c", "c"]), 3), "{:#}", ended.documents[0]);
+    }
+}
