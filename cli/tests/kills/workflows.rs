@@ -35,7 +35,8 @@ async fn effect(State(effects): State<Effects>, headers: HeaderMap, body: String
     Ok(format!("{{\"did\": {body}}}"))
 }
 
-/// A diamond of requests between steps that ask nobody, a request for each element of a list, one in rounds, and a wait.
+/// A diamond of requests between steps that ask nobody, a request for each element of a list, one in rounds, a workflow of two for
+/// each element, and a wait.
 fn spec(url: &str) -> String {
     format!(
         "name: effects\nsteps:\n\
@@ -45,8 +46,11 @@ fn spec(url: &str) -> String {
          \x20 - {{ id: last, http: {{ url: '{url}', method: POST, response: json, body: '${{left.results.did}}' }}, needs: [left, right] }}\n\
          \x20 - {{ id: each, for_each: {{ in: '${{input.list}}' }}, http: {{ url: '{url}', method: POST, response: json, body: '${{item}}' }} }}\n\
          \x20 - {{ id: rounds, repeat: {{ until: '${{.rounds.rounds >= 3}}', max_iterations: 5 }}, http: {{ url: '{url}', method: POST, response: json, body: '${{.rounds.rounds}}' }} }}\n\
+         \x20 - {{ id: within, for_each: {{ in: '${{input.list}}' }}, workflow: {{ spec: {{ steps: [\
+             {{ id: a, http: {{ url: '{url}', method: POST, response: json, body: '${{input}}' }} }}, \
+             {{ id: b, http: {{ url: '{url}', method: POST, response: json, body: '${{a.results.did}}' }} }} ] }} }} }}\n\
          \x20 - {{ id: pause, wait: {{ duration: 20ms }}, needs: first }}\n\
-         \x20 - {{ id: said, command: set, args: '${{last.results.did}}', needs: [last, each, rounds, pause] }}\n\
+         \x20 - {{ id: said, command: set, args: '${{last.results.did}}', needs: [last, each, rounds, within, pause] }}\n\
          defaults: {{ retry: {{ initial_interval: 5ms, max_attempts: 4 }} }}\noptimization: {{ max_concurrency: 32 }}\n"
     )
 }
@@ -135,7 +139,7 @@ async fn torture(runs: usize, kills: usize, seed: u64) {
     assert_eq!((all, ended), ((runs * jobs) as u64, (runs * jobs) as u64));
     let effects = effects.lock().unwrap();
     let asked = steps.iter().filter(|key| effects.contains_key(*key)).count();
-    assert_eq!((asked, effects.len()), (runs * jobs * 9, runs * jobs * 9), "one effect for each step");
+    assert_eq!((asked, effects.len()), (runs * jobs * 15, runs * jobs * 15), "one effect for each step");
     printed.push(out);
     for out in printed {
         for (n, line) in out.lines().enumerate() {
@@ -152,6 +156,6 @@ async fn torture(runs: usize, kills: usize, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_run_is_lost_and_no_step_in_the_journal_is_done_again() {
-    let kills = std::env::var("BOURN_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(36);
-    torture(300, kills, 7).await;
+    let said = |name| std::env::var(name).ok().and_then(|n| n.parse().ok());
+    torture(said("BOURN_RUNS").unwrap_or(300), said("BOURN_KILLS").unwrap_or(36), 7).await;
 }
