@@ -122,6 +122,9 @@ pub struct Journal {
 pub struct Inbox {
     #[command(flatten)]
     pub journal: Journal,
+    /// The most runs, the newest ones.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub limit: usize,
 }
 
 /// `signal`.

@@ -43,9 +43,13 @@ pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, 
 pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     let engine = Engine::new(prepare::registry());
     let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
-    let filter = Filter { status: Some(RunState::Waiting), limit: usize::MAX, ..Filter::default() };
+    let filter = Filter { status: Some(RunState::Waiting), limit: args.limit, ..Filter::default() };
     let mut tasks = Vec::new();
-    for run in journal.runs(&filter).map_err(Failure::Failed)?.into_iter().rev() {
+    let runs = journal.runs(&filter).map_err(Failure::Failed)?;
+    if runs.len() == args.limit {
+        screen.tell(&format!("these are the newest {} runs that wait: `--limit` shows more", args.limit));
+    }
+    for run in runs.into_iter().rev() {
         for (step, wait) in waits(&journal, &run)? {
             tasks.push((format!("{}/{step}", run.id), run.workflow.clone(), wait));
         }
@@ -76,9 +80,7 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
 /// # Errors
 /// When it waits for no signal, or the run can't go on.
 pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
-    let Some((run, step)) = args.task.rsplit_once('/') else {
-        return Err(Failure::invalid(format!("`{}` is no task: write RUN/STEP, as `bourn inbox` says it", args.task)));
-    };
+    let (run, step) = split(args)?;
     let data = match (&args.data, &args.reject) {
         (Some(data), _) => given::input(data)?,
         (None, Some(reason)) => json!({ "approved": false, "reason": reason }),
@@ -92,6 +94,23 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
             Failure::invalid(format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id))
         })?;
         send(place, run, &signal, &data)
+    })
+}
+
+/// The run and the step of a task. A run may have a `/` in its id, and a step of a workflow within another one has one.
+fn split(args: &Approve) -> Result<(&str, &str), Failure> {
+    let engine = Engine::new(prepare::registry());
+    let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
+    let splits = args.task.match_indices('/').map(|(at, _)| (&args.task[..at], &args.task[at + 1..]));
+    let mut splits = splits.collect::<Vec<_>>();
+    let is_it = |(id, step): &(&str, &str)| {
+        let run = journal.run(id).ok()?;
+        waits(&journal, &run).ok()?.iter().any(|(waiting, _)| waiting == step).then_some(())
+    };
+    let found = splits.iter().copied().find(|split| is_it(split).is_some());
+    // What is wrong is told of the last one: most steps have no such name.
+    found.or_else(|| splits.pop()).ok_or_else(|| {
+        Failure::invalid(format!("`{}` is no task: write RUN/STEP, as `bourn inbox` says it", args.task))
     })
 }
 

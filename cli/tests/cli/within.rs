@@ -118,3 +118,25 @@ fn what_is_wrong_in_a_file_is_told_in_that_file() {
     assert_eq!(refused.code, Some(2));
     assert!(refused.err.contains("inner.yaml:2:14 unknown key `sett`"), "{}", refused.err);
 }
+
+#[test]
+fn a_person_is_waited_for_within() {
+    let spec = "\
+name: asked
+steps:
+  - id: each
+    for_each: { in: '${input.names}', as: name }
+    workflow:
+      input: '${name}'
+      spec: { steps: [ { id: agreed, wait: { signal: 'agree' } }, { id: said, set: '${.agreed.results.approved}' } ] }
+";
+    let folder = Folder::with(&[("asked.yaml", spec)]);
+    let ran = folder.bourn(&["run", "asked.yaml", "--id", "a/1", "--input", r#"{"names": ["x", "y"]}"#]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let inbox = folder.bourn(&["inbox"]).quietly();
+    assert!(inbox.contains("a/1/each[0]/agreed") && inbox.contains("a/1/each[1]/agreed"), "{inbox}");
+    let wrong = folder.bourn(&["approve", "a/1/each[2]/agreed"]);
+    assert!(wrong.err.contains("waits for no signal") || wrong.err.contains("no run"), "{}", wrong.err);
+    let done = folder.bourn(&["approve", "a/1/each[1]/agreed", "-o", "json"]);
+    assert_eq!(json_of(&done.out)["final_output"], json!([true, true]), "{}", done.err);
+}

@@ -161,13 +161,17 @@ pub struct Ends {
 pub struct History(pub BTreeMap<String, Box<RawValue>>);
 
 impl History {
+    /// What the name of a wait begins with, and that of a signal.
+    pub(crate) const WAIT: &str = "@wait:";
+    pub(crate) const SIGNAL: &str = "@signal:";
+
     /// The name under which it has a wait of a step.
     pub fn wait(step: &str) -> String {
-        format!("@wait:{step}")
+        format!("{}{step}", Self::WAIT)
     }
 
     /// The name under which it has what a signal brought.
     pub fn signal(name: &str) -> String {
-        format!("@signal:{name}")
+        format!("{}{name}", Self::SIGNAL)
     }
 }

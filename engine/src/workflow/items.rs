@@ -1,5 +1,6 @@
 //! A step for each element of a list: a run is a row for each of them, and one again when all have ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray, UInt64Array};
@@ -8,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN, SCOPE};
-use super::course::{Begin, Course};
+use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN, SCOPE, scope};
+use super::course::{Begin, Course, cell_of};
 use super::record::{self, Record, Status};
 use super::start::Start;
 use crate::api::erased::ErasedStage;
@@ -19,7 +20,7 @@ use crate::data::columns::{INPUT, RUN_ID, json_field};
 use crate::data::records::ROWS_MAX;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
-use crate::journal::Asked;
+use crate::journal::{Asked, History};
 use crate::state::StateVisitor;
 
 /// Bytes of a batch of items, as far as they are known before it is made.
@@ -101,6 +102,23 @@ struct Left {
     /// The elements of that run's list, and the next one.
     list: Vec<Value>,
     next: usize,
+    known: Known,
+}
+
+/// What is known of a list from before: of each of its elements its own part, and signals, which any step may wait for.
+#[derive(Default)]
+struct Known {
+    parts: HashMap<u64, History>,
+    signals: History,
+}
+
+impl Known {
+    /// What is known of an element, as text.
+    fn of(&mut self, item: u64) -> Result<Option<String>> {
+        let mut known = self.parts.remove(&item).unwrap_or_default();
+        known.0.extend(self.signals.0.iter().map(|(name, data)| (name.clone(), data.clone())));
+        Ok((!known.0.is_empty()).then(|| serde_json::to_string(&known)).transpose()?)
+    }
 }
 
 /// The rows of a batch that is being made.
@@ -111,6 +129,7 @@ struct Made {
     items: Vec<u64>,
     done: Vec<Option<String>>,
     element: Vec<Option<String>>,
+    history: Vec<Option<String>>,
     bytes: usize,
 }
 
@@ -140,23 +159,46 @@ impl Items {
         }
     }
 
+    /// What is known of the elements of a run from before. A list may be long, and each of its rows is looked up again and again.
+    fn known(&self, rows: &RecordBatch, row: usize) -> Result<Known> {
+        let mut known = Known::default();
+        let Some(history) = cell_of(rows, HISTORY, row)? else { return Ok(known) };
+        let History(all) = serde_json::from_str(history)?;
+        let begin = format!("{}{}[", scope(rows, row)?, self.config.id);
+        for (name, record) in all {
+            let bare = name.strip_prefix(History::WAIT).unwrap_or(&name);
+            match bare.strip_prefix(&begin).and_then(|rest| rest.split_once(']')?.0.parse().ok()) {
+                Some(item) => drop(known.parts.entry(item).or_default().0.insert(name, record)),
+                None if name.starts_with(History::SIGNAL) => drop(known.signals.0.insert(name, record)),
+                None => {}
+            }
+        }
+        Ok(known)
+    }
+
     fn say(&mut self, out: &mut Output) -> Result<Progress> {
         let Some(mut left) = self.left.take() else { return Ok(Progress::Done) };
         let mut made = Made::default();
         while left.row < left.rows.num_rows() && made.of.len() < ROWS_MAX && made.bytes < BYTES {
             if left.next == left.list.len() {
                 match self.list(&left.rows, left.row)? {
-                    Ok(list) => (left.list, left.next) = (list, 0),
+                    Ok(list) => {
+                        (left.list, left.next) = (list, 0);
+                        left.known = self.known(&left.rows, left.row)?;
+                    }
                     Err(record) => {
-                        made.push(left.row, None, 0, Some(record), None);
+                        made.push(left.row, None, 0, (Some(record), None), None);
                         left.row += 1;
                         continue;
                     }
                 }
             }
             let element = left.list[left.next].to_string();
-            made.bytes += element.len() + left.rows.get_array_memory_size() / left.rows.num_rows();
-            made.push(left.row, Some(left.next as u64), left.list.len() as u64, None, Some(element));
+            let item = left.next as u64;
+            let known = left.known.of(item)?;
+            let beside = known.as_ref().map_or(0, String::len);
+            made.bytes += element.len() + beside + left.rows.get_array_memory_size() / left.rows.num_rows();
+            made.push(left.row, Some(item), left.list.len() as u64, (None, known), Some(element));
             left.next += 1;
             if left.next == left.list.len() {
                 (left.list, left.next) = (Vec::new(), 0);
@@ -173,7 +215,15 @@ impl Items {
 }
 
 impl Made {
-    fn push(&mut self, row: usize, item: Option<u64>, items: u64, done: Option<String>, element: Option<String>) {
+    fn push(
+        &mut self,
+        row: usize,
+        item: Option<u64>,
+        items: u64,
+        (done, history): (Option<String>, Option<String>),
+        element: Option<String>,
+    ) {
+        self.history.push(history);
         self.of.push(row as u64);
         self.item.push(item);
         self.items.push(items);
@@ -184,7 +234,11 @@ impl Made {
     fn batch(self, rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         let of = UInt64Array::from(self.of);
         let kept = &schema.fields()[..schema.fields().len() - 4];
+        let history: ArrayRef = Arc::new(StringArray::from(self.history));
         let columns = kept.iter().map(|field| {
+            if field.name() == HISTORY {
+                return Ok(history.clone());
+            }
             let column = rows.column_by_name(field.name());
             let column = column.ok_or_else(|| Error::engine(format!("a run has no column `{}`", field.name())))?;
             Ok(take(column, &of, None)?)
@@ -201,7 +255,7 @@ impl Made {
 
 impl Stage for Items {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        self.left = Some(Left { rows: rows.clone(), row: 0, list: Vec::new(), next: 0 });
+        self.left = Some(Left { rows: rows.clone(), row: 0, list: Vec::new(), next: 0, known: Known::default() });
         self.say(out)
     }
 
