@@ -13,6 +13,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 use crate::checkpoints::args::Checkpoints;
 use crate::complete;
+use crate::db::Db;
 use crate::dlq::args::Dlq;
 use crate::mock_llm::args::MockLlm;
 use crate::runs::args::{Approve, Inbox, Journal, Runs, Signal};
@@ -72,6 +73,12 @@ pub enum Verb {
         /// What to do with them.
         #[command(subcommand)]
         what: Runs,
+    },
+    /// Check the journal, as the database that it is.
+    Db {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: Db,
     },
     /// List the steps that wait for a signal or a time.
     Inbox(Inbox),

@@ -5,6 +5,7 @@ mod answer;
 mod args;
 mod checkpoints;
 mod complete;
+mod db;
 mod dlq;
 mod explain;
 mod failure;
@@ -63,6 +64,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Checkpoints { what } => return checkpoints::run(what, screen),
         Verb::Dlq { what } => return dlq::run(what, screen),
         Verb::Runs { what } => return runs::run(what, screen),
+        Verb::Db { what } => return db::run(what, screen),
         Verb::Inbox(inbox) => return runs::signal::inbox(inbox, screen),
         Verb::Approve(approve) => return runs::signal::approve(approve, screen),
         Verb::Signal(signal) => return runs::signal::signal(signal, screen),

@@ -7,6 +7,7 @@
 mod answers;
 mod asked;
 mod change;
+mod check;
 mod claim;
 mod fault;
 mod job;
@@ -24,6 +25,7 @@ use bourn_engine::env::Env;
 use rusqlite::{Connection, OpenFlags};
 
 pub use answers::Journals;
+pub use check::{Health, Trouble};
 pub use job::{Begin, Begun, Job, has_completed};
 pub use read::{COLUMNS, Event, Filter, Run, Spec};
 pub use writer::Stats;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bourn_engine::Result;
 use bourn_engine::journal::{History, RunState};
 use bourn_engine::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::Serialize;
 
 use crate::Sqlite;
@@ -269,17 +269,6 @@ impl Sqlite {
             };
             let found = c.query_row(query, [job], spec).optional().told("read")?;
             found.ok_or_else(|| Fault::Refused(format!("there is no job {job}")))
-        })
-    }
-
-    /// Reads every page and index.
-    ///
-    /// # Errors
-    /// When something is damaged.
-    pub fn check(&self) -> Result<()> {
-        self.read(|c: &Connection| {
-            let found: String = c.query_row("PRAGMA integrity_check", (), |row| row.get(0)).told("read")?;
-            if found == "ok" { Ok(()) } else { Err(Fault::Damaged(found)) }
         })
     }
 }

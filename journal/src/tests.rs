@@ -383,14 +383,64 @@ fn a_journal_that_is_none_or_damaged_or_full_is_told_with_the_way_out() {
         start(&job, n..n + 1).unwrap();
         append(&job, ended("a", &[n], DONE));
     }
-    journal.check().unwrap();
+    assert_eq!(journal.health().unwrap().troubles, []);
     drop((job, journal));
     let mut bytes = std::fs::read(path(&folder)).unwrap();
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 4096].fill(0xA5);
     std::fs::write(path(&folder), bytes).unwrap();
-    let damaged = open(&folder).check().unwrap_err().to_string();
-    assert!(damaged.contains("it is damaged") || damaged.contains("malformed"), "{damaged}");
+    match open(&folder).health() {
+        Ok(health) => {
+            assert_eq!((health.troubles.len(), health.rows.len()), (1, 0));
+            assert!(health.troubles[0].way.contains("`sqlite3 FILE .recover`"), "{health:?}");
+        }
+        Err(error) => assert!(error.to_string().contains("malformed"), "{error}"),
+    }
+}
+
+#[test]
+fn what_the_tables_say_against_each_other_is_told_with_the_way_out() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(Some("in"))).unwrap();
+    start(&begun.job, 0..6).unwrap();
+    append(&begun.job, ended("a", &[0, 1], DONE));
+    append(&begun.job, end(&[0], RunState::Completed));
+    let well = journal.health().unwrap();
+    assert_eq!((well.troubles.as_slice(), well.cut_off.as_slice()), ([].as_slice(), [].as_slice()));
+    assert_eq!(well.runs, BTreeMap::from([("RUNNING".to_owned(), 5), ("COMPLETED".to_owned(), 1)]));
+    assert_eq!((well.rows["events"], well.rows["runs"], well.rows["jobs"]), (2, 6, 1));
+    drop(begun);
+    // Nobody runs it now.
+    assert_eq!(journal.health().unwrap().cut_off, [1]);
+    let db = Connection::open(path(&folder)).unwrap();
+    let each = [
+        (
+            "UPDATE runs SET ended = NULL WHERE id = 'r0'",
+            "runs that have ended and say otherwise, or the other way round",
+            "r0",
+        ),
+        ("UPDATE runs SET status = 'MISLAID' WHERE id = 'r1'", "runs with a status that there is not", "r1"),
+        (
+            "UPDATE runs SET input = '{' WHERE id = 'r2'",
+            "runs with an input, or something that happened, that is no JSON",
+            "r2",
+        ),
+        ("UPDATE specs SET text = 'steps: [other]'", "specs that were changed in the journal", "w.yaml"),
+        ("INSERT INTO events VALUES (77, 1, 'step', 'a', '{}')", "events of no run", "77"),
+        ("INSERT INTO runs (run, id, status, started) VALUES (9 << 32, 'x', 'RUNNING', 1)", "runs of no job", "x"),
+        ("PRAGMA foreign_keys = off; DELETE FROM specs", "jobs of no spec", "1"),
+    ];
+    let told = || journal.health().unwrap().troubles;
+    let mut before = Vec::new();
+    for (change, what, example) in each {
+        db.execute_batch(change).unwrap();
+        let found = told();
+        let new: Vec<_> = found.iter().filter(|trouble| !before.contains(*trouble)).collect();
+        assert_eq!((new.len(), new[0].what.as_str(), new[0].example.as_deref()), (1, what, Some(example)));
+        assert!(new[0].count == 1 && !new[0].way.is_empty());
+        before = found;
+    }
 }
 
 #[test]

@@ -164,3 +164,23 @@ fn a_run_whose_process_is_gone_and_one_that_waits_say_why_they_stand() {
         "{gone}"
     );
 }
+
+#[test]
+fn a_journal_is_checked_and_what_is_wrong_with_it_is_told() {
+    let folder = Folder::with(&[("gate.yaml", GATE), ("open", "")]);
+    assert!(folder.bourn(&["db", "check"]).refused(2).contains("there is no journal .bourn/journal.db"));
+    folder.bourn(&["run", "gate.yaml", "--id", "a", "--input", "{\"code\": 0}"]).quietly();
+    let well = folder.bourn(&["db", "check"]).quietly();
+    assert!(well.starts_with(".bourn/journal.db is whole: ") && well.ends_with("runs: 1 COMPLETED\n"), "{well}");
+    let db = rusqlite::Connection::open(folder.path(".bourn/journal.db")).unwrap();
+    db.execute_batch("UPDATE runs SET ended = NULL").unwrap();
+    let wrong = folder.bourn(&["db", "check"]);
+    assert_eq!((wrong.code, wrong.err.as_str()), (Some(1), ""));
+    assert!(
+        wrong.out.contains("is not whole") && wrong.out.contains("`bourn runs fork RUN` makes a new one"),
+        "{}",
+        wrong.out
+    );
+    let json = folder.bourn(&["db", "check", "-o", "json"]);
+    assert_eq!((json.code, json_of(&json.out)["troubles"][0]["example"].clone()), (Some(1), json!("a")));
+}

@@ -92,7 +92,7 @@ async fn a_run_that_is_canceled_while_it_completes_ends_once_and_as_its_document
     let (mut known, mut asked_in_time, mut after) = (HashSet::new(), 0, Duration::from_millis(400));
     while known.len() < races {
         let size = wave.min(races - known.len());
-        let text: String = (0..size).map(|n| format!("{n}\n")).collect();
+        let text = (0..size).map(|n| n.to_string()).collect::<Vec<_>>().join("\n") + "\n";
         lines.write_all(text.as_bytes()).await.unwrap();
         let (in_time, canceled) = cancel(&journal, &mut known, size, after).await;
         asked_in_time += in_time;
@@ -104,14 +104,14 @@ async fn a_run_that_is_canceled_while_it_completes_ends_once_and_as_its_document
     let (took, ends) = (begin.elapsed(), ends(&path));
     let documents = std::fs::read_to_string(&out).unwrap();
     assert_eq!((ends.len(), documents.lines().count()), (races, races));
-    let mut states: HashMap<String, usize> = HashMap::new();
+    let mut sums: HashMap<String, usize> = HashMap::new();
     for line in documents.lines() {
         let document: Value = serde_json::from_str(line).unwrap();
         let (status, times) = &ends[document["run_id"].as_str().unwrap()];
         assert_eq!((document["status"].as_str().unwrap(), *times), (status.as_str(), 1), "{line}");
-        *states.entry(status.clone()).or_default() += 1;
+        *sums.entry(status.clone()).or_default() += 1;
     }
-    eprintln!("{races} races: {asked_in_time} were asked before the end was in the journal; {states:?}; {took:.1?}");
+    eprintln!("{races} races: {asked_in_time} were asked before the end was in the journal; {sums:?}; {took:.1?}");
     // Both sides have won, and no other.
-    assert!(states.len() == 2 && states.values().all(|won| *won > races / 20), "{states:?}");
+    assert!(sums.len() == 2 && sums.values().all(|won| *won > races / 20), "{sums:?}");
 }

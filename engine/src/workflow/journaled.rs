@@ -180,7 +180,7 @@ fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
 fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
     let admission = texts(rows, ADMISSION)?;
     let columns = steps.iter().map(|step| texts(rows, step)).collect::<Result<Vec<_>>>()?;
-    let mut states = Vec::with_capacity(rows.num_rows());
+    let mut all = Vec::with_capacity(rows.num_rows());
     for row in 0..rows.num_rows() {
         let mut steps = Vec::with_capacity(columns.len());
         for column in &columns {
@@ -189,7 +189,7 @@ fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
             let is_paused = status == Status::Pending && serde_json::from_str::<Record>(record)?.is_paused();
             steps.push((status, is_paused));
         }
-        states.push(state(admission.is_valid(row), steps.into_iter()));
+        all.push(state(admission.is_valid(row), steps.into_iter()));
     }
-    Ok(states)
+    Ok(all)
 }
