@@ -252,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn an_input_is_found_wherever_the_last_look_has_ended() {
+        let edges: Vec<_> = (0..3).map(|_| edge()).collect();
+        let (senders, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
+        let mut inputs = Inputs::new(receivers.into_iter().enumerate().collect());
+        for input in [2, 1, 1, 0, 2] {
+            row(&senders[input]);
+            let event = futures::executor::block_on(inputs.next()).unwrap();
+            assert!(matches!(event, Event::Records(of, _) if of == input), "{event:?} of {input}");
+        }
+    }
+
+    #[test]
     fn rows_are_read_under_the_schema_that_the_inputs_have_together() {
         let (a, ra) = edge();
         let field = arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, true);

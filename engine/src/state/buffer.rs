@@ -110,5 +110,7 @@ mod tests {
         other.restore(&mut buffer.snapshot(true).unwrap().batches(), &Owned::ALL).unwrap();
         assert_eq!((other.rows(), numbers(&other.take(9))), (3, vec![2, 3, 4]));
         assert_eq!((other.rows(), other.bytes()), (0, 0));
+        (0..4).for_each(|n| other.push(batch(n * 2..n * 2 + 2)));
+        assert_eq!((numbers(&other.take(6)), other.rows(), numbers(&other.take(9))), ((0..6).collect(), 2, vec![6, 7]));
     }
 }
