@@ -126,7 +126,7 @@ impl Inputs {
 
     /// Notes a message of input `i`; returns what it means for the whole, if anything yet.
     fn take(&mut self, i: usize, message: Message) -> Result<Option<Event>> {
-        self.turn = (i + 1) % self.channels.len();
+        self.turn = i + 1;
         let input = &mut self.channels[i];
         match message {
             Message::Records(mut records) => {

@@ -291,6 +291,7 @@ mod tests {
         let (sender, mut receiver) = edge(1, 1 << 20);
         assert!(sender.try_send(records(100)).unwrap().is_none());
         assert!(sender.try_send(records(1)).unwrap().is_some());
+        assert_eq!(sender.stats().queued_rows(), 100);
         assert!(sender.send(records(1)).now_or_never().is_none());
         sender.control(Message::Barrier(1)).unwrap();
         sender.control(Message::End).unwrap();

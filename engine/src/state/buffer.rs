@@ -105,6 +105,7 @@ mod tests {
         let mut buffer = Buffer::default();
         buffer.push(batch(0..3));
         buffer.push(batch(3..5));
+        assert_eq!((buffer.rows(), buffer.bytes()), (5, 40));
         assert_eq!(numbers(&buffer.take(2)), [0, 1]);
         let mut other = Buffer::default();
         other.restore(&mut buffer.snapshot(true).unwrap().batches(), &Owned::ALL).unwrap();

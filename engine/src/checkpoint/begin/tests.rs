@@ -192,7 +192,18 @@ fn checkpoints_that_cannot_be_read_are_told_of_when_they_would_have_been_newer()
     assert_eq!((resumed.epoch, unreadable.collect::<Vec<_>>()), (2, vec![3]));
 }
 
-/// A store that only notes what is removed, in order.
+#[test]
+fn what_no_checkpoint_needs_goes_with_the_next_one_but_the_lock_stays() {
+    let (simulation, store) = store(&[1], false);
+    for name in ["junk", "lock"] {
+        store.put(name, b"x").unwrap();
+    }
+    let mut begun = begin(store.clone(), "job", &Resume::default(), (&BTreeMap::new(), 3), "new".into()).unwrap();
+    begun.keeper.sweep(&simulation.env()).unwrap();
+    assert_eq!(store.names().unwrap(), ["0000000001.json", "0000000001.settled", "lock", "p"]);
+}
+
+/// A store that only notes what is removed, in order. A name that it tells of is gone when it is asked for.
 #[derive(Default)]
 struct Removals(Mutex<Vec<String>>);
 
@@ -201,10 +212,10 @@ impl Store for Removals {
         Ok(())
     }
     fn get(&self, _: &str) -> Result<Vec<u8>> {
-        Ok(Vec::new())
+        Err(Error::new(Kind::NotFound, "gone"))
     }
     fn names(&self) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        Ok(vec![manifest::name(1)])
     }
     fn remove(&self, name: &str) -> Result<()> {
         self.0.lock().unwrap().push(name.to_owned());
@@ -221,6 +232,7 @@ impl Store for Removals {
 #[test]
 fn the_newest_that_is_forgotten_goes_last_and_what_says_that_it_is_settled_just_before() {
     let store = Removals::default();
+    assert!(find(&store).unwrap().complete.is_empty());
     let gone = [1, 2, 3].map(|epoch| Manifest { epoch, ..example() });
     forget(&store, &gone, [2, 3, 7].into_iter()).unwrap();
     let order = store.0.into_inner().unwrap();

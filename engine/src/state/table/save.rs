@@ -200,6 +200,10 @@ mod tests {
         assert_eq!((&second[..], &layered[..]), (&[(0, None), (1, None), (2, Some(2))][..], &[3][..]));
         let nothing = chunks(&mut log, 100_000, &mut parts[..3]);
         assert_eq!(nothing, (vec![(0, None), (1, None), (2, None)], vec![]));
+        // And all of them again when the whole is saved, whatever has changed.
+        log.is_whole_next = true;
+        let (whole, layered) = chunks(&mut log, 100_000, &mut parts);
+        assert_eq!((whole, layered.len()), (vec![(3, Some(66_000)), (4, Some(34_000))], 100));
     }
 
     #[test]

@@ -106,6 +106,8 @@ fn two_keys_of_one_hash_are_two_keys_wherever_they_are() {
         count(&mut table, &[one, other]);
         table.spill(0).unwrap();
         assert_eq!((both(&table), table.len()), (vec![Some(2), Some(4)], 4));
+        // Each stands there once.
+        assert_eq!(table.parts[0].cold.as_ref().map(|run| run.count), Some(4));
     }
 }
 
@@ -128,12 +130,21 @@ fn a_sweep_takes_no_more_from_the_disk_than_a_part_has_room_for() {
     table.part = 10;
     count(&mut table, &(0..15).collect::<Vec<_>>());
     table.spill(0).unwrap();
+    // On the disk a part may have half as many keys again.
+    assert_eq!(table.parts.len(), 1);
     count(&mut table, &(100..105).collect::<Vec<_>>());
     assert_eq!((table.parts.len(), table.len()), (1, 20));
     // Fifteen at a time: five in memory, and ten of those on the disk.
     assert_eq!((table.sweep(|_| true).unwrap(), table.parts[0].taken()), (20, 5));
     assert_eq!((table.sweep(|_| false).unwrap(), table.len(), table.parts[0].taken()), (20, 5, 0));
     assert_eq!((table.sweep(|_| false).unwrap(), table.len()), (5, 0));
+    let mut table = within(usize::MAX, &simulation);
+    table.part = 10;
+    for keys in [0..10, 10..16] {
+        count(&mut table, &keys.collect::<Vec<_>>());
+        table.spill(0).unwrap();
+    }
+    assert_eq!((table.parts.len(), on_disk(&table)), (2, 2));
 }
 
 /// A table of several parts, all of them on the disk, and the keys of each.
@@ -177,5 +188,20 @@ fn what_stands_in_an_old_file_is_written_anew_though_nothing_of_it_has_changed()
     table.disk.as_mut().unwrap().room.memory = 0;
     table.make_room().unwrap();
     assert!(file(&table, 0) >= new && file(&table, keys.len() - 1) == new, "{} and {new}", file(&table, 0));
+    assert_eq!(content(&table, 400).len(), 400);
+}
+
+#[test]
+fn what_a_snapshot_still_has_goes_to_the_disk_only_when_much_too_much_is_held() {
+    let simulation = Simulation::new(1);
+    let mut table = within(usize::MAX, &simulation);
+    (table.part, table.log.copied) = (100, 0);
+    (0..8).for_each(|n| count(&mut table, &(n * 50..n * 50 + 50).collect::<Vec<_>>()));
+    let _being_written = table.snapshot(true).unwrap();
+    for (share, goes) in [(9, false), (5, true)] {
+        table.disk.as_mut().unwrap().room.memory = table.bytes_held() / 10 * share;
+        table.make_room().unwrap();
+        assert_eq!(on_disk(&table) > 0, goes, "{share} tenths");
+    }
     assert_eq!(content(&table, 400).len(), 400);
 }
