@@ -253,13 +253,19 @@ mod tests {
 
     #[test]
     fn an_input_is_found_wherever_the_last_look_has_ended() {
-        let edges: Vec<_> = (0..3).map(|_| edge()).collect();
-        let (senders, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
-        let mut inputs = Inputs::new(receivers.into_iter().enumerate().collect());
-        for input in [2, 1, 1, 0, 2] {
-            row(&senders[input]);
-            let event = futures::executor::block_on(inputs.next()).unwrap();
-            assert!(matches!(event, Event::Records(of, _) if of == input), "{event:?} of {input}");
+        for waits in [false, true] {
+            let edges: Vec<_> = (0..3).map(|_| edge()).collect();
+            let (senders, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
+            let mut inputs = Inputs::new(receivers.into_iter().enumerate().collect());
+            for input in [2, 1, 1, 0, 2] {
+                row(&senders[input]);
+                let event = if waits {
+                    futures::executor::block_on(inputs.next()).unwrap()
+                } else {
+                    inputs.try_next().unwrap().unwrap()
+                };
+                assert!(matches!(event, Event::Records(of, _) if of == input), "{event:?} of {input}");
+            }
         }
     }
 
