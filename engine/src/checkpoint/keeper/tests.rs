@@ -229,7 +229,9 @@ fn a_keeper_whose_folder_for_state_cannot_be_emptied_lets_other_jobs_in() {
 fn what_an_earlier_run_has_left_goes_with_the_next_checkpoint_unless_this_one_needs_it() {
     let World { simulation, store, .. } = World::new(1);
     let left = ["0000000001.json", "0000000001.settled", "0000000009.json", "mine", "theirs"].map(str::to_owned);
-    left.iter().for_each(|name| store.put(name, b"x").unwrap());
+    for name in &left {
+        store.put(name, b"x").unwrap();
+    }
     let complete = vec![(1, ["mine".to_owned()].into())];
     let names = ("job".to_owned(), "r".to_owned(), "w".to_owned());
     let keeper = Keeper::new(store.clone(), names, 2, (complete, left.into()));

@@ -172,9 +172,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-            let fields =
-                schema.unwrap().fields().iter().map(|f| (f.name().clone(), f.is_nullable())).collect::<Vec<_>>();
-            fields
+            schema.unwrap().fields().iter().map(|f| (f.name().clone(), f.is_nullable())).collect::<Vec<_>>()
         };
         let all = [("key_0", true), ("key_1", true), ("value_0", false), ("value_1", false), ("removed", false)];
         let all = all.map(|(name, nullable)| (name.to_owned(), nullable));

@@ -214,7 +214,7 @@ mod tests {
         let (first, layered) = chunks(&mut log, 2_000, &mut parts);
         assert_eq!((first, layered), (vec![(0, Some(2_000))], vec![0, 1]));
         // A small table is saved as a whole, but not one of which some is on the disk.
-        parts.iter_mut().for_each(|part| assert!(part.reclaim(false).unwrap()));
+        assert!(parts.iter_mut().all(|part| part.reclaim(false).unwrap()));
         parts[1].data.mark(7, UNSAVED);
         assert_eq!(chunks(&mut log, 2_000, &mut parts).0, [(0, None), (1, Some(1))]);
         parts[0].cold = None;
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(chunks(&mut log, 1_000, &mut parts).0, [(2, Some(1_000))]);
         assert_eq!(chunks(&mut log, 1_000, &mut parts).0, [(2, None)]);
         let (mut disk, mut parts) = (disk(), (0..100).map(thousands).collect::<Vec<_>>());
-        parts.iter_mut().for_each(|part| assert!(part.spill(&mut disk, usize::MAX).unwrap().is_none()));
+        assert!(parts.iter_mut().all(|part| part.spill(&mut disk, usize::MAX).unwrap().is_none()));
         let all = chunks(&mut Log::default(), 100_000, &mut parts).0;
         assert_eq!(all, [(0, Some(66_000)), (1, Some(34_000))]);
     }
