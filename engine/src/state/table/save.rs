@@ -249,6 +249,7 @@ mod tests {
         assert_eq!([spills(&mut log), spills(&mut log)], [(0, true); 2]);
         assert_eq!(chunks(&mut log, 10_000, &mut parts).0, [(3, Some(1_000))]);
         assert_eq!(chunks(&mut log, 10_000, &mut parts).0, [(3, None)]);
+        assert_eq!([spills(&mut log), spills(&mut log), spills(&mut log)], [(1, false), (2, false), (0, true)]);
     }
 
     #[test]
