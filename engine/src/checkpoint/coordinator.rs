@@ -195,7 +195,6 @@ impl Coordinator {
         if !self.is_idle() {
             return Vec::new();
         }
-        self.last = self.finished.iter().all(|f| *f) && self.groups.iter().all(|g| g.committed() == self.epoch());
         let mut commands = self.begin_group(0);
         commands.extend(self.proceed());
         commands

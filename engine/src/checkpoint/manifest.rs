@@ -209,6 +209,10 @@ pub(crate) mod tests {
     fn what_is_read_back_is_what_was_written() {
         assert_eq!(Manifest::decode(&example().encode().unwrap()).unwrap(), example());
         assert_eq!((epoch_of(&name(12)), epoch_of("12.json"), epoch_of(&settled_name(12))), (Some(12), None, None));
+        // It would be a number.
+        assert_eq!(epoch_of("+123456789.json"), None);
+        let parts = [example().parts, example().parts].concat();
+        assert_eq!(Manifest { parts, ..example() }.bytes(), 20);
     }
 
     #[test]

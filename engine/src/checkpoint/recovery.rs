@@ -261,6 +261,43 @@ impl StateVisitor for Loader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::manifest::tests::example;
+    use crate::checkpoint::store::Folder;
+    use crate::testing::simulation::Simulation;
+    use std::path::Path;
+
+    #[test]
+    fn each_task_is_told_what_belongs_to_it() {
+        let simulation = Simulation::new(1);
+        let store: Arc<dyn Store> = Arc::new(Folder::new(simulation.env(), Path::new("c"), "job"));
+        store.put("p", b"0123456789").unwrap();
+        let mut manifest = example();
+        let one = manifest.nodes["one"].clone();
+        manifest.nodes.insert("ended".into(), manifest::Node { finished: vec![0, 1], ..one });
+        manifest.nodes.insert("none".into(), manifest::Node::default());
+        let recovered = Recovered::open(store.clone(), manifest.clone(), false).unwrap();
+        let split = (Split::new("a.csv"), Position::of(&7).unwrap());
+        assert_eq!((recovered.splits("one"), recovered.splits("none")), ([split].into(), BTreeMap::new()));
+        assert_eq!(recovered.receipts("one"), [(0, Receipt::of(&"x").unwrap())]);
+        assert_eq!((recovered.receipts("none"), recovered.receipts("other")), (vec![], vec![]));
+        assert_eq!(["one", "none", "other"].map(|id| recovered.has_state(id)), [true, false, false]);
+        // After a change of lanes, nothing has ended that had not ended as a whole.
+        let ended = |id, lanes| (0..lanes).map(|lane| recovered.is_finished(id, lane, lanes)).collect::<Vec<_>>();
+        assert_eq!((ended("one", 2), ended("ended", 2)), (vec![true, false], vec![true, true]));
+        assert_eq!((ended("one", 1), ended("ended", 3)), (vec![false], vec![true; 3]));
+        assert_eq!((ended("none", 1), ended("other", 1)), (vec![false], vec![false]));
+
+        assert!(verify(&*store, &manifest).is_ok());
+        store.put("p", b"0123456780").unwrap();
+        for content in ["0123456780", "01234567890"] {
+            store.put("p", content.as_bytes()).unwrap();
+            assert_eq!(verify(&*store, &manifest).unwrap_err().message(), "p: it is damaged: its checksum is another");
+        }
+        // What was read once is read no more, until it is forgotten.
+        assert_eq!(*recovered.part(0).unwrap(), b"0123456789");
+        recovered.forget_parts();
+        assert!(recovered.part(0).is_err_and(|e| is_broken(&e)));
+    }
 
     #[test]
     fn parts_are_held_as_long_as_they_are_not_too_many_together() {

@@ -51,3 +51,20 @@ impl StateVisitor for Saver<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Value;
+
+    #[test]
+    fn each_piece_is_saved_under_its_stage_its_lane_and_its_name() {
+        let (node, mut into) = (Arc::from("one"), Vec::new());
+        let mut saver = Saver { node: &node, lane: 3, into: &mut into };
+        saver.piece("a", &mut Value::new(7)).unwrap();
+        saver.piece("b", &mut Value::new(8)).unwrap();
+        let of = |p: &SavedPiece| (p.node.to_string(), p.lane, p.name.clone(), p.scope, p.content.0.len());
+        let lane = |name: &str| ("one".to_owned(), 3, name.to_owned(), Scope::Lane, 1);
+        assert_eq!(into.iter().map(of).collect::<Vec<_>>(), [lane("a"), lane("b")]);
+    }
+}

@@ -197,6 +197,39 @@ mod tests {
     }
 
     #[test]
+    fn one_at_a_time_settles_letters_of_a_job() {
+        let simulation = Simulation::new(1);
+        let settled = of(&simulation);
+        assert_eq!(settled.path(), Path::new("c/a_job.letters"));
+        let held = settled.lock().unwrap();
+        let other = Settled::new(simulation.env(), Path::new("c"), "other");
+        assert!(held.is_some() && settled.lock().unwrap().is_none() && other.lock().unwrap().is_some());
+        drop(held);
+        assert!(settled.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_now_is_not_taken_for_none() {
+        let simulation = Simulation::new(1);
+        let settled = of(&simulation);
+        settled.add(Done::Replayed, ids(&["a"])).unwrap();
+        simulation.files().fail(simulation.files().calls() + 1, Fault::Io);
+        assert_eq!(settled.read().unwrap_err().kind(), Kind::Io);
+    }
+
+    #[test]
+    fn what_was_settled_is_there_when_the_host_comes_up_again() {
+        let simulation = Simulation::new(1);
+        let settled = of(&simulation);
+        settled.add(Done::Replayed, ids(&["a"])).unwrap();
+        simulation.files().crash(|| false);
+        assert!(settled.read().unwrap().is_settled("a"));
+        settled.add(Done::Discarded, ids(&["b"])).unwrap();
+        simulation.files().crash(|| false);
+        assert!(settled.read().unwrap().is_settled("b"));
+    }
+
+    #[test]
     fn a_torn_line_does_not_count_and_a_damaged_one_is_told() {
         let simulation = Simulation::new(1);
         let settled = of(&simulation);

@@ -141,6 +141,43 @@ mod tests {
     }
 
     #[test]
+    fn each_job_has_a_folder_of_its_own_below_the_one_that_was_asked_for() {
+        let simulation = Simulation::new(1);
+        let env = simulation.env();
+        let store = open(&Place::Folder("c".into()), "a job", &env).unwrap();
+        store.put("n", b"new").unwrap();
+        let (same, other) = (Folder::at(env.clone(), "c/a_job"), Folder::new(env, Path::new("c"), "b"));
+        assert_eq!(
+            (same.get("n").unwrap(), same.path(), store.place()),
+            (b"new".to_vec(), Path::new("c/a_job"), "c/a_job".into())
+        );
+        assert_eq!(other.names().unwrap(), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn what_is_not_whole_has_no_name_and_goes_when_a_run_begins() {
+        let simulation = Simulation::new(1);
+        let store = Folder::new(simulation.env(), Path::new("c"), "job");
+        for path in ["c/job/n", "c/job/m.part", "c/other/m.part"] {
+            simulation.files().put(path, "x");
+        }
+        assert_eq!(store.names().unwrap(), ["n"]);
+        store.tidy().unwrap();
+        assert_eq!(simulation.files().paths(), ["c/job/n", "c/other/m.part"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_removed_is_told_and_one_that_is_not_there_is_not() {
+        let simulation = Simulation::new(1);
+        let store = Folder::new(simulation.env(), Path::new("c"), "job");
+        store.put("n", b"x").unwrap();
+        simulation.files().fail(simulation.files().calls() + 1, Fault::Io);
+        assert_eq!(store.remove("n").unwrap_err().kind(), Kind::Io);
+        assert!(store.remove("n").is_ok() && store.remove("n").is_ok());
+        assert_eq!(store.names().unwrap(), [] as [&str; 0]);
+    }
+
+    #[test]
     fn it_keeps_the_promises_of_a_store() {
         let simulation = Simulation::new(1);
         conformance::store(move || Arc::new(Folder::new(simulation.env(), Path::new("c"), "job"))).check();

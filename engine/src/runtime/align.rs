@@ -126,7 +126,7 @@ impl Inputs {
 
     /// Notes a message of input `i`; returns what it means for the whole, if anything yet.
     fn take(&mut self, i: usize, message: Message) -> Result<Option<Event>> {
-        self.turn = (i + 1) % self.channels.len();
+        self.turn = i + 1;
         let input = &mut self.channels[i];
         match message {
             Message::Records(mut records) => {
@@ -248,6 +248,24 @@ mod tests {
             senders[0].control(Message::Barrier(1)).unwrap();
             senders[1].control(Message::Barrier(2)).unwrap();
             assert!(!inputs.is_over() && inputs.try_next().is_err());
+        }
+    }
+
+    #[test]
+    fn an_input_is_found_wherever_the_last_look_has_ended() {
+        for waits in [false, true] {
+            let edges: Vec<_> = (0..3).map(|_| edge()).collect();
+            let (senders, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
+            let mut inputs = Inputs::new(receivers.into_iter().enumerate().collect());
+            for input in [2, 1, 1, 0, 2] {
+                row(&senders[input]);
+                let event = if waits {
+                    futures::executor::block_on(inputs.next()).unwrap()
+                } else {
+                    inputs.try_next().unwrap().unwrap()
+                };
+                assert!(matches!(event, Event::Records(of, _) if of == input), "{event:?} of {input}");
+            }
         }
     }
 

@@ -81,7 +81,7 @@ pub fn channel(rows: usize, stats: Arc<EdgeStats>) -> (Sender, Receiver) {
 }
 
 fn clamp_u32(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX >> 1).min(u32::MAX >> 1)
+    u32::try_from(n).unwrap_or(u32::MAX).min(u32::MAX >> 1)
 }
 
 /// A neighbour has gone: the consequence of a failure elsewhere, never its cause.
@@ -291,6 +291,7 @@ mod tests {
         let (sender, mut receiver) = edge(1, 1 << 20);
         assert!(sender.try_send(records(100)).unwrap().is_none());
         assert!(sender.try_send(records(1)).unwrap().is_some());
+        assert_eq!(sender.stats().queued_rows(), 100);
         assert!(sender.send(records(1)).now_or_never().is_none());
         sender.control(Message::Barrier(1)).unwrap();
         sender.control(Message::End).unwrap();
@@ -361,6 +362,18 @@ mod tests {
     }
 
     #[test]
+    fn a_watermark_on_an_edge_that_drops_holds_no_place_when_it_was_taken() {
+        let (sender, mut receiver) = edge(8_192, 1 << 20);
+        sender.try_watermark(Timestamp::MIN).unwrap();
+        sender.try_watermark(Timestamp(3)).unwrap();
+        assert_eq!(sender.gate.rows.available_permits(), 8_192 - 128);
+        assert!(matches!(receiver.try_receive(), Some(Message::Watermark(Timestamp(3)))));
+        assert!(receiver.try_receive().is_none());
+        assert_eq!(sender.gate.rows.available_permits(), 8_192);
+        assert_eq!([7, usize::MAX].map(clamp_u32), [7, u32::MAX >> 1]);
+    }
+
+    #[test]
     fn small_batches_are_bounded_in_number() {
         let (sender, _receiver) = edge(8_192 * 8, 1 << 30);
         let sent = (0..1_000).take_while(|_| sender.try_send(records(1)).unwrap().is_none()).count();
@@ -374,6 +387,9 @@ mod tests {
         let mut waiting = Box::pin(sender.send(records(1)));
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(receiver);
-        assert_eq!(waiting.now_or_never().unwrap().unwrap_err().kind(), Kind::Canceled);
+        let gone = waiting.now_or_never().unwrap().unwrap_err();
+        assert_eq!((gone.kind(), is_closed(&gone)), (Kind::Canceled, true));
+        assert!(!is_closed(&Error::new(Kind::Canceled, "asked for")));
+        assert!(sender.try_watermark(Timestamp(1)).is_err_and(|e| is_closed(&e)));
     }
 }

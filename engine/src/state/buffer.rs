@@ -105,10 +105,13 @@ mod tests {
         let mut buffer = Buffer::default();
         buffer.push(batch(0..3));
         buffer.push(batch(3..5));
+        assert_eq!((buffer.rows(), buffer.bytes()), (5, 40));
         assert_eq!(numbers(&buffer.take(2)), [0, 1]);
         let mut other = Buffer::default();
         other.restore(&mut buffer.snapshot(true).unwrap().batches(), &Owned::ALL).unwrap();
         assert_eq!((other.rows(), numbers(&other.take(9))), (3, vec![2, 3, 4]));
         assert_eq!((other.rows(), other.bytes()), (0, 0));
+        (0..4).for_each(|n| other.push(batch(n * 2..n * 2 + 2)));
+        assert_eq!((numbers(&other.take(6)), other.rows(), numbers(&other.take(9))), ((0..6).collect(), 2, vec![6, 7]));
     }
 }

@@ -32,5 +32,7 @@ mod tests {
         }
         assert!(counts.iter().all(|c| (8_000..12_000).contains(c)), "{counts:?}");
         assert_eq!((lane_of(0, 7), lane_of(KEY_GROUPS - 1, 7)), (0, 6));
+        // In no other version may a key be in another group.
+        assert_eq!([&b""[..], b"a", b"abc"].map(key_group), [194, 543, 336]);
     }
 }

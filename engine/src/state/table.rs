@@ -336,7 +336,7 @@ impl<V: Cells> Table<V> {
         let keys = self.converter.convert_columns(&saved.keys)?;
         for row in 0..rows.num_rows() {
             if row % ROWS == 0 {
-                self.prepare(ROWS.min(rows.num_rows() - row))?;
+                self.prepare(ROWS)?;
             }
             let key = keys.row(row);
             if owned.owns(key_group(key.as_ref())) {

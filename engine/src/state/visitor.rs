@@ -258,6 +258,7 @@ mod tests {
         assert_eq!(buffer.take(300).iter().map(RecordBatch::num_rows).sum::<usize>(), 300);
         assert_eq!(held(&mut buffer), (2, 700, 8_000));
         buffer.take(700);
+        assert!(!keyed.is_empty());
         keyed.remove("a");
         keyed.remove("b");
         assert_eq!((held(&mut buffer), held(&mut keyed)), ((2, 0, 0), (2, 0, 0)));

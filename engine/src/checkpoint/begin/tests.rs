@@ -6,6 +6,7 @@ use crate::checkpoint::manifest::tests::example;
 use crate::testing::simulation::Simulation;
 use crate::testing::simulation::files::Fault;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// A store with these checkpoints of one run, the last of which is settled if it says so.
 fn store(epochs: &[Epoch], last: bool) -> (Simulation, Arc<dyn Store>) {
@@ -168,4 +169,73 @@ fn of_two_beginnings_at_a_time_one_is_kept_out() {
     assert!(again().is_err());
     first.keeper.close();
     assert_eq!(again().unwrap().recovered.unwrap().1.epoch, 1);
+}
+
+#[test]
+fn checkpoints_that_cannot_be_read_are_told_of_when_they_would_have_been_newer() {
+    let (_simulation, store) = store(&[2], false);
+    for epoch in [1, 3] {
+        store.put(&manifest::name(epoch), b"damaged").unwrap();
+    }
+    let begin = |at| {
+        let resume = Resume { begin: at, ..Resume::default() };
+        begin(store.clone(), "job", &resume, (&BTreeMap::new(), 3), "new".into())
+    };
+    for epoch in [1, 3] {
+        let said = begin(Begin::At(epoch)).map(drop).unwrap_err();
+        assert_eq!(said.message(), format!("checkpoint {epoch} in c/job: it is damaged: its checksum is another"));
+    }
+    let said = begin(Begin::At(7)).map(drop).unwrap_err();
+    assert_eq!((said.kind(), said.message()), (Kind::NotFound, "there is no checkpoint 7 in c/job (there: 2)"));
+    let (_, resumed) = begin(Begin::Resume).unwrap().recovered.unwrap();
+    let unreadable = resumed.unreadable.iter().map(|(epoch, _)| *epoch);
+    assert_eq!((resumed.epoch, unreadable.collect::<Vec<_>>()), (2, vec![3]));
+}
+
+#[test]
+fn what_no_checkpoint_needs_goes_with_the_next_one_but_the_lock_stays() {
+    let (simulation, store) = store(&[1], false);
+    for name in ["junk", "lock"] {
+        store.put(name, b"x").unwrap();
+    }
+    let mut begun = begin(store.clone(), "job", &Resume::default(), (&BTreeMap::new(), 3), "new".into()).unwrap();
+    begun.keeper.sweep(&simulation.env()).unwrap();
+    assert_eq!(store.names().unwrap(), ["0000000001.json", "0000000001.settled", "lock", "p"]);
+}
+
+/// A store that only notes what is removed, in order. A name that it tells of is gone when it is asked for.
+#[derive(Default)]
+struct Removals(Mutex<Vec<String>>);
+
+impl Store for Removals {
+    fn put(&self, _: &str, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn get(&self, _: &str) -> Result<Vec<u8>> {
+        Err(Error::new(Kind::NotFound, "gone"))
+    }
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(vec![manifest::name(1)])
+    }
+    fn remove(&self, name: &str) -> Result<()> {
+        self.0.lock().unwrap().push(name.to_owned());
+        Ok(())
+    }
+    fn lock(&self) -> Result<Option<Box<dyn super::super::store::Lock>>> {
+        Ok(None)
+    }
+    fn place(&self) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn the_newest_that_is_forgotten_goes_last_and_what_says_that_it_is_settled_just_before() {
+    let store = Removals::default();
+    assert!(find(&store).unwrap().complete.is_empty());
+    let gone = [1, 2, 3].map(|epoch| Manifest { epoch, ..example() });
+    forget(&store, &gone, [2, 3, 7].into_iter()).unwrap();
+    let order = store.0.into_inner().unwrap();
+    let (settled, name) = (manifest::settled_name, manifest::name);
+    assert_eq!(order, [settled(2), settled(7), name(1), name(2), settled(3), name(3)]);
 }

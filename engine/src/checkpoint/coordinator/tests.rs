@@ -51,6 +51,33 @@ fn with_a_store_an_epoch_is_committed_when_it_is_written_and_not_before() {
 }
 
 #[test]
+fn what_belongs_to_no_epoch_under_way_is_ignored() {
+    let mut c = coordinator();
+    assert_eq!((c.on(Report::Aligned(SINK, 1, None)), c.stored(), c.to_store(), c.epoch()), (vec![], vec![], None, 0));
+    c.begin();
+    c.on(Report::Aligned(SOURCE, 1, None));
+    c.on(Report::Aligned(STAGE, 1, None));
+    for other in [0, 2] {
+        assert_eq!(c.on(Report::Aligned(SINK, other, Some(receipt()))), []);
+        assert_eq!((c.awaited(), c.epoch()), (Some(Awaited::Barriers(vec![SINK])), 1));
+    }
+    assert_eq!(c.on(Report::Committed(SINK, 1)), []);
+    assert_eq!(c.on(Report::Aligned(SINK, 1, Some(receipt()))), [(SINK, Command::Commit(1, receipt()))]);
+    assert_eq!(c.on(Report::Aligned(SINK, 1, Some(receipt()))), []);
+    c.on(Report::Committed(SINK, 1));
+    assert_eq!(c.on(Report::Acknowledged(SOURCE, 2)), []);
+    assert_eq!((c.acknowledged(), c.committed(), c.is_idle(), c.awaited()), (0, 1, false, None));
+    c.on(Report::Acknowledged(SOURCE, 1));
+    assert_eq!((c.on(Report::Acknowledged(SOURCE, 1)), c.acknowledged(), c.is_last()), (vec![], 1, false));
+    assert_eq!([SOURCE, STAGE].map(|task| c.has_finished(task)), [false; 2]);
+    c.on(Report::Finished(STAGE));
+    assert_eq!([SOURCE, STAGE].map(|task| c.has_finished(task)), [false, true]);
+    // Its source goes on: the epoch that begins is not the last one, and waits for no stage that has finished.
+    assert_eq!(c.begin(), [(SOURCE, Command::Barrier(2))]);
+    assert_eq!((c.awaited(), c.is_last()), (Some(Awaited::Barriers(vec![SOURCE, SINK])), false));
+}
+
+#[test]
 fn a_task_that_finishes_while_an_epoch_is_under_way_still_takes_part() {
     let mut c = coordinator();
     c.begin();
@@ -62,11 +89,13 @@ fn a_task_that_finishes_while_an_epoch_is_under_way_still_takes_part() {
     // That was not yet the last one: it began before the tasks had finished.
     let last = c.on(Report::Acknowledged(SOURCE, 1));
     assert_eq!(last, [(SOURCE, Command::Barrier(2)), (SINK, Command::Prepare(2))]);
+    assert!(c.is_last() && !c.is_over());
     c.on(Report::Aligned(SOURCE, 2, None));
     c.on(Report::Aligned(SINK, 2, None));
     let exit = c.on(Report::Acknowledged(SOURCE, 2));
     assert_eq!(exit, [(SOURCE, Command::Exit), (SINK, Command::Exit)]);
-    assert!(c.is_over());
+    assert!(c.is_over() && !c.is_idle());
+    assert_eq!(c.begin(), []);
 }
 
 /// A source, a sink, and a sink behind a spool.

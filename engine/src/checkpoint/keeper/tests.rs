@@ -12,6 +12,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 fn rows(numbers: impl IntoIterator<Item = i64>) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
@@ -187,4 +188,70 @@ fn what_the_store_refuses_is_written_by_the_next_attempt() {
         assert_eq!(written.unwrap(), world.bytes(), "call {call}");
         assert_eq!(restored(&world.newest(), "a", (0, 1), false).unwrap(), [0, 1, 2]);
     }
+}
+
+/// A lock that says whether it was released.
+struct Held(Arc<AtomicBool>);
+
+impl Lock for Held {
+    fn release(self: Box<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn state_that_a_run_has_left_on_the_disk_goes_when_the_next_begins_and_its_own_when_it_ends() {
+    let released = Arc::new(AtomicBool::new(false));
+    let World { simulation, keeper, .. } = World::new(1);
+    let files = simulation.files();
+    for path in ["s/0-0-a-0.state", "s/0-0-a-1.state", "s/notes", "other/0-0-a-0.state"] {
+        files.put(path, "x");
+    }
+    let others = ["other/0-0-a-0.state", "s/notes"].map(PathBuf::from);
+    let keeper = keeper.locked(Box::new(Held(released.clone()))).with_state(simulation.env(), "s".into()).unwrap();
+    assert_eq!((files.paths(), released.load(Relaxed)), (others.to_vec(), false));
+    files.put("s/0-0-a-0.state", "x");
+    keeper.close();
+    assert_eq!((files.paths(), released.load(Relaxed)), (others.to_vec(), true));
+}
+
+#[test]
+fn a_keeper_whose_folder_for_state_cannot_be_emptied_lets_other_jobs_in() {
+    let released = Arc::new(AtomicBool::new(false));
+    let World { simulation, keeper, .. } = World::new(1);
+    simulation.files().put("s/0-0-a-0.state", "x");
+    simulation.files().fail(simulation.files().calls() + 1, Fault::Io);
+    let refused = keeper.locked(Box::new(Held(released.clone()))).with_state(simulation.env(), "s".into());
+    assert!(refused.is_err_and(|e| e.kind() == Kind::Io) && released.load(Relaxed));
+}
+
+#[test]
+fn what_an_earlier_run_has_left_goes_with_the_next_checkpoint_unless_this_one_needs_it() {
+    let World { simulation, store, .. } = World::new(1);
+    let left = ["0000000001.json", "0000000001.settled", "0000000009.json", "mine", "theirs"].map(str::to_owned);
+    for name in &left {
+        store.put(name, b"x").unwrap();
+    }
+    let complete = vec![(1, ["mine".to_owned()].into())];
+    let names = ("job".to_owned(), "r".to_owned(), "w".to_owned());
+    let keeper = Keeper::new(store.clone(), names, 2, (complete, left.into()));
+    assert_eq!(keeper.place(), "c/job");
+    let mut world = World { simulation, store, keeper };
+    world.write(2, 1, vec![piece(A, 0, vec![changed(0, 0..1)])]).unwrap();
+    world.keeper.sweep(&world.simulation.env()).unwrap();
+    let stay = ["0000000001.json", "0000000001.settled", "0000000002-w.arrow", "0000000002.json", "mine"];
+    assert_eq!(world.store.names().unwrap(), stay);
+    // The newest is settled; with an older one goes what says so of it.
+    world.keeper.settle().unwrap();
+    world.write(3, 1, vec![piece(A, 0, vec![Chunk::Unchanged(0)])]).unwrap();
+    world.keeper.sweep(&world.simulation.env()).unwrap();
+    let stay = ["0000000002-w.arrow", "0000000002.json", "0000000002.settled", "0000000003.json"];
+    assert_eq!(world.store.names().unwrap(), stay);
+}
+
+#[test]
+fn before_there_is_a_checkpoint_nothing_is_settled() {
+    let world = World::new(1);
+    world.keeper.settle().unwrap();
+    assert_eq!(world.store.names().unwrap(), [] as [&str; 0]);
 }

@@ -231,6 +231,9 @@ mod tests {
             assert!((content + index..content * 9 / 8 + index + 300).contains(&bytes), "{bytes}");
             let taken = data.bytes_taken(Take::All);
             assert!((bytes - 1_000..=bytes).contains(&taken), "{taken} of {bytes}");
+            let copy = data.part(1_000, |_, _, _| true).unwrap();
+            assert_eq!((copy.len(), copy.values.capacity(), copy.flags.capacity()), (1_000, 1_000, 1_000));
+            assert!(width.is_none() || copy.keys.bytes.capacity() == 8_000);
             data.saved();
             assert_eq!((data.bytes_taken(Take::Changes), data.live(), data.len()), (0, 1_000, 1_000));
             data.mark(7, REMOVED | UNSAVED);
@@ -242,5 +245,20 @@ mod tests {
         }
         let mut data = Data::<u64>::new(Some(8));
         assert!(data.add(1, b"short", 1, NEW).is_err());
+    }
+
+    #[test]
+    fn room_grows_by_sixteen_and_then_by_an_eighth() {
+        let (mut vec, mut rooms) = (Vec::<u8>::new(), Vec::new());
+        for _ in 0..200 {
+            make_room(&mut vec, 1);
+            vec.push(0);
+            rooms.push(vec.capacity());
+        }
+        rooms.dedup();
+        let sixteens = (1..=9).map(|n| n * 16);
+        assert_eq!(rooms, sixteens.chain([162, 182, 204]).collect::<Vec<_>>());
+        make_room(&mut vec, 100);
+        assert_eq!(vec.capacity(), 300);
     }
 }

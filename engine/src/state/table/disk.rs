@@ -135,6 +135,22 @@ impl Disk {
 mod tests {
     use super::*;
     use crate::testing::simulation::Simulation;
+    use crate::testing::simulation::files::Fault;
+
+    #[test]
+    fn what_comes_in_pieces_is_read_to_its_end() {
+        let (simulation, bytes) = (Simulation::new(1), (0..200).collect::<Vec<u8>>());
+        let (folder, name) = ("s".into(), "t".into());
+        let mut disk = Disk::new(Room { memory: 0, env: simulation.env(), folder, name, file: 1_000 });
+        let (_before, region) = (disk.put(&[7; 50]).unwrap(), disk.put(&bytes).unwrap());
+        for short in 0..=3 {
+            let calls = simulation.files().calls();
+            (1..=short).for_each(|n| simulation.files().fail(calls + n, Fault::Short));
+            assert_eq!(region.read(20, 100).unwrap(), bytes[20..120]);
+        }
+        simulation.files().change("s/t-0.state", |bytes| bytes.truncate(100));
+        assert!(region.read(20, 100).unwrap_err().message().contains("s/t-0.state"));
+    }
 
     #[test]
     fn what_stands_in_old_files_is_written_anew_when_there_are_twice_as_many_as_are_needed() {

@@ -186,6 +186,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_comes_again_while_its_removal_is_written_has_to_be_told() {
+        let mut part = part(0..4);
+        let key = 0u64.to_be_bytes();
+        let (at, _) = part.place(xxh3_64(&key), &key).unwrap();
+        part.data.mark(at, REMOVED | UNSAVED | UNSPILLED);
+        let _written = part.freeze().unwrap();
+        let (at, is_new) = part.place(xxh3_64(&key), &key).unwrap();
+        assert!(is_new && part.data.is(at, UNSAVED) && part.data.is(at, UNSPILLED));
+        assert_eq!(part.data.unsaved(), 1);
+    }
+
+    #[test]
     fn a_part_is_two_by_the_next_bit_and_holds_the_bytes_of_its_keys() {
         let mut low = part(0..1_000);
         let before = low.bytes();
@@ -194,6 +206,8 @@ mod tests {
         assert_eq!((low.taken() + high.taken(), low.shape.width), (1_000, high.shape.width));
         assert!((0..high.taken()).all(|at| xxh3_64(high.data.key(at)) >> 63 == 1));
         assert!((0..low.taken()).all(|at| xxh3_64(low.data.key(at)) >> 63 == 0));
+        // Each has its room from the beginning.
+        assert_eq!(low.data.values.capacity().min(high.data.values.capacity()), 500);
         for half in [low.bytes(), high.bytes()] {
             assert!((before / 3..before * 2 / 3).contains(&half), "{half} of {before} bytes");
         }

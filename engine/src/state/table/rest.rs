@@ -148,3 +148,43 @@ impl<V: Cells> SavedRows<V> {
         self.removed.as_ref().is_some_and(|removed| removed.value(row))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_numbers_have_one_width_and_those_with_a_text_have_not() {
+        use DataType::{Boolean, Int32, Int64, Utf8};
+        let widths = [width_of(&[Int64]), width_of(&[Int64, Int32]), width_of(&[Int64, Utf8]), width_of(&[Boolean])];
+        assert_eq!(widths, [Some(9), Some(14), None, None]);
+        let column: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![Some(7), None]));
+        let keys = converter(&[Int64]).unwrap().convert_columns(&[column]).unwrap();
+        assert!(keys.iter().all(|key| key.as_ref().len() == 9));
+    }
+
+    #[test]
+    fn each_column_at_rest_has_its_name_whichever_version_reads_it() {
+        let of = |take| {
+            let mut schema = None;
+            at_rest::<(i64, i32)>(&[DataType::Utf8, DataType::Int64], &[], take, &mut |batch| {
+                schema = Some(batch.schema());
+                Ok(())
+            })
+            .unwrap();
+            schema.unwrap().fields().iter().map(|f| (f.name().clone(), f.is_nullable())).collect::<Vec<_>>()
+        };
+        let all = [("key_0", true), ("key_1", true), ("value_0", false), ("value_1", false), ("removed", false)];
+        let all = all.map(|(name, nullable)| (name.to_owned(), nullable));
+        assert_eq!((of(Take::All), of(Take::Changes)), (all[..4].to_vec(), all.to_vec()));
+    }
+
+    #[test]
+    fn a_key_may_be_named_as_what_says_that_keys_are_removed() {
+        let keys: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));
+        let values: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1, 2]));
+        let rows = RecordBatch::try_from_iter([(REMOVED_COLUMN, keys), ("value_0", values)]).unwrap();
+        let saved = SavedRows::<i64>::read(&[DataType::Boolean], &rows).unwrap();
+        assert_eq!((saved.values, saved.removed), (vec![1, 2], None));
+    }
+}

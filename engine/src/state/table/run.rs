@@ -30,7 +30,7 @@ impl Shape {
     pub(super) fn records(self, bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = bytes;
         std::iter::from_fn(move || {
-            let (key, value, length) = self.record(rest).filter(|(.., length)| *length > 0)?;
+            let (key, value, length) = self.record(rest)?;
             rest = &rest[length..];
             Some((key, value))
         })
@@ -188,12 +188,15 @@ mod tests {
     fn every_key_is_found_by_one_block_and_no_other_key_is() {
         let simulation = Simulation::new(1);
         let mut disk = disk(&simulation);
-        let fixed: Vec<Vec<u8>> = (0..5_000u64).map(|n| n.to_be_bytes().to_vec()).collect();
+        let fixed: Vec<Vec<u8>> = (0..5_120u64).map(|n| n.to_be_bytes().to_vec()).collect();
         let varied: Vec<Vec<u8>> =
             (0..5_000usize).map(|n| format!("key{n:0width$}", width = n % 40).into_bytes()).collect();
         for (shape, keys) in [(Shape { width: Some(8), value: 8 }, fixed), (Shape { width: None, value: 2 }, varied)] {
             let run = run(shape, &keys, &mut disk);
-            assert!(run.blocks.len() > 10, "{}", run.blocks.len());
+            // Records of 16 bytes fill each block to its last byte; others end one when the next would not fit.
+            let starts: Vec<u32> = run.blocks.iter().map(|b| b.start).collect();
+            assert!(shape.width.is_none() || starts == (0..20).map(|n| n * 4_096).collect::<Vec<_>>(), "{starts:?}");
+            assert!(shape.width.is_some() || starts.len() == 36, "{starts:?}");
             let held = run.blocks.len() * 16;
             assert!((held..held + 200).contains(&run.bytes_held()), "{} bytes", run.bytes_held());
             for key in &keys {
@@ -201,8 +204,15 @@ mod tests {
                 let other: Vec<u8> = key.iter().map(|b| b ^ 0x80).collect();
                 assert_eq!(run.get(xxh3_64(&other), &other).unwrap(), None);
             }
-            assert_eq!(shape.records(&run.load().unwrap()).count(), keys.len());
+            let records = run.load().unwrap();
+            assert_eq!((shape.records(&records).count(), run.bytes()), (keys.len(), records.len()));
         }
+        // Keys of one hash stand in one block, however many.
+        let (mut writer, shape) = (Writer::default(), Shape { width: Some(8), value: 8 });
+        (0..600u64).for_each(|n| writer.push(shape, (7, &n.to_be_bytes()), &[0; 8]).unwrap());
+        writer.push(shape, (8, &[1; 8]), &[0; 8]).unwrap();
+        let run = writer.finish(shape, &mut disk).unwrap().unwrap();
+        assert_eq!(run.blocks.iter().map(|b| (b.first, b.start)).collect::<Vec<_>>(), [(7, 0), (8, 9_600)]);
     }
 
     #[test]

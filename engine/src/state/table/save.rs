@@ -149,26 +149,121 @@ fn copies<V: Cells>(parts: &mut [Part<V>], take: Take) -> Result<Vec<Copied>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::room::Room;
+    use crate::state::table::data::UNSAVED;
+    use crate::testing::simulation::Simulation;
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::record_batch::RecordBatch;
+    use std::sync::Arc;
     use xxhash_rust::xxh3::xxh3_64;
+
+    fn part(keys: std::ops::Range<i64>) -> Part<i64> {
+        let types = [DataType::Int64];
+        let mut part = Part::new(rest::width_of(&types));
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(keys));
+        for key in &rest::converter(&types).unwrap().convert_columns(&[column]).unwrap() {
+            part.place(xxh3_64(key.as_ref()), key.as_ref()).unwrap();
+        }
+        part
+    }
+
+    fn thousands(n: i64) -> Part<i64> {
+        part(n * 1_000..(n + 1) * 1_000)
+    }
+
+    /// The chunks of a snapshot, each with its rows if it has changed, and the parts that have become layers.
+    fn chunks(log: &mut Log, len: usize, parts: &mut [Part<i64>]) -> (Vec<(u64, Option<usize>)>, Vec<u32>) {
+        let mut layered = VecDeque::new();
+        let snapshot = log.snapshot((&[DataType::Int64], len, false), parts, &mut layered).unwrap();
+        let chunk = |chunk| match chunk {
+            Chunk::Unchanged(number) => (number, None),
+            Chunk::Changed(number, frozen) => {
+                (number, Some(frozen.batches().unwrap().iter().map(RecordBatch::num_rows).sum()))
+            }
+        };
+        (snapshot.0.into_iter().map(chunk).collect(), layered.into())
+    }
+
+    #[test]
+    fn parts_that_have_something_become_layers_and_many_of_them_one_chunk() {
+        let mut log = Log { copied: 0, ..Log::default() };
+        let mut parts: Vec<_> = (0..100).map(thousands).collect();
+        parts.insert(1, part(0..0));
+        parts.push(part(0..0));
+        let (first, layered) = chunks(&mut log, 100_000, &mut parts);
+        assert_eq!(first, [(0, Some(66_000)), (1, Some(34_000))]);
+        assert_eq!(layered, (0..101).filter(|n| *n != 1).collect::<Vec<_>>());
+        // Then only those that have changed.
+        parts[3].reclaim(false).unwrap();
+        (5..7).for_each(|at| parts[3].data.mark(at, UNSAVED));
+        let (second, layered) = chunks(&mut log, 100_000, &mut parts);
+        assert_eq!((&second[..], &layered[..]), (&[(0, None), (1, None), (2, Some(2))][..], &[3][..]));
+        let nothing = chunks(&mut log, 100_000, &mut parts[..3]);
+        assert_eq!(nothing, (vec![(0, None), (1, None), (2, None)], vec![]));
+        // And all of them again when the whole is saved, whatever has changed.
+        log.is_whole_next = true;
+        let (whole, layered) = chunks(&mut log, 100_000, &mut parts);
+        assert_eq!((whole, layered.len()), (vec![(3, Some(66_000)), (4, Some(34_000))], 100));
+    }
+
+    #[test]
+    fn a_part_on_the_disk_is_in_the_whole_and_among_the_changes_if_it_has_changed() {
+        let mut log = Log::default();
+        let mut parts = [thousands(0), thousands(1), part(0..0)];
+        parts[0].spill(&mut disk(), usize::MAX).unwrap();
+        let (first, layered) = chunks(&mut log, 2_000, &mut parts);
+        assert_eq!((first, layered), (vec![(0, Some(2_000))], vec![0, 1]));
+        // A small table is saved as a whole, but not one of which some is on the disk.
+        assert!(parts.iter_mut().all(|part| part.reclaim(false).unwrap()));
+        parts[1].data.mark(7, UNSAVED);
+        assert_eq!(chunks(&mut log, 2_000, &mut parts).0, [(0, None), (1, Some(1))]);
+        parts[0].cold = None;
+        parts[1].data.mark(7, UNSAVED);
+        assert_eq!(chunks(&mut log, 1_000, &mut parts).0, [(2, Some(1_000))]);
+        assert_eq!(chunks(&mut log, 1_000, &mut parts).0, [(2, None)]);
+        let (mut disk, mut parts) = (disk(), (0..100).map(thousands).collect::<Vec<_>>());
+        assert!(parts.iter_mut().all(|part| part.spill(&mut disk, usize::MAX).unwrap().is_none()));
+        let all = chunks(&mut Log::default(), 100_000, &mut parts).0;
+        assert_eq!(all, [(0, Some(66_000)), (1, Some(34_000))]);
+    }
+
+    fn disk() -> Disk {
+        let (env, folder, name) = (Simulation::new(1).env(), "s".into(), "t".into());
+        Disk::new(Room { memory: 0, env, folder, name, file: 1_000_000 })
+    }
+
+    #[test]
+    fn changes_that_go_to_the_disk_are_told_to_the_next_snapshot_unless_they_are_more_than_the_keys() {
+        let (mut log, mut disk) = (Log::default(), disk());
+        let mut parts = [thousands(0)];
+        let mut spills = |log: &mut Log| {
+            let few = part(0..10);
+            log.spills(&few.data, few.shape, &mut disk, 20).unwrap();
+            (log.told.len(), log.is_whole_next)
+        };
+        // There is nothing yet that they would be changes of.
+        assert_eq!(spills(&mut log), (0, false));
+        assert_eq!(chunks(&mut log, 10_000, &mut parts).0, [(0, Some(1_000))]);
+        assert_eq!([spills(&mut log), spills(&mut log)], [(1, false), (2, false)]);
+        assert_eq!(chunks(&mut log, 10_000, &mut parts).0, [(0, None), (1, Some(10)), (2, Some(10))]);
+        assert_eq!([spills(&mut log), spills(&mut log)], [(0, true); 2]);
+        assert_eq!(chunks(&mut log, 10_000, &mut parts).0, [(3, Some(1_000))]);
+        assert_eq!(chunks(&mut log, 10_000, &mut parts).0, [(3, None)]);
+        assert_eq!([spills(&mut log), spills(&mut log), spills(&mut log)], [(1, false), (2, false), (0, true)]);
+    }
 
     #[test]
     fn what_is_copied_of_many_parts_has_its_room_from_the_beginning() {
-        let part = |number: u64| {
-            let mut part = Part::<i64>::new(Some(8));
-            for key in number * 1_000..(number + 1) * 1_000 {
-                let key = key.to_be_bytes();
-                part.place(xxh3_64(&key), &key).unwrap();
-            }
-            part
-        };
-        let mut parts: Vec<_> = (0..100).map(part).collect();
+        let mut parts: Vec<_> = (0..100).map(|n| part(n * 1_024..(n + 1) * 1_024)).collect();
         let chunks = copies(&mut parts, Take::All).unwrap();
         let counts: Vec<usize> = chunks.iter().map(Copied::count).collect();
-        assert_eq!(counts, [66_000, 34_000]);
+        assert_eq!(counts, [65_536, 36_864]);
         let bytes = chunks.iter().map(|chunk| (chunk.records.len(), chunk.records.capacity()));
         let all = CHUNK + CHUNK / 4;
-        assert_eq!(bytes.collect::<Vec<_>>(), [(66_000 * 16, all * 16), (34_000 * 16, 34_000 * 16)]);
-        // All is saved.
+        assert_eq!(bytes.collect::<Vec<_>>(), [(65_536 * 17, all * 17), (36_864 * 17, 36_864 * 17)]);
+        // All is saved, and could be so again.
         assert!(copies(&mut parts, Take::Changes).unwrap().is_empty());
+        let again = copies(&mut parts, Take::All).unwrap();
+        assert_eq!(again.iter().map(Copied::count).collect::<Vec<_>>(), counts);
     }
 }

@@ -83,6 +83,9 @@ fn keys_of_several_columns_have_a_value_each_and_null_is_a_key() {
     let slots = table.slots(&[texts, Arc::new(Int64Array::from(vec![1, 1, 1, 1]))]).unwrap();
     assert_eq!(slots.iter().map(|(_, new)| *new).collect::<Vec<_>>(), [true, true, false, false]);
     assert_eq!((slots[0].0, slots[1].0, table.len()), (slots[2].0, slots[3].0, 2));
+    *table.get_mut(slots[1].0) = 7;
+    assert!(!table.is_empty());
+    assert_eq!((table.get(slots[0].0), table.get(slots[3].0)), (&0, &7));
     assert!(table.slots(&numbers(&[1])).is_err());
     assert!(Table::<i64>::new([]).is_err());
 }
