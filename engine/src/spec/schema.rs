@@ -28,6 +28,7 @@ pub fn schema(registry: &Registry) -> Value {
     let mut more = Map::new();
     let mut stages_and_uses = stages.clone();
     stages_and_uses.insert("template".into(), template_use());
+    stages_and_uses.insert("workflow".into(), json!({ "$ref": "#/$defs/nested" }));
     defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages_and_uses, &mut more));
     defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &["id"], &mut more));
     defs.insert("nested".into(), nested());
