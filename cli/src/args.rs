@@ -144,7 +144,7 @@ pub enum New {
 }
 
 /// How a spec is found and read.
-#[derive(Debug, Group)]
+#[derive(Clone, Debug, Group)]
 pub struct Spec {
     /// The spec, in YAML or JSON; `-` is stdin.
     #[arg(value_name = "SPEC", value_hint = ValueHint::FilePath, add = complete::specs())]
@@ -158,7 +158,7 @@ pub struct Spec {
 }
 
 /// `run`.
-#[derive(Debug, Group)]
+#[derive(Clone, Debug, Group)]
 #[group(skip)]
 #[expect(clippy::struct_excessive_bools, reason = "switches of the command line, each on its own")]
 pub struct Run {
@@ -218,7 +218,7 @@ pub enum OnConflict {
 }
 
 /// Where a job that keeps checkpoints begins.
-#[derive(Debug, Group)]
+#[derive(Clone, Debug, Group)]
 pub struct Beginning {
     /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`.
     #[arg(long, value_name = "ID", conflicts_with = "fresh")]

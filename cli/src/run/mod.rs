@@ -4,6 +4,7 @@ pub mod documents;
 pub mod inputs;
 pub mod job;
 pub mod keep;
+pub mod scheduled;
 pub mod targets;
 pub mod watched;
 pub mod workflow;
@@ -31,6 +32,9 @@ use crate::screen::Screen;
 pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     if let Some(exit) = runs::existing::existing(args, screen)? {
         return Ok(exit);
+    }
+    if let Some(schedule) = scheduled::schedule(args)? {
+        return scheduled::run(args, &schedule, screen);
     }
     once(args, screen, Ending::signal())
 }

@@ -35,6 +35,14 @@ pub async fn run(
     screen: &Screen,
     ending: Ending<impl Future<Output = ()>>,
 ) -> Result<Exit, Failure> {
+    if let Spec::Chain(spec) = &loaded.spec
+        && spec.schedule.is_some()
+        && args.input.is_none()
+        && args.inputs.is_none()
+    {
+        let message = "its schedule needs a spec in a file, and no `--watch`; `--input` runs it once";
+        return Err(Failure::invalid(format!("{}: {message}", args.spec.path)));
+    }
     let many = args.inputs.is_some();
     let documents = if many { Documents::lines() } else { Documents::kept() };
     let targets = targets(loaded, args);

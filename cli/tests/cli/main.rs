@@ -25,6 +25,7 @@ mod pipelines;
 mod replays;
 mod runs;
 mod runs_told;
+mod schedules;
 mod schema;
 mod secrets;
 mod specs;

@@ -6,6 +6,7 @@ use super::node::Node;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
 use super::routing::{Route, Routing};
+use super::schedule::Schedule;
 use super::shared::Shared;
 use super::steps::{Block, Common, Read, TAKEN};
 use super::workflow_keys::WorkflowKeys;
@@ -48,6 +49,8 @@ pub(crate) fn read(
         path.extend(said.into_iter().find(|k| blocks[circle[0]].node.get(k).is_some()).map(Key::from));
         reader.fault(&path, cycle_problem(circle.iter().map(|i| common.ids[*i].as_str())));
     }
+    let said = keys.as_ref().and_then(|keys| keys.schedule.clone());
+    let schedule = said.and_then(|keys| Schedule::read(reader, keys, &["schedule".into()]));
     if reader.faults.len() > before {
         return None;
     }
@@ -68,6 +71,7 @@ pub(crate) fn read(
         optimization: keys.optimization,
         format: keys.output_format,
         targets: keys.targets,
+        schedule,
     })
 }
 

@@ -8,6 +8,7 @@ pub mod model;
 pub mod node;
 pub mod parse;
 pub mod routing;
+pub mod schedule;
 pub mod schema;
 pub mod targets;
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::schedule::Schedule;
 use super::targets::Targets;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
@@ -143,6 +144,8 @@ pub struct Chain {
     pub format: Format,
     /// What its runs are to reach.
     pub targets: Targets,
+    /// When runs begin by themselves.
+    pub schedule: Option<Schedule>,
 }
 
 /// A step.

@@ -73,6 +73,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         optimization: keys.optimization.clone(),
         format: keys.output_format,
         targets: keys.targets.clone(),
+        schedule: None,
     })
 }
 

@@ -10,6 +10,7 @@ use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, StepBlock, TestBlock
 use super::mode::Type;
 use super::model::{Format, Optimization};
 use super::routing::Route;
+use super::schedule::ScheduleKeys;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use super::targets::Targets;
@@ -54,6 +55,8 @@ pub(crate) struct WorkflowKeys {
     /// What runs are to reach: when a target is missed, the command ends with 3.
     #[serde(default)]
     pub targets: Targets,
+    /// When runs begin by themselves: `bourn run` without an input waits for each time, and goes on until Ctrl-C.
+    pub schedule: Option<ScheduleKeys>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Rates and limits of tokens by name: the steps whose configuration says `limits: { rate: NAME }` keep one together.
