@@ -313,8 +313,7 @@ fn a_workflow_stands_in_a_file_of_its_own() {
 }
 
 #[test]
-fn a_long_list_is_gone_on_with_as_quickly_as_it_was_begun() {
-    // Each element carries what is known of itself, and not what is known of all: that would be a million records here.
+fn of_a_long_list_what_was_not_done_is_done_and_nothing_else() {
     let spec = "
 steps:
   - { id: each, for_each: { in: '${[range(1000)]}' }, workflow: { spec: { steps: [ { id: said, command: say, args: '${input}' } ] } } }
