@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
-use bourn_engine::journal::{Asked, Entries, History, Journal, RunState, Started, Wait};
+use bourn_engine::journal::{Asked, Earlier, Entries, History, Journal, RunState, Started, Wait};
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -221,11 +221,11 @@ impl Job {
     }
 
     /// What an earlier process has left of these runs.
-    fn known(&self, c: &Connection, runs: &Started) -> Result<Vec<Option<History>>, Fault> {
+    fn known(&self, c: &Connection, runs: &Started) -> Result<Vec<Option<Earlier>>, Fault> {
         let (first, last) = (runs.numbers.iter().min(), runs.numbers.iter().max());
         let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
         let range = [run_number(self.number, *first)?, run_number(self.number, *last)?];
-        let mut there: Vec<Option<History>> = vec![None; runs.numbers.len()];
+        let mut there: Vec<Option<Earlier>> = vec![None; runs.numbers.len()];
         let mut place = runs.numbers.iter().copied().zip(0..).collect::<Vec<(u64, usize)>>();
         place.sort_unstable();
         let find = |run: i64| {
@@ -233,13 +233,13 @@ impl Job {
             place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
         };
         let mut statement =
-            c.prepare_cached("SELECT run, id, input FROM runs WHERE run BETWEEN ?1 AND ?2").told("read")?;
+            c.prepare_cached("SELECT run, id, input, status FROM runs WHERE run BETWEEN ?1 AND ?2").told("read")?;
         let mut rows = statement.query(range).told("read")?;
         while let Some(row) = rows.next().told("read")? {
-            let (run, id, input): (i64, String, Option<String>) =
-                (row.get(0).told("read")?, row.get(1).told("read")?, row.get(2).told("read")?);
+            let run: i64 = row.get(0).told("read")?;
             let Some((number, at)) = find(run) else { continue };
-            let same = id == runs.ids.value(at) && input.as_deref() == text(&runs.inputs, at);
+            let text = |column: usize| row.get_ref(column).and_then(|v| Ok(v.as_str_or_null()?)).told("read");
+            let same = text(1)? == Some(runs.ids.value(at)) && text(2)? == given(&runs.inputs, at);
             if !same {
                 let message = format!(
                     "input {} is not what it was when job {} began: `--fresh` begins anew",
@@ -248,7 +248,9 @@ impl Job {
                 );
                 return Err(Fault::Refused(message));
             }
-            there[at] = Some(History::default());
+            let state = text(3)?.and_then(RunState::of);
+            let state = state.ok_or_else(|| Fault::Damaged(format!("run {number} stands as nothing that is known")))?;
+            there[at] = Some(Earlier { state, history: History::default() });
         }
         let events = "SELECT run, kind, step, data FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
         let mut statement = c.prepare_cached(events).told("read")?;
@@ -257,7 +259,8 @@ impl Job {
             let run: i64 = row.get(0).told("read")?;
             let Some((_, at)) = find(run) else { continue };
             let event = (row.get(1).told("read")?, row.get(2).told("read")?, row.get(3).told("read")?);
-            add(there[at].get_or_insert_default(), event)?;
+            let earlier = there[at].as_mut();
+            add(&mut earlier.ok_or_else(|| Fault::Damaged(format!("run {run} never began")))?.history, event)?;
         }
         Ok(there)
     }
@@ -299,12 +302,12 @@ pub(crate) fn add(
     Ok(())
 }
 
-fn text(array: &StringArray, at: usize) -> Option<&str> {
+fn given(array: &StringArray, at: usize) -> Option<&str> {
     array.is_valid(at).then(|| array.value(at))
 }
 
 impl Journal for Job {
-    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<History>>>> {
+    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<Earlier>>>> {
         let job = self.clone();
         async move {
             let runs = Arc::new(runs);
@@ -325,7 +328,7 @@ impl Journal for Job {
                 let mut statement = c.prepare_cached(insert).told("write")?;
                 for at in &new {
                     let run = run_number(number, runs.numbers[*at])?;
-                    let row = params![run, runs.ids.value(*at), text(&runs.inputs, *at), clock.next()];
+                    let row = params![run, runs.ids.value(*at), given(&runs.inputs, *at), clock.next()];
                     statement.execute(row).map_err(|e| taken(e, runs.ids.value(*at)))?;
                 }
                 Ok(())

@@ -155,6 +155,15 @@ pub struct Ends {
     pub states: Vec<RunState>,
 }
 
+/// What an earlier process has left of a run.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// How it stood, as it was told last.
+    pub state: RunState,
+    /// What is known of it.
+    pub history: History,
+}
+
 /// What the journal knows of a run: the record of each step that ended, as it was written, by the id of the step.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]

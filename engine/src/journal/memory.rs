@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
-use super::{Asked, Entries, History, Journal, RunState, Started, Wait};
+use super::{Asked, Earlier, Entries, History, Journal, RunState, Started, Wait};
 use crate::error::{Error, Result};
 
 /// Keeps everything for as long as it lives. A clone is the same one.
@@ -34,23 +34,23 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_in(&self, runs: &Started) -> Result<Vec<Option<History>>> {
+    fn take_in(&self, runs: &Started) -> Result<Vec<Option<Earlier>>> {
         let mut all = self.runs();
         let text = |array: &arrow::array::StringArray, i: usize| array.is_valid(i).then(|| array.value(i).to_owned());
         let mut known = Vec::new();
         for (i, number) in runs.numbers.iter().enumerate() {
             let (id, input) = (text(&runs.ids, i).unwrap_or_default(), text(&runs.inputs, i));
-            let history = match all.get(number) {
+            let earlier = match all.get(number) {
                 Some(kept) if kept.id != id || kept.input != input => {
                     return Err(Error::validation(format!("run {number} is not what it was when it began")));
                 }
-                Some(kept) => Some(kept.history.clone()),
+                Some(kept) => Some(Earlier { state: kept.state, history: kept.history.clone() }),
                 None => None,
             };
-            if history.is_none() {
+            if earlier.is_none() {
                 all.insert(*number, Kept { id, input, state: RunState::Running, history: History::default() });
             }
-            known.push(history);
+            known.push(earlier);
         }
         Ok(known)
     }
@@ -77,7 +77,7 @@ impl Memory {
 }
 
 impl Journal for Memory {
-    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<History>>>> {
+    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<Earlier>>>> {
         ready(self.take_in(&runs)).boxed()
     }
 

@@ -13,13 +13,13 @@ use futures::future::BoxFuture;
 use crate::error::Result;
 
 pub use asked::{Ask, Asked, Canceled};
-pub use entry::{Durability, Ends, Entries, History, RunState, Started, Steps, Wait, Waiting};
+pub use entry::{Durability, Earlier, Ends, Entries, History, RunState, Started, Steps, Wait, Waiting};
 pub use memory::Memory;
 
 /// The journal of one job: of all runs that one command has begun. Runs are told apart by their number in the order of admission.
 pub trait Journal: Send + Sync + 'static {
     /// Takes in runs, and returns what is known of each, in the same order: none of a run that is new.
-    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<History>>>>;
+    fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<Earlier>>>>;
 
     /// Appends, in the order of the calls. Returns when it is durable, or with [`Wait::No`] as soon as its place is certain: what
     /// is appended later is never durable before it.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::admit::AdmitConfig;
+use super::documents::ResultConfig;
 use super::journaled::What;
-use super::result::{Part, ResultConfig, StepShape};
+use super::rest::{self, AtRest, RestConfig};
+use super::result::{DocumentConfig, Part, StepShape};
 use super::wiring::{Wired, Wiring, Within, node};
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::env::Env;
-use crate::graph::{Graph, Role};
+use crate::graph::{Graph, Input, Role};
 use crate::journal::{Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{Starts, Step};
@@ -94,11 +96,23 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
+    let documents = DocumentConfig {
+        workflow: spec.name.clone(),
+        file: file.to_owned(),
+        steps: shapes(spec),
+        format: spec.format,
+        kept: journal.is_some(),
+    };
     let mut first = "@admit".to_owned();
-    if journal.is_some() {
+    let mut ends = Vec::new();
+    if let Some(journal) = &journal {
         // A run that somebody has started by hand was promised to them; one of a stream is read again.
         let wait = if runs.id.is_some() { Wait::Durable } else { Wait::No };
-        first = wiring.journaled("@begin", What::Start(wait), first, Vec::new());
+        let rest = AtRest { documents: documents.clone(), asked: journal.asked() };
+        first = wiring.journaled("@begin", What::Start(wait, rest), first, Vec::new());
+        wiring.stage("@rest", BoxStageConfig::new(RestConfig {}), vec![first], Vec::new());
+        first = "@rest".to_owned();
+        ends.push(Input { node: first.clone(), port: Some(rest::PORT.to_owned()) });
     }
     let Wired { mut last, kept } = wiring.steps(spec, &Within::outermost(first));
     if journal.is_some() {
@@ -108,16 +122,16 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         let what = What::End { steps: ids(steps), told: ids(told) };
         last = wiring.journaled("@end", what, last, Vec::new());
     }
-    let config = ResultConfig {
-        workflow: spec.name.clone(),
-        file: file.to_owned(),
-        steps: shapes(spec),
-        format: spec.format,
-        first: runs.first,
-        kept: journal.is_some(),
-    };
-    wiring.stage("@result", BoxStageConfig::new(config), vec![last], Vec::new());
-    wiring.graph
+    wiring.stage("@document", BoxStageConfig::new(documents), vec![last], Vec::new());
+    wiring.stage(
+        "@result",
+        BoxStageConfig::new(ResultConfig { first: runs.first }),
+        vec!["@document".into()],
+        Vec::new(),
+    );
+    let mut graph = wiring.graph;
+    graph.nodes.last_mut().into_iter().for_each(|result| result.inputs.append(&mut ends));
+    graph
 }
 
 pub(super) fn shapes(spec: &Chain) -> Vec<StepShape> {

@@ -16,6 +16,9 @@ pub(super) const ADMISSION: &str = "_bourn_admission";
 
 /// What the journal knows of the run from before, as JSON; null for one that is new.
 pub(super) const HISTORY: &str = "_bourn_history";
+/// The document of a run at rest, and how it stands; null for one that goes on.
+pub(super) const DOCUMENT: &str = "_bourn_document";
+pub(super) const STATE: &str = "_bourn_state";
 
 /// The place of an item in its list, from 0; null for the one row of a run that has none.
 pub(super) const ITEM: &str = "_bourn_item";

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
-    Action, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultConfig, ResultDocument, StepMetrics,
+    Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument, StepMetrics,
 };
 use crate::spec::model::Format;
 
@@ -20,11 +20,12 @@ pub(super) struct Run {
 }
 
 /// The document of a run.
-pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
+pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
     let failed = |r: &&Record| matches!(r.status, Status::Failed | Status::TimedOut | Status::Canceled);
     let pending = run.steps.iter().any(|r| matches!(r.status, Status::Pending | Status::Waiting));
     let is_good = run.admission.is_none() && !pending && !run.steps.iter().any(|r| failed(&r));
     let results = results(config, run);
+    let metrics = metrics(config, run);
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
     ResultDocument {
         schema: "bourn.result/v1".to_owned(),
@@ -38,21 +39,21 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
         error_analysis: analysis(config, run),
         recovery_plan: plan(config, run, is_good || pending),
-        execution_metrics: metrics(config, run),
         state_artifacts: Vec::new(),
-        performance_report: report(config, run),
+        performance_report: report(config, run, metrics.duration_ms),
+        execution_metrics: metrics,
     }
 }
 
 /// What the steps gave that completed.
-fn results(config: &ResultConfig, run: &Run) -> Map<String, Value> {
+fn results(config: &DocumentConfig, run: &Run) -> Map<String, Value> {
     let steps = config.steps.iter().zip(&run.steps).filter(|(step, _)| step.part == Part::Step);
     let completed = steps.filter(|(_, record)| record.has_results());
     completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
 }
 
 /// The steps that were undone, the last one first.
-fn compensated(config: &ResultConfig, run: &Run) -> Vec<String> {
+fn compensated(config: &DocumentConfig, run: &Run) -> Vec<String> {
     let mut undone: Vec<_> = (config.steps.iter().zip(&run.steps))
         .filter_map(|(step, record)| match &step.part {
             Part::Undo(of) if record.has_results() => Some((record.started_at.clone(), of.clone())),
@@ -65,7 +66,7 @@ fn compensated(config: &ResultConfig, run: &Run) -> Vec<String> {
     undone.into_iter().map(|(_, of)| of).collect()
 }
 
-fn final_output(config: &ResultConfig, results: &Map<String, Value>) -> Value {
+fn final_output(config: &DocumentConfig, results: &Map<String, Value>) -> Value {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match config.format {
         Format::Last => results.values().next_back().cloned().unwrap_or_default(),
@@ -76,7 +77,7 @@ fn final_output(config: &ResultConfig, results: &Map<String, Value>) -> Value {
 }
 
 /// The failure that came first, and what it kept from running.
-fn analysis(config: &ResultConfig, run: &Run) -> Option<ErrorAnalysis> {
+fn analysis(config: &DocumentConfig, run: &Run) -> Option<ErrorAnalysis> {
     let of = |failure: &Failure, instance: String, affected: Vec<String>| ErrorAnalysis {
         r#type: format!("urn:bourn:error:{}", failure.class),
         title: title(&failure.class).to_owned(),
@@ -111,7 +112,7 @@ fn title(class: &str) -> &'static str {
 }
 
 /// The steps that need this one, over any number of others, in the order of the spec.
-fn downstream(config: &ResultConfig, id: &str) -> Vec<String> {
+fn downstream(config: &DocumentConfig, id: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     // Steps may stand before those that they need.
     for _ in &config.steps {
@@ -125,7 +126,7 @@ fn downstream(config: &ResultConfig, id: &str) -> Vec<String> {
 }
 
 /// What can be done about it: what did not complete is done again, and what did is used again where it is kept.
-fn plan(config: &ResultConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan> {
+fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan> {
     if is_good {
         return None;
     }
@@ -151,7 +152,7 @@ fn plan(config: &ResultConfig, run: &Run, is_good: bool) -> Option<RecoveryPlan>
 }
 
 /// Which steps are done anew: those that did not complete, those that were undone and what needs them, and what is done at the end.
-fn done_anew(config: &ResultConfig, run: &Run) -> Vec<bool> {
+fn done_anew(config: &DocumentConfig, run: &Run) -> Vec<bool> {
     let place = |id: &String| config.steps.iter().position(|s| s.id == *id);
     let mut anew: Vec<bool> = run.steps.iter().map(|record| !record.has_results()).collect();
     for (at, step) in config.steps.iter().enumerate().filter(|(_, step)| step.part != Part::Step) {
@@ -171,7 +172,7 @@ fn done_anew(config: &ResultConfig, run: &Run) -> Vec<bool> {
     anew
 }
 
-fn metrics(config: &ResultConfig, run: &Run) -> Metrics {
+fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
     let mut usage = Cost::default();
     run.steps.iter().filter(|r| r.status != Status::Reused).filter_map(|r| r.usage).for_each(|u| usage.add(u));
     // What a fork has taken over was not done by it.
@@ -211,7 +212,7 @@ pub(super) fn ended(record: &Record) -> Option<i64> {
     begun(record).map(|b| b.saturating_add(took.saturating_mul(1_000)))
 }
 
-fn report(config: &ResultConfig, run: &Run) -> PerformanceReport {
+fn report(config: &DocumentConfig, run: &Run, duration_ms: u64) -> PerformanceReport {
     let took: HashMap<&str, u64> =
         config.steps.iter().zip(&run.steps).map(|(s, r)| (s.id.as_str(), r.duration_ms.unwrap_or(0))).collect();
     let mut longest: HashMap<&str, (u64, Vec<String>)> = HashMap::new();
@@ -231,7 +232,7 @@ fn report(config: &ResultConfig, run: &Run) -> PerformanceReport {
     let (time, path) = longest.into_values().max_by_key(rank).unwrap_or_default();
     let steps_ms = took.values().sum();
     // Only steps that overlapped can have taken longer together than the run did.
-    let side_by_side = steps_ms > metrics(config, run).duration_ms;
+    let side_by_side = steps_ms > duration_ms;
     let optimization_applied = side_by_side.then(|| "parallel_where_possible".to_owned()).into_iter().collect();
     PerformanceReport { critical_path: path, critical_path_ms: time, steps_ms, optimization_applied }
 }

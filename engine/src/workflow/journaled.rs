@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::columns::{ADMISSION, HISTORY, ITEM, SCOPE, numbers, scope, texts};
 use super::course::{is_open, item, known, status};
 use super::record::{Record, Status, state};
+use super::rest::AtRest;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
 use crate::api::{BuildContext, Call, CallContext, Cardinality, Distribution, Limits, Operator, Order, Reply};
@@ -19,7 +20,8 @@ use crate::data::columns::{INPUT, RUN_ID, json_field};
 use crate::data::units::Interval;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
-use crate::journal::{Ends, Entries, Journal, RunState, Started, Steps, Wait};
+use crate::journal::{Earlier, Ends, Entries, Journal, RunState, Started, Steps, Wait};
+use crate::time::Timestamp;
 
 /// Runs that are told to the journal together, at most.
 const ROWS: usize = 1_024;
@@ -38,8 +40,8 @@ pub(super) struct Journaled {
 /// What is asked or told.
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// Runs begin; their histories come back.
-    Start(Wait),
+    /// Runs begin; their histories come back, and the documents of those that are at rest.
+    Start(Wait, AtRest),
     /// A step has ended.
     Step(Arc<str>, Wait),
     /// Runs have ended: of all steps, and what is still to be told of some.
@@ -58,7 +60,7 @@ impl ErasedStage for Journaled {
     fn distribution(&self) -> Distribution {
         match self.what {
             // Runs begin in the order of their numbers, so that their places in the store are near each other.
-            What::Start(_) => Distribution::Single,
+            What::Start(..) => Distribution::Single,
             _ => Distribution::Any,
         }
     }
@@ -84,7 +86,7 @@ impl ErasedStage for Journaled {
 
     fn describe(&self) -> Value {
         match &self.what {
-            What::Start(_) => json!({ "runs": "begin" }),
+            What::Start(..) => json!({ "runs": "begin" }),
             What::Step(step, _) => json!({ "step": step }),
             What::End { .. } => json!({ "runs": "end" }),
         }
@@ -93,10 +95,11 @@ impl ErasedStage for Journaled {
 
 impl Journaled {
     fn output(&self, input: &SchemaRef) -> SchemaRef {
-        if !matches!(self.what, What::Start(_)) {
+        if !matches!(self.what, What::Start(..)) {
             return input.clone();
         }
-        let fields = input.fields().iter().cloned().chain([Arc::new(json_field(HISTORY))]);
+        let history = [Arc::new(json_field(HISTORY))];
+        let fields = input.fields().iter().cloned().chain(history).chain(AtRest::fields());
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 }
@@ -107,10 +110,10 @@ struct Told {
 }
 
 impl Call for Told {
-    async fn call(&self, rows: RecordBatch, _: &CallContext) -> Result<Reply> {
+    async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let journal = &self.place.journal;
         match &self.place.what {
-            What::Start(wait) => {
+            What::Start(wait, rest) => {
                 let started = Started {
                     ids: texts(&rows, RUN_ID)?.clone(),
                     numbers: numbers(&rows)?.to_vec(),
@@ -118,11 +121,7 @@ impl Call for Told {
                     wait: *wait,
                 };
                 let known = journal.start(started).await?;
-                let text = |history| serde_json::to_string(&history);
-                let histories = known.into_iter().map(|h| h.map(text).transpose()).collect::<Result<Vec<_>, _>>()?;
-                let column: ArrayRef = Arc::new(StringArray::from(histories));
-                let columns = rows.columns().iter().cloned().chain([column]).collect();
-                Ok(Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?))
+                self.begun(&rows, &known, rest, context.env.wall())
             }
             What::Step(step, wait) => {
                 let steps = new(&rows, step)?;
@@ -138,6 +137,30 @@ impl Call for Told {
                 Ok(Reply::rows(rows))
             }
         }
+    }
+}
+
+impl Told {
+    /// Runs with what is known of them from before.
+    fn begun(&self, rows: &RecordBatch, known: &[Option<Earlier>], rest: &AtRest, now: Timestamp) -> Result<Reply> {
+        let (ids, runs, refused) = (texts(rows, RUN_ID)?, numbers(rows)?, texts(rows, ADMISSION)?);
+        let (mut histories, mut documents, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, earlier) in known.iter().enumerate() {
+            let of_run = (runs[row], ids.value(row), refused.is_valid(row).then(|| refused.value(row)));
+            let document = earlier.as_ref().map(|earlier| rest.document(earlier, of_run, now)).transpose()?.flatten();
+            // Nobody reads the history of one that is at rest.
+            let goes_on = earlier.as_ref().filter(|_| document.is_none());
+            histories.push(goes_on.map(|earlier| serde_json::to_string(&earlier.history)).transpose()?);
+            states.push(document.as_ref().map(|document| document.status.name()));
+            documents.push(document.map(|document| serde_json::to_string(&document)).transpose()?);
+        }
+        let more: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(histories)),
+            Arc::new(StringArray::from(documents)),
+            Arc::new(StringArray::from(states)),
+        ];
+        let columns = rows.columns().iter().cloned().chain(more).collect();
+        Ok(Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?))
     }
 }
 

@@ -1,29 +1,18 @@
-//! The result of runs: one document each, in the order of admission, and its JSON Schema.
+//! The document of a run, its JSON Schema, and what it is made with.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::chain::shapes;
-use super::columns::{ADMISSION, cell, numbers};
 use super::document::{Run, document};
 use super::record::{Cost, Record, Status};
-use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
-use crate::data::columns::{RUN_ID, json_field};
-use crate::data::records::{ROWS_MAX, compact};
-use crate::diagnostic::Problems;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::journal::{History, RunState};
 use crate::spec::Chain;
 use crate::spec::model::Format;
-use crate::state::{Keyed, StateVisitor, Value};
 
 /// The JSON Schema (2020-12) of the result document.
 pub fn schema() -> Json {
@@ -35,12 +24,11 @@ pub fn schema() -> Json {
 /// # Errors
 /// When a record in the history is none.
 pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &History) -> Result<ResultDocument> {
-    let config = ResultConfig {
+    let config = DocumentConfig {
         workflow: spec.name.clone(),
         file: file.to_owned(),
         steps: shapes(spec),
         format: spec.format,
-        first: 0,
         kept: true,
     };
     let record = |step: &StepShape| match history.0.get(&step.id) {
@@ -189,7 +177,7 @@ pub struct PerformanceReport {
 /// Makes the documents.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ResultConfig {
+pub(super) struct DocumentConfig {
     /// The name of the workflow.
     pub workflow: String,
     /// The name of its spec.
@@ -198,8 +186,6 @@ pub(super) struct ResultConfig {
     pub steps: Vec<StepShape>,
     /// What `final_output` is made of.
     pub format: Format,
-    /// The number of the first run.
-    pub first: u64,
     /// Whether what steps gave is kept, so that it need not be done again.
     pub kept: bool,
 }
@@ -226,114 +212,4 @@ pub(super) enum Part {
     Finally,
     /// It undoes this step.
     Undo(String),
-}
-
-impl StageConfig for ResultConfig {
-    const NAME: &'static str = "result";
-
-    fn schema(&self, _: &[SchemaRef]) -> Result<SchemaRef, Problems> {
-        Ok(columns())
-    }
-
-    fn distribution(&self) -> Distribution {
-        Distribution::Single
-    }
-
-    fn cardinality(&self) -> Cardinality {
-        Cardinality::One
-    }
-
-    fn build(&self, _: &BuildContext) -> Result<Operator> {
-        Ok(Operator::stage(Results { config: self.clone(), next: Value::new(self.first), held: Keyed::default() }))
-    }
-}
-
-fn columns() -> SchemaRef {
-    Arc::new(Schema::new(vec![json_field("document"), Field::new("status", DataType::Utf8, false)]))
-}
-
-/// Documents in the order of admission: one that is early waits for those before it. How many wait is bounded by how
-/// many runs are admitted at once.
-struct Results {
-    config: ResultConfig,
-    /// The number of the run that is next.
-    next: Value<u64>,
-    /// Documents by number, with as many digits as the largest has, so that they sort.
-    held: Keyed,
-}
-
-impl Stage for Results {
-    fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        let made = self.documents(rows)?;
-        let numbers = numbers(rows)?;
-        let next = *self.next.get();
-        if numbers.iter().copied().eq(next..next + numbers.len() as u64) {
-            self.next.set(next + numbers.len() as u64);
-            out.emit(made);
-        } else {
-            for (row, number) in numbers.iter().enumerate() {
-                let doubled =
-                    *number < next || self.held.insert(&key(*number), compact(&made.slice(row, 1))?).is_some();
-                if doubled {
-                    return Err(Error::engine(format!("run {number} came to its end twice")));
-                }
-            }
-        }
-        self.resume(out)
-    }
-
-    fn resume(&mut self, out: &mut Output) -> Result<Progress> {
-        let mut free = Vec::new();
-        while free.len() < ROWS_MAX
-            && let Some(row) = self.held.remove(&key(*self.next.get()))
-        {
-            self.next.update(|n| *n += 1);
-            free.push(row);
-        }
-        if let Some(first) = free.first() {
-            out.emit(concat_batches(first.schema_ref(), &free)?);
-        }
-        Ok(if free.len() == ROWS_MAX { Progress::More } else { Progress::Done })
-    }
-
-    fn finish(&mut self, _: &mut Output) -> Result<Progress> {
-        if !self.held.is_empty() {
-            let message =
-                format!("run {} never came to its end, and {} wait behind it", self.next.get(), self.held.len());
-            return Err(Error::engine(message));
-        }
-        Ok(Progress::Done)
-    }
-
-    fn visit_state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
-        visitor.piece("next", &mut self.next)?;
-        visitor.piece("held", &mut self.held)
-    }
-}
-
-fn key(number: u64) -> String {
-    format!("{number:020}")
-}
-
-impl Results {
-    fn documents(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let (mut documents, mut states) = (Vec::new(), Vec::new());
-        for row in 0..rows.num_rows() {
-            let read = |name: &str| -> Result<Option<Record>> {
-                Ok(cell(rows, name, row)?.map(serde_json::from_str).transpose()?)
-            };
-            let record =
-                |name: &String| read(name)?.ok_or_else(|| Error::engine(format!("step `{name}` has no record")));
-            let run = Run {
-                id: cell(rows, RUN_ID, row)?.unwrap_or_default().to_owned(),
-                admission: read(ADMISSION)?,
-                steps: self.config.steps.iter().map(|s| record(&s.id)).collect::<Result<_>>()?,
-            };
-            let document = document(&self.config, &run);
-            documents.push(serde_json::to_string(&document)?);
-            states.push(document.status.name());
-        }
-        let all: Vec<ArrayRef> = vec![Arc::new(StringArray::from(documents)), Arc::new(StringArray::from(states))];
-        Ok(RecordBatch::try_new(columns(), all)?)
-    }
 }

@@ -29,11 +29,51 @@ pub(super) struct WaitCall {
 
 /// A wait as a history has it.
 #[derive(Deserialize)]
-struct Known {
+pub(super) struct Wait {
     /// Until when, in microseconds since 1970; for ever if none.
     due: Option<i64>,
     /// When it began.
     since: i64,
+    /// The name of the signal that it is for, if it is for one.
+    #[serde(default)]
+    signal: Option<String>,
+}
+
+impl Wait {
+    /// That of a step.
+    pub(super) fn of(history: &History, step: &str) -> Result<Option<Self>> {
+        Ok(history.0.get(&History::wait(step)).map(|known| serde_json::from_str(known.get())).transpose()?)
+    }
+
+    /// Whether what it is for has come, or the time is over, or may be in the time that a process waits itself.
+    pub(super) fn is_over(&self, history: &History, now: Timestamp) -> bool {
+        let has_come = self.signal.as_ref().is_some_and(|name| history.0.contains_key(&History::signal(name)));
+        has_come || self.left(now).is_some_and(|left| left <= PATIENCE)
+    }
+
+    /// How long it takes until its time is over.
+    fn left(&self, now: Timestamp) -> Option<Duration> {
+        self.due.map(|due| Duration::from_micros(u64::try_from(due - now.0).unwrap_or(0)))
+    }
+
+    /// The record of the step while it waits.
+    pub(super) fn record(&self, now: Timestamp) -> Record {
+        let until = self.due.map_or_else(String::new, |due| format!(" until {}", Timestamp(due)));
+        let what = self.signal.as_ref().map_or_else(String::new, |name| format!(" for the signal `{name}`"));
+        Record { reason: Some(format!("waits{what}{until}")), ..self.ended(Status::Waiting, None, now) }
+    }
+
+    fn ended(&self, status: Status, results: Option<Value>, until: Timestamp) -> Record {
+        Record {
+            status,
+            results,
+            reason: None,
+            attempts: 1,
+            started_at: Some(Timestamp(self.since).to_string()),
+            duration_ms: u64::try_from((until.0 - self.since) / 1_000).ok(),
+            ..Record::skipped(String::new())
+        }
+    }
 }
 
 impl WaitCall {
@@ -42,13 +82,13 @@ impl WaitCall {
     }
 
     /// The wait that an earlier passage of the run has begun, or a new one, which is in the journal from now on.
-    async fn begin(&self, rows: &RecordBatch, history: &History, now: Timestamp) -> Result<Known> {
+    async fn begin(&self, rows: &RecordBatch, history: &History, now: Timestamp) -> Result<Wait> {
         let name = format!("{}{}", scope(rows, 0)?, self.course.id);
-        if let Some(known) = history.0.get(&History::wait(&name)) {
-            return Ok(serde_json::from_str(known.get())?);
+        if let Some(known) = Wait::of(history, &name)? {
+            return Ok(known);
         }
         let after = |time: Duration| now.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
-        let known = Known { due: self.wait.time.map(after), since: now.0 };
+        let known = Wait { due: self.wait.time.map(after), since: now.0, signal: self.wait.signal.clone() };
         if let Some(journal) = &self.journal {
             let waiting = Waiting {
                 number: numbers(rows)?[0],
@@ -74,41 +114,26 @@ impl Call for WaitCall {
             None => History::default(),
         };
         let now = context.env.wall();
-        let Known { due, since } = self.begin(&rows, &history, now).await?;
-        let ended = |status, results, until: Timestamp| Record {
-            status,
-            results,
-            reason: None,
-            attempts: 1,
-            started_at: Some(Timestamp(since).to_string()),
-            duration_ms: u64::try_from((until.0 - since) / 1_000).ok(),
-            ..Record::skipped(String::new())
-        };
+        let wait = self.begin(&rows, &history, now).await?;
         let signal = self.wait.signal.as_ref();
         let came: Option<&RawValue> = signal.and_then(|name| history.0.get(&History::signal(name))).map(|data| &**data);
         if let Some(data) = came {
             let data: Value = serde_json::from_str(data.get())?;
-            return self.answer(&rows, &ended(Status::Completed, Some(data), now));
+            return self.answer(&rows, &wait.ended(Status::Completed, Some(data), now));
         }
-        let left = due.map(|due| Duration::from_micros(u64::try_from(due - now.0).unwrap_or(0)));
-        match (signal, left) {
+        match (signal, wait.left(now)) {
             (None, Some(left)) if left <= PATIENCE || self.journal.is_none() => {
                 context.env.sleep(left).await;
-                self.answer(&rows, &ended(Status::Completed, Some(Value::Null), context.env.wall()))
+                self.answer(&rows, &wait.ended(Status::Completed, Some(Value::Null), context.env.wall()))
             }
             (Some(name), Some(left)) if left.is_zero() => {
                 let error = Error::new(Kind::Timeout, format!("no signal `{name}` has come"));
-                let times = ended(Status::TimedOut, None, now);
+                let times = wait.ended(Status::TimedOut, None, now);
                 let failed = Record::failed(&error, 1);
                 let failed = Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed };
                 self.answer(&rows, &self.course.made(&rows, 0, failed)?)
             }
-            _ => {
-                let until = due.map_or_else(String::new, |due| format!(" until {}", Timestamp(due)));
-                let what = signal.map_or_else(String::new, |name| format!(" for the signal `{name}`"));
-                let reason = Some(format!("waits{what}{until}"));
-                self.answer(&rows, &Record { reason, ..ended(Status::Waiting, None, now) })
-            }
+            _ => self.answer(&rows, &wait.record(now)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Small kinds of stages, a source of lines, a sink that keeps documents, and how a workflow is run with them.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -345,6 +346,8 @@ pub struct Worked {
     pub documents: Vec<Value>,
     /// How long it took, in virtual time.
     pub took: Duration,
+    /// How many rows each node has read.
+    pub read: BTreeMap<String, u64>,
 }
 
 impl Worked {
@@ -376,8 +379,13 @@ pub fn run_beside<F: Future<Output = ()>>(spec: &str, runs: Runs, seed: u64, bes
     graph.sink("shelf", shelf.clone());
     let beside = beside(env.clone());
     let engine = Engine::new(registry()).with_env(env);
-    let work = async move { futures::future::join(engine.run(graph), beside).await.0 };
-    simulation.run(work).done().unwrap();
+    let work = async move {
+        let job = engine.start(engine.plan(graph).await?).await?;
+        let stats = job.stats().clone();
+        futures::future::join(job.wait(), beside).await.0.map(|()| stats)
+    };
+    let stats = simulation.run(work).done().unwrap();
     let documents = std::mem::take(&mut *shelf.documents.lock().unwrap());
-    Worked { documents, took: simulation.elapsed() }
+    let read = stats.stage_ids().iter().map(|id| (id.to_string(), stats.total(id, |s| &s.rows_in))).collect();
+    Worked { documents, took: simulation.elapsed(), read }
 }

@@ -97,7 +97,8 @@ steps:
     d <- @a+b+c
     e <- @a+b
     @d+e <- d, e
-    @result <- @d+e
+    @document <- @d+e
+    @result <- @document
     ");
     assert_eq!(graph.nodes[0].admission, Some(4_096));
 }

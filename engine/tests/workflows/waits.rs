@@ -103,3 +103,39 @@ fn a_signal_is_what_the_step_gives_and_one_that_does_not_come_in_time_fails_it()
     assert_eq!((ended.of(0, "/workflow_results/held"), calls), (json!({ "by": "me" }), 1));
     assert_eq!(ended.of(0, "/workflow_results/after"), "{\"by\":\"me\"} s");
 }
+
+/// Three runs, of which the first ends with the signal that it has.
+fn three(journal: &Memory) -> Worked {
+    let runs = Runs::of("lines", BoxConnector::new(lines_of(&["{}", "{\"n\": 1}", "no JSON"])));
+    run(&spec("{ signal: go, seconds: 86400 }"), runs.with_journal(Arc::new(journal.clone()), 1), 1)
+}
+
+#[test]
+fn a_run_in_which_there_is_nothing_to_do_passes_no_step_and_its_document_is_the_same() {
+    let journal = Memory::default();
+    let begun = three(&journal);
+    let states = |worked: &Worked| [0, 1, 2].map(|run| worked.of(run, "/status"));
+    assert_eq!(states(&begun), ["WAITING", "WAITING", "FAILED"]);
+    assert_eq!((begun.read["before"], begun.read["@end"]), (3, 3));
+    put(&journal, &History::signal("go"), &json!("now"));
+    let gone_on = three(&journal);
+    assert_eq!(states(&gone_on), ["COMPLETED", "WAITING", "FAILED"]);
+    // The one that goes on is the only one that passes.
+    assert_eq!((gone_on.read["before"], gone_on.read["@end"], gone_on.read["@result"]), (1, 1, 3));
+    let ended = three(&journal);
+    assert_eq!((ended.read["before"], ended.read["@end"], ended.read["@result"]), (0, 0, 3));
+    assert_eq!(ended.documents[0], gone_on.documents[0]);
+    assert_eq!(ended.documents[2], begun.documents[2]);
+    // The time that it has waited aside.
+    let timeless = |worked: &Worked| {
+        let mut document = worked.documents[1].clone();
+        for place in ["/execution_metrics", "/execution_metrics/steps/held"] {
+            document.pointer_mut(place).unwrap()["duration_ms"] = Value::Null;
+        }
+        for figure in ["critical_path", "critical_path_ms", "steps_ms", "optimization_applied"] {
+            document["performance_report"][figure] = Value::Null;
+        }
+        document
+    };
+    assert_eq!(timeless(&ended), timeless(&begun));
+}

@@ -14,7 +14,7 @@ use super::super::course::{Begin, Course, cell_of};
 use super::super::document::{Run, document};
 use super::super::gather::pair;
 use super::super::record::{CANCELED, Cost, Failure, Record, Status};
-use super::super::result::{ResultConfig, ResultDocument, StepShape};
+use super::super::result::{DocumentConfig, ResultDocument, StepShape};
 use super::super::step_call::add;
 use super::{name, with_record};
 use crate::api::erased::ErasedStage;
@@ -48,9 +48,9 @@ impl OutConfig {
         Arc::new(Schema::new(key.into_iter().chain([json_field(DONE), json_field(&self.id)]).collect::<Vec<_>>()))
     }
 
-    fn result(&self) -> ResultConfig {
+    fn result(&self) -> DocumentConfig {
         let (workflow, steps, format) = (self.workflow.clone(), self.steps.clone(), self.format);
-        ResultConfig { workflow, file: String::new(), steps, format, first: 0, kept: false }
+        DocumentConfig { workflow, file: String::new(), steps, format, kept: false }
     }
 }
 
@@ -72,7 +72,7 @@ impl StageConfig for OutConfig {
 
 struct Out {
     config: OutConfig,
-    result: ResultConfig,
+    result: DocumentConfig,
     schema: SchemaRef,
 }
 
