@@ -160,6 +160,32 @@ fn documents_to_vectors() {
 }
 
 #[test]
+fn local_vectors() {
+    let folder = Folder::with(&[]);
+    run(&folder, "16-local-vectors.yaml", &["--mock"]).quietly();
+    // The model as `./test` installs it, laid out as docs/models.md says.
+    let servers = std::env::var("BOURN_SERVERS")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/servers").to_owned());
+    let package = glob::glob(&format!("{servers}/lib/python3*/site-packages/wordllama")).unwrap().next();
+    let package = package.expect("`./test` installs the models that tests need").unwrap();
+    std::fs::create_dir_all(folder.path("models/wordllama")).unwrap();
+    for (from, to) in [
+        ("weights/l2_supercat_256.safetensors", "model.safetensors"),
+        ("tokenizers/l2_supercat_tokenizer_config.json", "tokenizer.json"),
+    ] {
+        std::fs::copy(package.join(from), folder.path("models/wordllama").join(to)).unwrap();
+    }
+    std::fs::write(folder.path("models/wordllama/config.json"), r#"{"normalize": false}"#).unwrap();
+    run(&folder, "16-local-vectors.yaml", &[]).quietly();
+    let look = "source: { file: { path: out/local-vectors.parquet } }\nsink: { file: { path: out.jsonl } }\n";
+    std::fs::write(folder.path("look.yaml"), look).unwrap();
+    folder.bourn(&["run", "look.yaml"]).quietly();
+    let rows = folder.read("out.jsonl");
+    let row: serde_json::Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    assert_eq!((rows.lines().count(), row["embedding"].as_array().unwrap().len()), (8, 256));
+}
+
+#[test]
 fn every_example_is_run_here() {
     let examples = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")).unwrap();
     let specs = examples.map(|e| e.unwrap().file_name().into_string().unwrap());

@@ -24,7 +24,7 @@ use crate::model::mock::tokens;
 use crate::model::registry::Service;
 use crate::model::remote::Link;
 use crate::model::told_limits::limits;
-use crate::places::template;
+use crate::places::{no_null, template};
 
 /// Something that makes vectors of texts.
 pub trait Embedder: Send + Sync + 'static {
@@ -67,7 +67,7 @@ impl Remote {
     /// Asks over `client`.
     pub fn new(client: Client, link: Link, config: &Embed) -> Self {
         let price = config.price.unwrap_or_default();
-        Self { client, link, model: config.model.clone(), shorten: config.shorten, price }
+        Self { client, link, model: config.model.clone().unwrap_or_default(), shorten: config.shorten, price }
     }
 }
 
@@ -127,7 +127,7 @@ impl<E: Embedder> Vectors<E> {
         Ok(Self {
             embedder,
             text: template(&config.text)?,
-            model: config.model.clone(),
+            model: config.model.clone().unwrap_or_default(),
             dimensions: config.dimensions,
             rows_max: config.rows_max,
             tokens_max: config.tokens_max,
@@ -138,7 +138,10 @@ impl<E: Embedder> Vectors<E> {
 
     /// The text of each row, or none where there is nothing to ask.
     fn texts(&self, rows: &RecordBatch) -> Vec<Option<String>> {
-        let text = |row| self.text.render(rows, row).ok().filter(|text| !text.trim().is_empty());
+        let text = |row| {
+            let rendered = no_null(&self.text, rows, row, "has no vector").and_then(|()| self.text.render(rows, row));
+            rendered.ok().filter(|text| !text.trim().is_empty())
+        };
         (0..rows.num_rows()).map(text).collect()
     }
 

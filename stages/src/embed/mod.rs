@@ -1,8 +1,11 @@
 //! `embed`: the text of each row becomes a vector.
 
 mod call;
+#[cfg(feature = "local_models")]
+mod local;
 pub mod mock;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -29,13 +32,21 @@ use mock::Mock;
 /// says. A text that is blank or has a null gets a null. One that is refused is rejected alone. With `bourn run --mock` the
 /// vectors are made of the words of the text, without keys or money. `journal: true` beside it keeps vectors by their texts, so that
 /// none is paid for twice, and `budget` in `limits` bounds what is spent ([docs/models.md](../models.md)).
+///
+/// `embed: { text: "${text}", local: models/minilm, dimensions: 384 }` asks nobody: the model stands in a folder, and works in the process.
+/// The folder has a `tokenizer.json` and either `model.safetensors` with static vectors, as those of Model2Vec and `WordLlama`, or
+/// `model.onnx`, as sentence-transformers exports it, whose vectors have the length 1. A text is read as far as the model reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Embed {
     /// The text, with places such as `${column}`.
     pub text: String,
-    /// Which model.
-    pub model: String,
+    /// Which model a service is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The folder of a model that works in the process, instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<PathBuf>,
     /// How many numbers a vector has.
     #[schemars(range(min = 1, max = 16384))]
     pub dimensions: u32,
@@ -113,6 +124,26 @@ impl Embed {
     }
 }
 
+#[cfg(feature = "local_models")]
+impl Embed {
+    fn local(&self, folder: &std::path::Path, context: &BuildContext) -> Result<Operator> {
+        let local = local::Local::open(folder, self.dimensions, &context.env)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let in_flight = self.limits.in_flight.min(local.in_flight(cores));
+        // It refuses nobody.
+        let limits = Limits { in_flight, adaptive: Some(false), ..self.limits.clone() };
+        Self { limits, ..self.clone() }.over(local, &context.inputs[0])
+    }
+}
+
+#[cfg(not(feature = "local_models"))]
+impl Embed {
+    #[expect(clippy::unused_self, reason = "the other build has it")]
+    fn local(&self, _: &std::path::Path, _: &BuildContext) -> Result<Operator> {
+        Err(Error::unsupported("models in the process are not in this build"))
+    }
+}
+
 impl StageConfig for Embed {
     const NAME: &'static str = "embed";
 
@@ -127,6 +158,30 @@ impl StageConfig for Embed {
         for (name, _) in bounds.into_iter().filter(|(_, is_zero)| *is_zero) {
             check.add(Problem::new("0 has no meaning here").under(name));
         }
+        match (&self.model, &self.local) {
+            (Some(_), Some(_)) => {
+                check.add(Problem::new("`model` is for a service, and `local` asks none").under("local"))
+            }
+            (None, None) => {
+                check.add(Problem::new("`model` says which one a service is asked for, or `local` where one stands"))
+            }
+            (None, Some(_)) if !cfg!(feature = "local_models") => {
+                let problem = Problem::new("models in the process are not in this build");
+                check.add(problem.help("build with `--features local_models`").under("local"));
+            }
+            (None, Some(_)) => {
+                let of_service = [
+                    ("base_url", self.base_url.is_some()),
+                    ("api_key", self.api_key.is_some()),
+                    ("shorten", self.shorten),
+                    ("price", self.price.is_some()),
+                ];
+                for (name, _) in of_service.into_iter().filter(|(_, is_said)| *is_said) {
+                    check.add(Problem::new(format!("`{name}` is for a service, and `local` asks none")).under(name));
+                }
+            }
+            (Some(_), None) => {}
+        }
         check.finish(self.planned(&inputs[0]))
     }
 
@@ -137,6 +192,9 @@ impl StageConfig for Embed {
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         if context.mock {
             return self.over(Mock, &context.inputs[0]);
+        }
+        if let Some(folder) = &self.local {
+            return self.local(folder, context);
         }
         let address = Address::of(Service::OpenAi, self.base_url.as_deref(), self.api_key.as_ref(), &context.env)?;
         let client = self.client.get(&Options {

@@ -84,14 +84,16 @@ fn requests_are_bounded_by_rows_and_by_tokens() {
 
 #[test]
 fn a_row_without_a_text_gets_a_null_and_the_vectors_stay_with_their_rows() {
-    let (reply, asked) =
-        ask(json!({"text": "${t}", "model": "m", "dimensions": 4}), rows![{"t": "one"}, {"t": "  "}, {"t": "two"}]);
+    let (reply, asked) = ask(
+        json!({"text": "${t}", "model": "m", "dimensions": 4}),
+        rows![{"t": "one"}, {"t": "  "}, {"t": "two"}, {"t": null}],
+    );
     let reply = reply.unwrap();
     assert_eq!(asked, [["one", "two"]]);
     let column = reply.rows.column_by_name("embedding").unwrap().as_fixed_size_list();
     let vector = |row: usize| column.value(row).as_primitive::<Float32Type>().values().to_vec();
     assert_eq!((vector(0), vector(2)), (mock::vector("one", 4), mock::vector("two", 4)));
-    assert_eq!((column.is_null(1), column.null_count()), (true, 1));
+    assert_eq!((column.is_null(1), column.is_null(3), column.null_count()), (true, true, 2));
     assert_eq!(reply.usage, Usage { input_tokens: 2, output_tokens: 0, usd: 0.0 });
 }
 
