@@ -188,6 +188,9 @@ pub struct Run {
     /// `tokens=100000`. When one is missed, the command ends with 3.
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::targets::parse)]
     pub target: Vec<Targets>,
+    /// What may be spent on models, over what the spec says: `usd=5`, `tokens=2000000`, `on_exceeded=pause`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::budget::parse)]
+    pub budget: Vec<crate::run::budget::Part>,
     /// End with 4 when a step failed and gave its `default`, or rows passed without an answer since the budget was spent.
     #[arg(long)]
     pub fail_on_degraded: bool,

@@ -68,8 +68,8 @@ pub struct Begun {
 /// The journal of a job. A clone is the same one.
 #[derive(Clone)]
 pub struct Job {
-    journal: Sqlite,
-    number: u64,
+    pub(crate) journal: Sqlite,
+    pub(crate) number: u64,
     /// Whether there may be runs of it already.
     resumed: bool,
     listener: Arc<Listener>,

@@ -13,6 +13,7 @@ mod fault;
 mod job;
 mod read;
 mod schema;
+mod spent;
 #[cfg(test)]
 mod tests;
 mod writer;

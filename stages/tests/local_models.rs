@@ -1,6 +1,11 @@
 //! `embed` with models in the process, against what the framework of each makes of the same texts.
 #![cfg(feature = "local_models")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the frameworks are programs, and models files"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

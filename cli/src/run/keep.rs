@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bourn_engine::api::Usage;
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
 use bourn_engine::{Engine, Error};
@@ -60,12 +61,15 @@ impl Kept {
         Self(Some(job))
     }
 
-    /// The runs, kept.
-    pub fn keep(&self, runs: Runs) -> Runs {
-        match &self.0 {
-            Some(job) => runs.with_journal(std::sync::Arc::new(job.clone()), job.number()),
-            None => runs,
-        }
+    /// The runs, kept; what they have spent before is counted where a budget asks for it.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn keep(&self, spec: &Spec, runs: Runs) -> Result<Runs, Failure> {
+        let Some(job) = &self.0 else { return Ok(runs) };
+        let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
+        let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
+        Ok(runs.having_spent(spent).with_journal(std::sync::Arc::new(job.clone()), job.number()))
     }
 
     /// All inputs were read and all runs have ended.

@@ -1,5 +1,6 @@
 //! `bourn run`: a pipeline, a workflow once, or a workflow for every row.
 
+pub mod budget;
 pub mod documents;
 pub mod inputs;
 pub mod job;
@@ -44,7 +45,8 @@ fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let engine = prepare::engine(&args.journal.journal);
-        let loaded = prepare::load_to_run(&args.spec, &engine).await?;
+        let mut loaded = prepare::load_to_run(&args.spec, &engine).await?;
+        budget::apply(&mut loaded.spec, &args.budget);
         screen.hide(loaded.document.secrets());
         let ended = match &loaded.spec {
             Spec::Pipeline(spec) => {

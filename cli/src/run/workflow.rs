@@ -50,7 +50,7 @@ pub async fn run(
     let begin = engine.env().monotonic();
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let kept = Kept::begin(engine, loaded, args, screen)?;
-    let graph = prepare::graph(loaded, &kept.keep(runs), documents.clone(), args.mock);
+    let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs)?, documents.clone(), args.mock);
     let plan = prepare::plan(engine, graph, loaded).await?;
     job::run(engine, plan, args, screen, ending).await?;
     // One that was stopped has inputs left.

@@ -117,7 +117,7 @@ pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failu
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
         let runs = Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(&run.id).beginning_at(run.place());
         let documents = Documents::kept();
-        let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock);
+        let graph = prepare::graph(&loaded, &kept.keep(&loaded.spec, runs)?, documents.clone(), run.mock);
         let plan = prepare::plan(engine, graph, &loaded).await?;
         job::run(engine, plan, &options, screen, Ending::signal()).await?;
         let open = documents.seen().open();
@@ -143,6 +143,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         label: Vec::new(),
         on_conflict: args::OnConflict::Fail,
         target: Vec::new(),
+        budget: Vec::new(),
         fail_on_degraded: false,
         metrics: None,
         begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },

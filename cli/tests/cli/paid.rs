@@ -145,3 +145,32 @@ fn what_can_not_be_kept_or_counted_is_a_problem_of_the_spec() {
         told(&(spec.replace(", BUDGET", "") + "budget: { tokens: 1, on_exceeded: pause }\ncheckpoint: false\n"));
     assert!(paused.contains("a job that pauses goes on from its checkpoint"), "{paused}");
 }
+
+#[test]
+fn runs_that_paused_for_want_of_money_go_on_with_more_and_pay_for_nothing_twice() {
+    let spec = "name: asks\nbudget: { tokens: 1100, on_exceeded: pause }\nsteps:\n\
+                \x20 - { id: first, command: /query, args: \"what is ${input.term}\" }\n\
+                \x20 - { id: second, command: /query, args: \"in short: ${first.results}\" }\n";
+    let inputs = "{\"term\": \"a\"}\n{\"term\": \"b\"}\n{\"term\": \"c\"}\n";
+    let folder = Folder::with(&[("asks.yaml", spec), ("in.jsonl", inputs)]);
+    let run = |more: &[&str]| folder.bourn(&[&["run", "asks.yaml", "--mock", "--inputs", "in.jsonl"], more].concat());
+    let paused = |ended: Ended| {
+        assert_eq!(ended.code, Some(1), "{}", ended.err);
+        assert!(ended.err.contains("is spent: ") && ended.err.contains("with a larger `budget`"), "{}", ended.err);
+        ended.out.lines().filter(|line| line.contains("\"status\":\"PAUSED\"")).count()
+    };
+    assert_eq!(paused(run(&[])), 2);
+    let listed = folder.bourn(&["runs", "list"]).quietly();
+    assert!(listed.contains("PAUSED"), "{listed}");
+    assert_eq!(paused(run(&[])), 2, "the same budget is spent");
+    let Ended { code, out, err } = run(&["--budget", "tokens=100000"]);
+    assert_eq!(code, Some(0), "{err}");
+    let documents: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(documents.len(), 3);
+    for document in &documents {
+        assert_eq!(document["status"], "COMPLETED", "{document}");
+        // What was answered before the pause was asked once.
+        assert_eq!(document["execution_metrics"]["attempts"], 2, "{document}");
+    }
+    assert!(run(&["--budget", "euro=1"]).refused(2).contains("a budget has no `euro`"));
+}

@@ -23,10 +23,10 @@ pub struct Budget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExceeded {
-    /// The job fails.
+    /// The job fails; of a workflow each run that may need more.
     #[default]
     Fail,
-    /// The job stops, and goes on from its checkpoint when it is started with a larger budget.
+    /// The job stops, and goes on from its checkpoint, or the journal of a workflow, when it is started with a larger budget.
     Pause,
     /// Rows are no longer asked about: they pass with a null as their answer, and are counted.
     Degrade,

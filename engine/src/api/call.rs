@@ -52,6 +52,16 @@ pub trait Call: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The rows of a request that is not made for now, since the job pauses until the budget is larger: marked, so that they come back
+    /// by themselves when it goes on. `None`: they can't say so, and the request is kept with the job's checkpoint.
+    ///
+    /// # Errors
+    /// When the rows do not fit what was declared after all.
+    fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let _ = rows;
+        Ok(None)
+    }
+
     /// What can be accounted for; asked at planning.
     fn accounts(&self) -> Accounts {
         Accounts::default()
@@ -245,6 +255,9 @@ impl Call for BoxCall {
     }
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         self.0.unasked(rows)
+    }
+    fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        self.0.postponed(rows)
     }
     fn accounts(&self) -> Accounts {
         self.0.accounts()

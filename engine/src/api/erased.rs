@@ -29,6 +29,7 @@ pub trait ErasedCall: Send + Sync {
         context: &'a CallContext,
     ) -> BoxFuture<'a, Result<Option<RecordBatch>>>;
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
+    fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
     fn accounts(&self) -> Accounts;
     fn estimate(&self, rows: &RecordBatch) -> Usage;
     fn again<'a>(
@@ -54,6 +55,9 @@ impl<C: Call> ErasedCall for C {
     }
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         Call::unasked(self, rows)
+    }
+    fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        Call::postponed(self, rows)
     }
     fn accounts(&self) -> Accounts {
         Call::accounts(self)

@@ -158,8 +158,11 @@ impl Spend {
             OnExceeded::Fail => Err(failed()),
             OnExceeded::Pause => {
                 (self.pause)(purse.to_string());
-                // The request is state of the job's last checkpoint, and is dropped with its task.
-                std::future::pending().await
+                match self.call.postponed(rows)? {
+                    Some(rows) => Ok(Reply::rows(rows)),
+                    // The request is state of the job's last checkpoint, and is dropped with its task.
+                    None => std::future::pending().await,
+                }
             }
             OnExceeded::Degrade => {
                 let rows = self.call.unasked(rows)?.ok_or_else(failed)?;

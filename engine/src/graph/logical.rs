@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits};
+use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits, Usage};
 use crate::data::secret::Secrets;
 use crate::data::units::Percentage;
 use crate::diagnostic::Key;
@@ -112,6 +112,8 @@ pub struct Options {
     pub rate_limits: BTreeMap<String, SharedLimits>,
     /// What all stages together may spend.
     pub budget: Option<Budget>,
+    /// Of a workflow whose runs a journal keeps, what they have spent in earlier processes: with it a job goes on that has paused.
+    pub kept: Option<Usage>,
     /// Values that no message, dead letter or record of a run may show.
     pub secrets: Secrets,
     /// Bytes for edges and state together.
@@ -137,6 +139,7 @@ impl Default for Options {
             delivery: None,
             rate_limits: BTreeMap::new(),
             budget: None,
+            kept: None,
             secrets: Secrets::default(),
             memory: 512 << 20,
             edge_rows: None,

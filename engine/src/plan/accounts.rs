@@ -26,8 +26,9 @@ impl Plan {
 pub fn check(plan: &Plan) -> Result<(), Problems> {
     let known = plan.nodes.iter().filter(|node| node.open.is_none());
     let mut problems: Vec<_> = known.flat_map(|node| of(plan, node)).collect();
-    if plan.pauses() && plan.checkpoints.is_none() {
-        let problem = Problem::new("a job that pauses goes on from its checkpoint, and this one keeps none");
+    if plan.pauses() && plan.checkpoints.is_none() && plan.options.kept.is_none() {
+        let problem =
+            Problem::new("a job that pauses goes on from its checkpoint or its journal, and this one keeps none");
         problems.push(problem.help("add `checkpoint: { every: 10s }`, or say `on_exceeded: fail`"));
     }
     Problems::check(problems)

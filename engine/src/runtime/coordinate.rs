@@ -51,7 +51,7 @@ pub struct Owner {
 }
 
 /// The way on from a pause.
-const PAUSED: &str = "the job is paused, and goes on from its checkpoint when it is started with a larger `budget`";
+const PAUSED: &str = "the job is paused, and goes on where it stopped when it is started with a larger `budget`";
 
 enum Heard {
     Note(Note),

@@ -36,6 +36,7 @@ impl Ledgers {
             let _ = stop.try_send(());
         });
         let job = plan.options.budget.map(|budget| Arc::new(Purse::new(budget, "the job")));
+        job.iter().zip(plan.options.kept).for_each(|(purse, spent)| purse.spent(spent));
         let mut ledgers = Self { memos: HashMap::new(), purses: HashMap::new(), job, pause };
         for node in &plan.nodes {
             let OperatorKind::Call(limits) = &node.operator else { continue };

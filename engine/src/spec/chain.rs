@@ -13,7 +13,7 @@ use super::workflow_keys::WorkflowKeys;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 6] = ["env", "concurrency", "budget", "priority", "monitoring", "output"];
+const LATER: [&str; 5] = ["env", "concurrency", "priority", "monitoring", "output"];
 
 /// Reads the spec; `None` when a fault stands in the way. What an outer spec says holds where the inner one does not.
 pub(crate) fn read(
@@ -71,6 +71,7 @@ pub(crate) fn read(
         optimization: keys.optimization,
         format: keys.output_format,
         targets: keys.targets,
+        budget: keys.budget,
         schedule,
     })
 }

@@ -144,6 +144,8 @@ pub struct Chain {
     pub format: Format,
     /// What its runs are to reach.
     pub targets: Targets,
+    /// What all runs of a job together may spend.
+    pub budget: Option<Budget>,
     /// When runs begin by themselves.
     pub schedule: Option<Schedule>,
 }

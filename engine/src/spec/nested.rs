@@ -21,7 +21,7 @@ use crate::env::Env;
 /// Bytes of a spec that is included, at most.
 const BYTES_MAX: u64 = 4 << 20;
 /// Keys that hold for the whole, and are said there.
-const OF_THE_WHOLE: [&str; 6] = ["durability", "rate_limits", "schedule", "secrets", "targets", "tests"];
+const OF_THE_WHOLE: [&str; 7] = ["budget", "durability", "rate_limits", "schedule", "secrets", "targets", "tests"];
 
 /// What a spec is read with that includes others.
 pub(crate) struct Around<'a> {

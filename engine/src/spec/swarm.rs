@@ -27,7 +27,7 @@ const STEPS: [&str; 4] = ["decompose", "subtasks", "agent_contributions", "synth
 /// Keys of an agent that the design has and this version has not.
 const LATER_IN_AGENT: [&str; 5] = ["memory", "budget", "output_schema", "backup", "critical"];
 /// Keys of a swarm that the design has and this version has not.
-const LATER: [&str; 3] = ["budget", "monitoring", "consensus"];
+const LATER: [&str; 2] = ["monitoring", "consensus"];
 
 /// Reads the spec; `None` when a fault stands in the way.
 pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
@@ -73,6 +73,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         optimization: keys.optimization.clone(),
         format: keys.output_format,
         targets: keys.targets.clone(),
+        budget: keys.budget,
         schedule: None,
     })
 }

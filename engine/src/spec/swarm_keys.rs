@@ -12,6 +12,7 @@ use super::model::{Format, Optimization};
 use super::secrets::SecretKeys;
 use super::targets::Targets;
 use super::workflow_keys::{DefaultKeys, InputKeys};
+use crate::api::Budget;
 use crate::journal::Durability;
 
 /// Agents that work on one task.
@@ -52,6 +53,8 @@ pub(crate) struct SwarmKeys {
     /// What runs are to reach: when a target is missed, the command ends with 3.
     #[serde(default)]
     pub targets: Targets,
+    /// What all runs of a job together may spend on models.
+    pub budget: Option<Budget>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Cases that `bourn test` runs.

@@ -14,6 +14,7 @@ use super::schedule::ScheduleKeys;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use super::targets::Targets;
+use crate::api::Budget;
 use crate::api::limits::Retries;
 use crate::data::units::{Interval, Percentage};
 use crate::journal::Durability;
@@ -55,6 +56,8 @@ pub(crate) struct WorkflowKeys {
     /// What runs are to reach: when a target is missed, the command ends with 3.
     #[serde(default)]
     pub targets: Targets,
+    /// What all runs of a job together may spend on models.
+    pub budget: Option<Budget>,
     /// When runs begin by themselves: `bourn run` without an input waits for each time, and goes on until Ctrl-C.
     pub schedule: Option<ScheduleKeys>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.

@@ -8,6 +8,7 @@ use super::journaled::What;
 use super::rest::{self, AtRest, RestConfig};
 use super::result::{DocumentConfig, Part, StepShape};
 use super::wiring::{Wired, Wiring, Within, node};
+use crate::api::Usage;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::env::Env;
 use crate::graph::{Graph, Input, Role};
@@ -33,6 +34,8 @@ pub struct Runs {
     pub admission: usize,
     /// Where it is kept what they have done; nowhere if none, and then a crash loses them.
     pub journal: Option<JobJournal>,
+    /// What runs of the job have spent in earlier processes.
+    pub spent: Usage,
 }
 
 /// A journal and which of its jobs this one is.
@@ -47,7 +50,15 @@ pub struct JobJournal {
 impl Runs {
     /// One run for each line of a source.
     pub fn of(source_id: impl Into<String>, source: BoxConnector) -> Self {
-        Self { source, source_id: source_id.into(), id: None, first: 0, admission: ADMISSION, journal: None }
+        Self {
+            source,
+            source_id: source_id.into(),
+            id: None,
+            first: 0,
+            admission: ADMISSION,
+            journal: None,
+            spent: Usage::default(),
+        }
     }
 
     /// A later run of a job: this one alone.
@@ -60,6 +71,12 @@ impl Runs {
     #[must_use]
     pub fn with_journal(self, journal: Arc<dyn Journal>, job: u64) -> Self {
         Self { journal: Some(JobJournal { journal, job }), ..self }
+    }
+
+    /// Runs of a job that has spent so much before.
+    #[must_use]
+    pub fn having_spent(self, spent: Usage) -> Self {
+        Self { spent, ..self }
     }
 
     /// One run with an id of its own.
@@ -82,6 +99,7 @@ pub fn run_id(env: &Env) -> String {
 pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     let mut graph = Graph::new(&spec.name);
     graph.options.rate_limits = spec.rate_limits.clone();
+    graph.options.budget = spec.budget;
     let mut source = node(&runs.source_id, Role::Source(runs.source.clone()), Vec::new(), Vec::new());
     source.admission = Some(runs.admission);
     graph.nodes.push(source);
@@ -94,6 +112,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         input: spec.input.clone(),
     };
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
+    graph.options.kept = journal.is_some().then_some(runs.spent);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let documents = DocumentConfig {
@@ -109,9 +128,9 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         // A run that somebody has started by hand was promised to them; one of a stream is read again.
         let wait = if runs.id.is_some() { Wait::Durable } else { Wait::No };
         let rest = AtRest { documents: documents.clone(), asked: journal.asked() };
-        first = wiring.journaled("@begin", What::Start(wait, rest), first, Vec::new());
-        wiring.stage("@rest", BoxStageConfig::new(RestConfig {}), vec![first], Vec::new());
-        first = "@rest".to_owned();
+        let begun = wiring.journaled("@begin", What::Start(wait, rest), first.clone(), Vec::new());
+        wiring.stage("@rest", BoxStageConfig::new(RestConfig {}), vec![begun], Vec::new());
+        "@rest".clone_into(&mut first);
         ends.push(Input { node: first.clone(), port: Some(rest::PORT.to_owned()) });
     }
     let Wired { mut last, kept } = wiring.steps(spec, &Within::outermost(first));

@@ -174,15 +174,17 @@ impl ErasedStage for StepConfig {
                 Durability::Exit => None,
             }),
         });
+        let is_kept = self.journal.is_some();
         match self.inner.0.build(context)? {
-            Operator::Stage(inner) if again.is_some() => {
-                Ok(Operator::call(StepCall::new(BoxCall::new(Staged::new(inner)), course, again), self.limits.clone()))
-            }
+            Operator::Stage(inner) if again.is_some() => Ok(Operator::call(
+                StepCall::new(BoxCall::new(Staged::new(inner)), course, again, is_kept),
+                self.limits.clone(),
+            )),
             Operator::Call(inner, limits) => {
                 // What the service can take is said by the stage, how it is tried by the step.
                 let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
                 let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
-                Ok(Operator::call(StepCall::new(inner, course, again), limits))
+                Ok(Operator::call(StepCall::new(inner, course, again, is_kept), limits))
             }
             // What asks nobody works on as many runs as there are.
             Operator::Stage(inner) => Ok(Operator::stage(StepStage::new(inner, course, context.env.clone()))),

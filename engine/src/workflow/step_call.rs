@@ -12,13 +12,16 @@ use hashbrown::HashMap;
 use super::columns::{cell, numbers, scope};
 use super::course::{Course, item, known, results};
 use super::record::{Cost, Record, Status};
-use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
+use crate::api::{Accounts, BoxCall, Call, CallContext, Reply, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
-use crate::journal::{Entries, Journal, Steps, Wait};
+use crate::journal::{Ask, Entries, Journal, Steps, Wait};
 use crate::spec::model::Repeat;
 use crate::spec::switch::holds;
 use crate::time::Timestamp;
+
+/// Why a step has not been asked that counts as degraded.
+const UNPAID: &str = "the budget is spent";
 
 /// When the first attempt of a request began, and how many there were.
 #[derive(Clone, Copy)]
@@ -39,13 +42,15 @@ pub(super) struct StepCall {
     inner: BoxCall,
     course: Course,
     again: Option<Again>,
+    /// Whether a journal keeps the run, so that it comes back when it is paused.
+    is_kept: bool,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
 }
 
 impl StepCall {
-    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>) -> Self {
-        Self { inner, course, again, begun: Mutex::default() }
+    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>, is_kept: bool) -> Self {
+        Self { inner, course, again, is_kept, begun: Mutex::default() }
     }
 
     /// The name of the step in this row: `step`, or `step[3]`.
@@ -118,8 +123,24 @@ impl Call for StepCall {
         record.map(|record| self.course.answer(rows, vec![record])).transpose()
     }
 
+    fn accounts(&self) -> Accounts {
+        // What a step gave is in the journal of its run.
+        Accounts { keeps: false, ..self.inner.accounts() }
+    }
+
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         self.inner.estimate(rows)
+    }
+
+    fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let Some(record) = Record::asked(Ask::Pause).filter(|_| self.is_kept) else { return Ok(None) };
+        Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&record)?])?))
+    }
+
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let results = Some(self.course.begin.default.clone().unwrap_or_default());
+        let record = Record { status: Status::Completed, results, degraded: true, ..Record::skipped(UNPAID.into()) };
+        Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&record)?])?))
     }
 
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {

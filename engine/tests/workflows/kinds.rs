@@ -1,4 +1,4 @@
-//! Small kinds of stages, a source of lines, a sink that keeps documents, and how a workflow is run with them.
+//! Small kinds of stages, a source of lines, a sink that keeps documents, and how a workflow is run with them; in one file, because they count in the same places what was seen.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -11,9 +11,9 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{
-    BoxSink, BoxSource, BuildContext, Call, CallContext, Capabilities, Cardinality, Chunk, ConnectContext, Connector,
-    Delivery, Limits, Operator, Output, Progress, Receipt, Registry, Replay, Reply, Sink, SinkContext, Source,
-    SourceContext, Stage, StageConfig, Usage, WaitFor, Written,
+    Accounts, BoxSink, BoxSource, BuildContext, Call, CallContext, Capabilities, Cardinality, Chunk, ConnectContext,
+    Connector, Delivery, Limits, Operator, Output, Progress, Receipt, Registry, Replay, Reply, Sink, SinkContext,
+    Source, SourceContext, Stage, StageConfig, Usage, WaitFor, Written,
 };
 use bourn_engine::data::columns::json_field;
 use bourn_engine::data::message::Epoch;
@@ -114,6 +114,14 @@ impl Drop for Counted {
 }
 
 impl Call for Saying {
+    fn accounts(&self) -> Accounts {
+        Accounts { keeps: false, tokens: true, usd: true }
+    }
+
+    fn estimate(&self, _: &RecordBatch) -> Usage {
+        Usage { input_tokens: 3, output_tokens: 2, usd: 0.5 }
+    }
+
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let _counted = Counted::new();
         let fill = |text: &str| Template::parse(text).map_err(|p| Error::validation(p.message))?.render(&rows, 0);
@@ -371,6 +379,20 @@ pub fn run(spec: &str, runs: Runs, seed: u64) -> Worked {
 
 /// The same, while something else is done.
 pub fn run_beside<F: Future<Output = ()>>(spec: &str, runs: Runs, seed: u64, beside: impl FnOnce(Env) -> F) -> Worked {
+    try_run_beside(spec, runs, seed, beside).unwrap()
+}
+
+/// The same, of a job that may fail.
+pub fn try_run(spec: &str, runs: Runs, seed: u64) -> Result<Worked> {
+    try_run_beside(spec, runs, seed, |_| std::future::ready(()))
+}
+
+fn try_run_beside<F: Future<Output = ()>>(
+    spec: &str,
+    runs: Runs,
+    seed: u64,
+    beside: impl FnOnce(Env) -> F,
+) -> Result<Worked> {
     let simulation = Simulation::new(seed);
     let env = simulation.env();
     let loaded = load(spec, "work.yaml", &registry(), &env).unwrap_or_else(|p| panic!("{p:?}"));
@@ -384,8 +406,8 @@ pub fn run_beside<F: Future<Output = ()>>(spec: &str, runs: Runs, seed: u64, bes
         let stats = job.stats().clone();
         futures::future::join(job.wait(), beside).await.0.map(|()| stats)
     };
-    let stats = simulation.run(work).done().unwrap();
+    let stats = simulation.run(work).done()?;
     let documents = std::mem::take(&mut *shelf.documents.lock().unwrap());
     let read = stats.stage_ids().iter().map(|id| (id.to_string(), stats.total(id, |s| &s.rows_in))).collect();
-    Worked { documents, took: simulation.elapsed(), read }
+    Ok(Worked { documents, took: simulation.elapsed(), read })
 }

@@ -1,4 +1,4 @@
-//! A model in the process: static vectors of tokens (Model2Vec), or a transformer in ONNX.
+//! A model in the process: static vectors of tokens (`Model2Vec`), or a transformer in ONNX.
 
 mod onnx;
 mod tokens;
@@ -23,7 +23,7 @@ pub struct Local {
 
 enum Model {
     Static(Box<StaticModel>),
-    Onnx(Onnx),
+    Onnx(Box<Onnx>),
 }
 
 impl Local {
@@ -57,7 +57,7 @@ impl Local {
                 let pooling =
                     is_there("1_Pooling/config.json").then(|| content("1_Pooling/config.json")).transpose()?;
                 hash.update(pooling.as_deref().unwrap_or_default()).update(&weights);
-                Model::Onnx(Onnx::new(weights, &tokenizer, pooling.as_deref())?)
+                Model::Onnx(Box::new(Onnx::new(weights, &tokenizer, pooling.as_deref())?))
             }
             (true, true) => {
                 let what = "`model.safetensors` and `model.onnx` stand beside each other: which is it?";

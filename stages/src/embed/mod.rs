@@ -34,7 +34,7 @@ use mock::Mock;
 /// none is paid for twice, and `budget` in `limits` bounds what is spent ([docs/models.md](../models.md)).
 ///
 /// `embed: { text: "${text}", local: models/minilm, dimensions: 384 }` asks nobody: the model stands in a folder, and works in the process.
-/// The folder has a `tokenizer.json` and either `model.safetensors` with static vectors, as those of Model2Vec and `WordLlama`, or
+/// The folder has a `tokenizer.json` and either `model.safetensors` with static vectors, as those of `Model2Vec` and `WordLlama`, or
 /// `model.onnx`, as sentence-transformers exports it, whose vectors have the length 1. A text is read as far as the model reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -160,10 +160,10 @@ impl StageConfig for Embed {
         }
         match (&self.model, &self.local) {
             (Some(_), Some(_)) => {
-                check.add(Problem::new("`model` is for a service, and `local` asks none").under("local"))
+                check.add(Problem::new("`model` is for a service, and `local` asks none").under("local"));
             }
             (None, None) => {
-                check.add(Problem::new("`model` says which one a service is asked for, or `local` where one stands"))
+                check.add(Problem::new("`model` says which one a service is asked for, or `local` where one stands"));
             }
             (None, Some(_)) if !cfg!(feature = "local_models") => {
                 let problem = Problem::new("models in the process are not in this build");

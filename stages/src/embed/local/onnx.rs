@@ -114,7 +114,9 @@ impl Onnx {
         }
         // The mean and the sum point the same way.
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|x| *x /= length.max(f32::MIN_POSITIVE));
+        for x in &mut vector {
+            *x /= length.max(f32::MIN_POSITIVE);
+        }
         vector
     }
 }
