@@ -285,6 +285,7 @@ pub(crate) fn add(
             .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
             .unwrap_or_default();
         let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
+        history.forget_attempts();
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
         return Ok(());
     };
@@ -292,6 +293,7 @@ pub(crate) fn add(
     let data = RawValue::from_string(data).map_err(damaged)?;
     let name = match kind.as_str() {
         "wait" => History::wait(&name),
+        "backoff" => History::backoff(&name),
         "signal" => History::signal(&name),
         _ => name,
     };
@@ -372,9 +374,11 @@ fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Resu
             statement.execute(row).told("write")?;
         }
     }
-    let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'wait', ?3, ?4)";
-    for wait in &entries.waits {
-        let row = params![run_number(job, wait.number)?, clock.next(), wait.step, wait.data()];
+    let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let waits = entries.waits.iter().map(|wait| (wait.number, "wait", &wait.step, wait.data()));
+    let backoffs = entries.backoffs.iter().map(|off| (off.number, "backoff", &off.step, off.data.clone()));
+    for (number, kind, step, data) in waits.chain(backoffs) {
+        let row = params![run_number(job, number)?, clock.next(), kind, step, data];
         c.prepare_cached(insert).and_then(|mut statement| statement.execute(row)).told("write")?;
     }
     // A run that has ended does not end again; one that waits has not ended.

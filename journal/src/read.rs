@@ -70,7 +70,7 @@ pub struct Filter {
 pub struct Event {
     /// When, and the place in the history.
     pub at: Timestamp,
-    /// `step`, `wait`, `signal`, `retried`, or what was asked: `cancel`, `pause`, `resume`.
+    /// `step`, `wait`, `backoff`, `signal`, `retried`, or what was asked: `cancel`, `pause`, `resume`.
     pub kind: String,
     /// The step, or the signal.
     pub step: Option<String>,

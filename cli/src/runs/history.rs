@@ -45,6 +45,7 @@ impl Told {
         let name = match (happened.kind.as_str(), &happened.data) {
             ("step", Some(record)) => event(record).map_err(Failure::Failed)?,
             ("wait", _) => "WaitStarted",
+            ("backoff", _) => "RetryScheduled",
             ("signal", _) => "Signaled",
             ("retried", _) => "RunRetried",
             ("cancel", _) => "RunCancelRequested",

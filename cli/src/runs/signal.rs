@@ -22,12 +22,28 @@ pub(super) struct Wait {
     pub due: Option<i64>,
     pub since: i64,
     pub signal: Option<String>,
+    /// How often it was tried, of a step that is tried again then, and why the last attempt failed.
+    pub attempts: Option<u32>,
+    pub error: Option<String>,
 }
 
-/// The steps of a run that wait, by id.
+impl Wait {
+    /// In words.
+    pub fn what(&self) -> String {
+        match (&self.signal, self.attempts) {
+            (Some(name), _) => format!("signal {name}"),
+            (None, Some(attempts)) => format!("attempt {}", attempts + 1),
+            (None, None) => "a time".to_owned(),
+        }
+    }
+}
+
+/// The steps of a run that wait, or are tried again later, by id.
 pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
     let History(known) = journal.history(run).map_err(Failure::Failed)?;
-    let open = known.iter().filter_map(|(name, data)| Some((name.strip_prefix("@wait:")?, data)));
+    let open = known.iter().filter_map(|(name, data)| {
+        Some((name.strip_prefix("@wait:").or_else(|| name.strip_prefix("@backoff:"))?, data))
+    });
     let open = open.filter(|(step, _)| !known.contains_key(*step));
     let read = open.map(|(step, data)| {
         let wait = serde_json::from_str(data.get()).map_err(|e| Failure::Failed(e.into()))?;
@@ -56,7 +72,7 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     }
     let time = |micros: i64| Timestamp(micros).to_string();
     if screen.form == Form::Json {
-        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "since": time(wait.since), "until": wait.due.map(time) });
+        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "attempts": wait.attempts, "error": wait.error, "since": time(wait.since), "until": wait.due.map(time) });
         answer::print(&format!("{:#}", tasks.iter().map(one).collect::<Value>()))?;
         return Ok(Exit::Ok);
     }
@@ -67,9 +83,8 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["task", "workflow", "waits for", "since", "until"]);
     for (task, workflow, wait) in &tasks {
-        let what = wait.signal.as_ref().map_or_else(|| "a time".to_owned(), |name| format!("signal {name}"));
         let until = wait.due.map_or_else(String::new, time);
-        table.add_row([task.clone(), workflow.clone(), what, time(wait.since), until]);
+        table.add_row([task.clone(), workflow.clone(), wait.what(), time(wait.since), until]);
     }
     answer::print(&table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n"))?;
     Ok(Exit::Ok)

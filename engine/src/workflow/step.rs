@@ -176,13 +176,14 @@ impl ErasedStage for StepConfig {
         });
         match self.inner.0.build(context)? {
             Operator::Stage(inner) if again.is_some() => {
-                Ok(Operator::call(StepCall::new(BoxCall::new(Staged::new(inner)), course, again), self.limits.clone()))
+                let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, again, self.journal.clone());
+                Ok(Operator::call(call, self.limits.clone()))
             }
             Operator::Call(inner, limits) => {
                 // What the service can take is said by the stage, how it is tried by the step.
                 let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
                 let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
-                Ok(Operator::call(StepCall::new(inner, course, again), limits))
+                Ok(Operator::call(StepCall::new(inner, course, again, self.journal.clone()), limits))
             }
             // What asks nobody works on as many runs as there are.
             Operator::Stage(inner) => Ok(Operator::stage(StepStage::new(inner, course, context.env.clone()))),

@@ -36,7 +36,8 @@ pub struct Say {
     /// How long it takes, in milliseconds: a text with places.
     #[serde(default)]
     after: String,
-    /// What goes wrong: `permanent`, `transient`, `twice` (and then no more).
+    /// What goes wrong: `permanent`, `transient`, `twice` (and then no more); `later:7` and `always:7` ask for 7 s before the next
+    /// attempt, at the first one or each; so does `limited:7` of the first request of all, because of a limit.
     #[serde(default)]
     fail: String,
     #[serde(default)]
@@ -122,7 +123,17 @@ impl Call for Saying {
             "permanent" => return Err(Error::new(Kind::Other, "no such luck")),
             "transient" => return Err(Error::new(Kind::Io, "busy").transient()),
             "twice" if context.attempt < 3 => return Err(Error::new(Kind::Io, "busy").transient()),
-            _ => {}
+            how => {
+                let (how, after) = how.split_once(':').unwrap_or_default();
+                let after = Duration::from_secs(after.parse().unwrap_or(0));
+                let first = SEEN.with(|seen| seen.calls.load(SeqCst)) == 1;
+                match how {
+                    "limited" if first => return Err(Error::new(Kind::RateLimit, "too many").retry_after(after)),
+                    "later" if context.attempt == 1 => return Err(Error::new(Kind::Io, "busy").retry_after(after)),
+                    "always" => return Err(Error::new(Kind::Io, "busy").retry_after(after)),
+                    _ => {}
+                }
+            }
         }
         let usage = Usage { input_tokens: 3, output_tokens: 2, usd: 0.5 };
         Ok(Reply { usage, ..Reply::rows(with_text(&rows, &self.schema, fill(&self.config.text)?)?) })
