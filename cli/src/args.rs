@@ -184,6 +184,9 @@ pub struct Run {
     /// What to do when there is a run of this id.
     #[arg(long, value_enum, default_value_t, requires = "id")]
     pub on_conflict: OnConflict,
+    /// Whether a run that has ended gives up its id, so that this one may have it.
+    #[arg(long, value_enum, default_value_t, requires = "id")]
+    pub id_reuse: IdReuse,
     /// What runs are to reach, instead of what the spec says: `p95=2s`, `success_rate=0.99`, `throughput=100/s`, `cost_usd=5`,
     /// `tokens=100000`. When one is missed, the command ends with 3.
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::targets::parse)]
@@ -215,6 +218,20 @@ pub enum OnConflict {
     Fail,
     /// Print the document of that run: as it ended, when it ends, or after going on with it when it was cut off.
     UseExisting,
+    /// Cancel that run if it has not ended, as `bourn runs cancel` does, and begin this one: that one is called `ID~1` then.
+    TerminateExisting,
+}
+
+/// Whether the id of a run that has ended may be had by another one. The one that has ended is then called `ID~1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IdReuse {
+    /// It may not.
+    #[default]
+    Never,
+    /// When that run did not complete.
+    FailedOnly,
+    /// However it ended.
+    Always,
 }
 
 /// Where a job that keeps checkpoints begins.

@@ -100,6 +100,7 @@ impl Sqlite {
             fresh: false,
             r#type: run.workflow_type.clone(),
             labels: run.labels.clone(),
+            run_key: None,
         };
         let job = self.begin(&begin)?.job;
         let (number, id, from) = (job.number(), id.to_owned(), run.clone());

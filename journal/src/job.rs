@@ -53,6 +53,8 @@ pub struct Begin {
     pub r#type: String,
     /// What is written on its runs, by name. A job that goes on takes those that are said anew.
     pub labels: BTreeMap<String, String>,
+    /// What the idempotency keys of its run begin with, where that is not its id.
+    pub run_key: Option<String>,
 }
 
 /// A job that has begun.
@@ -148,11 +150,12 @@ impl Sqlite {
                         ON CONFLICT (hash) DO UPDATE SET file = ?2, included = ?4 RETURNING spec";
             let values = params![hash, begin.file, begin.text, included];
             let spec: i64 = c.query_row(spec, values, |row| row.get(0)).told("write")?;
-            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-            let Begin { workflow, source, mock, r#type, .. } = &begin;
+            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process, run_key) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+            let Begin { workflow, source, mock, r#type, run_key, .. } = &begin;
             let source = source.as_deref().unwrap_or_default();
-            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, std::process::id()];
+            let process = std::process::id();
+            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, process, run_key];
             c.execute(job, row).told("write")?;
             // The queue has room: the other side takes one.
             let _ = answer.try_send(c.last_insert_rowid());

@@ -12,6 +12,7 @@ mod claim;
 mod fault;
 mod job;
 mod read;
+mod replace;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,9 @@ pub struct Run {
     pub process: Option<u32>,
     /// What somebody has written on it.
     pub labels: BTreeMap<String, String>,
+    /// What its idempotency keys begin with, where that is not its id.
+    #[serde(skip)]
+    pub key: Option<String>,
     /// The number in the journal.
     #[serde(skip)]
     pub(crate) number: i64,
@@ -118,7 +121,7 @@ SELECT * FROM (
         strftime('%Y-%m-%dT%H:%M:%fZ', runs.started / 1e6, 'unixepoch') AS started_at,
         strftime('%Y-%m-%dT%H:%M:%fZ', runs.ended / 1e6, 'unixepoch') AS ended_at,
         (runs.ended - runs.started) / 1000 AS duration_ms,
-        labels, input, forked_from, mock, job, run, process, runs.started AS micros_started, runs.ended AS micros_ended
+        labels, input, forked_from, mock, job, run, process, run_key, runs.started AS micros_started, runs.ended AS micros_ended
     FROM runs JOIN jobs ON job = run >> 32
 )";
 
@@ -139,6 +142,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         mock: row.get("mock")?,
         job: row.get("job")?,
         process: row.get("process")?,
+        key: row.get("run_key")?,
         // Somebody may have changed them by hand.
         labels: serde_json::from_str(&labels).unwrap_or_default(),
     })

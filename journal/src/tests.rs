@@ -27,6 +27,7 @@ fn open(folder: &TempDir) -> Sqlite {
 
 fn begin(source: Option<&str>) -> Begin {
     Begin {
+        run_key: None,
         workflow: "w".into(),
         file: "w.yaml".into(),
         included: std::collections::BTreeMap::new(),

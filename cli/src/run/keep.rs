@@ -12,7 +12,11 @@ use crate::failure::Failure;
 use crate::screen::Screen;
 
 /// The journal of a job, if it has one.
-pub struct Kept(Option<Job>);
+pub struct Kept {
+    job: Option<Job>,
+    /// What the idempotency keys of the one run begin with, where that is not its id.
+    key: Option<String>,
+}
 
 impl Kept {
     /// Begins the job in the journal, or goes on with the one that was cut off, and says so.
@@ -20,15 +24,17 @@ impl Kept {
     /// # Errors
     /// When the journal can't be opened, or another process runs this job.
     pub fn begin(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Self, Failure> {
-        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self(None)) };
+        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self { job: None, key: None }) };
         if !spec.optimization.state_persistence {
-            return Ok(Self(None));
+            return Ok(Self { job: None, key: None });
         }
         let journal = Sqlite::open(&args.journal.journal, engine.env()).map_err(|e| {
             let way = "`--journal FILE` keeps it elsewhere; `optimization: { state_persistence: false }` does without";
             Failure::Failed(Error::new(e.kind(), format!("{e}; {way}")))
         })?;
+        let run_key = args.id.as_deref().map(|id| journal.key_of(id)).transpose().map_err(Failure::Failed)?.flatten();
         let begin = Begin {
+            run_key: run_key.clone(),
             workflow: spec.name.clone(),
             file: loaded.document.name().to_owned(),
             text: loaded.document.text().to_owned(),
@@ -52,17 +58,18 @@ impl Kept {
                 "job {other} of this workflow and these inputs was cut off, and the spec has changed since: this is a new job"
             ));
         }
-        Ok(Self(Some(taken.job)))
+        Ok(Self { job: Some(taken.job), key: run_key })
     }
 
     /// A job that goes on.
     pub fn of(job: Job) -> Self {
-        Self(Some(job))
+        Self { job: Some(job), key: None }
     }
 
     /// The runs, kept.
     pub fn keep(&self, runs: Runs) -> Runs {
-        match &self.0 {
+        let runs = if self.key.is_some() { runs.with_key(self.key.clone()) } else { runs };
+        match &self.job {
             Some(job) => runs.with_journal(std::sync::Arc::new(job.clone()), job.number()),
             None => runs,
         }
@@ -73,7 +80,7 @@ impl Kept {
     /// # Errors
     /// When the journal can't be written.
     pub fn end(&self) -> Result<(), Failure> {
-        self.0.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
+        self.job.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
     }
 }
 

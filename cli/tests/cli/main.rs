@@ -14,6 +14,7 @@ mod dlq;
 mod embedded;
 mod examples;
 mod folders;
+mod ids;
 mod mock_llm;
 mod models;
 mod new;

@@ -25,6 +25,8 @@ pub struct Runs {
     pub source_id: String,
     /// The id of the run, when there is one, started by hand; see [`run_id`].
     pub id: Option<String>,
+    /// What the idempotency keys of that run begin with, when it is not the first one of its id; otherwise that is its id.
+    pub key: Option<String>,
     /// The number of the first one: not 0 when it is a later run of a job that goes on.
     pub first: u64,
     /// How many runs may be under way at once.
@@ -45,7 +47,7 @@ pub struct JobJournal {
 impl Runs {
     /// One run for each line of a source.
     pub fn of(source_id: impl Into<String>, source: BoxConnector) -> Self {
-        Self { source, source_id: source_id.into(), id: None, first: 0, admission: ADMISSION, journal: None }
+        Self { source, source_id: source_id.into(), id: None, key: None, first: 0, admission: ADMISSION, journal: None }
     }
 
     /// A later run of a job: this one alone.
@@ -58,6 +60,12 @@ impl Runs {
     #[must_use]
     pub fn with_journal(self, journal: Arc<dyn Journal>, job: u64) -> Self {
         Self { journal: Some(JobJournal { journal, job }), ..self }
+    }
+
+    /// The same run with idempotency keys of its own.
+    #[must_use]
+    pub fn with_key(self, key: Option<String>) -> Self {
+        Self { key, ..self }
     }
 
     /// One run with an id of its own.
@@ -93,6 +101,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     };
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
+    wiring.key = runs.key.as_deref().map(Into::into);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let mut first = "@admit".to_owned();
     if journal.is_some() {

@@ -39,19 +39,26 @@ pub(super) struct Again {
     pub journal: Option<(Arc<dyn Journal>, Wait)>,
 }
 
+/// What a step needs of its run beside the row.
+pub(super) struct Notes {
+    /// Where waits between attempts are noted.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// What idempotency keys begin with, where that is not the id of the run.
+    pub key: Option<Arc<str>>,
+}
+
 pub(super) struct StepCall {
     inner: BoxCall,
     course: Course,
     again: Option<Again>,
-    /// Where waits between attempts are noted.
-    journal: Option<Arc<dyn Journal>>,
+    notes: Notes,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
 }
 
 impl StepCall {
-    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>, journal: Option<Arc<dyn Journal>>) -> Self {
-        Self { inner, course, again, journal, begun: Mutex::default() }
+    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>, notes: Notes) -> Self {
+        Self { inner, course, again, notes, begun: Mutex::default() }
     }
 
     /// The name of the step in this row: `step`, or `step[3]`.
@@ -185,7 +192,7 @@ impl Call for StepCall {
             return self.course.answer(rows, vec![record]).map(Some);
         }
         let now = context.env.wall();
-        let later = self.attempts(rows)?.filter(|attempts| self.journal.is_some() && attempts.left(now) > PATIENCE);
+        let later = self.attempts(rows)?.filter(|attempts| self.notes.journal.is_some() && attempts.left(now) > PATIENCE);
         later.map(|attempts| self.later(rows, &attempts)).transpose()
     }
 
@@ -199,7 +206,7 @@ impl Call for StepCall {
         backoff: Backoff<'a>,
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
-        let journal = self.journal.as_ref().filter(|_| backoff.wait > NOTED)?;
+        let journal = self.notes.journal.as_ref().filter(|_| backoff.wait > NOTED)?;
         Some(self.note(journal, rows, backoff, context).boxed())
     }
 
@@ -220,7 +227,8 @@ impl Call for StepCall {
         };
         // The same in every process that goes on with this run.
         let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
-        let key = format!("{}/{}{step}", cell(&rows, RUN_ID, 0)?.unwrap_or_default(), scope(&rows, 0)?);
+        let run = self.notes.key.as_deref().or(cell(&rows, RUN_ID, 0)?).unwrap_or_default();
+        let key = format!("{run}/{}{step}", scope(&rows, 0)?);
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {
