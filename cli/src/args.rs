@@ -234,12 +234,36 @@ pub enum IdReuse {
     Always,
 }
 
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Of a job, by its number.
+    Epoch(u64),
+    /// Of a run: when this step had completed.
+    Step {
+        /// The id of the run.
+        run: String,
+        /// The step.
+        at: String,
+    },
+}
+
+/// A number, or `RUN/STEP`.
+fn checkpoint(text: &str) -> Result<Checkpoint, String> {
+    match (text.parse(), text.rsplit_once('/')) {
+        (Ok(epoch), _) => Ok(Checkpoint::Epoch(epoch)),
+        (_, Some((run, at))) => Ok(Checkpoint::Step { run: run.to_owned(), at: at.to_owned() }),
+        _ => Err("write the number of a checkpoint of a job, or RUN/STEP of a run".to_owned()),
+    }
+}
+
 /// Where a job that keeps checkpoints begins.
 #[derive(Clone, Debug, Group)]
 pub struct Beginning {
-    /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`.
-    #[arg(long, value_name = "ID", conflicts_with = "fresh")]
-    pub from_checkpoint: Option<u64>,
+    /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`. Of a workflow `RUN/step_completion_STEP`: a
+    /// new run that takes over what that one had when the step had completed, as `bourn runs fork` makes it.
+    #[arg(long, value_name = "ID|RUN/STEP", conflicts_with = "fresh", value_parser = checkpoint)]
+    pub from_checkpoint: Option<Checkpoint>,
     /// Begin anew, whatever checkpoints there are, or runs of a workflow that were cut off.
     #[arg(long)]
     pub fresh: bool,

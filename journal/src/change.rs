@@ -7,7 +7,19 @@ use serde_json::Value;
 use crate::Sqlite;
 use crate::fault::{Fault, Faults as _};
 use crate::job::{Begin, run_number};
-use crate::read::Run;
+use crate::read::{Run, Spec};
+
+/// What a new run is made of.
+pub struct Fork<'a> {
+    /// The run that it is made from.
+    pub run: &'a Run,
+    /// The last step that is taken over; none if nothing is.
+    pub step: Option<&'a str>,
+    /// Its id.
+    pub id: &'a str,
+    /// What its job begins with.
+    pub begin: Begin,
+}
 
 impl Sqlite {
     /// A run that has ended is under way again: what did not complete is to be done anew, and these steps too.
@@ -56,23 +68,41 @@ impl Sqlite {
         })
     }
 
-    /// A new run of the same spec and input, in a job of its own, which has what `run` had when `step` had ended, all of it
-    /// changed by `change`; nothing when no step is named. Says which steps were taken over.
+    /// What a job begins with that does what the job of this run does.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn begin_of(&self, run: &Run) -> Result<Begin> {
+        let Spec { file, text, included, .. } = self.spec(run.job)?;
+        Ok(Begin {
+            workflow: run.workflow.clone(),
+            file,
+            text,
+            included,
+            source: None,
+            mock: run.mock,
+            fresh: false,
+            r#type: run.workflow_type.clone(),
+            labels: run.labels.clone(),
+            run_key: None,
+        })
+    }
+
+    /// A new run with the same input, in a job of its own, which has what the run had when the step had ended, all of it changed by
+    /// `change`. Says which steps were taken over.
     ///
     /// # Errors
     /// When the step has not completed in `run`, the id is taken, or the journal can't be written.
     pub fn fork(
         &self,
-        run: &Run,
-        step: Option<&str>,
-        id: &str,
+        Fork { run, step, id, begin }: Fork<'_>,
         change: impl Fn(&str, &mut Value) -> Result<()>,
     ) -> Result<(Run, Vec<String>)> {
         let events = self.events(run)?;
         let end = match step {
             None => None,
             Some(step) => {
-                let is_it = |e: &&crate::Event| e.step.as_deref() == Some(step);
+                let is_it = |e: &&crate::Event| e.kind == "step" && e.step.as_deref() == Some(step);
                 let missing = || Error::validation(format!("step `{step}` has not ended in run `{}`", run.id));
                 Some(events.iter().rfind(is_it).ok_or_else(missing)?.at)
             }
@@ -89,19 +119,6 @@ impl Sqlite {
             record["status"] = "REUSED".into();
             taken.push((step, record.to_string()));
         }
-        let spec = self.spec(run.job)?;
-        let begin = Begin {
-            workflow: run.workflow.clone(),
-            file: spec.file,
-            text: spec.text,
-            included: spec.included,
-            source: None,
-            mock: run.mock,
-            fresh: false,
-            r#type: run.workflow_type.clone(),
-            labels: run.labels.clone(),
-            run_key: None,
-        };
         let job = self.begin(&begin)?.job;
         let (number, id, from) = (job.number(), id.to_owned(), run.clone());
         let (new, records) = (id.clone(), taken.clone());

@@ -11,7 +11,7 @@ use bourn_engine::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::{Begin, Filter, Job, Sqlite};
+use crate::{Begin, Filter, Fork, Job, Sqlite};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
@@ -247,7 +247,8 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
         }
         Ok(())
     };
-    let (forked, taken) = journal.fork(&run, Some("b"), "f", change).unwrap();
+    let fork = |id, step| Fork { run: &run, step, id, begin: journal.begin_of(&run).unwrap() };
+    let (forked, taken) = journal.fork(fork("f", Some("b")), change).unwrap();
     assert_eq!(taken, ["a", "b"]);
     assert_eq!((forked.forked_from.as_deref(), forked.job, forked.place()), (Some("r2"), 2, 0));
     let job = journal.go_on(2).unwrap();
@@ -259,9 +260,9 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
     }));
     let reused = |n: u32| format!("{{\"status\":\"REUSED\",\"results\":{n}}}");
     assert_eq!(records(known.unwrap()[0].as_ref()), [("a".to_owned(), reused(1)), ("b".to_owned(), reused(7))]);
-    assert!(journal.fork(&run, Some("x"), "g", change).unwrap_err().to_string().contains("step `x` has not ended"));
+    assert!(journal.fork(fork("g", Some("x")), change).unwrap_err().to_string().contains("step `x` has not ended"));
     assert_eq!(journal.history(&run).unwrap().0["b"].get(), DONE);
-    let none = journal.fork(&run, None, "h", change).unwrap();
+    let none = journal.fork(fork("h", None), change).unwrap();
     assert_eq!(none.1, Vec::<String>::new());
 }
 

@@ -115,7 +115,10 @@ pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failu
         chain(&loaded)?;
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
-        let runs = Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(&run.id).with_key(run.key.clone()).beginning_at(run.place());
+        let runs = Runs::of(SOURCE, BoxConnector::new(inputs))
+            .with_id(&run.id)
+            .with_key(run.key.clone())
+            .beginning_at(run.place());
         let documents = Documents::kept();
         let graph = prepare::graph(&loaded, &kept.keep(runs), documents.clone(), run.mock);
         let plan = prepare::plan(engine, graph, &loaded).await?;

@@ -24,6 +24,7 @@ mod outages;
 mod paid;
 mod pipelines;
 mod replays;
+mod retention;
 mod runs;
 mod runs_told;
 mod schedules;

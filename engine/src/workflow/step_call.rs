@@ -192,7 +192,8 @@ impl Call for StepCall {
             return self.course.answer(rows, vec![record]).map(Some);
         }
         let now = context.env.wall();
-        let later = self.attempts(rows)?.filter(|attempts| self.notes.journal.is_some() && attempts.left(now) > PATIENCE);
+        let later =
+            self.attempts(rows)?.filter(|attempts| self.notes.journal.is_some() && attempts.left(now) > PATIENCE);
         later.map(|attempts| self.later(rows, &attempts)).transpose()
     }
 
