@@ -16,7 +16,7 @@ use crate::complete;
 use crate::db::Db;
 use crate::dlq::args::Dlq;
 use crate::mock_llm::args::MockLlm;
-use crate::runs::args::{Approve, Inbox, Journal, Runs, Signal};
+use crate::runs::args::{Approve, Inbox, Insights, Journal, Runs, Signal};
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -106,6 +106,14 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t, value_name = "FILES")]
         of: Files,
     },
+    /// List the commands that steps may say, and what they stand for.
+    Commands {
+        /// With those of this routing file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        routing: Option<String>,
+    },
+    /// Say how the steps of a workflow went in its runs so far: times, attempts, costs, ways, and what could be looked at. It changes nothing.
+    Insights(Insights),
     /// List the names of models that a spec may say, and what they stand for.
     Models,
     /// Serve a model on this machine that says what a script says: for tests of limits, faults and costs.

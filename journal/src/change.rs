@@ -52,19 +52,21 @@ impl Sqlite {
         Ok(crate::claim::Claim::take(self.path(), run.job, &self.0.env)?.is_none())
     }
 
-    /// A signal for a run: a step that waits for it goes on when the run passes next.
+    /// A signal for a run, and who sends it: a step that waits for it goes on when the run passes next.
     ///
     /// # Errors
     /// When the run has ended, or the journal can't be written.
-    pub fn signal(&self, run: &Run, name: &str, data: &Value) -> Result<()> {
+    pub fn signal(&self, run: &Run, name: &str, data: &Value, who: Option<&str>) -> Result<()> {
         let (number, name, data) = (run.number, name.to_owned(), data.to_string());
+        let who = who.map(str::to_owned);
         self.0.writer.write_now(move |c, clock| {
             let open = "SELECT count(*) FROM runs WHERE run = ?1 AND ended IS NULL";
             if c.query_row(open, [number], |row| row.get::<_, i64>(0)).told("read")? == 0 {
                 return Err(Fault::Refused("the run has ended".into()));
             }
-            let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'signal', ?3, ?4)";
-            c.execute(insert, params![number, clock.next(), name, data]).told("write").map(drop)
+            let insert =
+                "INSERT INTO events (run, position, kind, step, data, who) VALUES (?1, ?2, 'signal', ?3, ?4, ?5)";
+            c.execute(insert, params![number, clock.next(), name, data, who]).told("write").map(drop)
         })
     }
 

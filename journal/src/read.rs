@@ -79,6 +79,8 @@ pub struct Event {
     pub step: Option<String>,
     /// Its record as JSON.
     pub data: Option<String>,
+    /// Who sent it, of a signal.
+    pub who: Option<String>,
 }
 
 /// The spec that a job began with.
@@ -229,11 +231,17 @@ impl Sqlite {
     /// When the journal can't be read.
     pub fn events_after(&self, run: &Run, last: Timestamp) -> Result<Vec<Event>> {
         self.read(|c| {
-            let query = "SELECT position, kind, step, data FROM events WHERE run = ?1 AND position > ?2 \
-                         UNION ALL SELECT at, what, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
+            let query = "SELECT position, kind, step, data, who FROM events WHERE run = ?1 AND position > ?2 \
+                         UNION ALL SELECT at, what, NULL, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
             let mut statement = c.prepare(query).told("read")?;
             let event = |row: &Row<'_>| {
-                Ok(Event { at: Timestamp(row.get(0)?), kind: row.get(1)?, step: row.get(2)?, data: row.get(3)? })
+                Ok(Event {
+                    at: Timestamp(row.get(0)?),
+                    kind: row.get(1)?,
+                    step: row.get(2)?,
+                    data: row.get(3)?,
+                    who: row.get(4)?,
+                })
             };
             let rows = statement.query_map([run.number, last.0], event).told("read")?;
             rows.collect::<rusqlite::Result<_>>().told("read")

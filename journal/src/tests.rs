@@ -429,7 +429,11 @@ fn what_the_tables_say_against_each_other_is_told_with_the_way_out() {
             "r2",
         ),
         ("UPDATE specs SET text = 'steps: [other]'", "specs that were changed in the journal", "w.yaml"),
-        ("INSERT INTO events VALUES (77, 1, 'step', 'a', '{}')", "events of no run", "77"),
+        (
+            "INSERT INTO events (run, position, kind, step, data) VALUES (77, 1, 'step', 'a', '{}')",
+            "events of no run",
+            "77",
+        ),
         ("INSERT INTO runs (run, id, status, started) VALUES (9 << 32, 'x', 'RUNNING', 1)", "runs of no job", "x"),
         ("PRAGMA foreign_keys = off; DELETE FROM specs", "jobs of no spec", "1"),
     ];

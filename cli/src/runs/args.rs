@@ -140,6 +140,19 @@ pub struct Inbox {
     pub limit: usize,
 }
 
+/// `insights`.
+#[derive(Debug, Group)]
+pub struct Insights {
+    /// The name of the workflow.
+    #[arg(value_name = "WORKFLOW")]
+    pub workflow: String,
+    /// Its newest runs that are looked at, at most.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub limit: usize,
+    #[command(flatten)]
+    pub journal: Journal,
+}
+
 /// `signal`.
 #[derive(Debug, Group)]
 pub struct Signal {
@@ -151,6 +164,9 @@ pub struct Signal {
     /// What the step gives then: JSON, or `@FILE`.
     #[arg(long, value_name = "JSON|@FILE")]
     pub data: Option<String>,
+    /// Who sends it, as the history tells; the user who is logged in if it is not said.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 /// `approve`.
@@ -165,6 +181,9 @@ pub struct Approve {
     /// Say no: the step gives `{"approved": false}`, with the reason.
     #[arg(long, value_name = "REASON")]
     pub reject: Option<String>,
+    /// Who decides, as the history tells; the user who is logged in if it is not said.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
     #[command(flatten)]
     pub journal: Journal,
     /// What the commands of steps stand for, when the run was started with `--routing`.

@@ -10,6 +10,7 @@ pub mod existing;
 pub mod fork;
 mod go_on;
 mod history;
+pub mod insights;
 mod list;
 mod show;
 pub mod signal;

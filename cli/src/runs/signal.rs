@@ -108,7 +108,7 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
         let signal = signal.ok_or_else(|| {
             Failure::invalid(format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id))
         })?;
-        send(place, run, &signal, &data)
+        send(place, run, (&signal, &data), args.by.as_deref())
     })
 }
 
@@ -135,7 +135,7 @@ fn split(args: &Approve) -> Result<(&str, &str), Failure> {
 /// When the run has ended, or can't go on.
 pub fn signal(args: &Signal, screen: &Screen) -> Result<Exit, Failure> {
     let data = args.data.as_deref().map(given::input).transpose()?.unwrap_or_default();
-    at(&args.one, screen, |place, run| send(place, run, &args.name, &data))
+    at(&args.one, screen, |place, run| send(place, run, (&args.name, &data), args.by.as_deref()))
 }
 
 fn at(one: &One, screen: &Screen, act: impl Fn(&Place<'_>, &Run) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
@@ -146,8 +146,11 @@ fn at(one: &One, screen: &Screen, act: impl Fn(&Place<'_>, &Run) -> Result<Exit,
 }
 
 /// The signal is in the journal before the run goes on, and stays there when it can't.
-fn send(place: &Place<'_>, run: &Run, name: &str, data: &Value) -> Result<Exit, Failure> {
-    place.journal.signal(run, name, data).map_err(Failure::Invalid)?;
+fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&str>) -> Result<Exit, Failure> {
+    let env = place.engine.env();
+    let who =
+        by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
+    place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
     if place.journal.is_claimed(run).map_err(Failure::Failed)? {
         place.screen.tell(&format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it when it is started again", run.id));
         return Ok(Exit::Ok);

@@ -15,6 +15,7 @@ mod embedded;
 mod examples;
 mod folders;
 mod ids;
+mod insights;
 mod mock_llm;
 mod models;
 mod new;
