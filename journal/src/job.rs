@@ -85,7 +85,7 @@ impl Sqlite {
     /// # Errors
     /// When another process runs it, or the journal can't be written.
     pub fn begin(&self, begin: &Begin) -> Result<Begun> {
-        let hash = hash(begin);
+        let hash = hash(&begin.text, &begin.included);
         let key = key(begin);
         let found = self.read(|c| unfinished(c, &key, &hash))?;
         if begin.source.is_some()
@@ -175,11 +175,11 @@ impl Sqlite {
 }
 
 /// What tells specs apart: their text, and those of the files that they include.
-fn hash(begin: &Begin) -> String {
+pub(crate) fn hash(text: &str, included: &BTreeMap<String, String>) -> String {
     let mut hash = blake3::Hasher::new();
-    hash.update(begin.text.as_bytes());
+    hash.update(text.as_bytes());
     // What files are called is no part of what the spec says.
-    for text in begin.included.values() {
+    for text in included.values() {
         hash.update(&[0]).update(blake3::hash(text.as_bytes()).as_bytes());
     }
     hash.finalize().to_hex().to_string()

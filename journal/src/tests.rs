@@ -471,3 +471,16 @@ fn a_full_disk_fails_the_order_and_loses_nothing_before_it() {
     append(&job, ended("a", &[0], &wide));
     assert_eq!(journal.history(&journal.run("r0").unwrap()).unwrap().0.len(), 1);
 }
+
+#[test]
+fn a_spec_is_what_its_hash_says_with_the_files_that_it_includes() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let included = BTreeMap::from([("other.yaml".to_owned(), "steps: []".to_owned())]);
+    drop(journal.begin(&Begin { included, ..begin(None) }).unwrap());
+    assert_eq!(journal.health().unwrap().troubles, []);
+    let db = Connection::open(path(&folder)).unwrap();
+    db.execute("UPDATE specs SET included = json_set(included, '$.\"other.yaml\"', 'steps: [x]')", ()).unwrap();
+    let troubles = journal.health().unwrap().troubles;
+    assert_eq!((troubles.len(), troubles[0].what.as_str()), (1, "specs that were changed in the journal"));
+}
