@@ -16,7 +16,7 @@ use crate::complete;
 use crate::db::Db;
 use crate::dlq::args::Dlq;
 use crate::mock_llm::args::MockLlm;
-use crate::runs::args::{Approve, Inbox, Journal, Runs, Signal};
+use crate::runs::args::{Approve, Inbox, Insights, Journal, Runs, Signal};
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -106,6 +106,14 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t, value_name = "FILES")]
         of: Files,
     },
+    /// List the commands that steps may say, and what they stand for.
+    Commands {
+        /// With those of this routing file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        routing: Option<String>,
+    },
+    /// Say how the steps of a workflow went in its runs so far: times, attempts, costs, ways, and what could be looked at. It changes nothing.
+    Insights(Insights),
     /// List the names of models that a spec may say, and what they stand for.
     Models,
     /// Serve a model on this machine that says what a script says: for tests of limits, faults and costs.
@@ -184,6 +192,9 @@ pub struct Run {
     /// What to do when there is a run of this id.
     #[arg(long, value_enum, default_value_t, requires = "id")]
     pub on_conflict: OnConflict,
+    /// Whether a run that has ended gives up its id, so that this one may have it.
+    #[arg(long, value_enum, default_value_t, requires = "id")]
+    pub id_reuse: IdReuse,
     /// What runs are to reach, instead of what the spec says: `p95=2s`, `success_rate=0.99`, `throughput=100/s`, `cost_usd=5`,
     /// `tokens=100000`. When one is missed, the command ends with 3.
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::targets::parse)]
@@ -218,14 +229,52 @@ pub enum OnConflict {
     Fail,
     /// Print the document of that run: as it ended, when it ends, or after going on with it when it was cut off.
     UseExisting,
+    /// Cancel that run if it has not ended, as `bourn runs cancel` does, and begin this one: that one is called `ID~1` then.
+    TerminateExisting,
+}
+
+/// Whether the id of a run that has ended may be had by another one. The one that has ended is then called `ID~1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IdReuse {
+    /// It may not.
+    #[default]
+    Never,
+    /// When that run did not complete.
+    FailedOnly,
+    /// However it ended.
+    Always,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Of a job, by its number.
+    Epoch(u64),
+    /// Of a run: when this step had completed.
+    Step {
+        /// The id of the run.
+        run: String,
+        /// The step.
+        at: String,
+    },
+}
+
+/// A number, or `RUN/STEP`.
+fn checkpoint(text: &str) -> Result<Checkpoint, String> {
+    match (text.parse(), text.rsplit_once('/')) {
+        (Ok(epoch), _) => Ok(Checkpoint::Epoch(epoch)),
+        (_, Some((run, at))) => Ok(Checkpoint::Step { run: run.to_owned(), at: at.to_owned() }),
+        _ => Err("write the number of a checkpoint of a job, or RUN/STEP of a run".to_owned()),
+    }
 }
 
 /// Where a job that keeps checkpoints begins.
 #[derive(Clone, Debug, Group)]
 pub struct Beginning {
-    /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`.
-    #[arg(long, value_name = "ID", conflicts_with = "fresh")]
-    pub from_checkpoint: Option<u64>,
+    /// Begin behind this checkpoint, not behind the newest; see `bourn checkpoints list SPEC`. Of a workflow `RUN/step_completion_STEP`: a
+    /// new run that takes over what that one had when the step had completed, as `bourn runs fork` makes it.
+    #[arg(long, value_name = "ID|RUN/STEP", conflicts_with = "fresh", value_parser = checkpoint)]
+    pub from_checkpoint: Option<Checkpoint>,
     /// Begin anew, whatever checkpoints there are, or runs of a workflow that were cut off.
     #[arg(long)]
     pub fresh: bool,

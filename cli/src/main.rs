@@ -4,6 +4,7 @@
 mod answer;
 mod args;
 mod checkpoints;
+mod commands;
 mod complete;
 mod db;
 mod dlq;
@@ -81,6 +82,10 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
                 Files::Tests => bourn_engine::spec::cases_schema(),
             }
         ))?,
+        Verb::Commands { routing } => {
+            answer::print(&commands::list(&prepare::registry(), routing.as_deref(), args.output)?)?;
+        }
+        Verb::Insights(insights) => return runs::insights::insights(insights, screen),
         Verb::Models => answer::print(&models::list(args.output, answer::width()))?,
         Verb::MockLlm(args) => return mock_llm::run(args),
         Verb::Completions { shell } => answer::print(&complete::script(*shell)?)?,

@@ -7,7 +7,19 @@ use serde_json::Value;
 use crate::Sqlite;
 use crate::fault::{Fault, Faults as _};
 use crate::job::{Begin, run_number};
-use crate::read::Run;
+use crate::read::{Run, Spec};
+
+/// What a new run is made of.
+pub struct Fork<'a> {
+    /// The run that it is made from.
+    pub run: &'a Run,
+    /// The last step that is taken over; none if nothing is.
+    pub step: Option<&'a str>,
+    /// Its id.
+    pub id: &'a str,
+    /// What its job begins with.
+    pub begin: Begin,
+}
 
 impl Sqlite {
     /// A run that has ended is under way again: what did not complete is to be done anew, and these steps too.
@@ -40,39 +52,59 @@ impl Sqlite {
         Ok(crate::claim::Claim::take(self.path(), run.job, &self.0.env)?.is_none())
     }
 
-    /// A signal for a run: a step that waits for it goes on when the run passes next.
+    /// A signal for a run, and who sends it: a step that waits for it goes on when the run passes next.
     ///
     /// # Errors
     /// When the run has ended, or the journal can't be written.
-    pub fn signal(&self, run: &Run, name: &str, data: &Value) -> Result<()> {
+    pub fn signal(&self, run: &Run, name: &str, data: &Value, who: Option<&str>) -> Result<()> {
         let (number, name, data) = (run.number, name.to_owned(), data.to_string());
+        let who = who.map(str::to_owned);
         self.0.writer.write_now(move |c, clock| {
             let open = "SELECT count(*) FROM runs WHERE run = ?1 AND ended IS NULL";
             if c.query_row(open, [number], |row| row.get::<_, i64>(0)).told("read")? == 0 {
                 return Err(Fault::Refused("the run has ended".into()));
             }
-            let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'signal', ?3, ?4)";
-            c.execute(insert, params![number, clock.next(), name, data]).told("write").map(drop)
+            let insert =
+                "INSERT INTO events (run, position, kind, step, data, who) VALUES (?1, ?2, 'signal', ?3, ?4, ?5)";
+            c.execute(insert, params![number, clock.next(), name, data, who]).told("write").map(drop)
         })
     }
 
-    /// A new run of the same spec and input, in a job of its own, which has what `run` had when `step` had ended, all of it
-    /// changed by `change`; nothing when no step is named. Says which steps were taken over.
+    /// What a job begins with that does what the job of this run does.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn begin_of(&self, run: &Run) -> Result<Begin> {
+        let Spec { file, text, included, .. } = self.spec(run.job)?;
+        Ok(Begin {
+            workflow: run.workflow.clone(),
+            file,
+            text,
+            included,
+            source: None,
+            mock: run.mock,
+            fresh: false,
+            r#type: run.workflow_type.clone(),
+            labels: run.labels.clone(),
+            run_key: None,
+        })
+    }
+
+    /// A new run with the same input, in a job of its own, which has what the run had when the step had ended, all of it changed by
+    /// `change`. Says which steps were taken over.
     ///
     /// # Errors
     /// When the step has not completed in `run`, the id is taken, or the journal can't be written.
     pub fn fork(
         &self,
-        run: &Run,
-        step: Option<&str>,
-        id: &str,
+        Fork { run, step, id, begin }: Fork<'_>,
         change: impl Fn(&str, &mut Value) -> Result<()>,
     ) -> Result<(Run, Vec<String>)> {
         let events = self.events(run)?;
         let end = match step {
             None => None,
             Some(step) => {
-                let is_it = |e: &&crate::Event| e.step.as_deref() == Some(step);
+                let is_it = |e: &&crate::Event| e.kind == "step" && e.step.as_deref() == Some(step);
                 let missing = || Error::validation(format!("step `{step}` has not ended in run `{}`", run.id));
                 Some(events.iter().rfind(is_it).ok_or_else(missing)?.at)
             }
@@ -89,18 +121,6 @@ impl Sqlite {
             record["status"] = "REUSED".into();
             taken.push((step, record.to_string()));
         }
-        let spec = self.spec(run.job)?;
-        let begin = Begin {
-            workflow: run.workflow.clone(),
-            file: spec.file,
-            text: spec.text,
-            included: spec.included,
-            source: None,
-            mock: run.mock,
-            fresh: false,
-            r#type: run.workflow_type.clone(),
-            labels: run.labels.clone(),
-        };
         let job = self.begin(&begin)?.job;
         let (number, id, from) = (job.number(), id.to_owned(), run.clone());
         let (new, records) = (id.clone(), taken.clone());

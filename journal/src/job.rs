@@ -53,6 +53,8 @@ pub struct Begin {
     pub r#type: String,
     /// What is written on its runs, by name. A job that goes on takes those that are said anew.
     pub labels: BTreeMap<String, String>,
+    /// What the idempotency keys of its run begin with, where that is not its id.
+    pub run_key: Option<String>,
 }
 
 /// A job that has begun.
@@ -83,7 +85,7 @@ impl Sqlite {
     /// # Errors
     /// When another process runs it, or the journal can't be written.
     pub fn begin(&self, begin: &Begin) -> Result<Begun> {
-        let hash = hash(begin);
+        let hash = hash(&begin.text, &begin.included);
         let key = key(begin);
         let found = self.read(|c| unfinished(c, &key, &hash))?;
         if begin.source.is_some()
@@ -148,11 +150,12 @@ impl Sqlite {
                         ON CONFLICT (hash) DO UPDATE SET file = ?2, included = ?4 RETURNING spec";
             let values = params![hash, begin.file, begin.text, included];
             let spec: i64 = c.query_row(spec, values, |row| row.get(0)).told("write")?;
-            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-            let Begin { workflow, source, mock, r#type, .. } = &begin;
+            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process, run_key) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+            let Begin { workflow, source, mock, r#type, run_key, .. } = &begin;
             let source = source.as_deref().unwrap_or_default();
-            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, std::process::id()];
+            let process = std::process::id();
+            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, process, run_key];
             c.execute(job, row).told("write")?;
             // The queue has room: the other side takes one.
             let _ = answer.try_send(c.last_insert_rowid());
@@ -172,11 +175,11 @@ impl Sqlite {
 }
 
 /// What tells specs apart: their text, and those of the files that they include.
-fn hash(begin: &Begin) -> String {
+pub(crate) fn hash(text: &str, included: &BTreeMap<String, String>) -> String {
     let mut hash = blake3::Hasher::new();
-    hash.update(begin.text.as_bytes());
+    hash.update(text.as_bytes());
     // What files are called is no part of what the spec says.
-    for text in begin.included.values() {
+    for text in included.values() {
         hash.update(&[0]).update(blake3::hash(text.as_bytes()).as_bytes());
     }
     hash.finalize().to_hex().to_string()
@@ -288,6 +291,7 @@ pub(crate) fn add(
             .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
             .unwrap_or_default();
         let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
+        history.forget_attempts();
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
         return Ok(());
     };
@@ -295,6 +299,7 @@ pub(crate) fn add(
     let data = RawValue::from_string(data).map_err(damaged)?;
     let name = match kind.as_str() {
         "wait" => History::wait(&name),
+        "backoff" => History::backoff(&name),
         "signal" => History::signal(&name),
         _ => name,
     };
@@ -375,9 +380,11 @@ fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Resu
             statement.execute(row).told("write")?;
         }
     }
-    let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'wait', ?3, ?4)";
-    for wait in &entries.waits {
-        let row = params![run_number(job, wait.number)?, clock.next(), wait.step, wait.data()];
+    let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let waits = entries.waits.iter().map(|wait| (wait.number, "wait", &wait.step, wait.data()));
+    let backoffs = entries.backoffs.iter().map(|off| (off.number, "backoff", &off.step, off.data.clone()));
+    for (number, kind, step, data) in waits.chain(backoffs) {
+        let row = params![run_number(job, number)?, clock.next(), kind, step, data];
         c.prepare_cached(insert).and_then(|mut statement| statement.execute(row)).told("write")?;
     }
     // A run that has ended does not end again; one that waits has not ended.

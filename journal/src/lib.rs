@@ -9,9 +9,11 @@ mod asked;
 mod change;
 mod check;
 mod claim;
+mod delete;
 mod fault;
 mod job;
 mod read;
+mod replace;
 mod schema;
 mod spent;
 #[cfg(test)]
@@ -26,7 +28,9 @@ use bourn_engine::env::Env;
 use rusqlite::{Connection, OpenFlags};
 
 pub use answers::Journals;
+pub use change::Fork;
 pub use check::{Health, Trouble};
+pub use delete::Deleted;
 pub use job::{Begin, Begun, Job, has_completed};
 pub use read::{COLUMNS, Event, Filter, Run, Spec};
 pub use writer::Stats;

@@ -38,6 +38,9 @@ pub struct Run {
     pub process: Option<u32>,
     /// What somebody has written on it.
     pub labels: BTreeMap<String, String>,
+    /// What its idempotency keys begin with, where that is not its id.
+    #[serde(skip)]
+    pub key: Option<String>,
     /// The number in the journal.
     #[serde(skip)]
     pub(crate) number: i64,
@@ -70,12 +73,14 @@ pub struct Filter {
 pub struct Event {
     /// When, and the place in the history.
     pub at: Timestamp,
-    /// `step`, `wait`, `signal`, `retried`, or what was asked: `cancel`, `pause`, `resume`.
+    /// `step`, `wait`, `backoff`, `signal`, `retried`, or what was asked: `cancel`, `pause`, `resume`.
     pub kind: String,
     /// The step, or the signal.
     pub step: Option<String>,
     /// Its record as JSON.
     pub data: Option<String>,
+    /// Who sent it, of a signal.
+    pub who: Option<String>,
 }
 
 /// The spec that a job began with.
@@ -118,7 +123,7 @@ SELECT * FROM (
         strftime('%Y-%m-%dT%H:%M:%fZ', runs.started / 1e6, 'unixepoch') AS started_at,
         strftime('%Y-%m-%dT%H:%M:%fZ', runs.ended / 1e6, 'unixepoch') AS ended_at,
         (runs.ended - runs.started) / 1000 AS duration_ms,
-        labels, input, forked_from, mock, job, run, process, runs.started AS micros_started, runs.ended AS micros_ended
+        labels, input, forked_from, mock, job, run, process, run_key, runs.started AS micros_started, runs.ended AS micros_ended
     FROM runs JOIN jobs ON job = run >> 32
 )";
 
@@ -139,6 +144,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         mock: row.get("mock")?,
         job: row.get("job")?,
         process: row.get("process")?,
+        key: row.get("run_key")?,
         // Somebody may have changed them by hand.
         labels: serde_json::from_str(&labels).unwrap_or_default(),
     })
@@ -225,11 +231,17 @@ impl Sqlite {
     /// When the journal can't be read.
     pub fn events_after(&self, run: &Run, last: Timestamp) -> Result<Vec<Event>> {
         self.read(|c| {
-            let query = "SELECT position, kind, step, data FROM events WHERE run = ?1 AND position > ?2 \
-                         UNION ALL SELECT at, what, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
+            let query = "SELECT position, kind, step, data, who FROM events WHERE run = ?1 AND position > ?2 \
+                         UNION ALL SELECT at, what, NULL, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
             let mut statement = c.prepare(query).told("read")?;
             let event = |row: &Row<'_>| {
-                Ok(Event { at: Timestamp(row.get(0)?), kind: row.get(1)?, step: row.get(2)?, data: row.get(3)? })
+                Ok(Event {
+                    at: Timestamp(row.get(0)?),
+                    kind: row.get(1)?,
+                    step: row.get(2)?,
+                    data: row.get(3)?,
+                    who: row.get(4)?,
+                })
             };
             let rows = statement.query_map([run.number, last.0], event).told("read")?;
             rows.collect::<rusqlite::Result<_>>().told("read")

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 5] = [
+const VERSIONS: [&str; 7] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -84,6 +84,15 @@ CREATE INDEX asks_by_run ON asks (run);
 -- The texts of the files that a spec includes, by path, as a JSON object.
 ALTER TABLE specs ADD COLUMN included TEXT NOT NULL DEFAULT '{}';
 ",
+    "
+-- What the idempotency keys of the one run of a job begin with, where that is not its id: because an earlier one of this id was replaced, or
+-- because it was, and has another id since.
+ALTER TABLE jobs ADD COLUMN run_key TEXT;
+",
+    "
+-- Who sent a signal.
+ALTER TABLE events ADD COLUMN who TEXT;
+",
 ];
 
 /// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
@@ -153,7 +162,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 5: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 7: run a later Bourn, or use another file"
         );
     }
 }

@@ -11,7 +11,7 @@ use bourn_engine::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::{Begin, Filter, Job, Sqlite};
+use crate::{Begin, Filter, Fork, Job, Sqlite};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
@@ -27,6 +27,7 @@ fn open(folder: &TempDir) -> Sqlite {
 
 fn begin(source: Option<&str>) -> Begin {
     Begin {
+        run_key: None,
         workflow: "w".into(),
         file: "w.yaml".into(),
         included: std::collections::BTreeMap::new(),
@@ -247,7 +248,8 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
         }
         Ok(())
     };
-    let (forked, taken) = journal.fork(&run, Some("b"), "f", change).unwrap();
+    let fork = |id, step| Fork { run: &run, step, id, begin: journal.begin_of(&run).unwrap() };
+    let (forked, taken) = journal.fork(fork("f", Some("b")), change).unwrap();
     assert_eq!(taken, ["a", "b"]);
     assert_eq!((forked.forked_from.as_deref(), forked.job, forked.place()), (Some("r2"), 2, 0));
     let job = journal.go_on(2).unwrap();
@@ -262,9 +264,9 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
         records(known.unwrap()[0].as_ref().map(|earlier| &earlier.history)),
         [("a".to_owned(), reused(1)), ("b".to_owned(), reused(7))]
     );
-    assert!(journal.fork(&run, Some("x"), "g", change).unwrap_err().to_string().contains("step `x` has not ended"));
+    assert!(journal.fork(fork("g", Some("x")), change).unwrap_err().to_string().contains("step `x` has not ended"));
     assert_eq!(journal.history(&run).unwrap().0["b"].get(), DONE);
-    let none = journal.fork(&run, None, "h", change).unwrap();
+    let none = journal.fork(fork("h", None), change).unwrap();
     assert_eq!(none.1, Vec::<String>::new());
 }
 
@@ -431,7 +433,11 @@ fn what_the_tables_say_against_each_other_is_told_with_the_way_out() {
             "r2",
         ),
         ("UPDATE specs SET text = 'steps: [other]'", "specs that were changed in the journal", "w.yaml"),
-        ("INSERT INTO events VALUES (77, 1, 'step', 'a', '{}')", "events of no run", "77"),
+        (
+            "INSERT INTO events (run, position, kind, step, data) VALUES (77, 1, 'step', 'a', '{}')",
+            "events of no run",
+            "77",
+        ),
         ("INSERT INTO runs (run, id, status, started) VALUES (9 << 32, 'x', 'RUNNING', 1)", "runs of no job", "x"),
         ("PRAGMA foreign_keys = off; DELETE FROM specs", "jobs of no spec", "1"),
     ];
@@ -468,4 +474,17 @@ fn a_full_disk_fails_the_order_and_loses_nothing_before_it() {
     cap(1_000_000);
     append(&job, ended("a", &[0], &wide));
     assert_eq!(journal.history(&journal.run("r0").unwrap()).unwrap().0.len(), 1);
+}
+
+#[test]
+fn a_spec_is_what_its_hash_says_with_the_files_that_it_includes() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let included = BTreeMap::from([("other.yaml".to_owned(), "steps: []".to_owned())]);
+    drop(journal.begin(&Begin { included, ..begin(None) }).unwrap());
+    assert_eq!(journal.health().unwrap().troubles, []);
+    let db = Connection::open(path(&folder)).unwrap();
+    db.execute("UPDATE specs SET included = json_set(included, '$.\"other.yaml\"', 'steps: [x]')", ()).unwrap();
+    let troubles = journal.health().unwrap().troubles;
+    assert_eq!((troubles.len(), troubles[0].what.as_str()), (1, "specs that were changed in the journal"));
 }

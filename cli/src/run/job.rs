@@ -10,7 +10,7 @@ use bourn_engine::plan::Plan;
 use bourn_engine::{Engine, Error};
 use futures::future::{Either, Pending, pending, select};
 
-use crate::args::{Form, Run};
+use crate::args::{Checkpoint, Form, Run};
 use crate::failure::{Exit, Failure};
 use crate::metrics_server::Server;
 use crate::report::bottleneck::Shape;
@@ -125,9 +125,9 @@ fn not_drained(within: Duration) -> Error {
 
 /// Where the command line lets a job begin.
 fn resume(args: &Run, plan: &Plan) -> Result<Resume, Failure> {
-    let begin = match (args.begin.fresh, args.begin.from_checkpoint) {
+    let begin = match (args.begin.fresh, &args.begin.from_checkpoint) {
         (true, _) => Begin::Fresh,
-        (_, Some(epoch)) => Begin::At(epoch),
+        (_, Some(Checkpoint::Epoch(epoch))) => Begin::At(*epoch),
         _ => Begin::Resume,
     };
     if plan.checkpoints.is_none() && (args.begin.from_checkpoint.is_some() || !args.begin.drop_state.is_empty()) {

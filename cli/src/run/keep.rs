@@ -13,7 +13,11 @@ use crate::failure::Failure;
 use crate::screen::Screen;
 
 /// The journal of a job, if it has one.
-pub struct Kept(Option<Job>);
+pub struct Kept {
+    job: Option<Job>,
+    /// What the idempotency keys of the one run begin with, where that is not its id.
+    key: Option<String>,
+}
 
 impl Kept {
     /// Begins the job in the journal, or goes on with the one that was cut off, and says so.
@@ -21,15 +25,17 @@ impl Kept {
     /// # Errors
     /// When the journal can't be opened, or another process runs this job.
     pub fn begin(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Self, Failure> {
-        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self(None)) };
+        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self { job: None, key: None }) };
         if !spec.optimization.state_persistence {
-            return Ok(Self(None));
+            return Ok(Self { job: None, key: None });
         }
         let journal = Sqlite::open(&args.journal.journal, engine.env()).map_err(|e| {
             let way = "`--journal FILE` keeps it elsewhere; `optimization: { state_persistence: false }` does without";
             Failure::Failed(Error::new(e.kind(), format!("{e}; {way}")))
         })?;
+        let run_key = args.id.as_deref().map(|id| journal.key_of(id)).transpose().map_err(Failure::Failed)?.flatten();
         let begin = Begin {
+            run_key: run_key.clone(),
             workflow: spec.name.clone(),
             file: loaded.document.name().to_owned(),
             text: loaded.document.text().to_owned(),
@@ -53,12 +59,12 @@ impl Kept {
                 "job {other} of this workflow and these inputs was cut off, and the spec has changed since: this is a new job"
             ));
         }
-        Ok(Self(Some(taken.job)))
+        Ok(Self { job: Some(taken.job), key: run_key })
     }
 
     /// A job that goes on.
     pub fn of(job: Job) -> Self {
-        Self(Some(job))
+        Self { job: Some(job), key: None }
     }
 
     /// The runs, kept; what they have spent before is counted where a budget asks for it.
@@ -66,7 +72,8 @@ impl Kept {
     /// # Errors
     /// When the journal can't be read.
     pub fn keep(&self, spec: &Spec, runs: Runs) -> Result<Runs, Failure> {
-        let Some(job) = &self.0 else { return Ok(runs) };
+        let runs = if self.key.is_some() { runs.with_key(self.key.clone()) } else { runs };
+        let Some(job) = &self.job else { return Ok(runs) };
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
         Ok(runs.having_spent(spent).with_journal(std::sync::Arc::new(job.clone()), job.number()))
@@ -77,7 +84,7 @@ impl Kept {
     /// # Errors
     /// When the journal can't be written.
     pub fn end(&self) -> Result<(), Failure> {
-        self.0.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
+        self.job.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
     }
 }
 

@@ -19,7 +19,7 @@ use bourn_engine::spec::{Loaded, Spec};
 use documents::Documents;
 use job::Ending;
 
-use crate::args::Run;
+use crate::args::{Checkpoint, Run};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::report::diagnostics;
@@ -31,6 +31,9 @@ use crate::screen::Screen;
 /// # Errors
 /// When the spec has problems, or the job failed.
 pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
+    if let Some(Checkpoint::Step { run, at }) = &args.begin.from_checkpoint {
+        return runs::fork::run_from(args, run, at, screen);
+    }
     if let Some(exit) = runs::existing::existing(args, screen)? {
         return Ok(exit);
     }

@@ -125,7 +125,7 @@ pub fn runs(engine: &Engine, args: &Run, mode: Mode) -> Result<(Runs, Ended), Fa
 }
 
 /// The one input as a line; an empty object when none was given. The task of a swarm may be a plain text.
-fn one(input: Option<&str>, mode: Mode) -> Result<String, Failure> {
+pub fn one(input: Option<&str>, mode: Mode) -> Result<String, Failure> {
     let value = match input {
         None => Value::Object(serde_json::Map::new()),
         Some(text) => match given::input(text) {

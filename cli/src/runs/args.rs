@@ -90,6 +90,19 @@ pub enum Runs {
         #[arg(long, value_name = "ID")]
         id: Option<String>,
     },
+    /// Say in what two of them differ: the input, and each step with what it came to in both.
+    Diff {
+        /// The id of one, or the beginning of it.
+        #[arg(value_name = "RUN")]
+        a: String,
+        /// That of the other one.
+        #[arg(value_name = "OTHER")]
+        b: String,
+        #[command(flatten)]
+        journal: Journal,
+    },
+    /// Delete some that have ended, with their history: those that are named, or all that fit what is said.
+    Delete(Delete),
     /// End one, whoever runs it: requests in flight are dropped, nothing is started any more but what undoes and what comes at the end.
     Cancel {
         #[command(flatten)]
@@ -127,6 +140,19 @@ pub struct Inbox {
     pub limit: usize,
 }
 
+/// `insights`.
+#[derive(Debug, Group)]
+pub struct Insights {
+    /// The name of the workflow.
+    #[arg(value_name = "WORKFLOW")]
+    pub workflow: String,
+    /// Its newest runs that are looked at, at most.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub limit: usize,
+    #[command(flatten)]
+    pub journal: Journal,
+}
+
 /// `signal`.
 #[derive(Debug, Group)]
 pub struct Signal {
@@ -138,6 +164,9 @@ pub struct Signal {
     /// What the step gives then: JSON, or `@FILE`.
     #[arg(long, value_name = "JSON|@FILE")]
     pub data: Option<String>,
+    /// Who sends it, as the history tells; the user who is logged in if it is not said.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
 }
 
 /// `approve`.
@@ -152,11 +181,43 @@ pub struct Approve {
     /// Say no: the step gives `{"approved": false}`, with the reason.
     #[arg(long, value_name = "REASON")]
     pub reject: Option<String>,
+    /// Who decides, as the history tells; the user who is logged in if it is not said.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
     #[command(flatten)]
     pub journal: Journal,
     /// What the commands of steps stand for, when the run was started with `--routing`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub routing: Option<String>,
+}
+
+/// `runs delete`.
+#[derive(Debug, Group)]
+pub struct Delete {
+    /// Their whole ids.
+    #[arg(value_name = "RUN", required_unless_present_any = ["older_than", "keep_latest", "status", "workflow"],
+          conflicts_with_all = ["older_than", "keep_latest", "status", "workflow"])]
+    pub runs: Vec<String>,
+    /// Those that ended longer ago than this: `30d`.
+    #[arg(long, value_name = "TIME", value_parser = crate::args::interval)]
+    pub older_than: Option<Duration>,
+    /// All but so many, the newest of each workflow.
+    #[arg(long, value_name = "N")]
+    pub keep_latest: Option<usize>,
+    /// Those alone that stand like this.
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub status: Option<bourn_engine::journal::RunState>,
+    /// Those of this workflow alone.
+    #[arg(long, value_name = "NAME")]
+    pub workflow: Option<String>,
+    /// Those too that have not ended, and those of a job that was cut off, unless a process runs it.
+    #[arg(long)]
+    pub force: bool,
+    /// Say which, and delete nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub journal: Journal,
 }
 
 /// A run.

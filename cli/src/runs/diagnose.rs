@@ -48,6 +48,9 @@ struct Job {
 struct Waits {
     step: String,
     signal: Option<String>,
+    /// Of a step that is tried again: how often it was, and why the last attempt failed.
+    attempts: Option<u32>,
+    error: Option<String>,
     since: String,
     until: Option<String>,
     is_over: bool,
@@ -97,6 +100,8 @@ fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         .map(|(step, wait)| Waits {
             step,
             signal: wait.signal,
+            attempts: wait.attempts,
+            error: wait.error,
             since: Timestamp(wait.since).to_string(),
             until: wait.due.map(|due| Timestamp(due).to_string()),
             is_over: wait.due.is_some_and(|due| due <= now.0),
@@ -201,6 +206,14 @@ fn text(found: &Found) -> String {
     let mut lines = vec![format!("{} {}: {} since {}", found.workflow, found.run_id, found.status.name(), found.since)];
     lines.push(format!("{}.", found.why));
     for wait in &found.waits {
+        if let (Some(attempts), Some(until)) = (wait.attempts, &wait.until) {
+            let why = wait.error.as_deref().unwrap_or_default();
+            lines.push(format!(
+                "  {} is tried again at {until}, after {attempts} since {}: {why}",
+                wait.step, wait.since
+            ));
+            continue;
+        }
         let what = wait.signal.as_ref().map_or_else(|| "a time".into(), |name| format!("the signal `{name}`"));
         let until = wait.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
         lines.push(format!("  {} waits for {what} since {}{until}", wait.step, wait.since));

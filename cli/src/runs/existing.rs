@@ -1,31 +1,38 @@
-//! `bourn run --id ID --on-conflict use-existing`: a run of this id that there is already is that run.
+//! `bourn run --id ID` when there is a run of this id: it is refused, is that run, or takes its place.
+
+use std::time::Duration;
 
 use bourn_engine::Engine;
-use bourn_engine::journal::RunState;
-use bourn_engine::spec::Spec;
+use bourn_engine::journal::{Ask, RunState};
+use bourn_engine::spec::{Loaded, Spec};
+use bourn_engine::workflow::check_input;
 use bourn_journal::Sqlite;
 
 use super::args::One;
-use super::{Place, go_on, pause, show};
-use crate::args::{OnConflict, Run};
+use super::{Place, go_on, pause, show, stop};
+use crate::args::{IdReuse, OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::run::workflow::one;
 use crate::screen::Screen;
 
-/// Ends as the run of this id does, if there is one and it is asked for.
+/// How long the process of a run that is replaced may take to end it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ends as the run of this id does, if there is one and it is asked for; none when the run may begin, or is refused when it does.
 ///
 /// # Errors
 /// When it is a run of another workflow, or can't be read or gone on with.
 pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
-    let (Some(id), OnConflict::UseExisting) = (&args.id, args.on_conflict) else { return Ok(None) };
-    if !args.journal.journal.exists() {
+    let Some(id) = &args.id else { return Ok(None) };
+    if (args.on_conflict, args.id_reuse) == (OnConflict::Fail, IdReuse::Never) || !args.journal.journal.exists() {
         return Ok(None);
     }
     let engine = Engine::new(prepare::registry());
     let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
     let loaded = prepare::load(&args.spec, &engine)?;
-    let one = One { run: id.clone(), journal: args.journal.clone(), routing: args.spec.routing.clone() };
-    let place = Place { engine: &engine, journal: &journal, one: &one, screen };
+    let one_run = One { run: id.clone(), journal: args.journal.clone(), routing: args.spec.routing.clone() };
+    let place = Place { engine: &engine, journal: &journal, one: &one_run, screen };
     let runtime = prepare::runtime()?;
     while let Some(run) = journal.find(id).map_err(Failure::Failed)? {
         if let Spec::Chain(spec) = &loaded.spec
@@ -34,8 +41,31 @@ pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
             return Err(Failure::invalid(format!("run `{id}` is one of `{}`, not of `{}`", run.workflow, spec.name)));
         }
         if run.status.has_ended() {
+            let is_free = match args.id_reuse {
+                IdReuse::Always => true,
+                IdReuse::FailedOnly if run.status != RunState::Completed => true,
+                IdReuse::Never | IdReuse::FailedOnly => args.on_conflict == OnConflict::TerminateExisting,
+            };
+            if is_free {
+                fits(args, &loaded)?;
+                let name = journal.replace(&run).map_err(Failure::Invalid)?;
+                screen.tell(&format!("the run `{id}`, which was {}, is `{name}` from now on", run.status.name()));
+                return Ok(None);
+            }
+            if args.on_conflict == OnConflict::Fail {
+                return Ok(None);
+            }
             show::result(&place, &run, true)?;
             return Ok(Some(if run.status == RunState::Completed { Exit::Ok } else { Exit::Failed }));
+        }
+        match args.on_conflict {
+            OnConflict::Fail => return Ok(None),
+            OnConflict::TerminateExisting => {
+                fits(args, &loaded)?;
+                stop::stopped(&place, &run, Ask::Cancel, PATIENCE)?;
+                continue;
+            }
+            OnConflict::UseExisting => {}
         }
         if !journal.is_claimed(&run).map_err(Failure::Failed)? {
             return go_on::pass(&place, &run).map(Some);
@@ -43,4 +73,15 @@ pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
         pause(&runtime, &engine);
     }
     Ok(None)
+}
+
+/// Nothing is given up for an input that is no good.
+fn fits(args: &Run, loaded: &Loaded) -> Result<(), Failure> {
+    let (Spec::Chain(spec), None) = (&loaded.spec, &args.inputs) else { return Ok(()) };
+    let input = one(args.input.as_deref(), loaded.choice.mode)?;
+    let input = serde_json::from_str(&input).map_err(|e| Failure::Invalid(e.into()))?;
+    match check_input(spec, &input) {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(Failure::invalid(format!("the input does not fit: {}", faults.join("; ")))),
+    }
 }

@@ -1,31 +1,84 @@
 //! `bourn runs fork`: a new run that takes over what another one has done, up to a point.
 
+use bourn_engine::Engine;
+use bourn_engine::spec::Spec;
 use bourn_engine::workflow::run_id;
-use bourn_journal::Run;
+use bourn_journal::{Begin, Fork, Run, Sqlite};
 use serde_json::Value;
 
+use super::args::One;
 use super::{Place, go_on};
+use crate::args;
 use crate::failure::{Exit, Failure};
+use crate::prepare;
+use crate::screen::Screen;
 
 /// Makes the new run and runs it.
 ///
 /// # Errors
 /// When there is no such step in the history, or a change can't be made.
-pub fn fork(place: &Place<'_>, run: &Run, at: &str, set: &[String], id: Option<&str>) -> Result<Exit, Failure> {
+pub(super) fn fork(place: &Place<'_>, run: &Run, at: &str, set: &[String], id: Option<&str>) -> Result<Exit, Failure> {
+    let begin = place.journal.begin_of(run).map_err(Failure::Failed)?;
+    forked(place, run, begin, &Point { at, set, id })
+}
+
+/// `bourn run SPEC --from-checkpoint RUN/STEP`: the same, with the spec as it is now.
+///
+/// # Errors
+/// When it is no run of this workflow, or an input is given too.
+pub fn run_from(args: &args::Run, run: &str, at: &str, screen: &Screen) -> Result<Exit, Failure> {
+    if args.input.is_some() || args.inputs.is_some() {
+        return Err(Failure::invalid(format!("--from-checkpoint: the input is that of run `{run}`")));
+    }
+    let engine = Engine::new(prepare::registry());
+    let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
+    let run = journal.run(run).map_err(Failure::Invalid)?;
+    let loaded = prepare::load(&args.spec, &engine)?;
+    let name = match &loaded.spec {
+        Spec::Chain(spec) => &spec.name,
+        Spec::Pipeline(spec) => &spec.name,
+    };
+    if *name != run.workflow {
+        return Err(Failure::invalid(format!("run `{}` is one of `{}`, not of `{name}`", run.id, run.workflow)));
+    }
+    let begin = Begin {
+        file: loaded.document.name().to_owned(),
+        text: loaded.document.text().to_owned(),
+        included: loaded.included.clone(),
+        mock: args.mock || run.mock,
+        r#type: loaded.choice.mode.to_string(),
+        labels: args.label.iter().cloned().collect(),
+        ..journal.begin_of(&run).map_err(Failure::Failed)?
+    };
+    let one = One { run: run.id.clone(), journal: args.journal.clone(), routing: args.spec.routing.clone() };
+    let place = Place { engine: &engine, journal: &journal, one: &one, screen };
+    forked(&place, &run, begin, &Point { at, set: &[], id: args.id.as_deref() })
+}
+
+/// From where, with which changes, under which id.
+struct Point<'a> {
+    at: &'a str,
+    set: &'a [String],
+    id: Option<&'a str>,
+}
+
+fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Result<Exit, Failure> {
+    let at = point.at;
     let step = match at.strip_prefix("step_completion_").or_else(|| at.strip_prefix("step:")) {
         Some(step) => Some(step),
         None if at == "workflow_initialization" => None,
         None => Some(at),
     };
-    let changes = set.iter().map(|text| Change::parse(text)).collect::<Result<Vec<_>, _>>()?;
-    let id = id.map_or_else(|| run_id(place.engine.env()), str::to_owned);
+    let changes = point.set.iter().map(|text| Change::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let id = point.id.map_or_else(|| run_id(place.engine.env()), str::to_owned);
     let change = |step: &str, record: &mut Value| {
         for change in changes.iter().filter(|c| c.step == step) {
             change.apply(record)?;
         }
         Ok(())
     };
-    let (forked, taken) = place.journal.fork(run, step, &id, change).map_err(Failure::Invalid)?;
+    let fork = Fork { run, step, id: &id, begin };
+    let (forked, taken) = place.journal.fork(fork, change).map_err(Failure::Invalid)?;
     if let Some(unused) = changes.iter().find(|c| !taken.contains(&c.step)) {
         return Err(Failure::invalid(format!(
             "--set: step `{}` is not taken over, so it can't be changed",

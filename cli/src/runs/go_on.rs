@@ -115,7 +115,10 @@ pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failu
         chain(&loaded)?;
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
-        let runs = Runs::of(SOURCE, BoxConnector::new(inputs)).with_id(&run.id).beginning_at(run.place());
+        let runs = Runs::of(SOURCE, BoxConnector::new(inputs))
+            .with_id(&run.id)
+            .with_key(run.key.clone())
+            .beginning_at(run.place());
         let documents = Documents::kept();
         let graph = prepare::graph(&loaded, &kept.keep(&loaded.spec, runs)?, documents.clone(), run.mock);
         let plan = prepare::plan(engine, graph, &loaded).await?;
@@ -142,6 +145,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         id: None,
         label: Vec::new(),
         on_conflict: args::OnConflict::Fail,
+        id_reuse: args::IdReuse::Never,
         target: Vec::new(),
         budget: Vec::new(),
         fail_on_degraded: false,

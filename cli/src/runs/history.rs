@@ -18,12 +18,13 @@ pub struct Told {
     name: String,
     step: Option<String>,
     data: Option<String>,
+    who: Option<String>,
 }
 
 impl Told {
     /// The beginning of a run.
     pub fn start(run: &Run) -> Self {
-        Self { at: run.started, name: "RunStarted".into(), step: None, data: None }
+        Self { at: run.started, name: "RunStarted".into(), step: None, data: None, who: None }
     }
 
     /// The end of a run that has ended.
@@ -34,7 +35,7 @@ impl Told {
             RunState::Canceled => "RunCanceled",
             RunState::Running | RunState::Waiting | RunState::Paused => return None,
         };
-        run.ended.map(|at| Self { at, name: name.into(), step: None, data: None })
+        run.ended.map(|at| Self { at, name: name.into(), step: None, data: None, who: None })
     }
 
     /// What the journal has in between.
@@ -45,6 +46,7 @@ impl Told {
         let name = match (happened.kind.as_str(), &happened.data) {
             ("step", Some(record)) => event(record).map_err(Failure::Failed)?,
             ("wait", _) => "WaitStarted",
+            ("backoff", _) => "RetryScheduled",
             ("signal", _) => "Signaled",
             ("retried", _) => "RunRetried",
             ("cancel", _) => "RunCancelRequested",
@@ -53,18 +55,19 @@ impl Told {
             (other, _) => other,
         };
         let name = name.to_owned();
-        Ok(Self { at: happened.at, name, step: happened.step, data: happened.data })
+        Ok(Self { at: happened.at, name, step: happened.step, data: happened.data, who: happened.who })
     }
 
     /// For programs.
     pub fn json(&self) -> Value {
         let record: Value = self.data.as_deref().and_then(|d| serde_json::from_str(d).ok()).unwrap_or_default();
-        json!({ "at": self.at.to_string(), "event": self.name, "step": self.step, "record": record })
+        json!({ "at": self.at.to_string(), "event": self.name, "step": self.step, "by": self.who, "record": record })
     }
 
-    /// For people: when, what, and of which step.
-    pub fn cells(&self) -> [String; 3] {
-        [self.at.to_string(), self.name.clone(), self.step.clone().unwrap_or_default()]
+    /// For people: when, what, of which step, and by whom.
+    pub fn cells(&self) -> [String; 4] {
+        let who = self.who.as_ref().map_or_else(String::new, |who| format!("by {who}"));
+        [self.at.to_string(), self.name.clone(), self.step.clone().unwrap_or_default(), who]
     }
 }
 

@@ -3,11 +3,14 @@
 pub mod args;
 
 mod decisions;
+mod delete;
 mod diagnose;
+mod diff;
 pub mod existing;
-mod fork;
+pub mod fork;
 mod go_on;
 mod history;
+pub mod insights;
 mod list;
 mod show;
 pub mod signal;
@@ -54,6 +57,12 @@ pub fn run(what: &Runs, screen: &Screen) -> Result<Exit, Failure> {
             };
             list::list(&open(journal)?, &filter, screen)
         }
+        Runs::Diff { a, b, journal } => {
+            let journal = open(journal)?;
+            let [a, b] = [a, b].map(|id| journal.run(id).map_err(Failure::Invalid));
+            diff::diff(&journal, &a?, &b?, screen)
+        }
+        Runs::Delete(args) => delete::delete(&open(&args.journal)?, args, engine.env().wall(), screen),
         Runs::Show { one, history: true, .. } => at(one, &history::show),
         Runs::Show { one, decisions: true, .. } => at(one, &decisions::show),
         Runs::Show { one, .. } => at(one, &show::show),

@@ -22,12 +22,28 @@ pub(super) struct Wait {
     pub due: Option<i64>,
     pub since: i64,
     pub signal: Option<String>,
+    /// How often it was tried, of a step that is tried again then, and why the last attempt failed.
+    pub attempts: Option<u32>,
+    pub error: Option<String>,
 }
 
-/// The steps of a run that wait, by id.
+impl Wait {
+    /// In words.
+    pub fn what(&self) -> String {
+        match (&self.signal, self.attempts) {
+            (Some(name), _) => format!("signal {name}"),
+            (None, Some(attempts)) => format!("attempt {}", attempts + 1),
+            (None, None) => "a time".to_owned(),
+        }
+    }
+}
+
+/// The steps of a run that wait, or are tried again later, by id.
 pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
     let History(known) = journal.history(run).map_err(Failure::Failed)?;
-    let open = known.iter().filter_map(|(name, data)| Some((name.strip_prefix("@wait:")?, data)));
+    let open = known.iter().filter_map(|(name, data)| {
+        Some((name.strip_prefix("@wait:").or_else(|| name.strip_prefix("@backoff:"))?, data))
+    });
     let open = open.filter(|(step, _)| !known.contains_key(*step));
     let read = open.map(|(step, data)| {
         let wait = serde_json::from_str(data.get()).map_err(|e| Failure::Failed(e.into()))?;
@@ -56,7 +72,7 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     }
     let time = |micros: i64| Timestamp(micros).to_string();
     if screen.form == Form::Json {
-        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "since": time(wait.since), "until": wait.due.map(time) });
+        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "attempts": wait.attempts, "error": wait.error, "since": time(wait.since), "until": wait.due.map(time) });
         answer::print(&format!("{:#}", tasks.iter().map(one).collect::<Value>()))?;
         return Ok(Exit::Ok);
     }
@@ -67,9 +83,8 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["task", "workflow", "waits for", "since", "until"]);
     for (task, workflow, wait) in &tasks {
-        let what = wait.signal.as_ref().map_or_else(|| "a time".to_owned(), |name| format!("signal {name}"));
         let until = wait.due.map_or_else(String::new, time);
-        table.add_row([task.clone(), workflow.clone(), what, time(wait.since), until]);
+        table.add_row([task.clone(), workflow.clone(), wait.what(), time(wait.since), until]);
     }
     answer::print(&table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n"))?;
     Ok(Exit::Ok)
@@ -93,7 +108,7 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
         let signal = signal.ok_or_else(|| {
             Failure::invalid(format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id))
         })?;
-        send(place, run, &signal, &data)
+        send(place, run, (&signal, &data), args.by.as_deref())
     })
 }
 
@@ -120,7 +135,7 @@ fn split(args: &Approve) -> Result<(&str, &str), Failure> {
 /// When the run has ended, or can't go on.
 pub fn signal(args: &Signal, screen: &Screen) -> Result<Exit, Failure> {
     let data = args.data.as_deref().map(given::input).transpose()?.unwrap_or_default();
-    at(&args.one, screen, |place, run| send(place, run, &args.name, &data))
+    at(&args.one, screen, |place, run| send(place, run, (&args.name, &data), args.by.as_deref()))
 }
 
 fn at(one: &One, screen: &Screen, act: impl Fn(&Place<'_>, &Run) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
@@ -131,8 +146,11 @@ fn at(one: &One, screen: &Screen, act: impl Fn(&Place<'_>, &Run) -> Result<Exit,
 }
 
 /// The signal is in the journal before the run goes on, and stays there when it can't.
-fn send(place: &Place<'_>, run: &Run, name: &str, data: &Value) -> Result<Exit, Failure> {
-    place.journal.signal(run, name, data).map_err(Failure::Invalid)?;
+fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&str>) -> Result<Exit, Failure> {
+    let env = place.engine.env();
+    let who =
+        by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
+    place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
     if place.journal.is_claimed(run).map_err(Failure::Failed)? {
         place.screen.tell(&format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it when it is started again", run.id));
         return Ok(Exit::Ok);

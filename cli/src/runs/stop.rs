@@ -29,25 +29,39 @@ pub fn hold(place: &Place<'_>, run: &Run, patience: Duration) -> Result<Exit, Fa
 }
 
 fn stop(place: &Place<'_>, run: &Run, ask: Ask, patience: Duration) -> Result<Exit, Failure> {
-    let (wanted, word) = match ask {
-        Ask::Cancel => (RunState::Canceled, "canceled"),
-        Ask::Pause | Ask::Resume => (RunState::Paused, "paused"),
-    };
+    let (wanted, word) = words(ask);
     if run.status.has_ended() {
         return Err(Failure::invalid(format!("run `{}` is {} already", run.id, run.status.name())));
     }
+    let now = stopped(place, run, ask, patience)?;
+    if now.status == wanted {
+        answer::print(&format!("{} is {word}", run.id))?;
+        return Ok(Exit::Ok);
+    }
+    let message = format!("run `{}` was {} before it could be {word}", run.id, now.status.name());
+    Err(Failure::Failed(bourn_engine::Error::validation(message)))
+}
+
+fn words(ask: Ask) -> (RunState, &'static str) {
+    match ask {
+        Ask::Cancel => (RunState::Canceled, "canceled"),
+        Ask::Pause | Ask::Resume => (RunState::Paused, "paused"),
+    }
+}
+
+/// Asks it of a run that has not ended, and waits until it is so, or the run has ended otherwise.
+///
+/// # Errors
+/// When nobody has answered in this time, or the journal can't be written.
+pub fn stopped(place: &Place<'_>, run: &Run, ask: Ask, patience: Duration) -> Result<Run, Failure> {
+    let (wanted, word) = words(ask);
     block_on(place.journal.ask(run, ask)).map_err(Failure::Invalid)?;
     let (runtime, env) = (prepare::runtime()?, place.engine.env());
     let begin = env.monotonic();
     loop {
         let now = place.journal.run(&run.id).map_err(Failure::Failed)?;
-        if now.status == wanted {
-            answer::print(&format!("{} is {word}", run.id))?;
-            return Ok(Exit::Ok);
-        }
-        if now.status.has_ended() {
-            let message = format!("run `{}` was {} before it could be {word}", run.id, now.status.name());
-            return Err(Failure::Failed(bourn_engine::Error::validation(message)));
+        if now.status == wanted || now.status.has_ended() {
+            return Ok(now);
         }
         if !place.journal.is_claimed(&now).map_err(Failure::Failed)? {
             let cleans_up = ask == Ask::Cancel && has_cleanup(place, &now);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what the tests share is no test for clippy")]
 
 #[cfg(feature = "http")]
+mod backoffs;
 mod http;
 #[cfg(feature = "nats")]
 mod nats;

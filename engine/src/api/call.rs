@@ -13,6 +13,7 @@ use super::memo::Memo;
 use super::output::Rejected;
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 
 /// A request to something outside: an HTTP service, a model, a tool, a program.
 ///
@@ -86,6 +87,28 @@ pub trait Call: Send + Sync + 'static {
         None
     }
 
+    /// How often this request was tried by an earlier process, if it is known: its attempts are not begun anew, and the next one comes when
+    /// it would have come there. Asked once, before the first attempt.
+    ///
+    /// # Errors
+    /// When what is known can't be read.
+    fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
+        let _ = rows;
+        Ok(None)
+    }
+
+    /// Told when an attempt has failed and another one follows after a wait. What it answers with is the answer to the request, which then is
+    /// tried again another time, by whoever asks again; with none the wait passes here, and with `None` nothing is to be done about it.
+    fn backs_off<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        backoff: Backoff<'a>,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        let _ = (rows, backoff, context);
+        None
+    }
+
     /// Is over when nobody wants the answer any more, with the error that the request then ends with: it is dropped wherever it is, also
     /// while it waits for its turn or to be tried again. `None`: the answer is always wanted.
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
@@ -118,6 +141,26 @@ pub struct CallContext {
     pub journal: Option<Arc<dyn Memo>>,
     /// What this attempt notes beside its reply.
     pub bill: Bill,
+}
+
+/// What an earlier process has tried of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Attempts that count.
+    pub attempts: u32,
+    /// When the next one may come.
+    pub due: Timestamp,
+}
+
+/// A wait between two attempts.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff<'a> {
+    /// Attempts so far that count: what was refused because of a limit alone does not.
+    pub attempts: u32,
+    /// Until the next one.
+    pub wait: Duration,
+    /// Why the last one failed.
+    pub error: &'a Error,
 }
 
 /// What can be accounted for of a call.
@@ -274,6 +317,17 @@ impl Call for BoxCall {
         self.0.again(rows, answer, context)
     }
 
+    fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
+        self.0.tried(rows)
+    }
+    fn backs_off<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        backoff: Backoff<'a>,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        self.0.backs_off(rows, backoff, context)
+    }
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
         self.0.unwanted(rows)
     }

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
-use super::call::{Accounts, Call, CallContext, Reply, Usage};
+use super::call::{Accounts, Backoff, Call, CallContext, Reply, Tried, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
@@ -36,6 +36,13 @@ pub trait ErasedCall: Send + Sync {
         &'a self,
         rows: &'a RecordBatch,
         answer: &'a RecordBatch,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
+    fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>>;
+    fn backs_off<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        backoff: Backoff<'a>,
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>>;
@@ -72,6 +79,17 @@ impl<C: Call> ErasedCall for C {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
         Call::again(self, rows, answer, context)
+    }
+    fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
+        Call::tried(self, rows)
+    }
+    fn backs_off<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        backoff: Backoff<'a>,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        Call::backs_off(self, rows, backoff, context)
     }
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
         Call::unwanted(self, rows)

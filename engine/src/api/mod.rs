@@ -23,7 +23,7 @@ pub mod store;
 pub mod template;
 
 pub use budget::{Budget, OnExceeded};
-pub use call::{Accounts, Bill, BoxCall, Call, CallContext, Reply, Usage};
+pub use call::{Accounts, Backoff, Bill, BoxCall, Call, CallContext, Reply, Tried, Usage};
 pub use checkpointing::{Checkpointing, Checkpoints, Place};
 pub use connector::{
     Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext, Unread,

@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use super::learnt::{Learnt, Refused};
 use super::token_limit::{Buckets, Expected, Need, need, seconds};
 use super::turns::Turns;
-use crate::api::{Call, CallContext, Limits, Reply, Usage};
+use crate::api::{Backoff, BoxCall, Call, CallContext, Limits, Reply, Usage};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::metrics::StageStats;
@@ -224,6 +224,8 @@ impl Drop for Entered<'_> {
 pub struct Adaptive<C> {
     /// What is limited.
     pub inner: C,
+    /// Who is told of waits: the call without its layers.
+    pub call: BoxCall,
     /// Shared by the lanes of a stage.
     pub gate: Arc<Gate>,
     /// Where refusals are counted, as tries.
@@ -240,12 +242,18 @@ impl<C: Call> Call for Adaptive<C> {
             let reply = self.inner.call(rows.clone(), context).await;
             entered.settle(&reply);
             let waited = context.env.monotonic().saturating_sub(began);
-            match &reply {
-                Err(e) if e.kind() == Kind::RateLimit && e.retry() != Retry::Never && waited < PATIENCE => {
-                    self.stats.retries.fetch_add(1, Relaxed);
-                    again = true;
-                }
-                _ => return reply,
+            let error = match reply {
+                Err(e) if e.kind() == Kind::RateLimit && e.retry() != Retry::Never && waited < PATIENCE => e,
+                reply => return reply,
+            };
+            self.stats.retries.fetch_add(1, Relaxed);
+            again = true;
+            let wait = if let Retry::After(wait) = error.retry() { wait } else { PAUSE };
+            let backoff = Backoff { attempts: context.attempt - 1, wait, error: &error };
+            if let Some(noted) = self.call.backs_off(&rows, backoff, context)
+                && let Some(answer) = noted.await?
+            {
+                return Ok(Reply::rows(answer));
             }
         }
     }

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::api::limits::Retries;
-use crate::api::{Call, CallContext, Outage, Reply, Usage};
+use crate::api::{Backoff, BoxCall, Call, CallContext, Outage, Reply, Usage};
 use crate::error::{Error, Result, Retry as Hint};
 use crate::metrics::StageStats;
 
@@ -17,6 +17,8 @@ use crate::metrics::StageStats;
 pub struct Retry<C> {
     /// What is tried.
     pub inner: C,
+    /// Who knows what was tried before, and is told of waits: the call without its layers.
+    pub call: BoxCall,
     /// How often and when.
     pub policy: Retries,
     /// Where tries are counted.
@@ -45,6 +47,14 @@ impl<C: Call> Call for Retry<C> {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let mut waits = waits(&self.policy, context.env.random());
         let mut context = context.clone();
+        if let Some(tried) = self.call.tried(&rows)? {
+            // The waits between those attempts are over.
+            if let Some(last) = tried.attempts.checked_sub(1) {
+                waits.nth(last as usize);
+            }
+            context.attempt += tried.attempts;
+            context.env.sleep(tried.due.since(context.env.wall())).await;
+        }
         loop {
             let error = match self.inner.call(rows.clone(), &context).await {
                 Ok(reply) => {
@@ -62,6 +72,12 @@ impl<C: Call> Call for Retry<C> {
             let asked = if let Hint::After(asked) = error.retry() { asked } else { Duration::ZERO };
             let wait = wait.max(asked);
             self.outage.failed(&error, wait);
+            let backoff = Backoff { attempts: context.attempt, wait, error: &error };
+            if let Some(noted) = self.call.backs_off(&rows, backoff, &context)
+                && let Some(answer) = noted.await?
+            {
+                return Ok(Reply::rows(answer));
+            }
             context.env.sleep(wait).await;
             context.attempt += 1;
         }

@@ -40,12 +40,13 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     let call = Timeout { inner: call, limit: limits.timeout.0 };
     let call = BoxCall::new(RateLimit { inner: call, limiter: shared.limiter });
     let call = match shared.gate {
-        Some(gate) => BoxCall::new(Adaptive { inner: call, gate, stats: shared.stats.clone() }),
+        Some(gate) => BoxCall::new(Adaptive { inner: call, call: known.clone(), gate, stats: shared.stats.clone() }),
         None => call,
     };
     let (purses, pause, journal) = (shared.purses, shared.pause, shared.journal);
     let call = Spend { call: known.clone(), inner: call, purses, pause, journal, stats: shared.stats.clone() };
-    let call = Retry { inner: call, policy: limits.retry.clone(), stats: shared.stats.clone(), outage: shared.outage };
+    let (policy, stats, outage) = (limits.retry.clone(), shared.stats.clone(), shared.outage);
+    let call = Retry { inner: call, call: known.clone(), policy, stats, outage };
     let inner = BoxCall::new(Known { call: known.clone(), inner: BoxCall::new(call), stats: shared.stats });
     BoxCall::new(Again { call: known, inner })
 }

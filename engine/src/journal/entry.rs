@@ -99,6 +99,8 @@ pub struct Entries {
     pub steps: Vec<Steps>,
     /// Waits that began.
     pub waits: Vec<Waiting>,
+    /// Steps that are tried again later.
+    pub backoffs: Vec<BackingOff>,
     /// Runs that ended, or wait.
     pub ends: Ends,
 }
@@ -123,6 +125,17 @@ impl Waiting {
     pub fn data(&self) -> String {
         json!({ "due": self.due.map(|t| t.0), "since": self.since.0, "signal": self.signal }).to_string()
     }
+}
+
+/// A step that an attempt of has failed, and that is tried again.
+#[derive(Clone, Debug)]
+pub struct BackingOff {
+    /// The number of the run.
+    pub number: u64,
+    /// Under which name the step is kept, or its round: `step[3]`, `step#2`.
+    pub step: Arc<str>,
+    /// What is known of its attempts, as JSON: `{"due":…,"attempts":…}`.
+    pub data: String,
 }
 
 /// The ends of one step in many runs.
@@ -173,10 +186,22 @@ impl History {
     /// What the name of a wait begins with, and that of a signal.
     pub(crate) const WAIT: &str = "@wait:";
     pub(crate) const SIGNAL: &str = "@signal:";
+    /// The same of a step that is tried again later.
+    pub(crate) const BACKOFF: &str = "@backoff:";
 
     /// The name under which it has a wait of a step.
     pub fn wait(step: &str) -> String {
         format!("{}{step}", Self::WAIT)
+    }
+
+    /// The name under which it has what is known of the attempts of a step.
+    pub fn backoff(step: &str) -> String {
+        format!("{}{step}", Self::BACKOFF)
+    }
+
+    /// What it has of attempts is of no use any more: they begin anew.
+    pub fn forget_attempts(&mut self) {
+        self.0.retain(|name, _| !name.starts_with(Self::BACKOFF));
     }
 
     /// The name under which it has what a signal brought.

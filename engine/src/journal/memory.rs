@@ -69,6 +69,10 @@ impl Memory {
             let run = all.get_mut(&wait.number).ok_or_else(|| unknown(&wait.number))?;
             run.history.0.insert(History::wait(&wait.step), RawValue::from_string(wait.data())?);
         }
+        for backoff in &entries.backoffs {
+            let run = all.get_mut(&backoff.number).ok_or_else(|| unknown(&backoff.number))?;
+            run.history.0.insert(History::backoff(&backoff.step), RawValue::from_string(backoff.data.clone())?);
+        }
         for (number, state) in entries.ends.numbers.iter().zip(&entries.ends.states) {
             all.get_mut(number).ok_or_else(|| unknown(number))?.state = *state;
         }

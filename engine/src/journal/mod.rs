@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use crate::error::Result;
 
 pub use asked::{Ask, Asked, Canceled};
-pub use entry::{Durability, Earlier, Ends, Entries, History, RunState, Started, Steps, Wait, Waiting};
+pub use entry::{BackingOff, Durability, Earlier, Ends, Entries, History, RunState, Started, Steps, Wait, Waiting};
 pub use memory::Memory;
 
 /// The journal of one job: of all runs that one command has begun. Runs are told apart by their number in the order of admission.

@@ -28,6 +28,8 @@ pub struct Runs {
     pub source_id: String,
     /// The id of the run, when there is one, started by hand; see [`run_id`].
     pub id: Option<String>,
+    /// What the idempotency keys of that run begin with, when it is not the first one of its id; otherwise that is its id.
+    pub key: Option<String>,
     /// The number of the first one: not 0 when it is a later run of a job that goes on.
     pub first: u64,
     /// How many runs may be under way at once.
@@ -54,6 +56,7 @@ impl Runs {
             source,
             source_id: source_id.into(),
             id: None,
+            key: None,
             first: 0,
             admission: ADMISSION,
             journal: None,
@@ -77,6 +80,12 @@ impl Runs {
     #[must_use]
     pub fn having_spent(self, spent: Usage) -> Self {
         Self { spent, ..self }
+    }
+
+    /// The same run with idempotency keys of its own.
+    #[must_use]
+    pub fn with_key(self, key: Option<String>) -> Self {
+        Self { key, ..self }
     }
 
     /// One run with an id of its own.
@@ -114,6 +123,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     graph.options.kept = journal.is_some().then_some(runs.spent);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
+    wiring.key = runs.key.as_deref().map(Into::into);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let documents = DocumentConfig {
         workflow: spec.name.clone(),

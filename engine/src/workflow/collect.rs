@@ -146,8 +146,9 @@ impl Collect {
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
             times.extend(begun(&record).zip(ended(&record)));
-            if record.status == Status::Waiting {
-                waits = waits.or(record.reason).or_else(|| Some("waits".to_owned()));
+            if matches!(record.status, Status::Waiting | Status::BackingOff) {
+                let reason = record.reason.unwrap_or_else(|| "waits".to_owned());
+                waits = waits.or(Some((record.status, reason)));
             } else if !record.has_results() {
                 failed += 1;
                 let failure = record.error.unwrap_or_default();
@@ -161,9 +162,9 @@ impl Collect {
             }
             results.push(record.results.unwrap_or_default());
         }
-        if stopped.is_none() && waits.is_some() {
+        if let Some((status, reason)) = waits.filter(|_| stopped.is_none()) {
             // It has not ended, so it has no results yet.
-            return Ok(Record { status: Status::Waiting, reason: waits, ..Record::pending() });
+            return Ok(Record { status, reason: Some(reason), ..Record::pending() });
         }
         #[expect(clippy::cast_precision_loss, reason = "a share of a list")]
         let is_tolerated = failed as f64 * 100.0 <= self.config.tolerated * count as f64;

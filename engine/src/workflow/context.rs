@@ -67,6 +67,7 @@ pub fn event(record: &str) -> Result<&'static str> {
         Status::Skipped => "StepSkipped",
         Status::Reused => "StepReused",
         Status::Waiting => "StepWaiting",
+        Status::BackingOff => "StepBackingOff",
         Status::Pending => "StepPending",
     })
 }

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::attempts::Attempts;
 use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts};
 use super::record::{CANCELED, Record, Status};
 use super::start::Start;
@@ -54,7 +55,7 @@ impl Begin {
 
 /// Whether a record is not the last word on its step: it is not kept.
 pub(super) fn is_open(record: &str) -> Result<bool> {
-    Ok(matches!(status(record)?, Status::Waiting | Status::Pending))
+    Ok(status(record)?.is_open())
 }
 
 /// The status alone: the results of a step may be large.
@@ -109,16 +110,19 @@ pub(super) fn cell_of<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Resu
 impl Course {
     /// The record of the step when it is not to be started in this run: because it has ended before, or is not wanted.
     pub(super) fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
-        if let Some(place) = item(rows, row)? {
-            // Whether it starts was asked of the step as a whole.
-            let known = known(rows, row, &place.of(&self.id))?;
-            return known.map_or_else(|| self.stopped(rows, row), |record| Ok(Some(record)));
-        }
-        if let Some(record) = cell_of(rows, DONE, row)? {
+        let place = item(rows, row)?;
+        let done = if place.is_none() { cell_of(rows, DONE, row)? } else { None };
+        if let Some(record) = done {
             return Ok(Some(record.to_owned()));
         }
-        if let Some(record) = known(rows, row, &self.id)? {
+        let name = place.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
+        if let Some(record) = known(rows, row, &name)? {
             return Ok(Some(record));
+        }
+        // Where a fallback is tried again later, what was tried before it has failed for good.
+        let attempts = Attempts::known(rows, row, &name)?;
+        if let Some(failed) = attempts.filter(|known| known.fallback > self.begin.fallback).and_then(|a| a.before) {
+            return Ok(Some(Box::<str>::from(failed).into()));
         }
         if self.begin.fallback > 0 {
             // What did not fail needs no fallback.
@@ -130,6 +134,10 @@ impl Course {
                 None if is_failed => Ok(None),
                 _ => Ok(Some(record.to_owned())),
             };
+        }
+        if place.is_some() {
+            // Whether it starts was asked of the step as a whole.
+            return self.stopped(rows, row);
         }
         if texts(rows, ADMISSION)?.is_valid(row) {
             return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
@@ -157,7 +165,7 @@ impl Course {
     }
 
     /// What was before a fallback.
-    fn before<'a>(&self, rows: &'a RecordBatch, row: usize) -> Result<&'a str> {
+    pub(super) fn before<'a>(&self, rows: &'a RecordBatch, row: usize) -> Result<&'a str> {
         cell(rows, &self.id, row)?.ok_or_else(|| Error::engine(format!("step `{}` has no record", self.id)))
     }
 

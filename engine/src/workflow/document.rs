@@ -22,7 +22,7 @@ pub(super) struct Run {
 /// The document of a run.
 pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
     let failed = |r: &&Record| matches!(r.status, Status::Failed | Status::TimedOut | Status::Canceled);
-    let pending = run.steps.iter().any(|r| matches!(r.status, Status::Pending | Status::Waiting));
+    let pending = run.steps.iter().any(|r| r.status.is_open());
     let is_good = run.admission.is_none() && !pending && !run.steps.iter().any(|r| failed(&r));
     let results = results(config, run);
     let metrics = metrics(config, run);

@@ -166,7 +166,8 @@ impl Items {
         let History(all) = serde_json::from_str(history)?;
         let begin = format!("{}{}[", scope(rows, row)?, self.config.id);
         for (name, record) in all {
-            let bare = name.strip_prefix(History::WAIT).unwrap_or(&name);
+            let bare =
+                [History::WAIT, History::BACKOFF].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(&name);
             match bare.strip_prefix(&begin).and_then(|rest| rest.split_once(']')?.0.parse().ok()) {
                 Some(item) => drop(known.parts.entry(item).or_default().0.insert(name, record)),
                 None if name.starts_with(History::SIGNAL) => drop(known.signals.0.insert(name, record)),

@@ -133,7 +133,7 @@ impl Call for Told {
             What::End { steps, told } => {
                 let ends = Ends { numbers: numbers(&rows)?.to_vec(), states: states(&rows, steps)? };
                 let steps = told.iter().map(|step| new(&rows, step)).collect::<Result<_>>()?;
-                journal.append(Entries { steps, ends, waits: Vec::new() }, Wait::Durable).await?;
+                journal.append(Entries { steps, ends, ..Entries::default() }, Wait::Durable).await?;
                 Ok(Reply::rows(rows))
             }
         }

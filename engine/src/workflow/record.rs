@@ -26,8 +26,17 @@ pub enum Status {
     Reused,
     /// It waits for a time or a signal.
     Waiting,
+    /// An attempt of it has failed, and the next one comes later.
+    BackingOff,
     /// It has not ended.
     Pending,
+}
+
+impl Status {
+    /// Whether it is not the last word on its step.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Waiting | Self::BackingOff | Self::Pending)
+    }
 }
 
 /// What a step did in one run. `${step.results}` and the like read it.
@@ -141,7 +150,7 @@ pub(super) fn state(is_refused: bool, steps: impl Iterator<Item = (Status, bool)
         let of_step = match status {
             Status::Pending if is_paused => RunState::Paused,
             Status::Pending => RunState::Running,
-            Status::Waiting => RunState::Waiting,
+            Status::Waiting | Status::BackingOff => RunState::Waiting,
             Status::Canceled => RunState::Canceled,
             Status::Failed | Status::TimedOut => RunState::Failed,
             Status::Completed | Status::Reused | Status::Skipped => continue,

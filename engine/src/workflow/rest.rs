@@ -58,12 +58,14 @@ impl AtRest {
     /// The records of its steps; none when something is to be done.
     fn steps(&self, history: &History, waits: bool, now: Timestamp) -> Result<Option<Vec<Record>>> {
         let shapes = &self.documents.steps;
-        // A wait within a list or another workflow is told by the step around it; other marks than waits are none of its business.
+        // A wait within a list or another workflow is told by the step around it, and a retry that is to come by its step.
         let mut waiting: BTreeSet<&str> = BTreeSet::new();
-        for name in history.0.keys().filter(|name| name.starts_with('@')) {
+        for name in history.0.keys().filter(|name| name.starts_with('@') && !name.starts_with(History::SIGNAL)) {
             match name.strip_prefix(History::WAIT) {
-                Some(step) if !history.0.contains_key(step) => drop(waiting.insert(step)),
-                _ => {}
+                Some(step) if history.0.contains_key(step) => {}
+                Some(step) => drop(waiting.insert(step)),
+                None if waits => return Ok(None),
+                None => {}
             }
         }
         if waits == waiting.is_empty() {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::attempts::Attempts;
 use super::chain::shapes;
 use super::document::{Run, document};
 use super::record::{Cost, Record, Status};
@@ -31,13 +32,33 @@ pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &Hi
         format: spec.format,
         kept: true,
     };
+    let (id, state) = run;
     let record = |step: &StepShape| match history.0.get(&step.id) {
         Some(record) => Ok(serde_json::from_str(record.get())?),
-        None => Ok(Record::pending()),
+        None => open(history, &step.id, state),
     };
     let steps = config.steps.iter().map(record).collect::<Result<_>>()?;
-    let (id, state) = run;
     Ok(ResultDocument { status: state, ..document(&config, &Run { id: id.to_owned(), admission: None, steps }) })
+}
+
+/// The record of a step that has not ended: it waits, is tried again later, or has not begun. One of a list, or of a workflow within, does
+/// for the step.
+fn open(history: &History, step: &str, state: RunState) -> Result<Record> {
+    for (name, data) in history.0.iter().filter(|_| !state.has_ended()) {
+        let (is_wait, of) = match (name.strip_prefix(History::WAIT), name.strip_prefix(History::BACKOFF)) {
+            (Some(of), _) => (true, of),
+            (_, Some(of)) => (false, of),
+            _ => continue,
+        };
+        if history.0.contains_key(of) || of.split(['[', '#', '/']).next() != Some(step) {
+            continue;
+        }
+        if is_wait {
+            return Ok(Record { status: Status::Waiting, ..Record::pending() });
+        }
+        return Ok(serde_json::from_str::<Attempts>(data.get())?.record());
+    }
+    Ok(Record::pending())
 }
 
 /// What a run of a workflow leaves.

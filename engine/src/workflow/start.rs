@@ -119,7 +119,7 @@ impl Start {
     /// Whether a step before it has not ended.
     fn open(&self, rows: &RecordBatch, row: usize) -> Result<bool> {
         for need in &self.needs {
-            if matches!(status(record(rows, &need.id, row)?)?, Status::Waiting | Status::Pending) {
+            if status(record(rows, &need.id, row)?)?.is_open() {
                 return Ok(true);
             }
         }
@@ -138,7 +138,7 @@ impl Start {
                     taken.extend(&need.behind);
                     continue;
                 }
-                Status::Waiting | Status::Pending => {
+                Status::Waiting | Status::BackingOff | Status::Pending => {
                     waits = true;
                     continue;
                 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::course::{Begin, Course};
 use super::staged::Staged;
 use super::start::Start;
-use super::step_call::{Again, StepCall};
+use super::step_call::{Again, Notes, StepCall};
 use super::step_stage::StepStage;
 use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
@@ -43,6 +43,8 @@ pub(super) struct StepConfig {
     /// Where a step that waits keeps its wait.
     journal: Option<Arc<dyn Journal>>,
     durability: Durability,
+    /// As in [`Notes`].
+    key: Option<Arc<str>>,
 }
 
 impl StepConfig {
@@ -79,10 +81,16 @@ impl StepConfig {
                 places: work.places.clone(),
                 durability,
                 journal: journal.cloned(),
+                key: None,
             };
             (config, work.clone())
         };
         [&step.work].into_iter().chain(&step.fallback).enumerate().map(config).collect()
+    }
+
+    /// With idempotency keys that begin so.
+    pub(super) fn with_key(self, key: Option<Arc<str>>) -> Self {
+        Self { key, ..self }
     }
 
     /// What the step gives when it fails, if this is what is tried last.
@@ -174,17 +182,17 @@ impl ErasedStage for StepConfig {
                 Durability::Exit => None,
             }),
         });
-        let is_kept = self.journal.is_some();
+        let notes = Notes { journal: self.journal.clone(), key: self.key.clone() };
         match self.inner.0.build(context)? {
-            Operator::Stage(inner) if again.is_some() => Ok(Operator::call(
-                StepCall::new(BoxCall::new(Staged::new(inner)), course, again, is_kept),
-                self.limits.clone(),
-            )),
+            Operator::Stage(inner) if again.is_some() => {
+                let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, again, notes);
+                Ok(Operator::call(call, self.limits.clone()))
+            }
             Operator::Call(inner, limits) => {
                 // What the service can take is said by the stage, how it is tried by the step.
                 let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
                 let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
-                Ok(Operator::call(StepCall::new(inner, course, again, is_kept), limits))
+                Ok(Operator::call(StepCall::new(inner, course, again, notes), limits))
             }
             // What asks nobody works on as many runs as there are.
             Operator::Stage(inner) => Ok(Operator::stage(StepStage::new(inner, course, context.env.clone()))),

@@ -9,13 +9,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
+use super::attempts::{Attempts, NOTED};
 use super::columns::{cell, numbers, scope};
 use super::course::{Course, item, known, results};
 use super::record::{Cost, Record, Status};
-use crate::api::{Accounts, BoxCall, Call, CallContext, Reply, Usage};
+use super::wait::PATIENCE;
+use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Reply, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
-use crate::journal::{Ask, Entries, Journal, Steps, Wait};
+use crate::journal::{Ask, BackingOff, Entries, Journal, Steps, Wait};
 use crate::spec::model::Repeat;
 use crate::spec::switch::holds;
 use crate::time::Timestamp;
@@ -28,6 +30,8 @@ const UNPAID: &str = "the budget is spent";
 struct Begun {
     at: Timestamp,
     since: Duration,
+    /// How long before that, in an earlier process.
+    before: Duration,
     attempts: u32,
 }
 
@@ -38,19 +42,26 @@ pub(super) struct Again {
     pub journal: Option<(Arc<dyn Journal>, Wait)>,
 }
 
+/// What a step needs of its run beside the row.
+pub(super) struct Notes {
+    /// Where waits between attempts are noted.
+    pub journal: Option<Arc<dyn Journal>>,
+    /// What idempotency keys begin with, where that is not the id of the run.
+    pub key: Option<Arc<str>>,
+}
+
 pub(super) struct StepCall {
     inner: BoxCall,
     course: Course,
     again: Option<Again>,
-    /// Whether a journal keeps the run, so that it comes back when it is paused.
-    is_kept: bool,
+    notes: Notes,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
 }
 
 impl StepCall {
-    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>, is_kept: bool) -> Self {
-        Self { inner, course, again, is_kept, begun: Mutex::default() }
+    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>, notes: Notes) -> Self {
+        Self { inner, course, again, notes, begun: Mutex::default() }
     }
 
     /// The name of the step in this row: `step`, or `step[3]`.
@@ -96,15 +107,76 @@ impl StepCall {
         Ok(Some(answer.clone()))
     }
 
-    fn begin(&self, context: &CallContext) {
-        let first = Begun { at: context.env.wall(), since: context.env.monotonic(), attempts: 0 };
-        lock(&self.begun).entry(context.idempotency_key.clone()).or_insert(first).attempts += 1;
+    /// The name of what is asked for: of the step, or of its next round, which is the same in every process that goes on with this run.
+    fn asked(&self, rows: &RecordBatch) -> Result<String> {
+        let name = self.name(rows)?;
+        let before = self.before(rows, &name)?;
+        Ok(before.map_or(name.clone(), |before| round(&name, before.rounds)))
+    }
+
+    /// What an earlier process has tried of this request.
+    fn attempts(&self, rows: &RecordBatch) -> Result<Option<Attempts>> {
+        let known = Attempts::known(rows, 0, &self.asked(rows)?)?;
+        Ok(known.filter(|attempts| attempts.fallback == self.course.begin.fallback))
+    }
+
+    /// Notes that the next attempt comes later: in the journal, and in the record of the step if that is too long to wait for here.
+    async fn note(
+        &self,
+        journal: &Arc<dyn Journal>,
+        rows: &RecordBatch,
+        backoff: Backoff<'_>,
+        context: &CallContext,
+    ) -> Result<Option<RecordBatch>> {
+        let (now, fallback) = (context.env.wall(), self.course.begin.fallback);
+        let begun = lock(&self.begun).get(&context.idempotency_key).copied();
+        let wait = i64::try_from(backoff.wait.as_micros()).unwrap_or(i64::MAX);
+        let attempts = Attempts {
+            due: now.0.saturating_add(wait),
+            since: begun.map_or(now, |begun| begun.at).0,
+            attempts: begun.map_or(backoff.attempts, |begun| begun.attempts),
+            counted: backoff.attempts,
+            fallback,
+            before: if fallback > 0 { Some(serde_json::from_str(self.course.before(rows, 0)?)?) } else { None },
+            error: backoff.error.to_string(),
+        };
+        let step = format!("{}{}", scope(rows, 0)?, self.asked(rows)?).into();
+        let data = serde_json::to_string(&attempts)?;
+        let backoffs = vec![BackingOff { number: numbers(rows)?[0], step, data }];
+        journal.append(Entries { backoffs, ..Entries::default() }, Wait::Durable).await?;
+        if backoff.wait <= PATIENCE {
+            return Ok(None);
+        }
+        lock(&self.begun).remove(&context.idempotency_key);
+        self.later(rows, &attempts).map(Some)
+    }
+
+    /// The answer of a step that is tried again another time.
+    fn later(&self, rows: &RecordBatch, attempts: &Attempts) -> Result<RecordBatch> {
+        self.course.answer(rows, vec![serde_json::to_string(&attempts.record())?])
+    }
+
+    fn begin(&self, rows: &RecordBatch, context: &CallContext) -> Result<()> {
+        if let Some(begun) = lock(&self.begun).get_mut(&context.idempotency_key) {
+            begun.attempts += 1;
+            return Ok(());
+        }
+        let (now, since) = (context.env.wall(), context.env.monotonic());
+        let begun = match self.attempts(rows)? {
+            Some(Attempts { since: at, attempts, .. }) => {
+                let at = Timestamp(at);
+                Begun { at, since, before: now.since(at), attempts: attempts + 1 }
+            }
+            None => Begun { at: now, since, before: Duration::ZERO, attempts: 1 },
+        };
+        lock(&self.begun).insert(context.idempotency_key.clone(), begun);
+        Ok(())
     }
 
     /// Puts the times and attempts of a request into its record. One that never began failed before.
     fn end(&self, context: &CallContext, record: &mut Record) {
         if let Some(begun) = lock(&self.begun).remove(&context.idempotency_key) {
-            let took = context.env.monotonic().saturating_sub(begun.since);
+            let took = context.env.monotonic().saturating_sub(begun.since) + begun.before;
             record.attempts = begun.attempts;
             record.started_at = Some(begun.at.to_string());
             record.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
@@ -118,9 +190,28 @@ impl StepCall {
 }
 
 impl Call for StepCall {
-    async fn known(&self, rows: &RecordBatch, _: &CallContext) -> Result<Option<RecordBatch>> {
-        let record = self.course.ended(rows, 0)?;
-        record.map(|record| self.course.answer(rows, vec![record])).transpose()
+    async fn known(&self, rows: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
+        if let Some(record) = self.course.ended(rows, 0)? {
+            return self.course.answer(rows, vec![record]).map(Some);
+        }
+        let now = context.env.wall();
+        let later =
+            self.attempts(rows)?.filter(|attempts| self.notes.journal.is_some() && attempts.left(now) > PATIENCE);
+        later.map(|attempts| self.later(rows, &attempts)).transpose()
+    }
+
+    fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
+        Ok(self.attempts(rows)?.map(|attempts| attempts.tried()))
+    }
+
+    fn backs_off<'a>(
+        &'a self,
+        rows: &'a RecordBatch,
+        backoff: Backoff<'a>,
+        context: &'a CallContext,
+    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        let journal = self.notes.journal.as_ref().filter(|_| backoff.wait > NOTED)?;
+        Some(self.note(journal, rows, backoff, context).boxed())
     }
 
     fn accounts(&self) -> Accounts {
@@ -133,7 +224,7 @@ impl Call for StepCall {
     }
 
     fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
-        let Some(record) = Record::asked(Ask::Pause).filter(|_| self.is_kept) else { return Ok(None) };
+        let Some(record) = Record::asked(Ask::Pause).filter(|_| self.notes.journal.is_some()) else { return Ok(None) };
         Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&record)?])?))
     }
 
@@ -147,7 +238,7 @@ impl Call for StepCall {
         if rows.num_rows() != 1 {
             return Err(Error::engine("a step is called for one run at a time"));
         }
-        self.begin(context);
+        self.begin(&rows, context)?;
         let name = self.name(&rows)?;
         let before = self.before(&rows, &name)?;
         let rows = match &before {
@@ -156,7 +247,8 @@ impl Call for StepCall {
         };
         // The same in every process that goes on with this run.
         let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
-        let key = format!("{}/{}{step}", cell(&rows, RUN_ID, 0)?.unwrap_or_default(), scope(&rows, 0)?);
+        let run = self.notes.key.as_deref().or(cell(&rows, RUN_ID, 0)?).unwrap_or_default();
+        let key = format!("{run}/{}{step}", scope(&rows, 0)?);
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {

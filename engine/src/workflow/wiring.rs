@@ -26,6 +26,8 @@ pub(super) struct Wiring {
     pub graph: Graph,
     journal: Option<Arc<dyn Journal>>,
     durability: Durability,
+    /// What the idempotency keys of a run begin with, where that is not its id.
+    pub(super) key: Option<Arc<str>>,
     /// The node that joins each pair that was joined before.
     gathers: HashMap<(String, String), String>,
     /// The node behind a step whose rows may be read, where it is not the step itself.
@@ -88,7 +90,7 @@ pub(super) struct Wired {
 
 impl Wiring {
     pub(super) fn new(graph: Graph, journal: Option<Arc<dyn Journal>>, durability: Durability) -> Self {
-        Self { graph, journal, durability, gathers: HashMap::new(), last: HashMap::new() }
+        Self { graph, journal, durability, key: None, gathers: HashMap::new(), last: HashMap::new() }
     }
 
     pub(super) fn stage(&mut self, id: &str, config: BoxStageConfig, from: Vec<String>, path: Vec<Key>) {
@@ -178,7 +180,7 @@ impl Wiring {
                 reads = self.nested(&place, nested, &begin, reads, within);
                 continue;
             }
-            let config = BoxStageConfig(Arc::new(config));
+            let config = BoxStageConfig(Arc::new(config.with_key(self.key.clone())));
             let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
             self.graph.nodes.push(node);

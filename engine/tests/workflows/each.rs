@@ -129,3 +129,20 @@ output_format: map
     assert_eq!(worked.of(1, "/degraded"), Value::Null);
     assert_eq!(worked.of(1, "/workflow_results"), json!({ "a": "x", "b": "3" }));
 }
+
+#[test]
+fn a_fallback_is_for_the_elements_that_failed_alone() {
+    let spec = "
+steps:
+  - id: each
+    for_each: { in: '${input.list}', as: fail }
+    command: say
+    with: { text: first, fail: '${fail}' }
+    retry: { max_attempts: 1 }
+    fallback: [{ with: { text: second, fail: '' } }]
+";
+    let before = SEEN.with(|seen| seen.calls.load(SeqCst));
+    let worked = work(spec, &[r#"{"list": ["", "permanent"]}"#], 1);
+    assert_eq!(worked.of(0, "/workflow_results/each"), json!(["first", "second"]));
+    assert_eq!(SEEN.with(|seen| seen.calls.load(SeqCst)) - before, 3);
+}

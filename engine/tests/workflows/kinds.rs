@@ -37,7 +37,8 @@ pub struct Say {
     /// How long it takes, in milliseconds: a text with places.
     #[serde(default)]
     after: String,
-    /// What goes wrong: `permanent`, `transient`, `twice` (and then no more).
+    /// What goes wrong: `permanent`, `transient`, `twice` (and then no more); `later:7` and `always:7` ask for 7 s before the next
+    /// attempt, at the first one or each; so does `limited:7` of the first such request of all, because of a limit.
     #[serde(default)]
     fail: String,
     #[serde(default)]
@@ -50,6 +51,8 @@ pub struct Seen {
     now: AtomicUsize,
     pub most: AtomicUsize,
     pub calls: AtomicUsize,
+    /// How many of them were to be refused because of a limit.
+    pub limited: AtomicUsize,
 }
 
 struct Saying {
@@ -131,7 +134,17 @@ impl Call for Saying {
             "permanent" => return Err(Error::new(Kind::Other, "no such luck")),
             "transient" => return Err(Error::new(Kind::Io, "busy").transient()),
             "twice" if context.attempt < 3 => return Err(Error::new(Kind::Io, "busy").transient()),
-            _ => {}
+            how => {
+                let (how, after) = how.split_once(':').unwrap_or_default();
+                let after = Duration::from_secs(after.parse().unwrap_or(0));
+                let is_first = || SEEN.with(|seen| seen.limited.fetch_add(1, SeqCst)) == 0;
+                match how {
+                    "limited" if is_first() => return Err(Error::new(Kind::RateLimit, "too many").retry_after(after)),
+                    "later" if context.attempt == 1 => return Err(Error::new(Kind::Io, "busy").retry_after(after)),
+                    "always" => return Err(Error::new(Kind::Io, "busy").retry_after(after)),
+                    _ => {}
+                }
+            }
         }
         let usage = Usage { input_tokens: 3, output_tokens: 2, usd: 0.5 };
         Ok(Reply { usage, ..Reply::rows(with_text(&rows, &self.schema, fill(&self.config.text)?)?) })

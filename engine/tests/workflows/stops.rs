@@ -62,7 +62,7 @@ fn a_run_that_is_canceled_drops_what_is_in_flight_and_cleans_up_and_the_others_g
 #[test]
 fn a_run_that_waits_to_be_tried_again_or_for_a_time_is_canceled_at_once() {
     for step in [
-        "command: say, with: { text: x, fail: transient }, retry: { initial_interval: 1h, jitter: false }",
+        "command: say, with: { text: x, fail: transient }, retry: { initial_interval: 50s, jitter: false }",
         "hold: { seconds: 50 }",
     ] {
         let spec = format!("steps:\n  - {{ id: a, {step} }}\n");

@@ -84,7 +84,7 @@ impl Out {
         };
         let steps: Vec<Record> = self.config.steps.iter().map(read).collect::<Result<_>>()?;
         let is = |status| self.config.steps.iter().zip(&steps).find(move |(_, record)| record.status == status);
-        let waits = is(Status::Waiting).or_else(|| is(Status::Pending));
+        let waits = [Status::Waiting, Status::BackingOff, Status::Pending].into_iter().find_map(is);
         let reason =
             waits.map(|(step, record)| format!("step `{}` {}", step.id, record.reason.as_deref().unwrap_or("waits")));
         let shown = document(&self.result, &Run { id: String::new(), admission: None, steps });
@@ -118,7 +118,7 @@ fn record(shown: ResultDocument, waits: Option<String>) -> Record {
         results: (status == Status::Completed).then_some(shown.final_output),
         error: failure,
         reason: match status {
-            Status::Waiting | Status::Pending => waits,
+            open if open.is_open() => waits,
             Status::Canceled => Some(CANCELED.to_owned()),
             _ => None,
         },
@@ -215,7 +215,7 @@ impl Back {
             }
             let made = cell(inner, &self.config.id, row)?.ok_or_else(|| Error::engine("a workflow gave nothing"))?;
             let mut made: Record = serde_json::from_str(made)?;
-            let is_open = matches!(made.status, Status::Waiting | Status::Pending);
+            let is_open = made.status.is_open();
             if self.config.round.is_some() && !is_open {
                 let before = cell_of(outer, &self.config.id, row)?.map(serde_json::from_str).transpose()?;
                 add(&mut made, before.unwrap_or_else(|| Record { rounds: Some(0), ..Record::pending() }));

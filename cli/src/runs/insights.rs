@@ -1,0 +1,208 @@
+//! `bourn insights`: how the steps of a workflow went in its runs so far. It advises, and changes nothing.
+
+use std::collections::BTreeMap;
+
+use bourn_engine::Engine;
+use bourn_engine::workflow::record::{Cost, Record, Status};
+use bourn_journal::{Filter, Sqlite};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::args;
+use crate::answer;
+use crate::args::Form;
+use crate::failure::{Exit, Failure};
+use crate::prepare;
+use crate::screen::Screen;
+
+/// Of fewer runs nothing is advised.
+const ENOUGH: u64 = 20;
+
+/// What is known of a workflow.
+#[derive(Default, Serialize)]
+struct Found {
+    workflow: String,
+    runs: u64,
+    /// Runs by how they stand.
+    status: BTreeMap<&'static str, u64>,
+    steps: BTreeMap<String, Step>,
+    advice: Vec<String>,
+}
+
+/// What is known of a step, or of all elements and rounds of one.
+#[derive(Default, Serialize)]
+struct Step {
+    /// How often it ended.
+    n: u64,
+    status: BTreeMap<String, u64>,
+    /// Milliseconds, of those that were started.
+    duration_ms: Spread,
+    attempts: Spread,
+    input_tokens: Spread,
+    output_tokens: Spread,
+    usd: f64,
+    /// How often a switch chose another way, by switch.
+    not_chosen_by: BTreeMap<String, u64>,
+    /// How often a fallback gave the results, and how often the default.
+    fallbacks: u64,
+    degraded: u64,
+    #[serde(skip)]
+    seen: [Vec<u64>; 4],
+}
+
+/// How numbers are spread.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Spread {
+    n: usize,
+    p50: u64,
+    p95: u64,
+    max: u64,
+    sum: u64,
+}
+
+impl Spread {
+    /// Nearest rank.
+    fn of(mut numbers: Vec<u64>) -> Self {
+        numbers.sort_unstable();
+        let n = numbers.len();
+        let at = |percent: usize| numbers.get((n * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0);
+        Self { n, p50: at(50), p95: at(95), max: at(100), sum: numbers.iter().sum() }
+    }
+}
+
+/// Shows it.
+///
+/// # Errors
+/// When there are no such runs, or the journal can't be read.
+pub fn insights(args: &args::Insights, screen: &Screen) -> Result<Exit, Failure> {
+    let engine = Engine::new(prepare::registry());
+    let journal = Sqlite::existing(&args.journal.journal, engine.env()).map_err(Failure::Invalid)?;
+    let found = find(&journal, args)?;
+    answer::print(&match screen.form {
+        Form::Json => serde_json::to_string_pretty(&found).map_err(|e| Failure::Failed(e.into()))?,
+        Form::Text => text(&found),
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
+    let filter = Filter { workflow: Some(args.workflow.clone()), limit: args.limit, ..Filter::default() };
+    let runs = journal.runs(&filter).map_err(Failure::Failed)?;
+    if runs.is_empty() {
+        let message = format!("`{}` has no runs in {}; see `bourn runs list`", args.workflow, journal.path().display());
+        return Err(Failure::invalid(message));
+    }
+    let mut found = Found { workflow: args.workflow.clone(), ..Found::default() };
+    for run in &runs {
+        found.runs += 1;
+        *found.status.entry(run.status.name()).or_default() += 1;
+        for (name, record) in journal.history(run).map_err(Failure::Failed)?.0 {
+            // Rounds add up to their step.
+            if name.starts_with('@') || name.contains('#') {
+                continue;
+            }
+            let record: Record = serde_json::from_str(record.get()).map_err(|e| Failure::Failed(e.into()))?;
+            // What a fork has taken over was not done by it.
+            if record.status != Status::Reused {
+                found.steps.entry(without_places(&name)).or_default().add(record);
+            }
+        }
+    }
+    for step in found.steps.values_mut() {
+        let [took, attempts, input, output] = std::mem::take(&mut step.seen).map(Spread::of);
+        (step.duration_ms, step.attempts, step.input_tokens, step.output_tokens) = (took, attempts, input, output);
+    }
+    found.advice = found.steps.iter().flat_map(|(name, step)| advice(name, step)).collect();
+    Ok(found)
+}
+
+impl Step {
+    fn add(&mut self, record: Record) {
+        self.n += 1;
+        let status = serde_json::to_value(record.status).ok().and_then(|status| status.as_str().map(str::to_owned));
+        *self.status.entry(status.unwrap_or_default()).or_default() += 1;
+        if let Some(switch) = &record.not_chosen_by {
+            *self.not_chosen_by.entry(switch.clone()).or_default() += 1;
+        }
+        if record.status == Status::Skipped {
+            return;
+        }
+        let Cost { input_tokens, output_tokens, usd } = record.usage.unwrap_or_default();
+        self.usd += usd;
+        let [took, attempts, input, output] = &mut self.seen;
+        took.extend(record.duration_ms);
+        attempts.push(record.attempts.into());
+        if record.usage.is_some() {
+            input.push(input_tokens);
+            output.push(output_tokens);
+        }
+        self.fallbacks += u64::from(record.fallback.is_some());
+        self.degraded += u64::from(record.degraded);
+    }
+
+    fn count(&self, status: &str) -> u64 {
+        self.status.get(status).copied().unwrap_or(0)
+    }
+}
+
+/// `each[]/words` for `each[3]/words`.
+fn without_places(name: &str) -> String {
+    let mut parts = name.split('[');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + "[" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
+/// What could be looked at.
+fn advice(name: &str, step: &Step) -> Vec<String> {
+    let (n, started) = (step.n, step.n - step.count("SKIPPED"));
+    let failed = step.count("FAILED") + step.count("TIMED_OUT") + step.degraded;
+    let mut advice = Vec::new();
+    if n >= ENOUGH && started == 0 {
+        advice.push(format!("`{name}` was never started in {n} runs: is its way dead?"));
+    }
+    if started >= ENOUGH && failed * 10 >= started {
+        advice.push(format!("`{name}` failed {failed} times of {started}: see `bourn runs list --status failed`"));
+    }
+    if started >= ENOUGH && step.attempts.p50 > 1 {
+        let times = step.attempts.p50;
+        advice.push(format!(
+            "`{name}` takes {times} attempts as a rule: its service may have a limit that its `rate_limit` could keep"
+        ));
+    }
+    if started >= ENOUGH && step.fallbacks * 2 > started {
+        advice.push(format!(
+            "a fallback answers for `{name}` {} times of {started}: it could stand first",
+            step.fallbacks
+        ));
+    }
+    advice
+}
+
+fn text(found: &Found) -> String {
+    let status = found.status.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ");
+    let mut lines = vec![format!("{}: {} runs ({status})", found.workflow, found.runs), String::new()];
+    let mut table = Table::new();
+    let header = ["step", "n", "started", "failed", "p50 ms", "p95 ms", "max ms", "attempts", "tokens", "usd", ""];
+    table.load_style(presets::NOTHING).set_header(header);
+    for (name, step) in &found.steps {
+        let Spread { p50, p95, max, .. } = step.duration_ms;
+        let failed = step.count("FAILED") + step.count("TIMED_OUT");
+        let numbers = [step.n, step.n - step.count("SKIPPED"), failed, p50, p95, max];
+        let attempts =
+            if step.attempts.n == 0 { "-".into() } else { format!("{}..{}", step.attempts.p50, step.attempts.max) };
+        let tokens = (step.input_tokens.sum + step.output_tokens.sum).to_string();
+        let usd = if step.usd > 0.0 { format!("{:.4}", step.usd) } else { "-".to_owned() };
+        let not_chosen = step.not_chosen_by.iter().map(|(switch, count)| format!("{count} not chosen by {switch}"));
+        let remark = not_chosen.collect::<Vec<_>>().join(", ");
+        table.add_row(
+            [name.clone()].into_iter().chain(numbers.map(|n| n.to_string())).chain([attempts, tokens, usd, remark]),
+        );
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    lines.extend(table.lines().map(|line| line.trim().to_owned()));
+    lines.push(String::new());
+    lines.extend(found.advice.iter().map(|advice| format!("advice: {advice}")));
+    lines.join("\n").trim_end().to_owned()
+}

@@ -1,0 +1,164 @@
+//! Attempts that come later: a wait between two of them outlives the process, and so does how many there were.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::journal::{History, Memory, RunState};
+use bourn_engine::workflow::Runs;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::kinds::{SEEN, Worked, lines_of, run};
+
+/// A step that fails in this way, beside another one and before a third.
+fn spec(fail: &str, more: &str) -> String {
+    format!(
+        "steps:\n  - {{ id: ask, say: {{ text: a, fail: '{fail}' }}, {more} }}\n\
+         \x20 - {{ id: side, command: say, args: s }}\n  - {{ id: after, command: say, args: '${{ask.results}} ${{side.results}}' }}\n\
+         output_format: map\n"
+    )
+}
+
+fn work(spec: &str, journal: &Memory) -> (Worked, usize) {
+    let before = SEEN.with(|seen| seen.calls.load(SeqCst));
+    let runs = Runs::of("lines", BoxConnector::new(lines_of(&[r#"{"list": ["", "later:600", "later:900"]}"#])));
+    let worked = run(spec, runs.with_journal(Arc::new(journal.clone()), 1), 1);
+    (worked, SEEN.with(|seen| seen.calls.load(SeqCst)) - before)
+}
+
+fn known(journal: &Memory, step: &str) -> Option<Value> {
+    let runs = journal.runs();
+    let data = runs[&0].history.0.get(&History::backoff(step));
+    data.map(|data| serde_json::from_str(data.get()).unwrap())
+}
+
+/// The next attempt comes so long after the first one.
+fn due(journal: &Memory, step: &str, after: Duration) {
+    let mut attempts = known(journal, step).unwrap();
+    let micros = i64::try_from(after.as_micros()).unwrap();
+    attempts["due"] = (attempts["since"].as_i64().unwrap() + micros).into();
+    let data = RawValue::from_string(attempts.to_string()).unwrap();
+    journal.runs().get_mut(&0).unwrap().history.0.insert(History::backoff(step), data);
+}
+
+/// What a crash leaves that came before these steps ended.
+fn forget(journal: &Memory, steps: &[&str]) {
+    journal.runs().get_mut(&0).unwrap().history.0.retain(|step, _| !steps.contains(&step.as_str()));
+}
+
+#[test]
+fn an_attempt_that_is_long_off_leaves_the_process_and_comes_when_it_is_time() {
+    let (spec, journal) = (spec("later:7200", "retry: { max_attempts: 2 }"), Memory::default());
+    let (worked, calls) = work(&spec, &journal);
+    assert!(worked.took < Duration::from_secs(1), "{:?}", worked.took);
+    assert_eq!((worked.of(0, "/status"), calls), (json!("WAITING"), 2));
+    let states = ["ask", "side", "after"].map(|s| worked.of(0, &format!("/execution_metrics/steps/{s}/status")));
+    assert_eq!(states, ["BACKING_OFF", "COMPLETED", "PENDING"]);
+    assert_eq!(worked.of(0, "/execution_metrics/steps/ask/attempts"), 1);
+    let reason = worked.of(0, "/execution_metrics/steps/ask/reason");
+    assert!(reason.as_str().unwrap().starts_with("attempt 2 comes at "), "{reason}");
+    assert!(reason.as_str().unwrap().ends_with(": busy"), "{reason}");
+    assert_eq!((worked.of(0, "/recovery_plan"), worked.of(0, "/error_analysis")), (Value::Null, Value::Null));
+    assert_eq!(journal.runs()[&0].state, RunState::Waiting);
+    // It is asked too soon, and then in time.
+    let (still, none) = work(&spec, &journal);
+    assert_eq!((still.of(0, "/status"), none), (json!("WAITING"), 0));
+    assert_eq!(still.of(0, "/execution_metrics/steps/ask/attempts"), 1);
+    due(&journal, "ask", Duration::from_secs(20));
+    let (ended, calls) = work(&spec, &journal);
+    assert_eq!((ended.of(0, "/status"), calls), (json!("COMPLETED"), 2));
+    assert_eq!(ended.of(0, "/execution_metrics/steps/ask/attempts"), 2);
+    assert!(ended.took >= Duration::from_secs(19) && ended.took < Duration::from_secs(21), "{:?}", ended.took);
+    assert!(ended.of(0, "/execution_metrics/steps/ask/duration_ms").as_u64().unwrap() >= 20_000);
+}
+
+#[test]
+fn attempts_are_not_begun_anew_by_another_process() {
+    let (spec, journal) = (spec("always:5", "retry: { max_attempts: 3 }"), Memory::default());
+    let (worked, calls) = work(&spec, &journal);
+    assert_eq!((worked.of(0, "/status"), calls), (json!("FAILED"), 4));
+    assert!(worked.took >= Duration::from_secs(10) && worked.took < Duration::from_secs(11), "{:?}", worked.took);
+    // A crash came while it waited for the third.
+    assert_eq!(known(&journal, "ask").unwrap()["counted"], 2);
+    due(&journal, "ask", Duration::from_secs(3));
+    forget(&journal, &["ask", "after"]);
+    let (gone_on, calls) = work(&spec, &journal);
+    assert_eq!((gone_on.of(0, "/status"), calls), (json!("FAILED"), 1));
+    assert_eq!(gone_on.of(0, "/error_analysis/attempts"), 3);
+    assert!(
+        gone_on.took >= Duration::from_millis(2_900) && gone_on.took < Duration::from_secs(4),
+        "{:?}",
+        gone_on.took
+    );
+}
+
+#[test]
+fn what_is_refused_because_of_a_limit_waits_as_long_as_was_asked_and_counts_as_no_attempt() {
+    let spec = spec("limited:7", "retry: { max_attempts: 1 }").replace("fail:", "limits: { adaptive: true }, fail:");
+    let journal = Memory::default();
+    let (worked, calls) = work(&spec, &journal);
+    assert_eq!((worked.of(0, "/status"), calls), (json!("COMPLETED"), 4));
+    assert!(worked.took >= Duration::from_secs(7), "{:?}", worked.took);
+    assert_eq!(known(&journal, "ask").unwrap()["counted"], 0);
+    // A crash came in between, of which another process knows nothing else.
+    due(&journal, "ask", Duration::from_secs(6));
+    forget(&journal, &["ask", "after"]);
+    let (gone_on, calls) = work(&spec, &journal);
+    assert_eq!((gone_on.of(0, "/status"), calls), (json!("COMPLETED"), 2));
+    assert!(gone_on.took >= Duration::from_millis(5_900), "{:?}", gone_on.took);
+}
+
+#[test]
+fn a_short_wait_is_not_noted_and_a_job_without_a_journal_waits_in_the_process() {
+    let (spec, journal) = (spec("later:1", "retry: { max_attempts: 2, initial_interval: 1ms }"), Memory::default());
+    let (worked, _) = work(&spec, &journal);
+    assert_eq!((worked.of(0, "/status"), known(&journal, "ask")), (json!("COMPLETED"), None));
+    let alone = spec.replace("later:1", "later:600");
+    let worked = run(&alone, Runs::of("lines", BoxConnector::new(lines_of(&["{}"]))), 1);
+    assert_eq!(worked.of(0, "/status"), "COMPLETED");
+    assert!(worked.took >= Duration::from_mins(10), "{:?}", worked.took);
+}
+
+#[test]
+fn what_failed_for_good_is_not_tried_again_when_its_fallback_is() {
+    let more = "retry: { max_attempts: 2, initial_interval: 1ms }, \
+                fallback: [{ say: { text: other, fail: 'later:600' }, retry: { max_attempts: 2 } }]";
+    let (spec, journal) = (spec("transient", more), Memory::default());
+    let (worked, calls) = work(&spec, &journal);
+    assert_eq!((worked.of(0, "/execution_metrics/steps/ask/status"), calls), (json!("BACKING_OFF"), 4));
+    due(&journal, "ask", Duration::ZERO);
+    let (ended, calls) = work(&spec, &journal);
+    assert_eq!((ended.of(0, "/workflow_results/after"), calls), (json!("other s"), 2));
+    assert_eq!(ended.of(0, "/execution_metrics/steps/ask/attempts"), 4);
+    assert_eq!(ended.of(0, "/execution_metrics/steps/ask/fallback"), 1);
+}
+
+#[test]
+fn elements_and_rounds_have_attempts_of_their_own() {
+    let each = "
+steps:
+  - id: each
+    for_each: { in: '${input.list}', as: fail }
+    say: { text: done, fail: '${fail}' }
+    retry: { max_attempts: 2 }
+  - id: rounds
+    repeat: { until: '${.rounds.rounds >= 2}', max_iterations: 2 }
+    say: { text: done, fail: '${.rounds.rounds | if . == 1 then \"later:600\" else \"\" end}' }
+    retry: { max_attempts: 2 }
+output_format: map
+";
+    let journal = Memory::default();
+    let (worked, calls) = work(each, &journal);
+    assert_eq!((worked.of(0, "/status"), calls), (json!("WAITING"), 5));
+    let status = |of: &Worked, step| of.of(0, &format!("/execution_metrics/steps/{step}/status"));
+    assert_eq!((status(&worked, "each"), status(&worked, "rounds")), (json!("BACKING_OFF"), json!("BACKING_OFF")));
+    for step in ["each[1]", "each[2]", "rounds#2"] {
+        due(&journal, step, Duration::ZERO);
+    }
+    let (ended, calls) = work(each, &journal);
+    assert_eq!((ended.of(0, "/status"), calls), (json!("COMPLETED"), 3));
+    assert_eq!(ended.of(0, "/workflow_results"), json!({ "each": ["done", "done", "done"], "rounds": "done" }));
+    assert_eq!(ended.of(0, "/execution_metrics/steps/rounds/attempts"), 3);
+}
