@@ -24,7 +24,7 @@ mod keys;
 mod nested;
 mod pipeline;
 mod reader;
-mod references;
+pub(crate) mod references;
 mod secrets;
 mod shared;
 mod shown;

@@ -161,6 +161,10 @@ pub struct Step {
     pub starts: Starts,
     /// All steps that it depends on, said or read, in the order of the spec: places in [`Chain::steps`].
     pub reads: Vec<usize>,
+    /// Those that it says it depends on, each with the way from the step to where.
+    pub said: Vec<(usize, Vec<Key>)>,
+    /// Those that places in it read.
+    pub refs: Vec<usize>,
     /// The same, without those that another one of them needs.
     pub needs: Vec<usize>,
     /// The switches that may choose it: places in [`Chain::steps`].

@@ -76,11 +76,15 @@ impl Common<'_> {
         let own = if undoes { names_of::<AlternativeKeys>() } else { names_of::<StepKeys>() };
         let before = reader.faults.len();
         let keys = reader.keys::<StepKeys>(own_part(node, &own), path, &[]).unwrap_or_default();
+        let mut ways = Vec::new();
         for (key, said) in
             [("depends_on", &keys.depends_on), ("needs", &keys.needs), ("dependencies", &keys.dependencies)]
         {
             self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
+            let placed = said.as_ref().map(|said| said.placed(&[key.into()])).unwrap_or_default();
+            ways.extend(placed.into_iter().map(|(way, _)| way));
         }
+        let said: Vec<(usize, Vec<Key>)> = needs.iter().copied().zip(ways).collect();
         let for_each =
             keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
         let names = Names { ids: &self.ids, own: at, again: false, item: None };
@@ -141,14 +145,18 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
-        needs.sort_unstable();
-        needs.dedup();
+        let mut refs = needs.split_off(said.len().min(needs.len()));
+        refs.sort_unstable();
+        refs.dedup();
+        needs.extend(&refs);
         let step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
             id: self.ids[at].clone(),
             work,
             fallback: fallback.into_iter().flatten().collect(),
             starts: *starts,
             reads: Vec::new(),
+            said,
+            refs,
             needs: Vec::new(),
             chosen_by: Vec::new(),
             condition,

@@ -260,6 +260,8 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         work,
         fallback: Vec::new(),
         starts: Starts::Completed,
+        said: Vec::new(),
+        refs: reads.clone(),
         reads,
         needs: Vec::new(),
         chosen_by: Vec::new(),

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod context;
+pub mod dependencies;
 pub mod mode;
 pub mod pipeline;
 pub mod record;
@@ -27,6 +28,7 @@ mod wiring;
 
 pub use admit::check_input;
 pub use chain::{Runs, run_id};
+pub use dependencies::{Dependencies, dependencies, redundant};
 pub use mode::{Analysis, analyze};
 
 use crate::graph::Graph;

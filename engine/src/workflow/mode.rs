@@ -87,7 +87,7 @@ fn parallel(reads: &[Vec<usize>]) -> f64 {
 }
 
 /// How many stand on the longest way to each, itself included.
-fn depths(reads: &[Vec<usize>]) -> Vec<usize> {
+pub(super) fn depths(reads: &[Vec<usize>]) -> Vec<usize> {
     let mut depths = vec![1; reads.len()];
     // The longest way grows by at most one each round, and no way is longer than there are nodes.
     for _ in reads {
