@@ -132,10 +132,15 @@ fn text(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> String {
     });
     let (mode, total) = (&analysis.mode, analysis.complexity.total);
     let head = format!("{mode} ({}), complexity {total:.1} of 10\n", analysis.mode_reason);
+    let held_back = match &loaded.spec {
+        Spec::Chain(chain) => chain.held_back(),
+        Spec::Pipeline(_) => Vec::new(),
+    };
     let head = head + &steps(loaded).map(|steps| format!("  clusters: {}\n", steps.shown())).unwrap_or_default();
     let notes = plan.notes.iter().map(|note| format!("note: {}\n", loaded.document.diagnostic(note)));
     let notes: String = notes.collect();
     let notes = if notes.is_empty() { notes } else { format!("\n{notes}") };
+    let head = held_back.iter().fold(head, |text, line| text + "  " + line + "\n");
     wishes.fold(head, |text, wish| text + &wish) + &plan.explain() + &notes
 }
 

@@ -72,6 +72,21 @@ steps:
 }
 
 #[test]
+fn programs_that_write_the_same_never_overlap_and_the_plan_says_why() {
+    // A folder can be made once: a program that finds it there has met another one.
+    let program = "command: [sh, -c, 'mkdir busy && sleep 0.2 && rmdir busy'] }, retry: { max_attempts: 1 }";
+    let steps = ["a", "b", "c"].map(|id| format!("  - {{ id: {id}, process: {{ {program}, writes: out/* }}\n"));
+    let spec = format!("steps:\n{}", steps.concat());
+    let free = spec.replace(", writes: out/*", "");
+    let folder = Folder::with(&[("a.yaml", &spec), ("free.yaml", &free)]);
+    folder.bourn(&["run", "a.yaml", "--input", "{}"]).quietly();
+    let plan = folder.bourn(&["plan", "a.yaml"]).quietly();
+    assert!(plan.contains("  `b` after `a`: both write `out/*`\n  `c` after `a`: both write `out/*`\n"), "{plan}");
+    let met = folder.bourn(&["run", "free.yaml", "--input", "{}"]);
+    assert_eq!(met.code, Some(1), "without a word they overlap: {}", met.out);
+}
+
+#[test]
 fn without_a_model_the_way_out_is_told() {
     let folder = Folder::with(&[("chain.json", CHAIN)]);
     let told = folder.bourn(&["run", "chain.json"]).refused(2);

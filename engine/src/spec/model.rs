@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::resources::{After, Resources};
 use super::schedule::Schedule;
 use super::targets::Targets;
 use crate::api::limits::Retries;
@@ -167,6 +168,12 @@ pub struct Step {
     pub refs: Vec<usize>,
     /// The same, without those that another one of them needs.
     pub needs: Vec<usize>,
+    /// What it touches outside.
+    pub resources: Resources,
+    /// Those that it must not overlap with, and comes behind for no other reason: it starts however they ended.
+    pub after: Vec<After>,
+    /// What it comes behind in the graph: `needs` and `after`, without those that another one of them comes behind.
+    pub follows: Vec<usize>,
     /// The switches that may choose it: places in [`Chain::steps`].
     pub chosen_by: Vec<usize>,
     /// When its place is false, the step is skipped.
@@ -311,6 +318,9 @@ impl Places {
 pub struct Optimization {
     /// Steps that do not depend on each other run at the same time.
     pub parallel_where_possible: bool,
+    /// Steps that do not say what they change change nothing that another one touches. Without it they are done one after the other,
+    /// unless they say `stateless: true`.
+    pub assume_stateless: bool,
     /// How hard a model thinks follows how hard the task is.
     pub adaptive_thinking: bool,
     /// What steps gave is kept in a journal, over a crash; without it a run that is cut off is lost.
@@ -332,6 +342,7 @@ impl Default for Optimization {
     fn default() -> Self {
         Self {
             parallel_where_possible: true,
+            assume_stateless: true,
             adaptive_thinking: false,
             state_persistence: true,
             auto_tune: false,

@@ -12,6 +12,7 @@ use super::nested;
 use super::node::Node;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
+use super::resources::{Resources, elements};
 use super::routing::Routing;
 use super::shared::Shared;
 use super::switch::{SwitchConfig, Way};
@@ -145,11 +146,12 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
+        let resources = Resources::read(reader, &keys, path);
         let mut refs = needs.split_off(said.len().min(needs.len()));
         refs.sort_unstable();
         refs.dedup();
         needs.extend(&refs);
-        let step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
+        let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
             id: self.ids[at].clone(),
             work,
             fallback: fallback.into_iter().flatten().collect(),
@@ -158,6 +160,9 @@ impl Common<'_> {
             said,
             refs,
             needs: Vec::new(),
+            resources,
+            after: Vec::new(),
+            follows: Vec::new(),
             chosen_by: Vec::new(),
             condition,
             for_each,
@@ -165,6 +170,7 @@ impl Common<'_> {
             default: keys.default.clone(),
             path: path.clone(),
         });
+        step.iter_mut().for_each(|step| elements(reader, step));
         Read { needs, chooses, step }
     }
 

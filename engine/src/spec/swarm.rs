@@ -11,6 +11,7 @@ use super::model::{Chain, ForEach, Places, Starts, Step, Work};
 use super::node::Node;
 use super::reader::{Reader, check_id, later};
 use super::references::reduce;
+use super::resources::{Resources, order};
 use super::steps::TAKEN;
 use super::swarm_keys::{AgentKeys, SwarmKeys, Topology};
 use crate::api::limits::Retries;
@@ -64,6 +65,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
     let swarm = Swarm { keys: &keys, agents: &agents, coordinator, specialists };
     let mut steps = swarm.steps(reader)?;
     reduce(&mut steps);
+    order(&mut steps, false);
     Some(Chain {
         name: keys.name.clone().unwrap_or_else(|| name.to_owned()),
         input: keys.input.as_ref().and_then(|i| i.schema.clone()),
@@ -264,6 +266,9 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         refs: reads.clone(),
         reads,
         needs: Vec::new(),
+        resources: Resources::default(),
+        after: Vec::new(),
+        follows: Vec::new(),
         chosen_by: Vec::new(),
         condition: None,
         for_each: None,

@@ -117,6 +117,15 @@ pub(crate) struct StepKeys {
     pub needs: Option<OneOrMany>,
     /// The same as `depends_on`.
     pub dependencies: Option<OneOrMany>,
+    /// Paths that it reads outside of its run: `*` and `?` stand for a part of a name, `**` for anything.
+    pub reads: Option<OneOrMany>,
+    /// Paths that it writes. Steps of a run that write the same, or one of which reads what the other writes, do not overlap.
+    pub writes: Option<OneOrMany>,
+    /// Names of what it has for itself alone: steps of a run with one name in common do not overlap.
+    pub locks: Option<OneOrMany>,
+    /// It changes nothing outside.
+    #[serde(default)]
+    pub stateless: bool,
     /// How long one attempt may take: `5m`, or a number of seconds.
     pub timeout: Option<Interval>,
     /// When to try again.

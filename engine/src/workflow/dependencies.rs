@@ -42,6 +42,9 @@ pub struct Edge {
     pub why: Why,
     /// Whether the plan is the same without it: another edge, or several, say it too.
     pub redundant: bool,
+    /// What they would both touch, of a conflict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Why a step comes after another one.
@@ -52,6 +55,8 @@ pub enum Why {
     Explicit,
     /// A place such as `${plan.results}` reads it.
     Ref,
+    /// They must not overlap, and the spec names the one before first.
+    Conflict,
 }
 
 impl Dependencies {
@@ -70,7 +75,7 @@ pub fn dependencies(spec: &Chain) -> Dependencies {
     for at in steps.iter().copied() {
         let step = &spec.steps[at];
         for from in step.reads.iter().copied() {
-            let edge = |why, redundant| Edge { from: id(from), to: id(at), why, redundant };
+            let edge = |why, redundant| Edge { from: id(from), to: id(at), why, redundant, reason: None };
             let is_read = step.refs.contains(&from);
             let is_said = step.said.iter().any(|(need, _)| *need == from);
             let is_needed = step.needs.contains(&from);
@@ -81,6 +86,10 @@ pub fn dependencies(spec: &Chain) -> Dependencies {
                 edges.push(edge(Why::Ref, !is_needed));
             }
         }
+        edges.extend(step.after.iter().map(|after| {
+            let (from, reason) = (id(after.step), Some(after.reason.clone()));
+            Edge { from, to: id(at), why: Why::Conflict, redundant: !step.follows.contains(&after.step), reason }
+        }));
     }
     let depths = depths(spec);
     let longest = steps.iter().map(|at| depths[*at]).max().unwrap_or(0);
@@ -96,15 +105,15 @@ pub fn dependencies(spec: &Chain) -> Dependencies {
 
 /// How many steps stand on the longest way to each, itself included.
 fn depths(spec: &Chain) -> Vec<usize> {
-    super::mode::depths(&spec.steps.iter().map(|s| s.needs.clone()).collect::<Vec<_>>())
+    super::mode::depths(&spec.steps.iter().map(|s| s.follows.clone()).collect::<Vec<_>>())
 }
 
 /// The parts that no edge joins, each in the order of the spec.
 fn components(spec: &Chain, steps: &[usize]) -> Vec<Vec<String>> {
     let mut joined = UnionFind::<usize>::new(spec.steps.len());
     for at in steps {
-        for need in &spec.steps[*at].needs {
-            joined.union(*at, *need);
+        for other in &spec.steps[*at].follows {
+            joined.union(*at, *other);
         }
     }
     let mut parts: Vec<(usize, Vec<String>)> = Vec::new();

@@ -218,7 +218,8 @@ fn report(config: &ResultConfig, run: &Run) -> PerformanceReport {
     // Every round settles the steps whose needs are settled.
     for _ in &config.steps {
         for step in config.steps.iter().filter(|s| !longest.contains_key(s.id.as_str())).collect::<Vec<_>>() {
-            let Some(before) = step.needs.iter().map(|n| longest.get(n.as_str())).collect::<Option<Vec<_>>>() else {
+            let all = step.needs.iter().chain(&step.after);
+            let Some(before) = all.map(|n| longest.get(n.as_str())).collect::<Option<Vec<_>>>() else {
                 continue;
             };
             let (time, mut way) = before.into_iter().max_by_key(|(time, _)| *time).cloned().unwrap_or_default();

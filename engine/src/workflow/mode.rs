@@ -53,7 +53,7 @@ pub fn analyze(loaded: &Loaded) -> Analysis {
     let (reads, branches, optimizations) = match &loaded.spec {
         Spec::Pipeline(spec) => (pipeline_edges(spec), pipeline_branches(spec), Vec::new()),
         Spec::Chain(spec) => {
-            let reads: Vec<_> = spec.steps.iter().map(|s| s.needs.clone()).collect();
+            let reads: Vec<_> = spec.steps.iter().map(|s| s.follows.clone()).collect();
             let wishes = wishes(spec, parallel(&reads));
             (reads, spec.steps.iter().filter(|s| s.condition.is_some()).count(), wishes)
         }

@@ -23,6 +23,8 @@ pub(super) struct Start {
     kind: Kind,
     /// The steps that it needs.
     needs: Vec<Need>,
+    /// The steps that it must not overlap with, by id.
+    after: Vec<String>,
     /// The switches that may choose it, by id.
     chosen_by: Vec<String>,
     condition: Option<Template>,
@@ -69,7 +71,7 @@ impl Start {
     /// That of something that needs nothing.
     pub(super) fn at_once() -> Self {
         let (own, kind, needs, chosen_by) = (String::new(), Kind::Completed, Vec::new(), Vec::new());
-        Self { own, kind, needs, chosen_by, condition: None }
+        Self { own, kind, needs, after: Vec::new(), chosen_by, condition: None }
     }
 
     /// That of the step at this place.
@@ -90,6 +92,7 @@ impl Start {
             own: step.id.clone(),
             kind,
             needs: step.needs.iter().map(need).collect(),
+            after: step.after.iter().map(|after| id(&after.step)).collect(),
             chosen_by: step.chosen_by.iter().map(id).collect(),
             condition: step.condition.clone(),
         }
@@ -111,6 +114,10 @@ impl Start {
         if skip.is_some() {
             return Ok(skip);
         }
+        // Whatever became of those; what has not ended may go on to do something.
+        if Self::any_open(self.after.iter(), rows, row)? {
+            return Ok(Some(Skip::ForNow));
+        }
         let Some(condition) = &self.condition else { return Ok(None) };
         let wanted = holds(condition, rows, row, "if")?;
         Ok((!wanted).then(|| Skip::For("its condition is false".into())))
@@ -118,8 +125,12 @@ impl Start {
 
     /// Whether a step before it has not ended.
     fn open(&self, rows: &RecordBatch, row: usize) -> Result<bool> {
-        for need in &self.needs {
-            if matches!(status(record(rows, &need.id, row)?)?, Status::Waiting | Status::Pending) {
+        Self::any_open(self.needs.iter().map(|need| &need.id), rows, row)
+    }
+
+    fn any_open<'a>(ids: impl Iterator<Item = &'a String>, rows: &RecordBatch, row: usize) -> Result<bool> {
+        for id in ids {
+            if matches!(status(record(rows, id, row)?)?, Status::Waiting | Status::Pending) {
                 return Ok(true);
             }
         }

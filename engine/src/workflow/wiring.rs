@@ -125,7 +125,7 @@ impl Wiring {
         for at in order {
             let step = &spec.steps[at];
             let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
-            let needs = ids(&step.needs);
+            let needs = ids(&step.follows);
             let from = match needs.as_slice() {
                 _ if !spec.optimization.parallel_where_possible => before.clone(),
                 [] => within.first.clone(),
@@ -330,7 +330,7 @@ fn order(steps: &[Step]) -> Vec<usize> {
     let mut placed = vec![false; steps.len()];
     let mut order = Vec::new();
     while order.len() < steps.len() {
-        let ready = |at: &usize| !placed[*at] && steps[*at].needs.iter().all(|need| placed[*need]);
+        let ready = |at: &usize| !placed[*at] && steps[*at].follows.iter().all(|one| placed[*one]);
         let next = (0..steps.len()).find(ready).expect("steps without a cycle have a next one");
         placed[next] = true;
         order.push(next);
@@ -338,8 +338,8 @@ fn order(steps: &[Step]) -> Vec<usize> {
     order
 }
 
-/// The steps that no other one needs.
+/// The steps that no other one comes behind.
 fn leaves(steps: &[Step]) -> Vec<String> {
-    let needed = |at: usize| steps.iter().any(|s| s.needs.contains(&at));
+    let needed = |at: usize| steps.iter().any(|s| s.follows.contains(&at));
     (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
 }

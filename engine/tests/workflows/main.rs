@@ -1,6 +1,7 @@
 //! What a workflow promises: each run a row, each step a column, failures as data, documents in order.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod conflicts;
 mod documents;
 mod each;
 mod failures;
