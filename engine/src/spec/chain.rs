@@ -69,6 +69,7 @@ pub(crate) fn read(
         input: keys.input.and_then(|i| i.schema),
         steps,
         rate_limits: common.shared.rates,
+        fail_fast: keys.fail_fast,
         durability: keys.durability,
         optimization: keys.optimization,
         format: keys.output_format,

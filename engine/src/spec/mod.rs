@@ -18,6 +18,7 @@ mod chain;
 mod check;
 mod checkpoint;
 mod command;
+mod depends;
 mod edges;
 mod fill;
 mod keys;

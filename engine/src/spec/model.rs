@@ -137,6 +137,8 @@ pub struct Chain {
     pub steps: Vec<Step>,
     /// Rates that steps keep together, by name.
     pub rate_limits: BTreeMap<String, SharedLimits>,
+    /// Whether the other steps of a run end at once when one has failed.
+    pub fail_fast: bool,
     /// When what a step gave must be durable.
     pub durability: Durability,
     /// What may be done to make it faster or cheaper.
@@ -280,6 +282,8 @@ pub struct ForEach {
     pub max_concurrency: Option<usize>,
     /// The share of elements that may fail.
     pub tolerated: Percentage,
+    /// Whether the other elements end at once when more have failed.
+    pub fail_fast: bool,
 }
 
 /// Where the parts of a configuration stand that was put together from several places of a spec.

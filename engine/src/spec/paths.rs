@@ -40,11 +40,10 @@ fn parts(pattern: &str) -> Vec<Part> {
     for c in pattern.chars() {
         match (c, parts.last().copied()) {
             ('*', Some(Part::Many)) => *parts.last_mut().expect("there is one") = Part::All,
-            ('*', Some(Part::All)) => {}
+            // `**/` stands for no folder too.
+            ('*' | '/', Some(Part::All)) => {}
             ('*', _) => parts.push(Part::Many),
             ('?', _) => parts.push(Part::Any),
-            // `**/` stands for no folder too.
-            ('/', Some(Part::All)) => {}
             (c, _) => parts.push(Part::One(c)),
         }
     }

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::{Command, Said};
-use super::edges::dangling;
-use super::keys::{OneOrMany, names_of};
+use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::nested;
 use super::node::Node;
@@ -77,15 +76,7 @@ impl Common<'_> {
         let own = if undoes { names_of::<AlternativeKeys>() } else { names_of::<StepKeys>() };
         let before = reader.faults.len();
         let keys = reader.keys::<StepKeys>(own_part(node, &own), path, &[]).unwrap_or_default();
-        let mut ways = Vec::new();
-        for (key, said) in
-            [("depends_on", &keys.depends_on), ("needs", &keys.needs), ("dependencies", &keys.dependencies)]
-        {
-            self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
-            let placed = said.as_ref().map(|said| said.placed(&[key.into()])).unwrap_or_default();
-            ways.extend(placed.into_iter().map(|(way, _)| way));
-        }
-        let said: Vec<(usize, Vec<Key>)> = needs.iter().copied().zip(ways).collect();
+        let said = self.said(reader, at, &keys, path, &mut needs);
         let for_each =
             keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
         let names = Names { ids: &self.ids, own: at, again: false, item: None };
@@ -170,7 +161,9 @@ impl Common<'_> {
             default: keys.default.clone(),
             path: path.clone(),
         });
-        step.iter_mut().for_each(|step| elements(reader, step));
+        if let Some(step) = &mut step {
+            elements(reader, step);
+        }
         Read { needs, chooses, step }
     }
 
@@ -312,6 +305,7 @@ impl Common<'_> {
             name: name.clone(),
             max_concurrency: keys.max_concurrency,
             tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
+            fail_fast: keys.fail_fast,
         })
     }
 
@@ -349,27 +343,6 @@ impl Common<'_> {
             first
         });
         Tried { timeout, retry }
-    }
-
-    fn depends(
-        &self,
-        reader: &mut Reader<'_>,
-        at: usize,
-        path: &[Key],
-        said: Option<&OneOrMany>,
-        needs: &mut Vec<usize>,
-    ) {
-        // What undoes a step has no name in the spec.
-        let is_named = |id: &str| !id.contains('.');
-        for (path, name) in said.map(|said| said.placed(path)).unwrap_or_default() {
-            if let Some(step) = self.ids.iter().position(|id| id == name && is_named(id)) {
-                needs.push(step);
-            } else {
-                let others = (0..self.ids.len()).filter(|i| *i != at).map(|i| self.ids[i].as_str());
-                let others = others.filter(|id| is_named(id));
-                reader.fault(&path, dangling("step", name, others.collect::<Vec<_>>()));
-            }
-        }
     }
 }
 

@@ -72,6 +72,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         steps,
         rate_limits: BTreeMap::new(),
         durability: keys.durability,
+        fail_fast: false,
         optimization: keys.optimization.clone(),
         format: keys.output_format,
         targets: keys.targets.clone(),
@@ -168,8 +169,9 @@ impl Swarm<'_> {
                 max_concurrency: None,
                 // What a specialist could not do is told to the coordinator.
                 tolerated: Percentage(100.0),
+                fail_fast: false,
             });
-            step.reads = vec![1];
+            (step.reads, step.refs) = (vec![1], vec![1]);
             steps.push(step);
         }
         let contributions = names.iter().map(|name| {

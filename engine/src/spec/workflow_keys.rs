@@ -41,6 +41,10 @@ pub(crate) struct WorkflowKeys {
     pub steps: Vec<StepBlock>,
     /// Steps that start when all others have ended, whatever became of them.
     pub finally: Option<Vec<StepBlock>>,
+    /// When a step has failed for good, the others of its run are canceled, those under way too; what undoes and `finally` are done.
+    /// Otherwise what does not need the step goes on.
+    #[serde(default)]
+    pub fail_fast: bool,
     /// What may be done to make it faster or cheaper.
     #[serde(default)]
     pub optimization: Optimization,
@@ -211,6 +215,9 @@ pub(crate) struct ForEachKeys {
     /// The share of elements that may fail without failing the step; their results are null.
     #[serde(default)]
     pub tolerated_failure_percentage: Option<Percentage>,
+    /// When more elements have failed than may, the others are canceled.
+    #[serde(default)]
+    pub fail_fast: bool,
 }
 
 fn item() -> String {

@@ -30,7 +30,7 @@ pub(super) fn document(config: &ResultConfig, run: &Run) -> ResultDocument {
         schema: "bourn.result/v1".to_owned(),
         run_id: run.id.clone(),
         workflow: config.workflow.clone(),
-        status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.status, r.is_paused()))),
+        status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused()))),
         final_output: if is_good { final_output(config, &results) } else { Value::Null },
         workflow_results: results,
         partial_results: partial,

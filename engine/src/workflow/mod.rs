@@ -13,6 +13,7 @@ mod collect;
 mod columns;
 mod course;
 mod document;
+mod fail_fast;
 mod gather;
 mod items;
 mod journaled;

@@ -28,6 +28,8 @@ pub(super) struct Start {
     /// The switches that may choose it, by id.
     chosen_by: Vec<String>,
     condition: Option<Template>,
+    /// Whether it stands in a workflow that cleans up.
+    in_cleanup: bool,
 }
 
 #[derive(Clone)]
@@ -71,7 +73,7 @@ impl Start {
     /// That of something that needs nothing.
     pub(super) fn at_once() -> Self {
         let (own, kind, needs, chosen_by) = (String::new(), Kind::Completed, Vec::new(), Vec::new());
-        Self { own, kind, needs, after: Vec::new(), chosen_by, condition: None }
+        Self { own, kind, needs, after: Vec::new(), chosen_by, condition: None, in_cleanup: false }
     }
 
     /// That of the step at this place.
@@ -95,12 +97,18 @@ impl Start {
             after: step.after.iter().map(|after| id(&after.step)).collect(),
             chosen_by: step.chosen_by.iter().map(id).collect(),
             condition: step.condition.clone(),
+            in_cleanup: false,
         }
     }
 
     /// Whether it is started also in a run that somebody has stopped: it cleans up.
     pub(super) fn cleans_up(&self) -> bool {
-        !matches!(self.kind, Kind::Completed)
+        self.in_cleanup || !matches!(self.kind, Kind::Completed)
+    }
+
+    /// The same in a workflow that cleans up.
+    pub(super) fn in_cleanup(self, in_cleanup: bool) -> Self {
+        Self { in_cleanup, ..self }
     }
 
     /// Why the step is not started in this run.

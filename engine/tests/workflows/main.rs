@@ -4,6 +4,7 @@
 mod conflicts;
 mod documents;
 mod each;
+mod fail_fast;
 mod failures;
 mod journal;
 mod kinds;
