@@ -440,6 +440,8 @@ pub enum Files {
 pub enum Drawing {
     /// For Markdown.
     Mermaid,
+    /// For programs: of a workflow its steps, and why each comes after which.
+    Json,
 }
 
 fn mode(text: &str) -> Result<Mode, String> {

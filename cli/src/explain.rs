@@ -6,8 +6,8 @@ use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::graph::Role;
 use bourn_engine::plan::{Asking, DEAD_LETTERS, Plan, PlannedEdge};
-use bourn_engine::spec::{Choice, Loaded};
-use bourn_engine::workflow::{Analysis, analyze};
+use bourn_engine::spec::{Choice, Loaded, Spec};
+use bourn_engine::workflow::{Analysis, Dependencies, analyze, dependencies, redundant};
 use serde_json::{Value, json};
 
 use crate::answer;
@@ -59,9 +59,39 @@ pub fn plan(args: &args::Plan, form: Form) -> Result<String, Failure> {
     let (loaded, plan) = planned(&args.spec, Asking::Nobody)?;
     Ok(match (args.graph, form) {
         (Some(Drawing::Mermaid), _) => plan.mermaid(),
+        (Some(Drawing::Json), _) => format!("{:#}", graph(&loaded, &plan)),
         (None, Form::Text) => text(&loaded, &plan, &analyze(&loaded)),
         (None, Form::Json) => format!("{:#}", json(&loaded, &plan, &analyze(&loaded))),
     })
+}
+
+/// The steps of a workflow.
+fn steps(loaded: &Loaded) -> Option<Dependencies> {
+    match &loaded.spec {
+        Spec::Chain(chain) => Some(dependencies(chain)),
+        Spec::Pipeline(_) => None,
+    }
+}
+
+/// The graph for programs: the steps of a workflow, or the nodes of a pipeline.
+fn graph(loaded: &Loaded, plan: &Plan) -> Value {
+    if let Some(steps) = steps(loaded) {
+        return json!(steps);
+    }
+    let nodes = plan.nodes.iter().map(|node| json!({ "id": &*node.id, "kind": node.kind() }));
+    let edges = plan.edges.iter().map(
+        |edge| json!({ "from": &*plan.nodes[edge.from].id, "port": port(plan, edge), "to": &*plan.nodes[edge.to].id }),
+    );
+    json!({ "nodes": nodes.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>() })
+}
+
+/// The port that an edge begins at, unless it is the main one.
+fn port(plan: &Plan, edge: &PlannedEdge) -> Option<String> {
+    match edge.port {
+        0 => None,
+        DEAD_LETTERS => Some("dead_letters".to_owned()),
+        port => Some(plan.nodes[edge.from].ports[port - 1].clone()),
+    }
 }
 
 fn planned(spec: &args::Spec, asking: Asking) -> Result<(Loaded, Plan), Failure> {
@@ -76,6 +106,9 @@ fn planned(spec: &args::Spec, asking: Asking) -> Result<(Loaded, Plan), Failure>
         // No model is asked here, so a spec is as good without the keys of one.
         let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), true);
         let mut plan = prepare::plan_asking(&engine, graph, &loaded, asking).await?;
+        if let Spec::Chain(chain) = &loaded.spec {
+            plan.notes.extend(redundant(chain));
+        }
         // An address may have come from the environment.
         for open in plan.nodes.iter_mut().filter_map(|node| node.open.as_mut()) {
             open.asks = loaded.document.diagnostic(&Problem::new(&*open.asks)).message.into();
@@ -99,19 +132,20 @@ fn text(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> String {
     });
     let (mode, total) = (&analysis.mode, analysis.complexity.total);
     let head = format!("{mode} ({}), complexity {total:.1} of 10\n", analysis.mode_reason);
+    let held_back = match &loaded.spec {
+        Spec::Chain(chain) => chain.held_back(),
+        Spec::Pipeline(_) => Vec::new(),
+    };
+    let head = head + &steps(loaded).map(|steps| format!("  clusters: {}\n", steps.shown())).unwrap_or_default();
     let notes = plan.notes.iter().map(|note| format!("note: {}\n", loaded.document.diagnostic(note)));
     let notes: String = notes.collect();
     let notes = if notes.is_empty() { notes } else { format!("\n{notes}") };
+    let head = held_back.iter().fold(head, |text, line| text + "  " + line + "\n");
     wishes.fold(head, |text, wish| text + &wish) + &plan.explain() + &notes
 }
 
 /// The plan for programs.
 fn json(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> Value {
-    let port = |edge: &PlannedEdge| match edge.port {
-        0 => None,
-        DEAD_LETTERS => Some("dead_letters".to_owned()),
-        port => Some(plan.nodes[edge.from].ports[port - 1].clone()),
-    };
     let nodes = plan.nodes.iter().map(|node| {
         let columns = node.outputs.first().map(|schema| {
             let column = |f: &arrow::datatypes::FieldRef| {
@@ -129,7 +163,7 @@ fn json(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> Value {
     });
     let edges = plan.edges.iter().map(|edge| {
         json!({
-            "from": &*plan.nodes[edge.from].id, "port": port(edge), "to": &*plan.nodes[edge.to].id,
+            "from": &*plan.nodes[edge.from].id, "port": port(plan, edge), "to": &*plan.nodes[edge.to].id,
             "exchange": edge.exchange.to_string(), "rows": edge.rows, "bytes": edge.bytes, "fused": edge.fused,
         })
     });
@@ -142,7 +176,7 @@ fn json(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> Value {
     json!({
         "mode": analysis.mode, "mode_reason": analysis.mode_reason, "complexity": analysis.complexity,
         "is_sequential": analysis.is_sequential, "parallel_opportunities": analysis.parallel_opportunities,
-        "optimizations": analysis.optimizations, "name": plan.name,
+        "optimizations": analysis.optimizations, "dependencies": steps(loaded), "name": plan.name,
         "memory": plan.options.memory, "epoch_seconds": plan.epoch_every.map(|d| d.as_secs_f64()),
         "checkpoints": plan.checkpoints.as_ref().map(|c| checkpoints(c, &plan.name)),
         "nodes": nodes.collect::<Vec<_>>(), "edges": edges.collect::<Vec<_>>(),

@@ -55,6 +55,10 @@ impl StageConfig for Wait {
         }
     }
 
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

@@ -40,9 +40,50 @@ fn the_chain_of_the_seed_runs_as_it_is() {
 #[test]
 fn the_chain_of_the_seed_is_valid_and_can_be_planned_without_a_model() {
     let folder = Folder::with(&[("chain.json", CHAIN)]);
-    insta::assert_snapshot!(folder.bourn(&["validate", "chain.json"]).quietly(), @"chain.json: valid (chain: the spec says `type: chain`)");
+    insta::assert_snapshot!(folder.bourn(&["validate", "chain.json"]).quietly(), @"
+    chain.json: valid (chain: the spec says `type: chain`)
+      note: chain.json:15:9 that `fix_issues` needs `analyze_codebase` need not be said: a place in it reads `analyze_codebase` already
+    ");
     let plan = document(&folder.bourn(&["plan", "chain.json", "-o", "json"]).quietly());
     assert_eq!((&plan["mode"], &plan["mode_reason"]), (&"chain".into(), &"the spec says `type: chain`".into()));
+}
+
+#[test]
+fn a_plan_says_why_each_step_comes_after_which_and_what_could_run_side_by_side() {
+    let spec = "\
+name: diamond
+steps:
+  - { id: a, set: 1 }
+  - { id: b, set: '${a.results}', needs: a }
+  - { id: c, set: '${a.results}' }
+  - { id: d, set: 4, needs: [b, c] }
+";
+    let folder = Folder::with(&[("a.yaml", spec)]);
+    let graph = document(&folder.bourn(&["plan", "a.yaml", "--graph", "json"]).quietly());
+    let whys: Vec<_> = graph["edges"].as_array().unwrap().iter().map(|edge| edge["why"].as_str().unwrap()).collect();
+    assert_eq!(whys, ["explicit", "ref", "ref", "explicit", "explicit"]);
+    let plan = document(&folder.bourn(&["plan", "a.yaml", "-o", "json"]).quietly());
+    assert_eq!(plan["dependencies"], graph);
+    assert_eq!(plan["notes"][0]["message"], "that `b` needs `a` need not be said: a place in it reads `a` already");
+    let text = folder.bourn(&["plan", "a.yaml"]).quietly();
+    assert!(text.contains("  clusters: {a}, {b, c}, {d}\n") && text.contains("note: a.yaml:4:"), "{text}");
+    let told = folder.bourn(&["validate", "a.yaml"]).quietly();
+    assert!(told.contains("  note: a.yaml:4:"), "{told}");
+}
+
+#[test]
+fn programs_that_write_the_same_never_overlap_and_the_plan_says_why() {
+    // A folder can be made once: a program that finds it there has met another one.
+    let program = "command: [sh, -c, 'mkdir busy && sleep 0.2 && rmdir busy'] }, retry: { max_attempts: 1 }";
+    let steps = ["a", "b", "c"].map(|id| format!("  - {{ id: {id}, process: {{ {program}, writes: out/* }}\n"));
+    let spec = format!("steps:\n{}", steps.concat());
+    let free = spec.replace(", writes: out/*", "");
+    let folder = Folder::with(&[("a.yaml", &spec), ("free.yaml", &free)]);
+    folder.bourn(&["run", "a.yaml", "--input", "{}"]).quietly();
+    let plan = folder.bourn(&["plan", "a.yaml"]).quietly();
+    assert!(plan.contains("  `b` after `a`: both write `out/*`\n  `c` after `a`: both write `out/*`\n"), "{plan}");
+    let met = folder.bourn(&["run", "free.yaml", "--input", "{}"]);
+    assert_eq!(met.code, Some(1), "without a word they overlap: {}", met.out);
 }
 
 #[test]

@@ -275,6 +275,9 @@ pub trait ErasedStage: Send + Sync {
     fn waits(&self) -> Option<WaitFor> {
         None
     }
+    fn is_stateless(&self) -> bool {
+        false
+    }
     fn build(&self, context: &BuildContext) -> Result<Operator>;
     fn describe(&self) -> serde_json::Value;
 }
@@ -309,6 +312,9 @@ impl<C: StageConfig> ErasedStage for C {
     }
     fn waits(&self) -> Option<WaitFor> {
         StageConfig::waits(self)
+    }
+    fn is_stateless(&self) -> bool {
+        StageConfig::is_stateless(self)
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         StageConfig::build(self, context)

@@ -74,6 +74,11 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Send + Sync +
         None
     }
 
+    /// Whether it changes nothing outside: steps of a workflow that do may run side by side always.
+    fn is_stateless(&self) -> bool {
+        false
+    }
+
     /// One instance, for one lane. Nothing of the configuration can be at fault any more, since [`StageConfig::schema`] agreed.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use super::model::{Chain, Starts, Step};
 use super::node::Node;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
+use super::resources::order;
 use super::routing::{Route, Routing};
 use super::schedule::Schedule;
 use super::shared::Shared;
@@ -62,11 +63,13 @@ pub(crate) fn read(
         (step.reads, step.chosen_by) = (needs, chosen_by);
     }
     reduce(&mut steps);
+    order(&mut steps, !keys.optimization.assume_stateless);
     Some(Chain {
         name: keys.name.unwrap_or_else(|| name.to_owned()),
         input: keys.input.and_then(|i| i.schema),
         steps,
         rate_limits: common.shared.rates,
+        fail_fast: keys.fail_fast,
         durability: keys.durability,
         optimization: keys.optimization,
         format: keys.output_format,

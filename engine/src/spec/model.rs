@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::resources::{After, Resources};
 use super::schedule::Schedule;
 use super::targets::Targets;
 use crate::api::limits::Retries;
@@ -136,6 +137,8 @@ pub struct Chain {
     pub steps: Vec<Step>,
     /// Rates that steps keep together, by name.
     pub rate_limits: BTreeMap<String, SharedLimits>,
+    /// Whether the other steps of a run end at once when one has failed.
+    pub fail_fast: bool,
     /// When what a step gave must be durable.
     pub durability: Durability,
     /// What may be done to make it faster or cheaper.
@@ -163,8 +166,18 @@ pub struct Step {
     pub starts: Starts,
     /// All steps that it depends on, said or read, in the order of the spec: places in [`Chain::steps`].
     pub reads: Vec<usize>,
+    /// Those that it says it depends on, each with the way from the step to where.
+    pub said: Vec<(usize, Vec<Key>)>,
+    /// Those that places in it read.
+    pub refs: Vec<usize>,
     /// The same, without those that another one of them needs.
     pub needs: Vec<usize>,
+    /// What it touches outside.
+    pub resources: Resources,
+    /// Those that it must not overlap with, and comes behind for no other reason: it starts however they ended.
+    pub after: Vec<After>,
+    /// What it comes behind in the graph: `needs` and `after`, without those that another one of them comes behind.
+    pub follows: Vec<usize>,
     /// The switches that may choose it: places in [`Chain::steps`].
     pub chosen_by: Vec<usize>,
     /// When its place is false, the step is skipped.
@@ -271,6 +284,8 @@ pub struct ForEach {
     pub max_concurrency: Option<usize>,
     /// The share of elements that may fail.
     pub tolerated: Percentage,
+    /// Whether the other elements end at once when more have failed.
+    pub fail_fast: bool,
 }
 
 /// Where the parts of a configuration stand that was put together from several places of a spec.
@@ -309,6 +324,9 @@ impl Places {
 pub struct Optimization {
     /// Steps that do not depend on each other run at the same time.
     pub parallel_where_possible: bool,
+    /// Steps that do not say what they change change nothing that another one touches. Without it they are done one after the other,
+    /// unless they say `stateless: true`.
+    pub assume_stateless: bool,
     /// How hard a model thinks follows how hard the task is.
     pub adaptive_thinking: bool,
     /// What steps gave is kept in a journal, over a crash; without it a run that is cut off is lost.
@@ -330,6 +348,7 @@ impl Default for Optimization {
     fn default() -> Self {
         Self {
             parallel_where_possible: true,
+            assume_stateless: true,
             adaptive_thinking: false,
             state_persistence: true,
             auto_tune: false,

@@ -139,7 +139,7 @@ pub(crate) fn reduce(steps: &mut [Step]) {
 }
 
 /// Whether `from` needs `to`, over any number of steps. There is no cycle.
-fn reaches(needs: &[Vec<usize>], from: usize, to: usize) -> bool {
+pub(crate) fn reaches(needs: &[Vec<usize>], from: usize, to: usize) -> bool {
     let mut seen = vec![false; needs.len()];
     let mut open = vec![from];
     while let Some(at) = open.pop() {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::api::erased::{ErasedConnector, ErasedStage, JobEnd};
 use crate::api::registry::BoxConnector;
-use crate::api::{BoxSink, BoxSource};
+use crate::api::{BoxSink, BoxSource, WaitFor};
 use crate::api::{
     BuildContext, Capabilities, Cardinality, ConnectContext, Distribution, Inputs, Known, Operator, Side, SinkContext,
     SourceContext, Unread, UsedFiles,
@@ -111,6 +111,12 @@ impl ErasedStage for Shown<dyn ErasedStage> {
     }
     fn makes_batches(&self) -> bool {
         self.inner.makes_batches()
+    }
+    fn waits(&self) -> Option<WaitFor> {
+        self.inner.waits()
+    }
+    fn is_stateless(&self) -> bool {
+        self.inner.is_stateless()
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         self.inner.build(context)

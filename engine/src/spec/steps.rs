@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::{Command, Said};
-use super::edges::dangling;
-use super::keys::{OneOrMany, names_of};
+use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::nested;
 use super::node::Node;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
+use super::resources::{Resources, elements};
 use super::routing::Routing;
 use super::shared::Shared;
 use super::switch::{SwitchConfig, Way};
@@ -76,11 +76,7 @@ impl Common<'_> {
         let own = if undoes { names_of::<AlternativeKeys>() } else { names_of::<StepKeys>() };
         let before = reader.faults.len();
         let keys = reader.keys::<StepKeys>(own_part(node, &own), path, &[]).unwrap_or_default();
-        for (key, said) in
-            [("depends_on", &keys.depends_on), ("needs", &keys.needs), ("dependencies", &keys.dependencies)]
-        {
-            self.depends(reader, at, &below(key), said.as_ref(), &mut needs);
-        }
+        let said = self.said(reader, at, &keys, path, &mut needs);
         let for_each =
             keys.for_each.as_ref().and_then(|each| self.for_each(reader, at, each, &below("for_each"), &mut needs));
         let names = Names { ids: &self.ids, own: at, again: false, item: None };
@@ -141,15 +137,23 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
-        needs.sort_unstable();
-        needs.dedup();
-        let step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
+        let resources = Resources::read(reader, &keys, path);
+        let mut refs = needs.split_off(said.len().min(needs.len()));
+        refs.sort_unstable();
+        refs.dedup();
+        needs.extend(&refs);
+        let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
             id: self.ids[at].clone(),
             work,
             fallback: fallback.into_iter().flatten().collect(),
             starts: *starts,
             reads: Vec::new(),
+            said,
+            refs,
             needs: Vec::new(),
+            resources,
+            after: Vec::new(),
+            follows: Vec::new(),
             chosen_by: Vec::new(),
             condition,
             for_each,
@@ -157,6 +161,9 @@ impl Common<'_> {
             default: keys.default.clone(),
             path: path.clone(),
         });
+        if let Some(step) = &mut step {
+            elements(reader, step);
+        }
         Read { needs, chooses, step }
     }
 
@@ -298,6 +305,7 @@ impl Common<'_> {
             name: name.clone(),
             max_concurrency: keys.max_concurrency,
             tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
+            fail_fast: keys.fail_fast,
         })
     }
 
@@ -335,27 +343,6 @@ impl Common<'_> {
             first
         });
         Tried { timeout, retry }
-    }
-
-    fn depends(
-        &self,
-        reader: &mut Reader<'_>,
-        at: usize,
-        path: &[Key],
-        said: Option<&OneOrMany>,
-        needs: &mut Vec<usize>,
-    ) {
-        // What undoes a step has no name in the spec.
-        let is_named = |id: &str| !id.contains('.');
-        for (path, name) in said.map(|said| said.placed(path)).unwrap_or_default() {
-            if let Some(step) = self.ids.iter().position(|id| id == name && is_named(id)) {
-                needs.push(step);
-            } else {
-                let others = (0..self.ids.len()).filter(|i| *i != at).map(|i| self.ids[i].as_str());
-                let others = others.filter(|id| is_named(id));
-                reader.fault(&path, dangling("step", name, others.collect::<Vec<_>>()));
-            }
-        }
     }
 }
 

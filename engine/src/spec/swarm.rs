@@ -11,6 +11,7 @@ use super::model::{Chain, ForEach, Places, Starts, Step, Work};
 use super::node::Node;
 use super::reader::{Reader, check_id, later};
 use super::references::reduce;
+use super::resources::{Resources, order};
 use super::steps::TAKEN;
 use super::swarm_keys::{AgentKeys, SwarmKeys, Topology};
 use crate::api::limits::Retries;
@@ -64,12 +65,14 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
     let swarm = Swarm { keys: &keys, agents: &agents, coordinator, specialists };
     let mut steps = swarm.steps(reader)?;
     reduce(&mut steps);
+    order(&mut steps, false);
     Some(Chain {
         name: keys.name.clone().unwrap_or_else(|| name.to_owned()),
         input: keys.input.as_ref().and_then(|i| i.schema.clone()),
         steps,
         rate_limits: BTreeMap::new(),
         durability: keys.durability,
+        fail_fast: false,
         optimization: keys.optimization.clone(),
         format: keys.output_format,
         targets: keys.targets.clone(),
@@ -167,8 +170,9 @@ impl Swarm<'_> {
                 max_concurrency: None,
                 // What a specialist could not do is told to the coordinator.
                 tolerated: Percentage(100.0),
+                fail_fast: false,
             });
-            step.reads = vec![1];
+            (step.reads, step.refs) = (vec![1], vec![1]);
             steps.push(step);
         }
         let contributions = names.iter().map(|name| {
@@ -261,8 +265,13 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         work,
         fallback: Vec::new(),
         starts: Starts::Completed,
+        said: Vec::new(),
+        refs: reads.clone(),
         reads,
         needs: Vec::new(),
+        resources: Resources::default(),
+        after: Vec::new(),
+        follows: Vec::new(),
         chosen_by: Vec::new(),
         condition: None,
         for_each: None,

@@ -51,6 +51,10 @@ impl ErasedStage for SwitchConfig {
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

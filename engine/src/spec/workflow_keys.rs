@@ -42,6 +42,10 @@ pub(crate) struct WorkflowKeys {
     pub steps: Vec<StepBlock>,
     /// Steps that start when all others have ended, whatever became of them.
     pub finally: Option<Vec<StepBlock>>,
+    /// When a step has failed for good, the others of its run are canceled, those under way too; what undoes and `finally` are done.
+    /// Otherwise what does not need the step goes on.
+    #[serde(default)]
+    pub fail_fast: bool,
     /// What may be done to make it faster or cheaper.
     #[serde(default)]
     pub optimization: Optimization,
@@ -120,6 +124,15 @@ pub(crate) struct StepKeys {
     pub needs: Option<OneOrMany>,
     /// The same as `depends_on`.
     pub dependencies: Option<OneOrMany>,
+    /// Paths that it reads outside of its run: `*` and `?` stand for a part of a name, `**` for anything.
+    pub reads: Option<OneOrMany>,
+    /// Paths that it writes. Steps of a run that write the same, or one of which reads what the other writes, do not overlap.
+    pub writes: Option<OneOrMany>,
+    /// Names of what it has for itself alone: steps of a run with one name in common do not overlap.
+    pub locks: Option<OneOrMany>,
+    /// It changes nothing outside.
+    #[serde(default)]
+    pub stateless: bool,
     /// How long one attempt may take: `5m`, or a number of seconds.
     pub timeout: Option<Interval>,
     /// When to try again.
@@ -205,6 +218,9 @@ pub(crate) struct ForEachKeys {
     /// The share of elements that may fail without failing the step; their results are null.
     #[serde(default)]
     pub tolerated_failure_percentage: Option<Percentage>,
+    /// When more elements have failed than may, the others are canceled.
+    #[serde(default)]
+    pub fail_fast: bool,
 }
 
 fn item() -> String {

@@ -170,7 +170,11 @@ pub(super) fn shapes(spec: &Chain) -> Vec<StepShape> {
         Starts::Finally => Part::Finally,
         Starts::Undo(of) => Part::Undo(id(&of)),
     };
-    let shape =
-        |s: &Step| StepShape { id: s.id.clone(), needs: s.needs.iter().map(id).collect(), part: part(s.starts) };
+    let shape = |s: &Step| StepShape {
+        id: s.id.clone(),
+        needs: s.needs.iter().map(id).collect(),
+        after: s.after.iter().map(|after| id(&after.step)).collect(),
+        part: part(s.starts),
+    };
     spec.steps.iter().map(shape).collect()
 }

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use super::columns::{ITEM, ITEMS, SCOPE, scope, texts, whole_key};
 use super::document::{begun, ended};
+use super::fail_fast::ELEMENT_FAILED;
 use super::record::{Cost, Failure, ItemFailure, Items, Record, Status};
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
 use crate::data::columns::{RUN_ID, json_field};
@@ -140,7 +141,8 @@ impl Collect {
         for item in 0..count {
             let kept = self.kept.remove(&key(run, item)).ok_or_else(|| Error::engine("an item came twice"))?;
             let record: Record = serde_json::from_str(kept.column(0).as_string::<i32>().value(0))?;
-            if matches!(record.status, Status::Canceled | Status::Pending) {
+            let was_dropped = record.status == Status::Canceled && record.reason.as_deref() == Some(ELEMENT_FAILED);
+            if matches!(record.status, Status::Canceled | Status::Pending) && !was_dropped {
                 stopped = Some(record.clone());
             }
             attempts += record.attempts;
@@ -149,7 +151,7 @@ impl Collect {
             if matches!(record.status, Status::Waiting | Status::BackingOff) {
                 let reason = record.reason.unwrap_or_else(|| "waits".to_owned());
                 waits = waits.or(Some((record.status, reason)));
-            } else if !record.has_results() {
+            } else if !record.has_results() && !was_dropped {
                 failed += 1;
                 let failure = record.error.unwrap_or_default();
                 if failures.is_empty() {

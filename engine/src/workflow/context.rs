@@ -37,7 +37,7 @@ impl ExecutionContext {
             let list = match () {
                 () if has_ended(&step.id) => &mut context.completed_steps,
                 () if state.has_ended() => &mut context.pending_steps,
-                () if step.needs.iter().all(|need| has_ended(&spec.steps[*need].id)) => &mut context.active_steps,
+                () if step.follows.iter().all(|one| has_ended(&spec.steps[*one].id)) => &mut context.active_steps,
                 () => &mut context.pending_steps,
             };
             list.push(step.id.clone());

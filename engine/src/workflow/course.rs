@@ -6,12 +6,13 @@ use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, select};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::attempts::Attempts;
 use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts};
+use super::fail_fast::FailFast;
 use super::record::{CANCELED, Record, Status};
 use super::start::Start;
 use crate::data::columns::RESERVED_PREFIX;
@@ -44,12 +45,20 @@ pub(super) struct Begin {
     pub default: Option<Value>,
     /// What somebody asks of runs meanwhile.
     pub asked: Asked,
+    /// What ends runs that have failed.
+    pub fails: FailFast,
 }
 
 impl Begin {
     /// That of something that nothing stands before.
     pub(super) fn at_once() -> Self {
-        Self { start: Start::at_once(), fallback: 0, default: None, asked: Asked::default() }
+        Self {
+            start: Start::at_once(),
+            fallback: 0,
+            default: None,
+            asked: Asked::default(),
+            fails: FailFast::default(),
+        }
     }
 }
 
@@ -149,19 +158,38 @@ impl Course {
         skip.map(|skip| Ok(serde_json::to_string(&Record::not_started(skip))?)).transpose()
     }
 
+    /// The name of the step in this row: `step`, or `step[3]`, with the workflow that it is within.
+    fn name(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        let own = item(rows, row)?.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
+        Ok(format!("{}{own}", scope(rows, row)?))
+    }
+
+    /// The record of the step, when its run, or the list that it is an element of, has failed and does not go on.
+    fn fallen(&self, rows: &RecordBatch, row: usize) -> Result<Option<Record>> {
+        if self.begin.start.cleans_up() {
+            return Ok(None);
+        }
+        let reason = self.begin.fails.reason(numbers(rows)?[row], &self.name(rows, row)?);
+        Ok(reason.map(|reason| Record { status: Status::Canceled, ..Record::skipped(reason) }))
+    }
+
     /// The record of the step, when somebody has asked that its run ends or pauses.
     fn stopped(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         if self.begin.start.cleans_up() {
             return Ok(None);
         }
         let record = self.begin.asked.of(numbers(rows)?[row]).and_then(Record::asked);
+        let record = if record.is_some() { record } else { self.fallen(rows, row)? };
         Ok(record.map(|record| serde_json::to_string(&record)).transpose()?)
     }
 
     /// Is over when somebody asks that the run of this request ends.
     pub(super) fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
         let run = numbers(rows).ok()?.first().copied().filter(|_| !self.begin.start.cleans_up())?;
-        Some(self.begin.asked.canceled(run).map(|()| Error::new(Kind::Canceled, CANCELED)).boxed())
+        let asked = self.begin.asked.canceled(run).map(|()| CANCELED.to_owned());
+        let fallen = self.begin.fails.ended(run, self.name(rows, 0).ok()?);
+        let either = select(asked, fallen).map(|either| either.factor_first().0);
+        Some(either.map(|reason| Error::new(Kind::Canceled, reason)).boxed())
     }
 
     /// What was before a fallback.
@@ -171,7 +199,14 @@ impl Course {
 
     /// The record of the step, of what the work that was done left: with the attempts that were before a fallback.
     pub(super) fn made(&self, rows: &RecordBatch, row: usize, made: Record) -> Result<Record> {
-        let made = if made.has_results() { made } else { self.failed(made) };
+        let made = match self.fallen(rows, row)? {
+            // Of a run that has failed elsewhere; a workflow within tells no error of its own then.
+            Some(fallen) if made.status == Status::Canceled || (made.is_failed() && made.error.is_none()) => {
+                Record { status: Status::Canceled, error: None, reason: fallen.reason, ..made }
+            }
+            _ if made.has_results() => made,
+            _ => self.failed(made),
+        };
         if self.begin.fallback == 0 {
             return Ok(made);
         }

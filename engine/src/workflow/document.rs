@@ -31,7 +31,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         schema: "bourn.result/v1".to_owned(),
         run_id: run.id.clone(),
         workflow: config.workflow.clone(),
-        status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.status, r.is_paused()))),
+        status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused()))),
         final_output: if is_good { final_output(config, &results) } else { Value::Null },
         workflow_results: results,
         partial_results: partial,
@@ -219,7 +219,8 @@ fn report(config: &DocumentConfig, run: &Run, duration_ms: u64) -> PerformanceRe
     // Every round settles the steps whose needs are settled.
     for _ in &config.steps {
         for step in config.steps.iter().filter(|s| !longest.contains_key(s.id.as_str())).collect::<Vec<_>>() {
-            let Some(before) = step.needs.iter().map(|n| longest.get(n.as_str())).collect::<Option<Vec<_>>>() else {
+            let all = step.needs.iter().chain(&step.after);
+            let Some(before) = all.map(|n| longest.get(n.as_str())).collect::<Option<Vec<_>>>() else {
                 continue;
             };
             let (time, mut way) = before.into_iter().max_by_key(|(time, _)| *time).cloned().unwrap_or_default();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN, SCOPE, scope};
 use super::course::{Begin, Course, cell_of};
+use super::fail_fast::FailFast;
 use super::record::{self, Record, Status};
 use super::start::Start;
 use crate::api::erased::ErasedStage;
@@ -40,6 +41,8 @@ pub(super) struct ItemsConfig {
     pub carried: Vec<String>,
     /// What somebody asks of runs meanwhile.
     pub asked: Asked,
+    /// What ends runs that have failed.
+    pub fails: FailFast,
 }
 
 impl ItemsConfig {
@@ -78,7 +81,13 @@ impl ErasedStage for ItemsConfig {
         let course = Course {
             id: self.id.clone(),
             schema: self.output(&context.inputs[0]),
-            begin: Begin { start: self.start.clone(), fallback: 0, default: None, asked: self.asked.clone() },
+            begin: Begin {
+                start: self.start.clone(),
+                fallback: 0,
+                default: None,
+                asked: self.asked.clone(),
+                fails: self.fails.clone(),
+            },
         };
         Ok(Operator::stage(Items { config: self.clone(), course, left: None }))
     }

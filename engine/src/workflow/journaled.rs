@@ -209,8 +209,14 @@ fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
         for column in &columns {
             let record = column.value(row);
             let status = status(record)?;
-            let is_paused = status == Status::Pending && serde_json::from_str::<Record>(record)?.is_paused();
-            steps.push((status, is_paused));
+            steps.push(match status {
+                // Of most the status says it all, and results may be large.
+                Status::Pending | Status::Canceled => {
+                    let record: Record = serde_json::from_str(record)?;
+                    (record.standing(), record.is_paused())
+                }
+                status => (status, false),
+            });
         }
         all.push(state(admission.is_valid(row), steps.into_iter()));
     }

@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod chain;
 pub mod context;
+pub mod dependencies;
 pub mod mode;
 pub mod pipeline;
 pub mod record;
@@ -14,6 +15,7 @@ mod columns;
 mod course;
 mod document;
 mod documents;
+mod fail_fast;
 mod gather;
 mod items;
 mod journaled;
@@ -30,6 +32,7 @@ mod wiring;
 
 pub use admit::check_input;
 pub use chain::{Runs, run_id};
+pub use dependencies::{Dependencies, dependencies, redundant};
 pub use mode::{Analysis, analyze};
 
 use crate::graph::Graph;

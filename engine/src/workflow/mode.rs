@@ -53,7 +53,7 @@ pub fn analyze(loaded: &Loaded) -> Analysis {
     let (reads, branches, optimizations) = match &loaded.spec {
         Spec::Pipeline(spec) => (pipeline_edges(spec), pipeline_branches(spec), Vec::new()),
         Spec::Chain(spec) => {
-            let reads: Vec<_> = spec.steps.iter().map(|s| s.needs.clone()).collect();
+            let reads: Vec<_> = spec.steps.iter().map(|s| s.follows.clone()).collect();
             let wishes = wishes(spec, parallel(&reads));
             (reads, spec.steps.iter().filter(|s| s.condition.is_some()).count(), wishes)
         }
@@ -87,7 +87,7 @@ fn parallel(reads: &[Vec<usize>]) -> f64 {
 }
 
 /// How many stand on the longest way to each, itself included.
-fn depths(reads: &[Vec<usize>]) -> Vec<usize> {
+pub(super) fn depths(reads: &[Vec<usize>]) -> Vec<usize> {
     let mut depths = vec![1; reads.len()];
     // The longest way grows by at most one each round, and no way is longer than there are nodes.
     for _ in reads {

@@ -182,6 +182,16 @@ impl Record {
         matches!(self.status, Status::Completed | Status::Reused)
     }
 
+    pub(super) fn is_failed(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::TimedOut)
+    }
+
+    /// How it stands in its run: what was canceled because another step failed has failed with it.
+    pub(super) fn standing(&self) -> Status {
+        let is_asked = self.error.is_some() || self.reason.as_deref() == Some(CANCELED);
+        if self.status == Status::Canceled && !is_asked { Status::Failed } else { self.status }
+    }
+
     /// A step that was not started.
     pub(super) fn skipped(reason: String) -> Self {
         Self {

@@ -219,6 +219,9 @@ pub(super) struct StepShape {
     pub id: String,
     /// The ids of those that it needs.
     pub needs: Vec<String>,
+    /// The ids of those that it must not overlap with, and comes behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
     /// What it is to the run.
     pub part: Part,
 }

@@ -23,9 +23,13 @@ pub(super) struct Start {
     kind: Kind,
     /// The steps that it needs.
     needs: Vec<Need>,
+    /// The steps that it must not overlap with, by id.
+    after: Vec<String>,
     /// The switches that may choose it, by id.
     chosen_by: Vec<String>,
     condition: Option<Template>,
+    /// Whether it stands in a workflow that cleans up.
+    in_cleanup: bool,
 }
 
 #[derive(Clone)]
@@ -69,7 +73,7 @@ impl Start {
     /// That of something that needs nothing.
     pub(super) fn at_once() -> Self {
         let (own, kind, needs, chosen_by) = (String::new(), Kind::Completed, Vec::new(), Vec::new());
-        Self { own, kind, needs, chosen_by, condition: None }
+        Self { own, kind, needs, after: Vec::new(), chosen_by, condition: None, in_cleanup: false }
     }
 
     /// That of the step at this place.
@@ -90,14 +94,21 @@ impl Start {
             own: step.id.clone(),
             kind,
             needs: step.needs.iter().map(need).collect(),
+            after: step.after.iter().map(|after| id(&after.step)).collect(),
             chosen_by: step.chosen_by.iter().map(id).collect(),
             condition: step.condition.clone(),
+            in_cleanup: false,
         }
     }
 
     /// Whether it is started also in a run that somebody has stopped: it cleans up.
     pub(super) fn cleans_up(&self) -> bool {
-        !matches!(self.kind, Kind::Completed)
+        self.in_cleanup || !matches!(self.kind, Kind::Completed)
+    }
+
+    /// The same in a workflow that cleans up.
+    pub(super) fn in_cleanup(self, in_cleanup: bool) -> Self {
+        Self { in_cleanup, ..self }
     }
 
     /// Why the step is not started in this run.
@@ -111,6 +122,10 @@ impl Start {
         if skip.is_some() {
             return Ok(skip);
         }
+        // Whatever became of those; what has not ended may go on to do something.
+        if Self::any_open(self.after.iter(), rows, row)? {
+            return Ok(Some(Skip::ForNow));
+        }
         let Some(condition) = &self.condition else { return Ok(None) };
         let wanted = holds(condition, rows, row, "if")?;
         Ok((!wanted).then(|| Skip::For("its condition is false".into())))
@@ -118,8 +133,12 @@ impl Start {
 
     /// Whether a step before it has not ended.
     fn open(&self, rows: &RecordBatch, row: usize) -> Result<bool> {
-        for need in &self.needs {
-            if status(record(rows, &need.id, row)?)?.is_open() {
+        Self::any_open(self.needs.iter().map(|need| &need.id), rows, row)
+    }
+
+    fn any_open<'a>(ids: impl Iterator<Item = &'a String>, rows: &RecordBatch, row: usize) -> Result<bool> {
+        for id in ids {
+            if status(record(rows, id, row)?)?.is_open() {
                 return Ok(true);
             }
         }

@@ -7,6 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
 use super::course::{Begin, Course};
+use super::fail_fast::FailFast;
 use super::staged::Staged;
 use super::start::Start;
 use super::step_call::{Again, Notes, StepCall};
@@ -45,6 +46,8 @@ pub(super) struct StepConfig {
     durability: Durability,
     /// As in [`Notes`].
     key: Option<Arc<str>>,
+    /// What ends runs that have failed.
+    fails: FailFast,
 }
 
 impl StepConfig {
@@ -53,8 +56,8 @@ impl StepConfig {
         spec: &Chain,
         at: usize,
         start: &Start,
-        journal: Option<&Arc<dyn Journal>>,
-        durability: Durability,
+        (journal, durability): (Option<&Arc<dyn Journal>>, Durability),
+        fails: &FailFast,
     ) -> Vec<(Self, Work)> {
         let step = &spec.steps[at];
         let in_flight = step.for_each.as_ref().and_then(|each| each.max_concurrency);
@@ -82,6 +85,7 @@ impl StepConfig {
                 durability,
                 journal: journal.cloned(),
                 key: None,
+                fails: fails.clone(),
             };
             (config, work.clone())
         };
@@ -163,6 +167,7 @@ impl ErasedStage for StepConfig {
                 fallback: self.fallback,
                 default: self.default.clone(),
                 asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
+                fails: self.fails.clone(),
             },
         };
         if let Some(wait) = self.inner.0.waits() {

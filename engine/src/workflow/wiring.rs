@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::chain::shapes;
 use super::collect::CollectConfig;
 use super::course::Begin;
+use super::fail_fast::{FailFast, Watch};
 use super::gather::GatherConfig;
 use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
@@ -28,6 +29,8 @@ pub(super) struct Wiring {
     durability: Durability,
     /// What the idempotency keys of a run begin with, where that is not its id.
     pub(super) key: Option<Arc<str>>,
+    /// What ends runs that have failed.
+    fails: FailFast,
     /// The node that joins each pair that was joined before.
     gathers: HashMap<(String, String), String>,
     /// The node behind a step whose rows may be read, where it is not the step itself.
@@ -44,6 +47,8 @@ pub(super) struct Within {
     path: Option<Vec<Key>>,
     /// What the names of its rate limits begin with.
     rates: String,
+    /// Whether it undoes a step, or is done at the end.
+    in_cleanup: bool,
     is_outermost: bool,
     is_pipeline: bool,
 }
@@ -64,7 +69,7 @@ pub(super) struct Place<'a> {
 impl Within {
     pub(super) fn outermost(first: String) -> Self {
         let (prefix, rates) = (String::new(), String::new());
-        Self { prefix, first, path: None, rates, is_outermost: true, is_pipeline: false }
+        Self { prefix, first, path: None, rates, in_cleanup: false, is_outermost: true, is_pipeline: false }
     }
 
     pub(super) fn pipeline() -> Self {
@@ -90,7 +95,8 @@ pub(super) struct Wired {
 
 impl Wiring {
     pub(super) fn new(graph: Graph, journal: Option<Arc<dyn Journal>>, durability: Durability) -> Self {
-        Self { graph, journal, durability, key: None, gathers: HashMap::new(), last: HashMap::new() }
+        let fails = FailFast::default();
+        Self { graph, journal, durability, key: None, fails, gathers: HashMap::new(), last: HashMap::new() }
     }
 
     pub(super) fn stage(&mut self, id: &str, config: BoxStageConfig, from: Vec<String>, path: Vec<Key>) {
@@ -127,13 +133,13 @@ impl Wiring {
         for at in order {
             let step = &spec.steps[at];
             let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
-            let needs = ids(&step.needs);
+            let needs = ids(&step.follows);
             let from = match needs.as_slice() {
                 _ if !spec.optimization.parallel_where_possible => before.clone(),
                 [] => within.first.clone(),
                 needs => self.gather(needs, within),
             };
-            let start = Start::of(spec, at);
+            let start = Start::of(spec, at).in_cleanup(within.in_cleanup);
             let items = step
                 .for_each
                 .as_ref()
@@ -141,6 +147,9 @@ impl Wiring {
             before = self.works(spec, at, &start, items.unwrap_or_else(|| from.clone()), within);
             if let Some(each) = &step.for_each {
                 before = self.collect(step, each, from, before, within);
+            }
+            if spec.fail_fast && !start.cleans_up() {
+                before = self.watch(step, None, before, within);
             }
             // What nobody waits for need only be kept soon. The end of a run is durable only after all that was appended before it, so the
             // only last step of one is told there; where there are several, one may take long after another.
@@ -164,12 +173,13 @@ impl Wiring {
     /// What is tried for a step: its work, and then each of its fallbacks.
     fn works(&mut self, spec: &Chain, at: usize, start: &Start, mut reads: String, within: &Within) -> String {
         let step = &spec.steps[at];
-        let all = StepConfig::all(spec, at, start, self.journal.as_ref(), self.durability);
+        let all = StepConfig::all(spec, at, start, (self.journal.as_ref(), self.durability), &self.fails);
         for (fallback, (config, work)) in all.into_iter().enumerate() {
             let own = within.id(&step.id);
             let id = if fallback == 0 { own } else { format!("@fallback:{own}:{fallback}") };
             if let Some(nested) = &work.workflow {
-                let begin = Begin { start: start.clone(), fallback, default: config.default(), asked: self.asked() };
+                let (asked, fails) = (self.asked(), self.fails.clone());
+                let begin = Begin { start: start.clone(), fallback, default: config.default(), asked, fails };
                 let place = Place {
                     id: &step.id,
                     node: within.id(&step.id),
@@ -224,6 +234,7 @@ impl Wiring {
                 first: into,
                 path: if is_file { Some(path.clone()) } else { within.path.clone() },
                 rates: if is_file { format!("{name}/") } else { within.rates.clone() },
+                in_cleanup: begin.start.cleans_up(),
                 is_outermost: false,
                 is_pipeline: false,
             };
@@ -275,8 +286,17 @@ impl Wiring {
             list: each.list.clone(),
             name: each.name.clone(),
             asked: self.asked(),
+            fails: self.fails.clone(),
         };
         let id = format!("@items:{}", within.id(&step.id));
+        self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));
+        id
+    }
+
+    /// Where the rest of a run, or of a list, ends when a step, or an element, has failed.
+    fn watch(&mut self, step: &Step, tolerated: Option<f64>, from: String, within: &Within) -> String {
+        let id = format!("@watch:{}{}", within.id(&step.id), if tolerated.is_some() { "[]" } else { "" });
+        let config = Watch { step: step.id.as_str().into(), fails: self.fails.clone(), tolerated };
         self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));
         id
     }
@@ -284,6 +304,9 @@ impl Wiring {
     /// The run again, when all elements have ended.
     fn collect(&mut self, step: &Step, each: &ForEach, from: String, mut items: String, within: &Within) -> String {
         let id = within.id(&step.id);
+        if each.fail_fast {
+            items = self.watch(step, Some(each.tolerated.0), items, within);
+        }
         if let Some(wait) = self.kept() {
             let what = What::Step(step.id.as_str().into(), wait);
             items = self.journaled(&format!("@kept:{id}[]"), what, items, within.path(step));
@@ -308,7 +331,8 @@ impl Wiring {
             }
             // `@` and `+` stand in no id of a step, so it is the only one of this name.
             let name = |id: &str| {
-                let bare = ["@kept:", "@with:", "@fallback:"].iter().find_map(|prefix| id.strip_prefix(prefix));
+                let bare =
+                    ["@kept:", "@with:", "@watch:", "@fallback:"].iter().find_map(|prefix| id.strip_prefix(prefix));
                 bare.unwrap_or_else(|| id.trim_start_matches('@')).to_owned()
             };
             let id = format!("@{}+{}", name(&left), name(right));
@@ -332,7 +356,7 @@ fn order(steps: &[Step]) -> Vec<usize> {
     let mut placed = vec![false; steps.len()];
     let mut order = Vec::new();
     while order.len() < steps.len() {
-        let ready = |at: &usize| !placed[*at] && steps[*at].needs.iter().all(|need| placed[*need]);
+        let ready = |at: &usize| !placed[*at] && steps[*at].follows.iter().all(|one| placed[*one]);
         let next = (0..steps.len()).find(ready).expect("steps without a cycle have a next one");
         placed[next] = true;
         order.push(next);
@@ -340,8 +364,8 @@ fn order(steps: &[Step]) -> Vec<usize> {
     order
 }
 
-/// The steps that no other one needs.
+/// The steps that no other one comes behind.
 fn leaves(steps: &[Step]) -> Vec<String> {
-    let needed = |at: usize| steps.iter().any(|s| s.needs.contains(&at));
+    let needed = |at: usize| steps.iter().any(|s| s.follows.contains(&at));
     (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
 }

@@ -3,8 +3,10 @@
 
 mod backoffs;
 mod budgets;
+mod conflicts;
 mod documents;
 mod each;
+mod fail_fast;
 mod failures;
 mod journal;
 mod kinds;

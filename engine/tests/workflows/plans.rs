@@ -3,9 +3,9 @@
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::Problems;
-use bourn_engine::spec::load;
+use bourn_engine::spec::{Spec, load};
 use bourn_engine::testing::simulation::Simulation;
-use bourn_engine::workflow::{Runs, analyze, compile};
+use bourn_engine::workflow::{Dependencies, Runs, analyze, compile, dependencies, redundant};
 
 use crate::kinds::{Shelf, lines_of, registry};
 
@@ -101,4 +101,61 @@ steps:
     @result <- @document
     ");
     assert_eq!(graph.nodes[0].admission, Some(4_096));
+}
+
+/// The steps of a workflow as a graph, and what is said of them twice.
+fn steps(spec: &str) -> (Dependencies, Vec<String>) {
+    let loaded = load(spec, "work.yaml", &registry(), &Simulation::new(1).env()).unwrap();
+    let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
+    (dependencies(chain), redundant(chain).iter().map(|p| loaded.document.diagnostic(p).to_string()).collect())
+}
+
+#[test]
+fn edges_say_whether_they_are_said_or_read_and_which_of_them_need_not_be_said() {
+    let spec = "
+steps:
+  - { id: a, command: say, args: x }
+  - { id: b, command: say, args: '${a.results}', needs: a }
+  - { id: c, command: say, args: x, depends_on: [a] }
+  - { id: d, command: say, args: '${.b.results}', needs: [c, a] }
+  - { id: way, needs: d, switch: [{ then: e }] }
+  - { id: e, command: say, args: x }
+";
+    let (graph, told) = steps(spec);
+    let edges: Vec<_> = graph
+        .edges
+        .iter()
+        .map(|e| format!("{} -> {}: {:?}{}", e.from, e.to, e.why, if e.redundant { ", redundant" } else { "" }))
+        .collect();
+    insta::assert_snapshot!(edges.join("\n"), @"
+    a -> b: Explicit, redundant
+    a -> b: Ref
+    a -> c: Explicit
+    a -> d: Explicit, redundant
+    b -> d: Ref
+    c -> d: Explicit
+    d -> way: Explicit
+    way -> e: Explicit
+    ");
+    insta::assert_snapshot!(told.join("\n"), @"
+    work.yaml:4:57 that `b` needs `a` need not be said: a place in it reads `a` already
+    work.yaml:6:62 that `d` needs `a` need not be said: `b` needs it already
+    ");
+}
+
+#[test]
+fn steps_that_do_not_need_each_other_are_told_as_clusters_and_parts() {
+    let diamond = "
+steps:
+  - { id: a, command: say, args: x }
+  - { id: b, command: say, args: '${a.results}' }
+  - { id: c, command: say, args: '${a.results}', compensate: { command: say, args: y } }
+  - { id: d, command: say, args: x, needs: [b, c] }
+  - { id: alone, command: say, args: x }
+finally: [{ id: end, command: say, args: x }]
+";
+    let (graph, told) = steps(diamond);
+    assert_eq!(graph.shown(), "{a, alone}, {b, c}, {d}");
+    assert_eq!(graph.components, [vec!["a", "b", "c", "d"], vec!["alone"]]);
+    assert_eq!(told, Vec::<String>::new());
 }

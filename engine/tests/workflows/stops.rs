@@ -162,3 +162,11 @@ fn what_is_asked_of_a_run_is_asked_of_the_workflows_within_it() {
         assert_eq!((ended.of(0, "/workflow_results/each"), calls), (json!(["c", "c"]), 3), "{:#}", ended.documents[0]);
     }
 }
+
+#[test]
+fn a_workflow_that_undoes_a_step_is_done_in_a_run_that_was_canceled() {
+    let undo = "compensate: { workflow: { spec: { steps: [{ id: u, command: say, args: undone }] } } }";
+    let spec = SLOW.replace("compensate: { command: say, args: undone }", undo);
+    let (worked, _) = work(&spec, &Memory::default(), Some((3_000, Ask::Cancel)), 1);
+    assert_eq!((worked.of(0, "/status"), worked.of(0, "/compensated")), (json!("CANCELED"), json!(["a"])));
+}

@@ -138,6 +138,11 @@ impl StageConfig for Http {
         check.finish(answer::schema(&inputs[0], &self.output))
     }
 
+    fn is_stateless(&self) -> bool {
+        let is_get = self.method.map_or(self.body.is_none(), |method| matches!(method, Method::Get | Method::Head));
+        is_get && self.body.is_none()
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

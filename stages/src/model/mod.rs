@@ -180,6 +180,10 @@ impl StageConfig for Model {
         check.finish(self.planned(&inputs[0]))
     }
 
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

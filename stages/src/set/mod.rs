@@ -37,6 +37,10 @@ impl StageConfig for Set {
         check.finish(answer::schema(&inputs[0], &self.output))
     }
 
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }
