@@ -114,6 +114,16 @@ async fn a_job_that_pauses_goes_on_with_a_larger_budget() {
 }
 
 #[tokio::test]
+async fn a_job_that_pauses_ends_though_rows_wait_for_their_requests() {
+    let (server, folder) = (Served::with("rules: []", &[]), Folder::with(&[]));
+    let spec = SPEC.replace(", BUDGET", "").replace("rows: 20,", "rows: 3000000, rate: 50000/s,");
+    let told = run(&server, &folder, &(spec + "budget: { usd: 150, on_exceeded: pause }\n"), &[]);
+    assert!(told.code == Some(1) && told.err.contains("the job is paused, and goes on"), "{}", told.err);
+    // Its last checkpoint was written: the requests that are to be made, and how far the input was read.
+    assert!(folder.bourn(&["checkpoints", "list", "s.yaml"]).quietly().lines().count() > 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_good_is_paid_for_and_not_kept() {
     let script = "rules: [ { match: { text: question }, answer: { text: no document }, times: 3 } ]";
     let (server, folder) = (Served::with(script, &[]), Folder::with(&[]));

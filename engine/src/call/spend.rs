@@ -56,6 +56,11 @@ impl Purse {
         self.budget.on_exceeded == OnExceeded::Fail && self.state().is_spent
     }
 
+    /// Whether the job is to stop for now, since there is nothing left.
+    pub fn is_pausing(&self) -> bool {
+        self.budget.on_exceeded == OnExceeded::Pause && self.state().is_spent
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -174,7 +174,9 @@ impl CallTask {
                     None => {}
                 }
             }
-            let reads = self.requests.wants_more() && control.is_none();
+            // What is not paid for is never answered: the last barrier would wait behind rows that are not read.
+            let pauses = self.saves && self.purses.iter().any(|purse| purse.is_pausing());
+            let reads = (self.requests.wants_more() || pauses) && control.is_none();
             match self.next(reads, &mut in_flight, &mut shares, &mut tally).await? {
                 Next::Event(Event::Records(_, records)) => {
                     tally.rows_in += records.batch.num_rows() as u64;
