@@ -276,6 +276,7 @@ mod tests {
             attempt: 1,
             deadline: std::time::Duration::from_mins(1),
             journal: None,
+            feedback: None,
             bill: bourn_engine::api::Bill::default(),
         }
     }

@@ -105,6 +105,7 @@ async fn embedded(config: &Embed, rows: RecordBatch) -> Vec<Option<Vec<f32>>> {
         attempt: 1,
         deadline: std::time::Duration::from_mins(1),
         journal: None,
+        feedback: None,
         bill: Bill::default(),
     };
     let reply = call.call(rows, &context).await.unwrap();

@@ -139,6 +139,8 @@ pub struct CallContext {
     /// Where answers are kept, so that none is paid for twice: a call looks for each row before it asks, and keeps an answer before
     /// it returns it. None when the stage keeps no journal.
     pub journal: Option<Arc<dyn Memo>>,
+    /// What was wrong with the last answer, of a request that is made again for a better one; for calls that ask somebody who can heed it.
+    pub feedback: Option<Arc<str>>,
     /// What this attempt notes beside its reply.
     pub bill: Bill,
 }

@@ -32,6 +32,8 @@ struct State {
     is_spent: bool,
     /// Who waits for what one under way leaves over; bounded by the requests in flight.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Who is to be told that there is nothing left; one for each lane, and those that have gone.
+    listening: Vec<oneshot::Sender<()>>,
 }
 
 /// What a request may cost, taken out of the purse until it is settled.
@@ -61,6 +63,25 @@ impl Purse {
         self.budget.on_exceeded == OnExceeded::Pause && self.state().is_spent
     }
 
+    /// Is over when the job is to stop for now.
+    pub async fn paused(&self) {
+        if self.budget.on_exceeded != OnExceeded::Pause {
+            return std::future::pending().await;
+        }
+        let spent = {
+            let mut state = self.state();
+            if state.is_spent {
+                return;
+            }
+            let (tell, spent) = oneshot::channel();
+            state.listening.retain(|tell| !tell.is_canceled());
+            state.listening.push(tell);
+            spent
+        };
+        // The other end goes with the purse alone.
+        let _spent = spent.await;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,6 +106,9 @@ impl Purse {
                 }
                 if state.under_way == 0 {
                     state.is_spent = true;
+                    for listening in state.listening.drain(..) {
+                        let _gone = listening.send(());
+                    }
                     return None;
                 }
                 let (tell, room) = oneshot::channel();

@@ -257,6 +257,7 @@ impl<'a> Builder<'a> {
                 attempt: 1,
                 deadline: std::time::Duration::MAX,
                 journal,
+                feedback: None,
                 bill: Bill::default(),
             },
             key: RequestKey::of(node, self.job_key ^ (id as u64)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
-use futures::future::{BoxFuture, poll_immediate};
+use futures::future::{BoxFuture, poll_immediate, select_all};
 
 use super::align::{Event, Inputs};
 use super::channel::Post;
@@ -142,6 +142,8 @@ impl Time {
 enum Next {
     Event(Event),
     Answer(Answered),
+    /// There is nothing left to pay with.
+    Spent,
 }
 
 impl CallTask {
@@ -177,7 +179,8 @@ impl CallTask {
             // What is not paid for is never answered: the last barrier would wait behind rows that are not read.
             let pauses = self.saves && self.purses.iter().any(|purse| purse.is_pausing());
             let reads = (self.requests.wants_more() || pauses) && control.is_none();
-            match self.next(reads, &mut in_flight, &mut shares, &mut tally).await? {
+            let listens = self.saves && !pauses && !reads;
+            match self.next((reads, listens), &mut in_flight, &mut shares, &mut tally).await? {
                 Next::Event(Event::Records(_, records)) => {
                     tally.rows_in += records.batch.num_rows() as u64;
                     tally.bytes_in += bytes_held(&records.batch) as u64;
@@ -189,6 +192,7 @@ impl CallTask {
                     self.barrier(epoch, &mut tally, &mut shares).await?;
                 }
                 Next::Event(event) => control = Some(event),
+                Next::Spent => {}
                 Next::Answer(answered) => self.answer(answered, &mut tally, &mut shares).await?,
             }
         }
@@ -231,7 +235,7 @@ impl CallTask {
 
     async fn next(
         &mut self,
-        reads: bool,
+        (reads, listens): (bool, bool),
         in_flight: &mut InFlight<Answered>,
         shares: &mut Shares,
         tally: &mut Tally,
@@ -246,7 +250,12 @@ impl CallTask {
         let inputs = &mut self.inputs;
         let mut input =
             std::pin::pin!(async move { if reads { inputs.next().await } else { std::future::pending().await } });
+        let purses = self.purses.iter().filter(|_| listens).map(|purse| purse.paused().boxed());
+        let mut spent = select_all(purses.chain([std::future::pending().boxed()]));
         let next = poll_fn(|context| {
+            if spent.poll_unpin(context).is_ready() {
+                return Poll::Ready(Ok(Next::Spent));
+            }
             if let Poll::Ready(Some(answer)) = in_flight.poll_next(context) {
                 return Poll::Ready(answer.map(Next::Answer));
             }

@@ -188,6 +188,8 @@ pub struct Step {
     pub repeat: Option<Repeat>,
     /// What it gives when it fails.
     pub default: Option<Value>,
+    /// A JSON Schema that its results fit.
+    pub output: Option<Value>,
     /// Where the step stands.
     pub path: Vec<Key>,
 }

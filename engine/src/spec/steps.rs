@@ -137,11 +137,9 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
+        let output = output(reader, &keys, instead, path);
         let resources = Resources::read(reader, &keys, path);
-        let mut refs = needs.split_off(said.len().min(needs.len()));
-        refs.sort_unstable();
-        refs.dedup();
-        needs.extend(&refs);
+        let refs = read_by_places(&mut needs, said.len());
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
             id: self.ids[at].clone(),
             work,
@@ -159,6 +157,7 @@ impl Common<'_> {
             for_each,
             repeat,
             default: keys.default.clone(),
+            output,
             path: path.clone(),
         });
         if let Some(step) = &mut step {
@@ -351,6 +350,37 @@ impl Tried {
         let (timeout, retry) = (self.timeout, self.retry.clone());
         Work { command: command.to_owned(), config, timeout, retry, rate_limit, places, workflow: None }
     }
+}
+
+/// The steps that places read, which stand behind those that are said, each once.
+fn read_by_places(needs: &mut Vec<usize>, said: usize) -> Vec<usize> {
+    let mut refs = needs.split_off(said.min(needs.len()));
+    refs.sort_unstable();
+    refs.dedup();
+    needs.extend(&refs);
+    refs
+}
+
+/// What the results are to be like.
+fn output(reader: &mut Reader<'_>, keys: &StepKeys, instead: Option<&str>, path: &[Key]) -> Option<Value> {
+    let schema = &keys.output.as_ref()?.schema;
+    let at = [path, &["output".into()]].concat();
+    if let Some(block) = instead {
+        let problem = Problem::new(format!("the results of a `{block}` are not checked here"));
+        reader.fault_at_key(&at, problem.help("say it of a step with a command"));
+    }
+    match jsonschema::validator_for(schema) {
+        Err(e) => {
+            let at = [at.as_slice(), &["schema".into()]].concat();
+            reader.fault(&at, Problem::new(format!("this is no JSON Schema: {e}")));
+        }
+        Ok(schema) if keys.default.as_ref().is_some_and(|default| !schema.is_valid(default)) => {
+            let at = [path, &["default".into()]].concat();
+            reader.fault(&at, Problem::new("this does not fit the `output.schema` of the step"));
+        }
+        Ok(_) => {}
+    }
+    Some(schema.clone())
 }
 
 /// A condition is one place.

@@ -277,6 +277,7 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         for_each: None,
         repeat: None,
         default: None,
+        output: None,
         path,
     }
 }

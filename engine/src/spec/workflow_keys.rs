@@ -150,6 +150,8 @@ pub(crate) struct StepKeys {
     /// The step is a workflow itself: the file of a spec, or `{ spec: FILE or a spec, input: what it is given }`. What it gives is the
     /// workflow's `final_output`.
     pub workflow: Option<NestedBlock>,
+    /// What the results of the step, and of its fallbacks, are to be like.
+    pub output: Option<OutputKeys>,
     /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
     #[schemars(length(min = 1))]
     pub fallback: Option<Vec<AlternativeBlock>>,
@@ -157,6 +159,14 @@ pub(crate) struct StepKeys {
     pub default: Option<Value>,
     /// What undoes the step when it completed and the run failed: of all such steps the last one first.
     pub compensate: Option<AlternativeBlock>,
+}
+
+/// `output`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutputKeys {
+    /// A JSON Schema. Results that do not fit are a failed attempt; a JSON document in a text that a model gave is taken out of it first.
+    pub schema: Value,
 }
 
 /// `repeat`.

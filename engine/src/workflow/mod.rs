@@ -10,6 +10,7 @@ pub mod record;
 pub mod result;
 
 mod admit;
+mod checked;
 mod collect;
 mod columns;
 mod course;

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
 use super::attempts::{Attempts, NOTED};
+use super::checked::Checked;
 use super::columns::{cell, numbers, scope};
 use super::course::{Course, item, known, results};
 use super::record::{Cost, Record, Status};
@@ -26,13 +27,15 @@ use crate::time::Timestamp;
 const UNPAID: &str = "the budget is spent";
 
 /// When the first attempt of a request began, and how many there were.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Begun {
     at: Timestamp,
     since: Duration,
     /// How long before that, in an earlier process.
     before: Duration,
     attempts: u32,
+    /// What was wrong with the last answer.
+    wrong: Option<Arc<str>>,
 }
 
 /// What a step is done in rounds for.
@@ -54,14 +57,37 @@ pub(super) struct StepCall {
     inner: BoxCall,
     course: Course,
     again: Option<Again>,
+    checked: Option<Checked>,
     notes: Notes,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
 }
 
 impl StepCall {
-    pub(super) fn new(inner: BoxCall, course: Course, again: Option<Again>, notes: Notes) -> Self {
-        Self { inner, course, again, notes, begun: Mutex::default() }
+    pub(super) fn new(
+        inner: BoxCall,
+        course: Course,
+        (again, checked): (Option<Again>, Option<Checked>),
+        notes: Notes,
+    ) -> Self {
+        Self { inner, course, again, checked, notes, begun: Mutex::default() }
+    }
+
+    /// Notes what was wrong with an answer that had to be paid for.
+    fn spoiled(&self, wrong: &Error, usage: Usage, context: &CallContext) {
+        context.bill.lost(usage);
+        if let Some(begun) = lock(&self.begun).get_mut(&context.idempotency_key) {
+            begun.wrong = Some(wrong.message().into());
+        }
+    }
+
+    /// The request for a better answer than the last one: with what was wrong, and a key of its own, since the same one has the same
+    /// answer.
+    fn better(&self, asked: CallContext, context: &CallContext) -> CallContext {
+        let wrong = lock(&self.begun).get(&context.idempotency_key).and_then(|begun| begun.wrong.clone());
+        let Some(wrong) = wrong else { return asked };
+        let key = format!("{}~{}", asked.idempotency_key, asked.attempt).into();
+        CallContext { idempotency_key: key, feedback: Some(wrong), ..asked }
     }
 
     /// The name of the step in this row: `step`, or `step[3]`.
@@ -129,11 +155,11 @@ impl StepCall {
         context: &CallContext,
     ) -> Result<Option<RecordBatch>> {
         let (now, fallback) = (context.env.wall(), self.course.begin.fallback);
-        let begun = lock(&self.begun).get(&context.idempotency_key).copied();
+        let begun = lock(&self.begun).get(&context.idempotency_key).cloned();
         let wait = i64::try_from(backoff.wait.as_micros()).unwrap_or(i64::MAX);
         let attempts = Attempts {
             due: now.0.saturating_add(wait),
-            since: begun.map_or(now, |begun| begun.at).0,
+            since: begun.as_ref().map_or(now, |begun| begun.at).0,
             attempts: begun.map_or(backoff.attempts, |begun| begun.attempts),
             counted: backoff.attempts,
             fallback,
@@ -165,9 +191,9 @@ impl StepCall {
         let begun = match self.attempts(rows)? {
             Some(Attempts { since: at, attempts, .. }) => {
                 let at = Timestamp(at);
-                Begun { at, since, before: now.since(at), attempts: attempts + 1 }
+                Begun { at, since, before: now.since(at), attempts: attempts + 1, wrong: None }
             }
-            None => Begun { at: now, since, before: Duration::ZERO, attempts: 1 },
+            None => Begun { at: now, since, before: Duration::ZERO, attempts: 1, wrong: None },
         };
         lock(&self.begun).insert(context.idempotency_key.clone(), begun);
         Ok(())
@@ -250,12 +276,17 @@ impl Call for StepCall {
         let run = self.notes.key.as_deref().or(cell(&rows, RUN_ID, 0)?).unwrap_or_default();
         let key = format!("{run}/{}{step}", scope(&rows, 0)?);
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
+        let asked = self.better(asked, context);
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {
             return Err(rejected.error);
         }
         let mut record = Record { status: Status::Completed, reason: None, ..Record::skipped(String::new()) };
         record.results = results(&rows, &reply.rows)?.pop();
+        if let Some(checked) = &self.checked {
+            let good = checked.check(record.results.unwrap_or_default());
+            record.results = Some(good.inspect_err(|wrong| self.spoiled(wrong, reply.usage, context))?);
+        }
         record.usage = Cost::of(reply.usage);
         self.end(context, &mut record);
         if let Some(before) = before {

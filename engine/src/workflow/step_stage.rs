@@ -4,6 +4,7 @@ use arrow::array::UInt64Array;
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::record_batch::RecordBatch;
 
+use super::checked::Checked;
 use super::columns::{numbers, scope};
 use super::course::{Course, Place, item, results};
 use super::record::{Record, Status};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 pub(super) struct StepStage {
     inner: BoxStage,
     course: Course,
+    checked: Option<Checked>,
     env: Env,
 }
 
@@ -33,8 +35,8 @@ fn keys(rows: &RecordBatch) -> Result<Vec<Key>> {
 }
 
 impl StepStage {
-    pub(super) fn new(inner: BoxStage, course: Course, env: Env) -> Self {
-        Self { inner, course, env }
+    pub(super) fn new(inner: BoxStage, course: Course, checked: Option<Checked>, env: Env) -> Self {
+        Self { inner, course, checked, env }
     }
 
     /// What the stage makes of rows, each for itself.
@@ -112,6 +114,14 @@ impl Stage for StepStage {
             let (at, begin) = (self.env.wall().to_string(), self.env.monotonic());
             let made = self.work(&started, out)?;
             let took = self.env.monotonic().saturating_sub(begin) / u32::try_from(active.len()).unwrap_or(u32::MAX);
+            let check = |value| match &self.checked {
+                Some(checked) => checked.check(value).map_or_else(Made::Failed, Made::Result),
+                None => Made::Result(value),
+            };
+            let made = made.into_iter().map(|made| match made {
+                Made::Result(value) => check(value),
+                failed @ Made::Failed(_) => failed,
+            });
             for (row, made) in active.into_iter().zip(made) {
                 let mut record = match made {
                     Made::Failed(error) => Record::failed(&error, 1),

@@ -41,6 +41,9 @@ pub struct Say {
     /// attempt, at the first one or each; so does `limited:7` of the first such request of all, because of a limit.
     #[serde(default)]
     fail: String,
+    /// What it says when it is told what was wrong with that.
+    #[serde(default)]
+    better: Option<String>,
     #[serde(default)]
     limits: Limits,
 }
@@ -147,7 +150,11 @@ impl Call for Saying {
             }
         }
         let usage = Usage { input_tokens: 3, output_tokens: 2, usd: 0.5 };
-        Ok(Reply { usage, ..Reply::rows(with_text(&rows, &self.schema, fill(&self.config.text)?)?) })
+        let text = match (&context.feedback, &self.config.better) {
+            (Some(wrong), Some(better)) => fill(better)?.replace("WRONG", wrong),
+            _ => fill(&self.config.text)?,
+        };
+        Ok(Reply { usage, ..Reply::rows(with_text(&rows, &self.schema, text)?) })
     }
 }
 

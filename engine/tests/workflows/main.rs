@@ -11,6 +11,7 @@ mod failures;
 mod journal;
 mod kinds;
 mod order;
+mod outputs;
 mod plans;
 mod rounds;
 mod stops;

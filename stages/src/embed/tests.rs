@@ -48,6 +48,7 @@ fn context(env: &Env) -> CallContext {
         attempt: 1,
         deadline: std::time::Duration::from_mins(1),
         journal: None,
+        feedback: None,
         bill: Bill::default(),
     }
 }

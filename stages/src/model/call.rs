@@ -64,7 +64,13 @@ impl<P> Chat<P> {
 
 impl<P: Provider> Ask for Chat<P> {
     async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
-        let prompt = self.prompt(rows, row)?;
+        let mut prompt = self.prompt(rows, row)?;
+        if let Some(wrong) = &context.feedback {
+            let text = &prompt.text;
+            prompt.text = format!(
+                "{text}\n\nYour last answer could not be used: {wrong}. Answer again, in the form that is asked for."
+            );
+        }
         let said = self.provider.answer(&prompt, context).await?;
         // Rubbish has its price too.
         let value = self.read(&said, &prompt).inspect_err(|_| context.bill.lost(said.usage))?;

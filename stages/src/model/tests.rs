@@ -20,6 +20,11 @@ fn model(config: Value) -> Model {
 
 /// What is answered for `{"topic": "rust ${topic}"}`, at the attempt number `attempt`.
 fn ask(config: Value, mock: Mock, attempt: u32) -> Result<Reply> {
+    told(config, mock, attempt, None)
+}
+
+/// The same, of a request that is made again because of what was wrong with the last answer.
+fn told(config: Value, mock: Mock, attempt: u32, feedback: Option<&str>) -> Result<Reply> {
     let rows = rows![{"topic": "rust ${topic}"}];
     let config = model(config);
     config.schema(&[rows.schema()]).unwrap();
@@ -32,6 +37,7 @@ fn ask(config: Value, mock: Mock, attempt: u32) -> Result<Reply> {
         attempt,
         deadline: Duration::from_mins(1),
         journal: None,
+        feedback: feedback.map(Arc::from),
         bill: Bill::default(),
     };
     simulation.run(async move { call.call(rows, &context).await }).done()
@@ -61,6 +67,17 @@ fn the_mock_names_what_was_asked_and_says_the_same_each_time() {
     assert!(answer(&other).as_str().unwrap().contains(" of opus to: "));
     let cut = ask(json!({"prompt": "analyze ${topic}", "max_tokens": 3}), Mock::default(), 1).unwrap();
     assert_eq!((answer(&cut), cut.usage.output_tokens), (json!("mock answer "), 3));
+}
+
+#[test]
+fn who_is_asked_again_is_told_what_was_wrong() {
+    let config = json!({"prompt": "analyze ${topic}"});
+    let said = answer(&told(config, Mock::default(), 2, Some("/n: \"one\" is no number")).unwrap());
+    let said = said.as_str().unwrap();
+    assert!(
+        said.contains("to: analyze rust ${topic}\n\nYour last answer could not be used: /n: \"one\" is no number. "),
+        "{said}"
+    );
 }
 
 #[test]
@@ -148,6 +165,7 @@ fn a_model_that_hangs_says_nothing_and_can_be_given_up() {
         attempt: 1,
         deadline: Duration::from_mins(1),
         journal: None,
+        feedback: None,
         bill: Bill::default(),
     };
     let given_up = simulation.run(async move {

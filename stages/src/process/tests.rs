@@ -35,6 +35,7 @@ fn run(config: Value) -> Result<Value, Error> {
         attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
         journal: None,
+        feedback: None,
         bill: Bill::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

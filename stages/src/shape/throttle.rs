@@ -119,6 +119,7 @@ mod tests {
                 attempt: 1,
                 deadline: FOREVER,
                 journal: None,
+                feedback: None,
                 bill: bourn_engine::api::Bill::default(),
             };
             let all = async {

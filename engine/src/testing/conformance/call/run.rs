@@ -122,6 +122,7 @@ impl<C> Run<'_, C> {
             attempt,
             deadline: self.env.monotonic() + self.suite.bound,
             journal: None,
+            feedback: None,
             bill: Bill::default(),
         }
     }
