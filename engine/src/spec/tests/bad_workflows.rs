@@ -144,8 +144,8 @@ fn the_whole_of_a_workflow() {
     spec.yaml:3:18 unknown key `knd` (did you mean `kind`?)
     ");
     assert_snapshot!(told("steps:\n  - { id: a, command: /x, args: 1 }\nrouting: { /x: modle }\n"), @"spec.yaml:2:23 `/x` stands for the kind `modle`, and there is none (did you mean `model`?)");
-    assert_snapshot!(told("steps:\n  - { id: a, command: set, args: 1 }\nbudget: { usd: 1 }\noutput_format: table\n"), @r"
-    spec.yaml:3:1 `budget` comes with a later version of Bourn (remove it for now)
+    assert_snapshot!(told("steps:\n  - { id: a, command: set, args: 1 }\npriority: 1\noutput_format: table\n"), @r"
+    spec.yaml:3:1 `priority` comes with a later version of Bourn (remove it for now)
     spec.yaml:4:16 `table` is none of `last`, `map`, `list`, `text`
     ");
 }
