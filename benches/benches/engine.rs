@@ -118,14 +118,7 @@ const FILTER: &str = "a > 300 and x < 100000.0";
 const MAP: [(&str, &str); 3] = [("a", "a"), ("z", "x * y + 1.0"), ("w", "b % 10")];
 
 fn stage_chain(config: &impl StageConfig, rows: &RecordBatch) -> Chain {
-    let context = BuildContext {
-        env: Env::system(),
-        id: "stage".into(),
-        lane: 0,
-        lanes: 1,
-        inputs: vec![rows.schema()],
-        mock: false,
-    };
+    let context = BuildContext::of(Env::system(), "stage", vec![rows.schema()]);
     let Ok(Operator::Stage(stage)) = config.build(&context) else { panic!("filter and map are stages") };
     let slot = Slot::new(
         "stage".into(),

@@ -1,8 +1,10 @@
 //! An engine: what it knows, the world it lives in, and the jobs it starts.
 
+mod within;
+
 use std::sync::Arc;
 
-use crate::api::{Memos, Registry};
+use crate::api::{Jobs, Memos, Registry};
 use crate::checkpoint::Resume;
 use crate::diagnostic::Problems;
 use crate::env::Env;
@@ -10,6 +12,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::plan::{self, Asking, Plan};
 use crate::runtime::job::{self, Job, Start};
+use within::Within;
 
 /// Plans graphs and starts jobs. Everything it needs is a value in it: two engines in one process do not know each other.
 #[derive(Clone)]
@@ -79,7 +82,8 @@ impl Engine {
     /// # Errors
     /// When something can't be opened, or what is kept has no place in the job; nothing runs then.
     pub async fn start_from(&self, plan: Plan, resume: Resume) -> Result<Job> {
-        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone(), resume }).await
+        let jobs = Some(Arc::new(Within::new(self.clone())) as Arc<dyn Jobs>);
+        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone(), jobs, resume }).await
     }
 
     /// Plans, starts and waits.

@@ -5,12 +5,16 @@ pub mod points;
 pub mod process;
 pub mod system;
 
+mod overlay;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use overlay::Overlay;
 
 use crate::error::Result;
 use crate::time::Timestamp;
@@ -56,6 +60,12 @@ impl Env {
     /// The real world, on the tokio runtime that the engine is started in.
     pub fn system() -> Self {
         Self::new(system::SystemWorld::new())
+    }
+
+    /// The same world with these environment variables over its own.
+    #[must_use]
+    pub fn with_variables(&self, variables: BTreeMap<String, String>) -> Self {
+        Self::new(Overlay { inner: self.clone(), variables })
     }
 
     /// Ends with what `job` returns, which runs where blocking does no harm.

@@ -324,6 +324,15 @@ impl JobStats {
         self.stages.iter().map(|s| s.stats.rows_rejected.load(Relaxed)).sum()
     }
 
+    /// Whether there were rows, and all of them were rejected. What went to the dead letters did not get through.
+    pub fn gets_nothing_through(&self, dead_letters: Option<&str>) -> bool {
+        let is_written = |s: &StageEntry| {
+            s.role == StageRole::Sink && Some(&*s.stage) != dead_letters && s.stats.rows_out.load(Relaxed) > 0
+        };
+        let met = self.rows_met();
+        met > 0 && self.rows_rejected() >= met && !self.stages.iter().any(is_written)
+    }
+
     fn sum(&self, role: StageRole, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
         self.stages.iter().filter(|s| s.role == role).map(|s| counter(&s.stats).load(Relaxed)).sum()
     }

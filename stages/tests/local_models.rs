@@ -92,7 +92,7 @@ fn rows(texts: &[Option<&str>]) -> RecordBatch {
 fn build(config: &Embed, rows: &RecordBatch) -> Result<Operator> {
     config.schema(&[rows.schema()])?;
     let inputs = vec![rows.schema()];
-    config.build(&BuildContext { env: Env::system(), id: "e".into(), lane: 0, lanes: 1, inputs, mock: false })
+    config.build(&BuildContext::of(Env::system(), "e", inputs))
 }
 
 async fn embedded(config: &Embed, rows: RecordBatch) -> Vec<Option<Vec<f32>>> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bourn_engine::data::units::Size;
-use bourn_engine::metrics::{JobStats, StageEntry, StageRole, StageStats};
+use bourn_engine::metrics::{JobStats, StageEntry, StageStats};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanCount;
 use serde_json::{Value, json};
@@ -161,13 +161,10 @@ pub fn rejected(stats: &JobStats) -> Option<String> {
 /// What is said of a job that met rows, rejected as many, and wrote none but to the sink of its `dead_letters`: something is
 /// wrong with all of them.
 pub fn nothing_but_rejected(stats: &JobStats, dead_letters: Option<&str>) -> Option<String> {
-    let (met, rejected) = (stats.rows_met(), stats.rows_rejected());
-    let is_written = |s: &StageEntry| {
-        s.role == StageRole::Sink && Some(&*s.stage) != dead_letters && s.stats.rows_out.load(Relaxed) > 0
-    };
-    if met == 0 || rejected < met || stats.stages.iter().any(is_written) {
+    if !stats.gets_nothing_through(dead_letters) {
         return None;
     }
+    let (met, rejected) = (stats.rows_met(), stats.rows_rejected());
     let rows = rows(stats);
     let worst = rows.iter().max_by_key(|row| row.sum(|s| &s.rows_rejected)).map_or("", |row| row.id);
     Some(format!(
@@ -218,6 +215,8 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use bourn_engine::metrics::StageRole;
 
     use super::*;
 

@@ -278,7 +278,7 @@ fn step_asks(engine: &Engine, loaded: &Loaded, node: &PlannedNode) -> bool {
     let Some(step) = spec.step(&node.id).filter(|step| step.work.workflow.is_none()) else { return false };
     let (env, id, inputs) = (engine.env().clone(), node.id.to_string(), node.inputs.clone());
     // One that can't be built says so when the job starts.
-    asks(&step.work.config, &BuildContext { env, id, lane: 0, lanes: 1, inputs, mock: true }).unwrap_or_default()
+    asks(&step.work.config, &BuildContext { mock: true, ..BuildContext::of(env, id, inputs) }).unwrap_or_default()
 }
 
 fn workflow(bench: &Bench<'_>, case: &Case, loaded: &Loaded) -> Ended {

@@ -46,6 +46,17 @@ fn filter() {
 }
 
 #[test]
+fn a_pipeline_for_each_airport() {
+    let folder = Folder::with(&[]);
+    let document = run(&folder, "17-airports.yaml", &["--input", r#"{"airports": ["ORD", "JFK"]}"#, "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&document.quietly()).unwrap();
+    assert_eq!(document["final_output"], serde_json::json!({ "ORD": 89, "JFK": 20 }));
+    assert_eq!(folder.read("out/late-JFK.jsonl").lines().count(), 20);
+    run(&folder, "17-late.yaml", &[]).quietly();
+    assert_eq!(folder.read("out/late-ORD.jsonl").lines().count(), 89);
+}
+
+#[test]
 fn map() {
     insta::assert_snapshot!(run(&Folder::with(&[]), "02-map.yaml", &[]).quietly(), @"
     date                 origin  destination  hours_late    km

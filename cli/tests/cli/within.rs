@@ -140,3 +140,41 @@ steps:
     let done = folder.bourn(&["approve", "a/1/each[1]/agreed", "-o", "json"]);
     assert_eq!(json_of(&done.out)["final_output"], json!([true, true]), "{}", done.err);
 }
+
+const COUNTED: &str = "\
+name: counted
+source: { generate: { rows: 150000, rate: 100000/s, columns: { id: n, user: 'n % ${env.USERS}' } } }
+stages:
+  - count: { by: [user], as: visit }
+sink: { file: { path: 'out-${env.USERS}.jsonl' } }
+checkpoint: { every: 100ms }
+";
+
+#[test]
+fn a_pipeline_that_a_step_runs_goes_on_behind_its_checkpoint_when_the_process_dies() {
+    let outer = "\
+name: outer
+steps:
+  - { id: count, pipeline: { spec: counted.yaml, env: { USERS: '${input.users}' } } }
+  - { id: said, set: '${count.results.rows_written} rows' }
+";
+    let folder = Folder::with(&[("counted.yaml", COUNTED), ("outer.yaml", outer)]);
+    let args = ["run", "outer.yaml", "--id", "one", "--input", r#"{"users": 10}"#];
+    let killed = folder.command(&args).env("BOURN_KILL_AT", "manifest_stored:3").output().unwrap();
+    assert_eq!(killed.status.code(), None);
+    let kept: Vec<_> =
+        std::fs::read_dir(folder.path(".bourn/checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].to_string_lossy().starts_with("counted-"), "{kept:?}: a folder of this request");
+    // What the file of the spec says by now does not matter.
+    std::fs::write(folder.path("counted.yaml"), "steps: []").unwrap();
+    let again = folder.bourn(&["runs", "resume", "one", "-o", "json"]);
+    let document = json_of(&again.out);
+    assert_eq!(document["status"], "COMPLETED", "{document:#}{}", again.err);
+    // It has gone on: it did not read them all once more.
+    let read = document["workflow_results"]["count"]["rows_read"].as_u64().unwrap();
+    assert!(read < 150_000, "{read}");
+    let rows: Vec<Value> = folder.read("out-10.jsonl").lines().map(json_of).collect();
+    let wrong = (0_u64..).zip(&rows).find(|(n, row)| row["id"] != *n || row["visit"] != n / 10 + 1);
+    assert_eq!((rows.len(), wrong), (150_000, None));
+}

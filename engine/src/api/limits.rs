@@ -71,6 +71,9 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The `timeout` of what takes as long as it takes.
+    pub const NO_TIMEOUT: Interval = Interval(Duration::from_hours(24 * 365 * 100));
+
     /// Whether requests wait for more than a rate: for buckets of tokens, or for what the other side can take.
     pub fn are_adaptive(&self) -> bool {
         let minutes = self.requests_per_minute.is_some()

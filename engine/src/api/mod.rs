@@ -5,6 +5,7 @@ pub mod call;
 pub mod checkpointing;
 pub mod connector;
 pub(crate) mod erased;
+pub mod jobs;
 pub mod join;
 pub mod jq;
 pub mod level;
@@ -29,6 +30,7 @@ pub use connector::{
     Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext, Unread,
     UsedFiles,
 };
+pub use jobs::{JobRequest, Jobs};
 pub use join::{BoxJoin, Join};
 pub use level::Level;
 pub use limits::{Limits, Order, SharedLimits};

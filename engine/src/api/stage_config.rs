@@ -1,5 +1,6 @@
 //! The configuration of a stage: what a spec says below the stage's name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::{BoxCall, Call};
+use super::jobs::Jobs;
 use super::join::{BoxJoin, Join};
 use super::limits::Limits;
 use super::stage::{BoxStage, Stage};
@@ -110,6 +112,15 @@ pub struct BuildContext {
     pub inputs: Vec<SchemaRef>,
     /// Whether model calls must go to the mock model in the process.
     pub mock: bool,
+    /// What runs a pipeline for it; none where nothing runs yet.
+    pub jobs: Option<Arc<dyn Jobs>>,
+}
+
+impl BuildContext {
+    /// The only lane of a stage, which may ask real models and runs no jobs.
+    pub fn of(env: Env, id: impl Into<String>, inputs: Vec<SchemaRef>) -> Self {
+        Self { env, id: id.into(), lane: 0, lanes: 1, inputs, mock: false, jobs: None }
+    }
 }
 
 /// What runs.

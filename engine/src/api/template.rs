@@ -104,6 +104,11 @@ impl Template {
         })
     }
 
+    /// The text, when it has no place.
+    pub fn plain(&self) -> Option<String> {
+        self.parts.iter().map(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None }).collect()
+    }
+
     /// Whether it is one place and nothing else, so that its value keeps its type.
     pub fn is_one_place(&self) -> bool {
         matches!(self.parts.as_slice(), [Part::Place(_) | Part::Program(_)])

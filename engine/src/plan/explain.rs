@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{DEAD_LETTERS, Exchange, Open, OperatorKind, Plan, PlannedEdge, PlannedNode};
 use crate::api::checkpointing::Timeout;
-use crate::api::{OnFull, Order};
+use crate::api::{Limits, OnFull, Order};
 use crate::data::sql_type::sql_name;
 use crate::data::units::{Interval, Size};
 use crate::graph::{OnError, Role};
@@ -173,11 +173,11 @@ impl PlannedNode {
             let shared = self.rate_limit.as_ref().map(|(name, _)| format!(" shared as `{name}`")).unwrap_or_default();
             let rate = l.rate.map(|r| format!(", {r}{shared}")).unwrap_or_default();
             let order = if l.order == Order::Kept { "kept" } else { "free" };
-            let _ = write!(
-                text,
-                " [{} rows a request, {} in flight, order {order}, timeout {}",
-                l.rows, l.in_flight, l.timeout
-            );
+            let timeout = match l.timeout {
+                Limits::NO_TIMEOUT => "no timeout".to_owned(),
+                timeout => format!("timeout {timeout}"),
+            };
+            let _ = write!(text, " [{} rows a request, {} in flight, order {order}, {timeout}", l.rows, l.in_flight);
             let _ = write!(text, ", {} attempts{}]", l.retry.max_attempts, rate);
             if self.journal.is_some() {
                 text.push_str(" answers kept");

@@ -28,6 +28,7 @@ pub fn learn(plan: &mut Plan, env: &Env) -> Result<(), Problems> {
             lanes: node.lanes.max(1),
             inputs: node.inputs.clone(),
             mock,
+            jobs: None,
         };
         match config.0.build(&context) {
             Ok(Operator::Stage(_) | Operator::Join(_)) if node.rate_limit.is_some() => {

@@ -340,6 +340,7 @@ impl<'a> Builder<'a> {
             lanes: node.lanes,
             inputs: node.inputs.clone(),
             mock: self.plan.options.mock,
+            jobs: self.with.jobs.clone(),
         })
     }
 

@@ -42,8 +42,10 @@ block!(StepBlock, "step");
 block!(AlternativeBlock, "alternative");
 block!(TestBlock, "test");
 block!(NestedBlock, "nested");
+block!(PipelineBlock, "pipeline");
 /// The definitions that a schema of this file refers to.
-pub(crate) const BLOCKS: [&str; 8] = ["source", "stage", "sink", "step", "alternative", "fallback", "test", "nested"];
+pub(crate) const BLOCKS: [&str; 9] =
+    ["source", "stage", "sink", "step", "alternative", "fallback", "test", "nested", "pipeline"];
 
 /// One or more.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -25,6 +25,7 @@ mod keys;
 mod nested;
 mod paths;
 mod pipeline;
+mod pipeline_step;
 mod reader;
 pub(crate) mod references;
 pub mod resources;

@@ -78,9 +78,11 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
     let sources = ["sources", "source"].into_iter().find(|k| spec.get(k).is_some());
     let steps = spec.get("steps").map(|_| "steps");
     let agents = spec.get("agents").map(|_| "agents");
+    // A stage may be a workflow, a step may be that or a pipeline.
     let nests = |key: &str| {
         let blocks = spec.get(key).map(Node::elements).unwrap_or_default();
-        blocks.iter().any(|block| block.get("workflow").is_some())
+        let may_be: &[&'static str] = if key == "steps" { &["workflow", "pipeline"] } else { &["workflow"] };
+        may_be.iter().copied().find(|kind| blocks.iter().any(|block| block.get(kind).is_some()))
     };
     let switches =
         || spec.get("steps").map(Node::elements).unwrap_or_default().iter().any(|s| s.get("switch").is_some());
@@ -89,13 +91,15 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
             Mode::Chain | Mode::Flow => steps.is_none().then_some("steps"),
             Mode::Pipeline => sources.is_none().then_some("sources"),
             Mode::Swarm => agents.is_none().then_some("agents"),
-            Mode::Hybrid => (!nests("steps") && !nests("stages")).then_some("workflow"),
+            Mode::Hybrid => nests("steps").or_else(|| nests("stages")).is_none().then_some("workflow"),
         };
         return match lacks {
             None => Ok(Choice { mode, reason: format!("the spec says `type: {mode}`") }),
             Some("workflow") => {
-                let problem = Problem::new("a hybrid has a workflow within it, and this spec has none").under("type");
-                Err(problem.help("a step or a stage that says `workflow: { spec: … }`"))
+                let problem = Problem::new("a hybrid has a workflow or a pipeline within it, and this spec has none")
+                    .under("type");
+                Err(problem
+                    .help("a step or a stage that says `workflow: { spec: … }`, or a step that says `pipeline: FILE`"))
             }
             Some(key) => Err(Problem::new(format!("a {mode} needs `{key}`, and there are none")).under("type")),
         };
@@ -103,10 +107,12 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
     let because = |mode, key: &str| Ok(Choice { mode, reason: format!("the spec has `{key}`") });
     // A spec that reads from sources without end comes first: with steps in it, it is still no chain.
     match (sources, agents, steps) {
-        (Some(_), None, None) if nests("stages") => because(Mode::Hybrid, "sources` and a stage `workflow"),
+        (Some(_), None, None) if nests("stages").is_some() => because(Mode::Hybrid, "sources` and a stage `workflow"),
         (Some(key), None, None) => because(Mode::Pipeline, key),
         (None, Some(key), None) => because(Mode::Swarm, key),
-        (None, None, Some(_)) if nests("steps") => because(Mode::Hybrid, "steps` and a step `workflow"),
+        (None, None, Some(_)) if let Some(kind) = nests("steps") => {
+            because(Mode::Hybrid, &format!("steps` and a step `{kind}"))
+        }
         (None, None, Some(_)) if switches() => because(Mode::Flow, "switch"),
         (None, None, Some(key)) => because(Mode::Chain, key),
         (None, None, None) => {

@@ -1,4 +1,5 @@
-//! A workflow within a spec: what stands under `workflow` of a step or a stage, in the same text or in a file of its own.
+//! A workflow within a spec: what stands under `workflow` of a step or a stage, in the same text or in a file of its own; and files
+//! that a spec includes.
 
 use std::path::{Path, PathBuf};
 
@@ -7,19 +8,23 @@ use serde_json::{Value, json};
 use super::check::unknown;
 use super::document::Fault;
 use super::load::{Loaded, Request};
-use super::model::{Chain, Nested, Places, Spec};
+use super::model::{Chain, Nested, Places, Spec, Work};
 use super::node::{Content, Node};
 use super::parse;
 use super::reader::Reader;
+use super::references::Names;
 use super::secrets::{Printed, SecretSource, declared};
-use super::steps::Common;
+use super::steps::{Common, TIMEOUT};
+use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
 use crate::data::columns::INPUT;
-use crate::diagnostic::{Key, Problem};
+use crate::diagnostic::{Diagnostic, Key, Problem};
 use crate::env::Env;
 
 /// Bytes of a spec that is included, at most.
 const BYTES_MAX: u64 = 4 << 20;
+/// Rounds of a workflow, at most: each is a part of the graph of its own.
+const ROUNDS_MAX: u32 = 32;
 /// Keys that hold for the whole, and are said there.
 const OF_THE_WHOLE: [&str; 7] = ["budget", "durability", "rate_limits", "schedule", "secrets", "targets", "tests"];
 
@@ -29,6 +34,52 @@ pub(crate) struct Around<'a> {
     pub env: &'a Env,
     /// The files that this one is included by, outermost first.
     pub within: Vec<PathBuf>,
+}
+
+impl Common<'_> {
+    /// A workflow as what a step does; `way` leads to its block from the step.
+    pub(super) fn nested(
+        &self,
+        reader: &mut Reader<'_>,
+        block: &Node,
+        (path, way): (&[Key], &[Key]),
+        names: &Names<'_>,
+        repeat: Option<(u32, bool)>,
+        needs: &mut Vec<usize>,
+    ) -> Option<Work> {
+        let below = |key: &str| [path, way, &[key.into()]].concat();
+        for key in ["timeout", "retry", "args", "with"].into_iter().filter(|key| block.get(key).is_some()) {
+            let problem = Problem::new(format!("a workflow has no `{key}`"));
+            reader
+                .fault_at_key(&below(key), problem.help("say it of the steps in it; what it is given is its `input`"));
+        }
+        match repeat {
+            Some((rounds, _)) if rounds > ROUNDS_MAX => {
+                let problem = Problem::new(format!("a workflow is done in {ROUNDS_MAX} rounds at most"));
+                let help = "each round is a part of the graph of its own; a step that is no workflow may have more";
+                reader.fault(&below("repeat"), problem.help(help));
+            }
+            Some((_, true)) => {
+                let problem = Problem::new("between the rounds of a workflow there is no `every`");
+                reader.fault(&below("repeat"), problem.help("a `wait` step in it waits"));
+            }
+            _ => {}
+        }
+        let place = [way, &["workflow".into()]].concat();
+        let inner = read(reader, (path, &place), &["spec", "input"], Some(self), |reader, input| match input {
+            Some((node, at)) => names.value(reader, node, at, needs),
+            None => same(names.item),
+        })?;
+        Some(Work {
+            command: "workflow".into(),
+            config: inner.input,
+            timeout: TIMEOUT,
+            retry: Retries::default(),
+            rate_limit: None,
+            places: inner.places,
+            workflow: Some(Box::new(inner.nested)),
+        })
+    }
 }
 
 /// What stands under `workflow`.
@@ -146,53 +197,81 @@ fn below(chain: &mut Chain, at: &[Key]) {
 
 /// A workflow in a file of its own.
 fn included(reader: &mut Reader<'_>, file: &str, at: &[Key]) -> Option<Nested> {
+    let file = text(reader, file, at)?;
+    let loaded = file.load(reader, reader.around.env);
+    let loaded = file.keep(reader, loaded)?;
+    let chain = steps_of(reader, loaded.spec, at)?;
+    Some(Nested { chain, file: Some(file.name) })
+}
+
+/// A file that a spec includes.
+pub(super) struct Included {
+    pub name: String,
+    pub text: String,
+    /// The files that it is included by, outermost first.
+    within: Vec<PathBuf>,
+}
+
+/// Reads a file that a spec includes at a place: its path is from the folder of the spec.
+pub(super) fn text(reader: &mut Reader<'_>, file: &str, at: &[Key]) -> Option<Included> {
     let around = reader.around;
     let folder = Path::new(reader.document.name()).parent().unwrap_or(Path::new(""));
     let path = folder.join(file);
     let name = path.display().to_string();
-    let within: Vec<PathBuf> =
+    let mut within: Vec<PathBuf> =
         around.within.iter().cloned().chain([PathBuf::from(reader.document.name()), path.clone()]).collect();
     if within[..within.len() - 1].contains(&path) {
         let way: Vec<_> = within.iter().map(|path| format!("`{}`", path.display())).collect();
-        reader.fault(at, Problem::new(format!("this workflow contains itself: {}", way.join(" -> "))));
+        reader.fault(at, Problem::new(format!("this spec contains itself: {}", way.join(" -> "))));
         return None;
     }
+    within.pop();
     let text = match around.request.included.get(&name) {
         Some(text) => Ok(text.clone()),
         None => text_of(&path, around.env),
     };
-    let text = match text {
-        Ok(text) => text,
+    match text {
+        Ok(text) => {
+            reader.included.insert(name.clone(), text.clone());
+            Some(Included { name, text, within })
+        }
         Err(problem) => {
             reader.fault(at, problem);
-            return None;
-        }
-    };
-    let loaded = parse::parse(&text).map_err(|fault| vec![fault.diagnostic(&name, &text)]).and_then(|written| {
-        let within = within[..within.len() - 1].to_vec();
-        let inner = Around { within, ..*around };
-        let request = Request { mode: None, ..around.request.clone() };
-        request.loaded((&text, &name, written), &inner, &Printed::new(), reader.registry)
-    });
-    reader.included.insert(name.clone(), text);
-    let Loaded { document, spec, included, .. } = match loaded {
-        Ok(loaded) => loaded,
-        Err(told) => {
-            reader.told.extend(told);
-            return None;
-        }
-    };
-    for (secret, path, source) in declared(document.filled()) {
-        if matches!(source, SecretSource::Command(_)) {
-            let problem = Problem::new(format!("the secret `{secret}` is printed by a program"));
-            let help = "a spec that is included takes secrets from the environment and from files";
-            reader.told.push(document.locate(&Fault::at(path, problem.help(help))));
+            None
         }
     }
-    reader.included.extend(included);
-    reader.hidden.push(document.secrets().clone());
-    let chain = steps_of(reader, spec, at)?;
-    Some(Nested { chain, file: Some(name) })
+}
+
+impl Included {
+    /// Loads it in a world.
+    pub(super) fn load(&self, reader: &Reader<'_>, env: &Env) -> Result<Loaded, Vec<Diagnostic>> {
+        let (name, text) = (self.name.as_str(), self.text.as_str());
+        let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(name, text)])?;
+        let request = Request { mode: None, ..reader.around.request.clone() };
+        let inner = Around { request: &request, env, within: self.within.clone() };
+        request.loaded((text, name, written), &inner, &Printed::new(), reader.registry)
+    }
+
+    /// Notes what was loaded, or tells what is wrong.
+    fn keep(&self, reader: &mut Reader<'_>, loaded: Result<Loaded, Vec<Diagnostic>>) -> Option<Loaded> {
+        let mut loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(told) => {
+                reader.told.extend(told);
+                return None;
+            }
+        };
+        for (secret, path, source) in declared(loaded.document.filled()) {
+            if matches!(source, SecretSource::Command(_)) {
+                let problem = Problem::new(format!("the secret `{secret}` is printed by a program"));
+                let help = "a spec that is included takes secrets from the environment and from files";
+                reader.told.push(loaded.document.locate(&Fault::at(path, problem.help(help))));
+            }
+        }
+        reader.included.append(&mut loaded.included);
+        reader.hidden.push(loaded.document.secrets().clone());
+        Some(loaded)
+    }
 }
 
 fn text_of(path: &Path, env: &Env) -> Result<String, Problem> {
@@ -209,7 +288,7 @@ fn steps_of(reader: &mut Reader<'_>, spec: Spec, at: &[Key]) -> Option<Chain> {
         Spec::Chain(chain) => Some(*chain),
         Spec::Pipeline(_) => {
             let problem = Problem::new("this is a pipeline, and a workflow within another spec has steps or agents");
-            reader.fault(at, problem.help("a pipeline is run by a `process` step: `process: [bourn, run, FILE]`"));
+            reader.fault(at, problem.help("a step that says `pipeline: FILE` runs it"));
             None
         }
     }

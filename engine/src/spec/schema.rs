@@ -32,6 +32,7 @@ pub fn schema(registry: &Registry) -> Value {
     defs.insert("stage".into(), block(schema_of::<StageKeys>(), &stages_and_uses, &mut more));
     defs.insert("step".into(), step(schema_of::<StepKeys>(), &stages, &["id"], &mut more));
     defs.insert("nested".into(), nested());
+    defs.insert("pipeline".into(), pipeline());
     defs.insert("alternative".into(), step(schema_of::<AlternativeKeys>(), &stages, &[], &mut more));
     defs.extend(more);
     settle("test", schema_of::<CaseKeys>(), &mut defs);
@@ -88,6 +89,24 @@ fn nested() -> Value {
             },
             "input": { "description": "its input: any JSON, with places such as `${step.results}`; that of the step, or the row, if it does not say" },
             "output": { "description": "of a stage: the column that gets what the workflow gave", "type": "string" },
+        },
+        "required": ["spec"],
+        "additionalProperties": false,
+    })
+}
+
+/// A pipeline that a step runs.
+fn pipeline() -> Value {
+    json!({
+        "description": "a pipeline: the file of its spec, or that and what it is given",
+        "type": ["string", "object"],
+        "properties": {
+            "spec": { "description": "the path of a pipeline's spec, from the folder of this one", "type": "string" },
+            "env": {
+                "description": "environment variables that it sees beside those of the engine, with places such as `${input.day}`",
+                "type": "object",
+                "additionalProperties": { "type": ["string", "number", "boolean"] },
+            },
         },
         "required": ["spec"],
         "additionalProperties": false,

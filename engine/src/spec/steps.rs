@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::command::{Command, Said};
 use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
-use super::nested;
 use super::node::Node;
+use super::pipeline_step::PIPELINE;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
 use super::resources::{Resources, elements};
@@ -23,9 +23,7 @@ use crate::data::units::{Interval, Percentage};
 use crate::diagnostic::{Key, Problem};
 
 /// How long an attempt may take when nothing says.
-const TIMEOUT: Duration = Duration::from_mins(5);
-/// Rounds of a workflow, at most: each is a part of the graph of its own.
-const ROUNDS_MAX: u32 = 32;
+pub(super) const TIMEOUT: Duration = Duration::from_mins(5);
 /// Names that a step can't have, because `${name}` means something else.
 pub(super) const TAKEN: [&str; 4] = ["input", "steps", "env", "secret"];
 
@@ -57,9 +55,9 @@ pub(super) struct Read {
 }
 
 /// How long a step may take, and when it is tried again.
-struct Tried {
-    timeout: Duration,
-    retry: Retries,
+pub(super) struct Tried {
+    pub(super) timeout: Duration,
+    pub(super) retry: Retries,
 }
 
 impl Common<'_> {
@@ -100,11 +98,13 @@ impl Common<'_> {
         if keys.repeat.is_some() && keys.switch.is_some() {
             reader.fault_at_key(&below("repeat"), Problem::new("a `switch` chooses once"));
         }
-        let instead = ["switch", "workflow"].into_iter().find(|key| node.get(key).is_some());
+        let blocks = ["switch", "workflow", PIPELINE].into_iter().filter(|key| node.get(key).is_some());
+        let blocks: Vec<&str> = blocks.collect();
+        let instead = blocks.first().copied();
         let command = self.command(reader, node, path, &own, instead.is_some());
-        let both = match (&command, instead) {
-            (Some(command), Some(block)) => Some((block, command.name.as_str())),
-            (None, Some("switch")) if keys.workflow.is_some() => Some(("workflow", "switch")),
+        let both = match (&command, blocks.as_slice()) {
+            (Some(command), [block, ..]) => Some((*block, command.name.as_str())),
+            (None, [first, second, ..]) => Some((*second, *first)),
             _ => None,
         };
         if let Some((block, first)) = both {
@@ -118,6 +118,7 @@ impl Common<'_> {
                 let config = self.ways(reader, &names, ways, &below("switch"), (&mut needs, &mut chooses));
                 Some(tried.work("switch", BoxStageConfig(std::sync::Arc::new(config)), None, Places::default()))
             }
+            _ if instead == Some(PIPELINE) => self.pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
             _ if instead.is_some() => {
                 let repeat = keys.repeat.as_ref().map(|repeat| (repeat.max_iterations, repeat.every.is_some()));
                 self.nested(reader, node, (path, &[]), &names, repeat, &mut needs)
@@ -188,6 +189,9 @@ impl Common<'_> {
         if other.block.get("workflow").is_some() {
             return self.nested(reader, other.block, (path, &other.way), names, None, needs);
         }
+        if other.block.get(PIPELINE).is_some() {
+            return self.pipeline(reader, other.block, (path, &other.way), (names, &tried), needs);
+        }
         let new = self.command(reader, other.block, &here, &own, true);
         let (command, said) = match (&new, command) {
             (Some(new), _) => (new, vec![other]),
@@ -199,51 +203,6 @@ impl Common<'_> {
         };
         let does = self.config(reader, command, &said, path, names, needs)?;
         Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
-    }
-
-    /// A workflow as what a step does; `way` leads to its block from the step.
-    fn nested(
-        &self,
-        reader: &mut Reader<'_>,
-        block: &Node,
-        (path, way): (&[Key], &[Key]),
-        names: &Names<'_>,
-        repeat: Option<(u32, bool)>,
-        needs: &mut Vec<usize>,
-    ) -> Option<Work> {
-        let below = |key: &str| [path, way, &[key.into()]].concat();
-        for key in ["timeout", "retry", "args", "with"].into_iter().filter(|key| block.get(key).is_some()) {
-            let problem = Problem::new(format!("a workflow has no `{key}`"));
-            reader
-                .fault_at_key(&below(key), problem.help("say it of the steps in it; what it is given is its `input`"));
-        }
-        match repeat {
-            Some((rounds, _)) if rounds > ROUNDS_MAX => {
-                let problem = Problem::new(format!("a workflow is done in {ROUNDS_MAX} rounds at most"));
-                let help = "each round is a part of the graph of its own; a step that is no workflow may have more";
-                reader.fault(&below("repeat"), problem.help(help));
-            }
-            Some((_, true)) => {
-                let problem = Problem::new("between the rounds of a workflow there is no `every`");
-                reader.fault(&below("repeat"), problem.help("a `wait` step in it waits"));
-            }
-            _ => {}
-        }
-        let place = [way, &["workflow".into()]].concat();
-        let inner =
-            nested::read(reader, (path, &place), &["spec", "input"], Some(self), |reader, input| match input {
-                Some((node, at)) => names.value(reader, node, at, needs),
-                None => nested::same(names.item),
-            })?;
-        Some(Work {
-            command: "workflow".into(),
-            config: inner.input,
-            timeout: TIMEOUT,
-            retry: Retries::default(),
-            rate_limit: None,
-            places: inner.places,
-            workflow: Some(Box::new(inner.nested)),
-        })
     }
 
     /// The ways out of a switch.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, StepBlock, TestBlock, Version};
+use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
 use super::routing::Route;
@@ -150,6 +150,9 @@ pub(crate) struct StepKeys {
     /// The step is a workflow itself: the file of a spec, or `{ spec: FILE or a spec, input: what it is given }`. What it gives is the
     /// workflow's `final_output`.
     pub workflow: Option<NestedBlock>,
+    /// The step runs a pipeline to its end: the file of its spec, or `{ spec: FILE, env: the environment variables that it sees }`. What it
+    /// gives are the numbers of its rows.
+    pub pipeline: Option<PipelineBlock>,
     /// What the results of the step, and of its fallbacks, are to be like.
     pub output: Option<OutputKeys>,
     /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
@@ -211,6 +214,8 @@ pub(crate) struct AlternativeKeys {
     pub retry: Option<RetryKeys>,
     /// A workflow, as for a step.
     pub workflow: Option<NestedBlock>,
+    /// A pipeline, as for a step.
+    pub pipeline: Option<PipelineBlock>,
 }
 
 /// `for_each`.

@@ -300,7 +300,7 @@ fn build(config: &impl StageConfig, inputs: &[SchemaRef]) -> Result<Operator> {
         Error::validation(messages.join("; "))
     })?;
     let env = Simulation::new(0).env();
-    config.build(&BuildContext { env, id: "stage".into(), lane: 0, lanes: 1, inputs: inputs.to_vec(), mock: true })
+    config.build(&BuildContext { mock: true, ..BuildContext::of(env, "stage", inputs.to_vec()) })
 }
 
 #[cfg(test)]

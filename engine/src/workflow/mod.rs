@@ -37,15 +37,23 @@ pub use dependencies::{Dependencies, dependencies, redundant};
 pub use mode::{Analysis, analyze};
 
 use crate::graph::Graph;
-use crate::spec::{Loaded, Spec};
+use crate::spec::{Loaded, Pipeline, Spec};
 
 /// The graph of a spec. `runs` says where the inputs of a workflow come from; a pipeline has its own sources. The last
 /// node of a workflow's graph is `@result`, with one document for each run; the caller adds the sink that reads it.
 pub fn compile(loaded: &Loaded, runs: &Runs) -> Graph {
-    let mut graph = match &loaded.spec {
-        Spec::Pipeline(spec) => pipeline::graph(spec),
-        Spec::Chain(spec) => chain::graph(spec, loaded.document.name(), runs),
-    };
+    match &loaded.spec {
+        Spec::Pipeline(spec) => compile_pipeline(loaded, spec),
+        Spec::Chain(spec) => hiding(loaded, chain::graph(spec, loaded.document.name(), runs)),
+    }
+}
+
+/// The graph of a pipeline's spec.
+pub fn compile_pipeline(loaded: &Loaded, spec: &Pipeline) -> Graph {
+    hiding(loaded, pipeline::graph(spec))
+}
+
+fn hiding(loaded: &Loaded, mut graph: Graph) -> Graph {
     graph.options.secrets = loaded.document.secrets().clone();
     graph
 }

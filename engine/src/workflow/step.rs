@@ -1,7 +1,6 @@
 //! A step: the stage that its command stands for, with its answer in an envelope and its failure as data.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
@@ -27,8 +26,6 @@ use crate::spec::model::{Places, Repeat, Work};
 
 /// Runs that wait for a time in this process at once.
 const WAITING: usize = 4_096;
-/// A wait is not a request that hangs.
-const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// The configuration of a step, or of a fallback of it: that of the stage behind it, and what makes a step of it.
 #[derive(Clone)]
@@ -178,7 +175,8 @@ impl ErasedStage for StepConfig {
             if wait.signal.is_some() && self.journal.is_none() {
                 return Err(Error::unsupported("a signal is waited for in the journal, and this workflow keeps none"));
             }
-            let limits = Limits { in_flight: WAITING, timeout: Interval(FOREVER), rate: None, ..self.limits.clone() };
+            // A wait is not a request that hangs.
+            let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };
             return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
         }
         let context =

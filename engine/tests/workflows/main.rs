@@ -12,6 +12,7 @@ mod journal;
 mod kinds;
 mod order;
 mod outputs;
+mod pipeline_steps;
 mod plans;
 mod rounds;
 mod stops;

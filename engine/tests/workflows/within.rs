@@ -292,7 +292,7 @@ fn a_workflow_stands_in_a_file_of_its_own() {
     assert_eq!(
         told("steps: [ { id: a, workflow: itself.yaml } ]"),
         [
-            "specs/itself.yaml: this workflow contains itself: `specs/outer.yaml` -> `specs/itself.yaml` -> `specs/itself.yaml`",
+            "specs/itself.yaml: this spec contains itself: `specs/outer.yaml` -> `specs/itself.yaml` -> `specs/itself.yaml`",
         ]
     );
     assert_eq!(told("steps: [ { id: a, workflow: gone.yaml } ]"), ["specs/outer.yaml: specs/gone.yaml: no such file"]);

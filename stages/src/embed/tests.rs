@@ -137,8 +137,7 @@ async fn answered(answer: Value, dimensions: u32) -> Result<Reply> {
         "text": "${t}", "model": "m", "dimensions": dimensions, "shorten": true, "base_url": server.uri(), "api_key": "the-key",
         "price": {"input": 1_000_000.0, "output": 0.0},
     }));
-    let context_of =
-        BuildContext { env: env.clone(), id: "e".into(), lane: 0, lanes: 1, inputs: vec![rows.schema()], mock: false };
+    let context_of = BuildContext::of(env.clone(), "e", vec![rows.schema()]);
     let Operator::Call(call, _) = config.build(&context_of)? else { panic!("a call") };
     call.call(rows, &context(&env)).await
 }

@@ -24,7 +24,7 @@ fn http(config: Value) -> Http {
 fn built(config: &Http, input: &SchemaRef, env: &Env) -> BoxCall {
     let inputs = vec![input.clone()];
     config.schema(&inputs).unwrap();
-    let context = BuildContext { env: env.clone(), id: "h".into(), lane: 0, lanes: 1, inputs, mock: false };
+    let context = BuildContext::of(env.clone(), "h", inputs);
     match config.build(&context).unwrap() {
         Operator::Call(call, _) => call,
         _ => panic!("it builds a call"),

@@ -182,8 +182,7 @@ fn a_model_that_hangs_says_nothing_and_can_be_given_up() {
 fn without_a_provider_the_way_out_is_named() {
     let rows = rows![{"topic": "x"}];
     let env = Simulation::new(1).env();
-    let context =
-        |mock| BuildContext { env: env.clone(), id: "m".into(), lane: 0, lanes: 1, inputs: vec![rows.schema()], mock };
+    let context = |mock| BuildContext { mock, ..BuildContext::of(env.clone(), "m", vec![rows.schema()]) };
     let config = model(json!({"prompt": "x"}));
     let Err(e) = config.build(&context(false)) else { panic!("there is a provider") };
     assert!(e.message().contains("`bourn models`") && e.message().contains("`--mock`"), "{e}");

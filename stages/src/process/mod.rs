@@ -157,7 +157,8 @@ impl StageConfig for Process {
             Mode::PerRow => Operator::call(PerRow::new(Run::new(self)?, input, &self.output)?, self.limits.clone()),
             Mode::Stream => {
                 let call = PerRow::new(Stream::new(self, context)?, input, &self.output)?;
-                Operator::call(call, Limits { timeout: stream::NO_TIMEOUT, ..self.limits.clone() })
+                // The layers around the call would count the time behind other rows too.
+                Operator::call(call, Limits { timeout: Limits::NO_TIMEOUT, ..self.limits.clone() })
             }
         })
     }

@@ -24,7 +24,7 @@ fn run(config: Value) -> Result<Value, Error> {
     let rows: RecordBatch = rows![{"word": "hello", "n": 7, "none": null}];
     let env = Env::system();
     let inputs = vec![rows.schema()];
-    let build = BuildContext { env: env.clone(), id: "p".into(), lane: 0, lanes: 1, inputs, mock: false };
+    let build = BuildContext::of(env.clone(), "p", inputs);
     let config = process(config);
     config.schema(&build.inputs).map_err(|p| Error::validation(p.0[0].message.clone()))?;
     let Operator::Call(call, _) = config.build(&build)? else { panic!("a call") };

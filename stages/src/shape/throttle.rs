@@ -9,15 +9,13 @@ use bourn_engine::Result;
 use bourn_engine::api::limits::Retries;
 use bourn_engine::api::{BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, StageConfig};
 use bourn_engine::data::records::ROWS_MAX;
-use bourn_engine::data::units::{Interval, Rate};
+use bourn_engine::data::units::Rate;
 use bourn_engine::diagnostic::Problems;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Pieces into which a second is cut, so that a high rate does not come in bursts.
 const PIECES: f64 = 100.0;
-/// Longer than any job runs: a slow rate is not a request that hangs.
-const FOREVER: Duration = Duration::from_hours(24 * 365 * 100);
 
 /// Lets no more rows through than this: `throttle: { rate: 1000/s }`.
 ///
@@ -48,7 +46,7 @@ impl StageConfig for Throttle {
             rows,
             in_flight: 1,
             order: Order::Kept,
-            timeout: Interval(FOREVER),
+            timeout: Limits::NO_TIMEOUT,
             // Not the rate of requests: a request has fewer rows where batches are small, and would pay as for a full one.
             rate: None,
             retry: Retries { max_attempts: 1, ..Retries::default() },
@@ -67,7 +65,7 @@ struct Pace {
 impl Call for Pace {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let share = self.rate.per.as_secs_f64() * rows.num_rows() as f64 / f64::from(self.rate.count);
-        let share = Duration::try_from_secs_f64(share).unwrap_or(FOREVER);
+        let share = Duration::try_from_secs_f64(share).unwrap_or(Limits::NO_TIMEOUT.0);
         let now = context.env.monotonic();
         let start = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +115,7 @@ mod tests {
                 stage: "t".into(),
                 idempotency_key: "k".into(),
                 attempt: 1,
-                deadline: FOREVER,
+                deadline: Limits::NO_TIMEOUT.0,
                 journal: None,
                 feedback: None,
                 bill: bourn_engine::api::Bill::default(),

@@ -124,7 +124,7 @@ impl<C: StageConfig> Suite<C> {
         let passed = self.passing.clone().or_else(shared);
         let known = passed.as_ref().is_none_or(|p| inputs[0].index_of(p).is_ok() && planned.index_of(p).is_ok());
         require(known, ORDER, || format!("input and answer have no column {passed:?}"))?;
-        let context = BuildContext { env: env.clone(), id: "call".into(), lane: 0, lanes: 1, inputs, mock: true };
+        let context = BuildContext { mock: true, ..BuildContext::of(env.clone(), "call", inputs) };
         let built = self.config.build(&context).map_err(|e| Broken::new(BUILDS, e))?;
         let Operator::Call(call, limits) = built else { return Err(Broken::new(BUILDS, "it builds a stage or join")) };
         let run =

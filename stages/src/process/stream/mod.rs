@@ -6,14 +6,12 @@ mod talk;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{BuildContext, CallContext};
 use bourn_engine::data::columns::RESERVED_PREFIX;
 use bourn_engine::data::json::row_value;
-use bourn_engine::data::units::Interval;
 use bourn_engine::env::Launch;
 use bourn_engine::{Error, Result};
 use futures::channel::oneshot;
@@ -99,9 +97,6 @@ impl Ask for Stream {
         answered.map_err(|_| Error::engine("a row was dropped by the pump"))?.map(Answer::from)
     }
 }
-
-/// What the layers around the call are told: theirs would count the time behind other rows too.
-pub const NO_TIMEOUT: Interval = Interval(Duration::from_hours(365 * 24));
 
 #[cfg(test)]
 mod tests;
