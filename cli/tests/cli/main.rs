@@ -6,6 +6,7 @@ mod support;
 mod swarms;
 
 mod answers;
+mod artifacts;
 mod bad_input;
 mod cases;
 mod checkpoints;

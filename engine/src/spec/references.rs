@@ -10,7 +10,7 @@ use crate::data::columns::INPUT;
 use crate::diagnostic::{Key, Problem, did_you_mean};
 
 /// What the record of a step has: the members that a place may name.
-pub(crate) const RECORD: [&str; 12] = [
+pub(crate) const RECORD: [&str; 13] = [
     "status",
     "results",
     "error",
@@ -23,6 +23,7 @@ pub(crate) const RECORD: [&str; 12] = [
     "degraded",
     "rounds",
     "fallback",
+    "artifacts",
 ];
 
 /// The ids of the steps of a workflow, in order.

@@ -138,6 +138,8 @@ impl Collect {
         let (mut results, mut failures, mut usage) = (Vec::new(), Vec::new(), Cost::default());
         let (mut attempts, mut times, mut last) = (0, Vec::new(), Failure::default());
         let (mut failed, mut stopped, mut waits) = (0, None, None);
+        // A later element has what an earlier one wrote, or has changed it.
+        let mut artifacts = BTreeMap::new();
         for item in 0..count {
             let kept = self.kept.remove(&key(run, item)).ok_or_else(|| Error::engine("an item came twice"))?;
             let record: Record = serde_json::from_str(kept.column(0).as_string::<i32>().value(0))?;
@@ -147,6 +149,7 @@ impl Collect {
             }
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
+            artifacts.extend(record.artifacts.iter().cloned().map(|file| (file.path.clone(), file)));
             times.extend(begun(&record).zip(ended(&record)));
             if matches!(record.status, Status::Waiting | Status::BackingOff) {
                 let reason = record.reason.unwrap_or_else(|| "waits".to_owned());
@@ -191,6 +194,7 @@ impl Collect {
             duration_ms: took.and_then(|ms| u64::try_from(ms).ok()),
             usage: (usage != Cost::default()).then_some(usage),
             items: Some(Items { total: count, failed, failures }),
+            artifacts: artifacts.into_values().collect(),
             ..Record::skipped(String::new())
         })
     }

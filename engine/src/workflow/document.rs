@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
+use super::artifacts::Artifact;
 use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
-    Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument, StepMetrics,
+    Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
+    StateArtifact, StepMetrics, StepShape,
 };
 use crate::spec::model::Format;
 
@@ -39,7 +41,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
         error_analysis: analysis(config, run),
         recovery_plan: plan(config, run, is_good || pending),
-        state_artifacts: Vec::new(),
+        state_artifacts: artifacts(config, run),
         performance_report: report(config, run, metrics.duration_ms),
         execution_metrics: metrics,
     }
@@ -50,6 +52,15 @@ fn results(config: &DocumentConfig, run: &Run) -> Map<String, Value> {
     let steps = config.steps.iter().zip(&run.steps).filter(|(step, _)| step.part == Part::Step);
     let completed = steps.filter(|(_, record)| record.has_results());
     completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
+}
+
+/// The files that steps left, in the order of the spec.
+fn artifacts(config: &DocumentConfig, run: &Run) -> Vec<StateArtifact> {
+    let of = |(step, record): (&StepShape, &Record)| {
+        let file = |file: &Artifact| StateArtifact { step: step.id.clone(), file: file.clone() };
+        record.artifacts.iter().map(file).collect::<Vec<_>>()
+    };
+    config.steps.iter().zip(&run.steps).flat_map(of).collect()
 }
 
 /// The steps that were undone, the last one first.

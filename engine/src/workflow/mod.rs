@@ -10,6 +10,7 @@ pub mod record;
 pub mod result;
 
 mod admit;
+mod artifacts;
 mod checked;
 mod collect;
 mod columns;
@@ -32,6 +33,7 @@ mod wait;
 mod wiring;
 
 pub use admit::check_input;
+pub use artifacts::Artifact;
 pub use chain::{Runs, run_id};
 pub use dependencies::{Dependencies, dependencies, redundant};
 pub use mode::{Analysis, analyze};

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::artifacts::Artifact;
 use crate::api::Usage;
 use crate::error::{Error, Kind};
 use crate::journal::{Ask, RunState};
@@ -79,6 +80,9 @@ pub struct Record {
     /// What it cost, when it cost anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Cost>,
+    /// The files that it left where it says that it `writes`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
 }
 
 /// What became of the elements of a list.
@@ -208,6 +212,7 @@ impl Record {
             started_at: None,
             duration_ms: None,
             usage: None,
+            artifacts: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::artifacts::Artifact;
 use super::attempts::Attempts;
 use super::chain::shapes;
 use super::document::{Run, document};
@@ -94,10 +95,20 @@ pub struct ResultDocument {
     pub recovery_plan: Option<RecoveryPlan>,
     /// What was measured.
     pub execution_metrics: Metrics,
-    /// Files that the run left; none in this version.
-    pub state_artifacts: Vec<Json>,
+    /// The files that steps left where they say that they `writes`, by reference.
+    pub state_artifacts: Vec<StateArtifact>,
     /// Where the time went.
     pub performance_report: PerformanceReport,
+}
+
+/// A file that a step left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StateArtifact {
+    /// The step.
+    pub step: String,
+    /// The file.
+    #[serde(flatten)]
+    pub file: Artifact,
 }
 
 /// The failure that came first, in the form of RFC 9457 (problem details), and what it kept from running.

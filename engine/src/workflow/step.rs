@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
+use super::artifacts::Writes;
 use super::checked::Checked;
 use super::course::{Begin, Course};
 use super::fail_fast::FailFast;
@@ -39,6 +40,8 @@ pub(super) struct StepConfig {
     default: Option<Value>,
     /// What its results are to be like.
     output: Option<Value>,
+    /// Where files of it are.
+    writes: Writes,
     repeat: Option<Repeat>,
     places: Places,
     /// Where a step that waits keeps its wait.
@@ -81,6 +84,7 @@ impl StepConfig {
                 // The last that is tried gives it.
                 default: step.default.clone().filter(|_| fallback == step.fallback.len()),
                 output: step.output.clone(),
+                writes: Writes::of(&step.resources.writes),
                 repeat: step.repeat.clone().filter(|_| fallback == 0),
                 places: work.places.clone(),
                 durability,
@@ -190,17 +194,18 @@ impl ErasedStage for StepConfig {
             }),
         });
         let checked = self.output.as_ref().map(Checked::of).transpose()?;
+        let writes = self.writes.clone();
         let notes = Notes { journal: self.journal.clone(), key: self.key.clone() };
         match self.inner.0.build(context)? {
             Operator::Stage(inner) if again.is_some() => {
-                let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked), notes);
+                let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked, writes), notes);
                 Ok(Operator::call(call, self.limits.clone()))
             }
             Operator::Call(inner, limits) => {
                 // What the service can take is said by the stage, how it is tried by the step.
                 let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
                 let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
-                Ok(Operator::call(StepCall::new(inner, course, (again, checked), notes), limits))
+                Ok(Operator::call(StepCall::new(inner, course, (again, checked, writes), notes), limits))
             }
             // What asks nobody works on as many runs as there are.
             Operator::Stage(inner) => Ok(Operator::stage(StepStage::new(inner, course, checked, context.env.clone()))),

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 
+use super::artifacts::Writes;
 use super::attempts::{Attempts, NOTED};
 use super::checked::Checked;
 use super::columns::{cell, numbers, scope};
@@ -58,6 +59,7 @@ pub(super) struct StepCall {
     course: Course,
     again: Option<Again>,
     checked: Option<Checked>,
+    writes: Writes,
     notes: Notes,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
@@ -67,10 +69,10 @@ impl StepCall {
     pub(super) fn new(
         inner: BoxCall,
         course: Course,
-        (again, checked): (Option<Again>, Option<Checked>),
+        (again, checked, writes): (Option<Again>, Option<Checked>, Writes),
         notes: Notes,
     ) -> Self {
-        Self { inner, course, again, checked, notes, begun: Mutex::default() }
+        Self { inner, course, again, checked, writes, notes, begun: Mutex::default() }
     }
 
     /// Notes what was wrong with an answer that had to be paid for.
@@ -288,6 +290,7 @@ impl Call for StepCall {
             record.results = Some(good.inspect_err(|wrong| self.spoiled(wrong, reply.usage, context))?);
         }
         record.usage = Cost::of(reply.usage);
+        record.artifacts = self.writes.found(&context.env).await?;
         self.end(context, &mut record);
         if let Some(before) = before {
             add(&mut record, before);

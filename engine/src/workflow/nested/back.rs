@@ -127,6 +127,7 @@ fn record(shown: ResultDocument, waits: Option<String>) -> Record {
         started_at: metrics.started_at,
         duration_ms: Some(metrics.duration_ms),
         usage: (metrics.usage != Cost::default()).then_some(metrics.usage),
+        artifacts: shown.state_artifacts.into_iter().map(|artifact| artifact.file).collect(),
         ..Record::skipped(String::new())
     }
 }
