@@ -291,8 +291,8 @@ pub(crate) fn add(
             .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
             .unwrap_or_default();
         let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
-        history.forget_attempts();
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
+        history.forget_open();
         return Ok(());
     };
     let damaged = |e| Fault::Damaged(format!("what it has of `{name}` is no JSON: {e}"));
@@ -381,7 +381,7 @@ fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Resu
         }
     }
     let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let waits = entries.waits.iter().map(|wait| (wait.number, "wait", &wait.step, wait.data()));
+    let waits = entries.waits.iter().map(|wait| (wait.number, "wait", &wait.step, wait.data.clone()));
     let backoffs = entries.backoffs.iter().map(|off| (off.number, "backoff", &off.step, off.data.clone()));
     for (number, kind, step, data) in waits.chain(backoffs) {
         let row = params![run_number(job, number)?, clock.next(), kind, step, data];

@@ -65,7 +65,7 @@ impl StageConfig for Wait {
 
     fn waits(&self) -> Option<WaitFor> {
         let time = self.duration.or(self.timeout).map(|Interval(time)| time);
-        Some(WaitFor { time, signal: self.signal.clone() })
+        Some(WaitFor { time, signal: self.signal.clone(), decision: false })
     }
 
     fn build(&self, _: &BuildContext) -> Result<Operator> {

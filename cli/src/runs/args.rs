@@ -175,10 +175,10 @@ pub struct Approve {
     /// `RUN/STEP`, as `bourn inbox` says it.
     #[arg(value_name = "TASK")]
     pub task: String,
-    /// What the step gives then: JSON, or `@FILE`; `{"approved": true}` if it is not said.
+    /// What the step gives then: JSON, or `@FILE`; `{"approved": true}` if it is not said; what a step gives instead that has failed.
     #[arg(long, value_name = "JSON|@FILE", conflicts_with = "reject")]
     pub data: Option<String>,
-    /// Say no: the step gives `{"approved": false}`, with the reason.
+    /// Say no: the step gives `{"approved": false}`, with the reason; one that has failed fails for good.
     #[arg(long, value_name = "REASON")]
     pub reject: Option<String>,
     /// Who decides, as the history tells; the user who is logged in if it is not said.

@@ -25,11 +25,16 @@ pub(super) struct Wait {
     /// How often it was tried, of a step that is tried again then, and why the last attempt failed.
     pub attempts: Option<u32>,
     pub error: Option<String>,
+    /// What went wrong, where a person is to decide about it.
+    pub decide: Option<String>,
 }
 
 impl Wait {
     /// In words.
     pub fn what(&self) -> String {
+        if let Some(wrong) = &self.decide {
+            return format!("decision: {wrong}");
+        }
         match (&self.signal, self.attempts) {
             (Some(name), _) => format!("signal {name}"),
             (None, Some(attempts)) => format!("attempt {}", attempts + 1),
@@ -72,7 +77,7 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     }
     let time = |micros: i64| Timestamp(micros).to_string();
     if screen.form == Form::Json {
-        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "attempts": wait.attempts, "error": wait.error, "since": time(wait.since), "until": wait.due.map(time) });
+        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "attempts": wait.attempts, "error": wait.error, "decide": wait.decide, "since": time(wait.since), "until": wait.due.map(time) });
         answer::print(&format!("{:#}", tasks.iter().map(one).collect::<Value>()))?;
         return Ok(Exit::Ok);
     }
@@ -104,7 +109,15 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
     let one = One { run: run.to_owned(), journal: args.journal.clone(), routing: args.routing.clone() };
     at(&one, screen, |place, run| {
         let waits = waits(place.journal, run)?;
-        let signal = waits.iter().find(|(waiting, _)| waiting == step).and_then(|(_, wait)| wait.signal.clone());
+        let wait = waits.iter().find(|(waiting, _)| waiting == step).map(|(_, wait)| wait);
+        if args.data.is_none() && args.reject.is_none() && wait.is_some_and(|wait| wait.decide.is_some()) {
+            let message = format!(
+                "step `{step}` of run `{}` has failed: `--data` says what it gives instead, `--reject` lets it fail",
+                run.id
+            );
+            return Err(Failure::invalid(message));
+        }
+        let signal = wait.and_then(|wait| wait.signal.clone());
         let signal = signal.ok_or_else(|| {
             Failure::invalid(format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id))
         })?;

@@ -13,6 +13,7 @@ mod checkpoints;
 mod completions;
 mod dlq;
 mod embedded;
+mod escalations;
 mod examples;
 mod folders;
 mod ids;

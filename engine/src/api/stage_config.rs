@@ -95,6 +95,8 @@ pub struct WaitFor {
     pub time: Option<Duration>,
     /// The name of a signal.
     pub signal: Option<String>,
+    /// Whether a person decides what a step gives that has failed: what comes is its results, or a refusal.
+    pub decision: bool,
 }
 
 /// What an instance is made with.

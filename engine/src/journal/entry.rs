@@ -6,10 +6,7 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
-
-use crate::time::Timestamp;
 
 /// When what a step gave must be durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -110,21 +107,10 @@ pub struct Entries {
 pub struct Waiting {
     /// The number of the run.
     pub number: u64,
-    /// The id of the step.
+    /// Under which name the step is kept: `step`, `step[3]`.
     pub step: Arc<str>,
-    /// Until when; for ever if none.
-    pub due: Option<Timestamp>,
-    /// Since when.
-    pub since: Timestamp,
-    /// The name of the signal that it waits for, if it does.
-    pub signal: Option<String>,
-}
-
-impl Waiting {
-    /// As it stands in a history: `{"due":…,"since":…,"signal":…}`.
-    pub fn data(&self) -> String {
-        json!({ "due": self.due.map(|t| t.0), "since": self.since.0, "signal": self.signal }).to_string()
-    }
+    /// What it waits for, as JSON: `{"due":…,"since":…,"signal":…}`.
+    pub data: String,
 }
 
 /// A step that an attempt of has failed, and that is tried again.
@@ -199,9 +185,22 @@ impl History {
         format!("{}{step}", Self::BACKOFF)
     }
 
-    /// What it has of attempts is of no use any more: they begin anew.
-    pub fn forget_attempts(&mut self) {
+    /// What it has of steps that have no record is of no use any more: their attempts and waits begin anew, and what was decided about
+    /// their failures is decided again. Other signals stay: they are the run's.
+    pub fn forget_open(&mut self) {
+        let of =
+            |name: &str| name.strip_prefix(Self::WAIT).filter(|step| !self.0.contains_key(*step)).map(str::to_owned);
+        let open: Vec<String> = self.0.keys().filter_map(|name| of(name)).collect();
+        for step in open {
+            self.0.remove(&Self::wait(&step));
+            self.0.remove(&Self::signal(&Self::decision(&step)));
+        }
         self.0.retain(|name, _| !name.starts_with(Self::BACKOFF));
+    }
+
+    /// The signal that brings what a person has decided about a step that failed.
+    pub fn decision(step: &str) -> String {
+        format!("{step} decided")
     }
 
     /// The name under which it has what a signal brought.

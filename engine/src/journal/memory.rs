@@ -67,7 +67,7 @@ impl Memory {
         }
         for wait in &entries.waits {
             let run = all.get_mut(&wait.number).ok_or_else(|| unknown(&wait.number))?;
-            run.history.0.insert(History::wait(&wait.step), RawValue::from_string(wait.data())?);
+            run.history.0.insert(History::wait(&wait.step), RawValue::from_string(wait.data.clone())?);
         }
         for backoff in &entries.backoffs {
             let run = all.get_mut(&backoff.number).ok_or_else(|| unknown(&backoff.number))?;

@@ -23,6 +23,7 @@ mod edges;
 mod fill;
 mod keys;
 mod nested;
+mod on_failure;
 mod paths;
 mod pipeline;
 mod pipeline_step;

@@ -119,7 +119,9 @@ fn touched(step: &Step, count_unknown: bool) -> Resources {
 /// Elements that would change the same are done one after the other; what can't be is at fault.
 pub(super) fn elements(reader: &mut Reader<'_>, step: &mut Step) {
     let Some(changed) = touched(step, false).own() else { return };
-    let (is_one, has_fallback) = (step.nested().next().is_none(), !step.fallback.is_empty());
+    // A person changes nothing.
+    let has_fallback = step.fallback.iter().any(|work| work.config.0.waits().is_none());
+    let is_one = step.nested().next().is_none();
     let Some(ForEach { max_concurrency, .. }) = &mut step.for_each else { return };
     let at = |keys: &[&str]| [step.path.as_slice(), &keys.iter().map(|k| (*k).into()).collect::<Vec<_>>()].concat();
     let one_by_one = "elements that change the same are done one after the other";

@@ -8,6 +8,7 @@ use super::command::{Command, Said};
 use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::node::Node;
+use super::on_failure::OnFailure;
 use super::pipeline_step::PIPELINE;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
@@ -82,7 +83,11 @@ impl Common<'_> {
             let short = names.text(reader, text, &below("if"), &mut needs);
             condition(reader, &short, &below("if"))
         });
-        let tried = self.tried(reader, &below("retry"), (keys.timeout, keys.retry.as_ref()), None);
+        let on_failure = OnFailure::read(reader, &keys, path);
+        let mut tried = self.tried(reader, &below("retry"), (keys.timeout, keys.retry.as_ref()), None);
+        if !on_failure.retries {
+            tried.retry.max_attempts = 1;
+        }
         let item = keys.for_each.as_ref().map(|each| each.r#as.as_str());
         let names = Names { item, again: keys.repeat.is_some(), ..names };
         let repeat = keys.repeat.as_ref().and_then(|repeat| {
@@ -144,7 +149,7 @@ impl Common<'_> {
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
             id: self.ids[at].clone(),
             work,
-            fallback: fallback.into_iter().flatten().collect(),
+            fallback: on_failure.ways(fallback.into_iter().flatten().collect()),
             starts: *starts,
             reads: Vec::new(),
             said,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
+use super::on_failure::Strategy;
 use super::routing::Route;
 use super::schedule::ScheduleKeys;
 use super::secrets::SecretKeys;
@@ -160,6 +161,10 @@ pub(crate) struct StepKeys {
     pub fallback: Option<Vec<AlternativeBlock>>,
     /// What the step gives when it fails for good, and its fallbacks too: the run goes on, degraded.
     pub default: Option<Value>,
+    /// What is done when it fails, in order: `retry`, `alternative_path` (its `fallback`), `escalate` (a person decides), and
+    /// `graceful_degradation` (its `default`). Without it all that the step has, in this order, and nobody is asked.
+    #[schemars(length(min = 1))]
+    pub on_failure: Option<Vec<Strategy>>,
     /// What undoes the step when it completed and the run failed: of all such steps the last one first.
     pub compensate: Option<AlternativeBlock>,
 }

@@ -15,6 +15,7 @@ use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts
 use super::fail_fast::FailFast;
 use super::record::{CANCELED, Record, Status};
 use super::start::Start;
+use super::wait::Wait;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
 use crate::error::{Error, Kind, Result};
@@ -133,6 +134,10 @@ impl Course {
         if let Some(failed) = attempts.filter(|known| known.fallback > self.begin.fallback).and_then(|a| a.before) {
             return Ok(Some(Box::<str>::from(failed).into()));
         }
+        let own = || self.name(rows, row);
+        if let Some(failed) = Wait::failed_before(rows, row, own, self.begin.fallback)? {
+            return Ok(Some(failed));
+        }
         if self.begin.fallback > 0 {
             // What did not fail needs no fallback.
             let record = self.before(rows, row)?;
@@ -159,7 +164,7 @@ impl Course {
     }
 
     /// The name of the step in this row: `step`, or `step[3]`, with the workflow that it is within.
-    fn name(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+    pub(super) fn name(&self, rows: &RecordBatch, row: usize) -> Result<String> {
         let own = item(rows, row)?.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
         Ok(format!("{}{own}", scope(rows, row)?))
     }

@@ -176,8 +176,10 @@ impl ErasedStage for StepConfig {
             },
         };
         if let Some(wait) = self.inner.0.waits() {
-            if wait.signal.is_some() && self.journal.is_none() {
-                return Err(Error::unsupported("a signal is waited for in the journal, and this workflow keeps none"));
+            if (wait.signal.is_some() || wait.decision) && self.journal.is_none() {
+                let what = if wait.decision { "a decision" } else { "a signal" };
+                let message = format!("{what} is waited for in the journal, and this workflow keeps none");
+                return Err(Error::unsupported(message));
             }
             // A wait is not a request that hangs.
             let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };

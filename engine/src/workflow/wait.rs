@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::columns::{HISTORY, cell, numbers, scope};
-use super::course::Course;
+use super::columns::{HISTORY, cell, numbers};
+use super::course::{Course, cell_of};
 use super::record::{Record, Status};
 use crate::api::{Call, CallContext, Reply, WaitFor};
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,7 @@ pub(super) struct WaitCall {
 }
 
 /// A wait as a history has it.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Wait {
     /// Until when, in microseconds since 1970; for ever if none.
     due: Option<i64>,
@@ -37,12 +37,41 @@ pub(super) struct Wait {
     /// The name of the signal that it is for, if it is for one.
     #[serde(default)]
     signal: Option<String>,
+    /// Which fallback of the step waits; 0 is the step itself.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    fallback: usize,
+    /// What the step had left before this fallback: its failed record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Box<RawValue>>,
+    /// What went wrong, where a person is to decide about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decide: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Wait {
     /// That of a step.
     pub(super) fn of(history: &History, step: &str) -> Result<Option<Self>> {
         Ok(history.0.get(&History::wait(step)).map(|known| serde_json::from_str(known.get())).transpose()?)
+    }
+
+    /// What a step in this row had left before a fallback of it began to wait: it has failed for good.
+    pub(super) fn failed_before(
+        rows: &RecordBatch,
+        row: usize,
+        name: impl Fn() -> Result<String>,
+        fallback: usize,
+    ) -> Result<Option<String>> {
+        // Most histories have none, and need not be read for it.
+        let Some(history) = cell_of(rows, HISTORY, row)?.filter(|text| text.contains("\"before\"")) else {
+            return Ok(None);
+        };
+        let wait = Self::of(&serde_json::from_str(history)?, &name()?)?.filter(|wait| wait.fallback > fallback);
+        Ok(wait.and_then(|wait| wait.before).map(|before| Box::<str>::from(before).into()))
     }
 
     /// Whether what it is for has come, or the time is over, or may be in the time that a process waits itself.
@@ -59,7 +88,11 @@ impl Wait {
     /// The record of the step while it waits.
     pub(super) fn record(&self, now: Timestamp) -> Record {
         let until = self.due.map_or_else(String::new, |due| format!(" until {}", Timestamp(due)));
-        let what = self.signal.as_ref().map_or_else(String::new, |name| format!(" for the signal `{name}`"));
+        let what = match (&self.signal, &self.decide) {
+            (_, Some(wrong)) => format!(" for a decision: {wrong}"),
+            (Some(name), None) => format!(" for the signal `{name}`"),
+            (None, None) => String::new(),
+        };
         Record { reason: Some(format!("waits{what}{until}")), ..self.ended(Status::Waiting, None, now) }
     }
 
@@ -83,24 +116,60 @@ impl WaitCall {
 
     /// The wait that an earlier passage of the run has begun, or a new one, which is in the journal from now on.
     async fn begin(&self, rows: &RecordBatch, history: &History, now: Timestamp) -> Result<Wait> {
-        let name = format!("{}{}", scope(rows, 0)?, self.course.id);
+        let name = self.course.name(rows, 0)?;
         if let Some(known) = Wait::of(history, &name)? {
             return Ok(known);
         }
         let after = |time: Duration| now.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
-        let known = Wait { due: self.wait.time.map(after), since: now.0, signal: self.wait.signal.clone() };
+        let fallback = self.course.begin.fallback;
+        let before = (fallback > 0).then(|| self.course.before(rows, 0).map(str::to_owned)).transpose()?;
+        let wrong = || -> Result<Option<String>> {
+            let Some(before) = before.as_ref().filter(|_| self.wait.decision) else { return Ok(None) };
+            let record: Record = serde_json::from_str(before)?;
+            Ok(record.error.map(|failure| failure.message))
+        };
+        let known = Wait {
+            due: self.wait.time.map(after),
+            since: now.0,
+            // A decision is about this element of this step.
+            signal: if self.wait.decision { Some(History::decision(&name)) } else { self.wait.signal.clone() },
+            fallback,
+            decide: wrong()?,
+            before: before.map(RawValue::from_string).transpose()?,
+        };
         if let Some(journal) = &self.journal {
-            let waiting = Waiting {
-                number: numbers(rows)?[0],
-                step: name.into(),
-                due: known.due.map(Timestamp),
-                since: now,
-                signal: self.wait.signal.clone(),
-            };
+            let data = serde_json::to_string(&known)?;
+            let waiting = Waiting { number: numbers(rows)?[0], step: name.into(), data };
             let entries = Entries { waits: vec![waiting], ..Entries::default() };
             journal.append(entries, crate::journal::Wait::Durable).await?;
         }
         Ok(known)
+    }
+
+    /// What the step is when what it waited for has come.
+    fn came(&self, rows: &RecordBatch, wait: &Wait, data: Value, now: Timestamp) -> Result<Reply> {
+        let refused = self.wait.decision && data.get("approved") == Some(&Value::Bool(false));
+        if !refused {
+            let record = wait.ended(Status::Completed, Some(data), now);
+            return self.answer(rows, &self.course.made(rows, 0, record)?);
+        }
+        let reason =
+            data.get("reason").and_then(Value::as_str).map_or_else(String::new, |reason| format!(": {reason}"));
+        let wrong = wait.decide.as_deref().unwrap_or("it failed");
+        self.fail(rows, wait, (&Error::new(Kind::Other, format!("{wrong}; refused{reason}")), Status::Failed), now)
+    }
+
+    fn fail(
+        &self,
+        rows: &RecordBatch,
+        wait: &Wait,
+        (error, status): (&Error, Status),
+        now: Timestamp,
+    ) -> Result<Reply> {
+        let times = wait.ended(status, None, now);
+        let failed = Record::failed(error, 1);
+        let failed = Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed };
+        self.answer(rows, &self.course.made(rows, 0, failed)?)
     }
 }
 
@@ -115,23 +184,23 @@ impl Call for WaitCall {
         };
         let now = context.env.wall();
         let wait = self.begin(&rows, &history, now).await?;
-        let signal = self.wait.signal.as_ref();
+        let signal = wait.signal.as_ref();
         let came: Option<&RawValue> = signal.and_then(|name| history.0.get(&History::signal(name))).map(|data| &**data);
         if let Some(data) = came {
-            let data: Value = serde_json::from_str(data.get())?;
-            return self.answer(&rows, &wait.ended(Status::Completed, Some(data), now));
+            return self.came(&rows, &wait, serde_json::from_str(data.get())?, now);
         }
         match (signal, wait.left(now)) {
             (None, Some(left)) if left <= PATIENCE || self.journal.is_none() => {
                 context.env.sleep(left).await;
-                self.answer(&rows, &wait.ended(Status::Completed, Some(Value::Null), context.env.wall()))
+                let record = wait.ended(Status::Completed, Some(Value::Null), context.env.wall());
+                self.answer(&rows, &self.course.made(&rows, 0, record)?)
             }
             (Some(name), Some(left)) if left.is_zero() => {
-                let error = Error::new(Kind::Timeout, format!("no signal `{name}` has come"));
-                let times = wait.ended(Status::TimedOut, None, now);
-                let failed = Record::failed(&error, 1);
-                let failed = Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed };
-                self.answer(&rows, &self.course.made(&rows, 0, failed)?)
+                let message = match &wait.decide {
+                    Some(wrong) => format!("{wrong}; nobody has decided about it in time"),
+                    None => format!("no signal `{name}` has come"),
+                };
+                self.fail(&rows, &wait, (&Error::new(Kind::Timeout, message), Status::TimedOut), now)
             }
             _ => self.answer(&rows, &wait.record(now)),
         }

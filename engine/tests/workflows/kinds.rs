@@ -271,7 +271,7 @@ impl StageConfig for Hold {
         Cardinality::One
     }
     fn waits(&self) -> Option<WaitFor> {
-        Some(WaitFor { time: self.seconds.map(Duration::from_secs), signal: self.signal.clone() })
+        Some(WaitFor { time: self.seconds.map(Duration::from_secs), signal: self.signal.clone(), decision: false })
     }
     fn build(&self, _: &BuildContext) -> Result<Operator> {
         Err(Error::engine("the workflow waits"))

@@ -6,6 +6,7 @@ mod budgets;
 mod conflicts;
 mod documents;
 mod each;
+mod escalations;
 mod fail_fast;
 mod failures;
 mod journal;
