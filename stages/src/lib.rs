@@ -1,11 +1,12 @@
 //! The stages that Bourn comes with; [`register`] is the list.
 //!
-//! `shape` makes rows into other rows, `route` sends them different ways, `set` adds a value made of the row, and the rest
+//! `shape` makes rows into other rows, `route` sends them different ways, `set` adds a value made of the row, `merge` makes one of several, and the rest
 //! are calls: `http`, `process` and `model` ask once for each row and add one column with the answer, and `embed` asks for many at once.
 #![forbid(unsafe_code)]
 
 pub mod embed;
 pub mod http;
+pub mod merge;
 pub mod model;
 pub mod process;
 pub mod route;
@@ -24,6 +25,7 @@ use bourn_engine::api::Registry;
 
 pub use embed::Embed;
 pub use http::Http;
+pub use merge::Merge;
 pub use model::Model;
 pub use process::Process;
 pub use route::Route;
@@ -51,6 +53,7 @@ pub fn register(registry: Registry) -> Registry {
         .stage::<Throttle>()
         .stage::<Route>()
         .stage::<Set>()
+        .stage::<Merge>()
         .stage::<Http>()
         .stage::<Process>()
         .stage::<Model>()

@@ -169,6 +169,16 @@ sink:
   stdout: {}",
     ),
     (
+        "merge",
+        "source:
+  file: { path: stock.jsonl }
+stages:
+  - id: stock
+    merge: { of: [\"${berlin}\", \"${bern}\"], keys: { pieces: sum, shelves: append } }
+sink:
+  stdout: {}",
+    ),
+    (
         "set",
         "source:
   file: { path: users.jsonl }

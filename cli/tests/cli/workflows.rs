@@ -1,6 +1,6 @@
 //! Workflows: once for one input, and for many.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Folder;
 
@@ -84,6 +84,30 @@ fn programs_that_write_the_same_never_overlap_and_the_plan_says_why() {
     assert!(plan.contains("  `b` after `a`: both write `out/*`\n  `c` after `a`: both write `out/*`\n"), "{plan}");
     let met = folder.bourn(&["run", "free.yaml", "--input", "{}"]);
     assert_eq!(met.code, Some(1), "without a word they overlap: {}", met.out);
+}
+
+#[test]
+fn branches_that_write_one_member_need_a_word_on_what_becomes_of_it() {
+    let spec = "\
+steps:
+  - { id: a, set: { value: { total: 2, names: [x], by: a } } }
+  - { id: b, set: { value: { total: 3, names: [y], by: b } } }
+  - { id: way, switch: [ { when: '${input.third}', then: c }, { then: d } ] }
+  - { id: c, set: { value: { total: 100 } } }
+  - { id: d, set: { value: {} } }
+  - { id: all, merge: { of: ['${a.results}', '${b.results}', '${.c.results}', '${.d.results}'], keys: { total: sum, names: append } } }
+";
+    let whole = spec.replace("names: append }", "names: append, by: first }");
+    let folder = Folder::with(&[("a.yaml", spec), ("whole.yaml", &whole)]);
+    let run = |spec: &str, input: &str| document(&folder.bourn(&["run", spec, "--input", input, "-o", "json"]).out);
+    let conflict = run("a.yaml", r#"{"third": false}"#);
+    assert_eq!(conflict["error_analysis"]["class"], "validation");
+    let told = "`by` is \"a\" and \"b\": say what becomes of it under `keys`, or of all that differ under `conflicts`";
+    assert_eq!(conflict["error_analysis"]["detail"], told);
+    let merged = run("whole.yaml", r#"{"third": true}"#);
+    assert_eq!(merged["final_output"], json!({ "total": 105, "names": ["x", "y"], "by": "a" }));
+    let skipped = run("whole.yaml", r#"{"third": false}"#);
+    assert_eq!(skipped["final_output"], json!({ "total": 5, "names": ["x", "y"], "by": "a" }), "{skipped:#}");
 }
 
 #[test]

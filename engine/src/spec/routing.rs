@@ -81,12 +81,13 @@ pub struct Routing(BTreeMap<String, Route>);
 
 /// The kinds that commands stand for, and the key that `args` fill. Data, not knowledge: a kind that is not registered is
 /// told when a step uses it.
-const KNOWN: [(&str, &str, &str); 7] = [
+const KNOWN: [(&str, &str, &str); 8] = [
     ("/query", "model", "prompt"),
     ("/task", "model", "prompt"),
     ("/protocol", "model", "prompt"),
     ("model", "model", "prompt"),
     ("set", "set", "value"),
+    ("merge", "merge", "of"),
     ("http", "http", "url"),
     ("process", "process", "command"),
 ];

@@ -268,6 +268,30 @@ steps:
 }
 
 #[test]
+fn elements_stream_from_one_step_to_the_next_before_the_list_is_done() {
+    let spec = "
+optimization: { max_concurrency: 1 }
+steps:
+  - id: each
+    for_each: { in: '${[range(5)]}' }
+    workflow:
+      spec:
+        steps:
+          - { id: makes, command: say, with: { text: '${input}', after: '10' } }
+          - { id: takes, command: say, with: { text: 'took ${makes.results}', after: '30' } }
+";
+    let journal = Memory::default();
+    let (worked, calls) = go(spec, &["1"], &journal, 1);
+    assert_eq!((worked.of(0, "/final_output/4"), calls), (json!("took 4"), 10));
+    let history = journal.runs()[&0].history.clone();
+    let record = |step: &str| serde_json::from_str::<serde_json::Value>(history.0[step].get()).unwrap();
+    let began = |step: &str| record(step)["started_at"].as_str().unwrap().to_owned();
+    // One after the other, they would take 5 * (10 + 30) ms; the slower of the two steps is what it takes.
+    assert!(began("each[0]/takes") < began("each[2]/makes"), "{history:?}");
+    assert!(worked.took < Duration::from_millis(5 * 40), "{:?}", worked.took);
+}
+
+#[test]
 fn a_workflow_stands_in_a_file_of_its_own() {
     let inner = "steps:\n  - { id: say, command: say, args: 'inner ${input.n}' }\n";
     let broken = "steps:\n  - { id: say, comand: say }\n";
