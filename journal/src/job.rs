@@ -15,7 +15,7 @@ use crate::Sqlite;
 use crate::asked::Listener;
 use crate::claim::Claim;
 use crate::fault::{Fault, Faults as _};
-use crate::writer::Clock;
+use crate::writer::{Clock, Stats};
 
 /// How many runs a job can have: what the number of a run leaves for its place in the job.
 const RUNS_MAX: u64 = 1 << 32;
@@ -213,6 +213,11 @@ impl Job {
     /// Counts the jobs of the journal, from 1.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// What the writer of its journal has done so far.
+    pub fn stats(&self) -> Stats {
+        self.journal.stats()
     }
 
     /// All of its inputs were read, and all of its runs have ended: the next one with the same spec and inputs begins anew.

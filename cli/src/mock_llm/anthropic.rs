@@ -75,6 +75,7 @@ pub fn read(body: &Value, strict: bool) -> Result<Asked, Refusal> {
         stream_usage: true,
         json: format.is_some(),
         schema: format.and_then(|f| f.get("schema")).cloned(),
+        effort: effort.map(str::to_owned),
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Asked {
     pub json: bool,
     /// The JSON Schema that the answer must fit.
     pub schema: Option<Value>,
+    /// How hard the model is to think.
+    pub effort: Option<String>,
 }
 
 /// About four characters a token, as in English.

@@ -94,6 +94,7 @@ pub fn read(body: &Value, strict: bool) -> Result<Asked, Refusal> {
         stream_usage: object.get("stream_options").is_some_and(|o| o["include_usage"] == true),
         json: is_schema || format.is_some_and(|f| f["type"] == "json_object"),
         schema: format.filter(|_| is_schema).and_then(|f| f["json_schema"].get("schema")).cloned(),
+        effort: effort.map(str::to_owned),
     })
 }
 

@@ -130,7 +130,7 @@ impl Server {
         let (verdict, said, made, headers) = {
             let mut guard = self.changing();
             let Changing { limits, stats, seen, made } = &mut *guard;
-            stats.asked(key, &asked.text);
+            stats.asked(key, &asked.text, asked.effort.as_deref());
             let verdict = self.script.judge(&asked, seen);
             let said = say(&asked, verdict.answer.clone());
             let output_tokens = if call.is_written { said.output_tokens } else { 0 };

@@ -1,5 +1,7 @@
 //! What `mock-llm` counts, and tells at `GET /stats`.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
@@ -28,6 +30,8 @@ pub struct Stats {
     pub in_flight: u64,
     /// The most at once.
     pub in_flight_most: u64,
+    /// Those that said how hard the model is to think.
+    efforts: BTreeMap<String, u64>,
     keys: IndexMap<String, Count>,
     prompts: IndexMap<String, Count>,
 }
@@ -40,8 +44,12 @@ struct Count {
 
 impl Stats {
     /// A question came. Those beyond a million kinds are not counted one by one.
-    pub fn asked(&mut self, key: Option<&str>, prompt: &str) {
+    pub fn asked(&mut self, key: Option<&str>, prompt: &str, effort: Option<&str>) {
         self.requests += 1;
+        // The services know few words, and others are refused.
+        if let Some(effort) = effort {
+            *self.efforts.entry(effort.to_owned()).or_default() += 1;
+        }
         each(&mut self.keys, key, |count| count.requests += 1);
         each(&mut self.prompts, Some(prompt), |count| count.requests += 1);
     }
@@ -71,6 +79,7 @@ impl Stats {
             "faults": self.faults,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
+            "efforts": self.efforts,
             "in_flight": self.in_flight,
             "in_flight_most": self.in_flight_most,
             "idempotency_keys": told(&self.keys),

@@ -6,9 +6,11 @@ use bourn_engine::api::Usage;
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
 use bourn_engine::{Engine, Error};
-use bourn_journal::{Begin, Job, Sqlite};
+use bourn_journal::{Begin, Job, Sqlite, Stats};
+use indicatif::HumanCount;
+use serde_json::json;
 
-use crate::args::Run;
+use crate::args::{Form, Run};
 use crate::failure::Failure;
 use crate::screen::Screen;
 
@@ -77,6 +79,19 @@ impl Kept {
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
         Ok(runs.having_spent(spent).with_journal(std::sync::Arc::new(job.clone()), job.number()))
+    }
+
+    /// Says what the journal has written since it was opened.
+    pub fn tell(&self, screen: &Screen) {
+        let Some(Stats { commits, orders }) = self.job.as_ref().map(Job::stats) else { return };
+        screen.say(&match screen.form {
+            Form::Text => format!(
+                "journal: {} commits, each with an fsync, of {} writes",
+                HumanCount(commits),
+                HumanCount(orders)
+            ),
+            Form::Json => json!({ "journal": { "commits": commits, "writes": orders } }).to_string(),
+        });
     }
 
     /// All inputs were read and all runs have ended.

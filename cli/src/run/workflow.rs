@@ -53,6 +53,9 @@ pub async fn run(
     let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs)?, documents.clone(), args.mock);
     let plan = prepare::plan(engine, graph, loaded).await?;
     job::run(engine, plan, args, screen, ending).await?;
+    if args.stats {
+        kept.tell(screen);
+    }
     // One that was stopped has inputs left.
     let open = documents.seen().open();
     if ended.get() && open == 0 {

@@ -138,3 +138,30 @@ sink:
     );
     assert_eq!(server.stats().await["requests"], 1);
 }
+
+#[tokio::test]
+async fn a_model_thinks_as_hard_as_its_task_looks_where_the_spec_wishes_so() {
+    let spec = "\
+steps:
+  - { id: easy, model: { prompt: '${input.easy}', model: sonnet } }
+  - { id: hard, model: { prompt: '${input.hard}', model: gpt-5 } }
+  - { id: said, model: { prompt: '${input.hard}', model: sonnet, effort: max } }
+optimization: { adaptive_thinking: true }
+";
+    let hard = format!("Mend this:\n```\n{}\n```\n{}", "x".repeat(20_000), "- and that?\n".repeat(5));
+    let input = serde_json::json!({ "easy": "hi", "hard": hard }).to_string();
+    for (spec, efforts) in [
+        (spec.to_owned(), serde_json::json!({ "low": 1, "high": 1, "max": 1 })),
+        (spec.replace("adaptive_thinking: true", ""), serde_json::json!({ "max": 1 })),
+    ] {
+        // Strict fields: what a service does not know is refused.
+        let server = Served::with("rules: []", &[]);
+        let folder = Folder::with(&[("s.yaml", &spec), ("input.json", &input)]);
+        let mut command = folder.command(&["run", "s.yaml", "--input", "@input.json", "-q"]);
+        command.env("ANTHROPIC_BASE_URL", &server.address).env("ANTHROPIC_API_KEY", "any");
+        command.env("OPENAI_BASE_URL", format!("{}/v1", server.address)).env("OPENAI_API_KEY", "any");
+        let ended = crate::support::ended(command.output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}{}", ended.err, ended.out);
+        assert_eq!(server.stats().await["efforts"], efforts);
+    }
+}

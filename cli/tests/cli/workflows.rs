@@ -111,6 +111,18 @@ steps:
 }
 
 #[test]
+fn the_commits_of_the_journal_are_counted() {
+    let folder = Folder::with(&[("a.yaml", GREET), ("in.jsonl", "{\"who\": \"a\"}\n{\"who\": \"b\"}\n")]);
+    let ran = folder.bourn(&["run", "a.yaml", "--inputs", "in.jsonl", "--stats", "-o", "json"]);
+    let line = ran.err.lines().find(|line| line.starts_with("{\"journal\"")).unwrap_or_else(|| panic!("{}", ran.err));
+    let journal = &document(line)["journal"];
+    let count = |of: &str| journal[of].as_u64().unwrap();
+    assert!(count("commits") > 1 && count("commits") <= count("writes"), "{line}");
+    let text = folder.bourn(&["run", "a.yaml", "--inputs", "in.jsonl", "--stats", "--fresh"]).err;
+    assert!(text.contains("journal: ") && text.contains(" commits, each with an fsync, of "), "{text}");
+}
+
+#[test]
 fn without_a_model_the_way_out_is_told() {
     let folder = Folder::with(&[("chain.json", CHAIN)]);
     let told = folder.bourn(&["run", "chain.json"]).refused(2);

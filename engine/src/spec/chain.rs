@@ -1,7 +1,7 @@
 //! The spec of a workflow of steps: its blocks read, its dependencies checked.
 
 use super::edges::{cycle, cycle_problem};
-use super::model::{Chain, Starts, Step};
+use super::model::{Chain, Optimization, Starts, Step};
 use super::node::Node;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
@@ -41,7 +41,9 @@ pub(crate) fn read(
     let blocks = blocks(spec);
     let ids = ids(reader, &blocks);
     let shared = outer.map(|outer| outer.shared.clone()).unwrap_or_default().with(Shared::read(reader, spec));
-    let common = Common { ids, routing: &routing, defaults, shared };
+    let wishes = part("optimization").and_then(|v| serde_json::from_value::<Optimization>(v).ok());
+    let adaptive = wishes.is_some_and(|wish| wish.adaptive_thinking) || outer.is_some_and(|outer| outer.adaptive);
+    let common = Common { ids, routing: &routing, defaults, shared, adaptive };
     let read: Vec<Read> = blocks.iter().enumerate().map(|(at, block)| common.read(reader, at, block)).collect();
     let needs = needs(&blocks, &read);
     if let Some(circle) = cycle(&needs) {

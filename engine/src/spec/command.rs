@@ -195,6 +195,9 @@ impl Common<'_> {
         if let Some(model) = model {
             defaults.entry("model").or_insert_with(|| model.into());
         }
+        if self.adaptive && schema["properties"]["effort"].is_object() {
+            defaults.entry("effort").or_insert_with(|| "auto".into());
+        }
         defaults
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Common<'a> {
     pub(super) routing: &'a Routing,
     pub(super) defaults: DefaultKeys,
     pub(super) shared: Shared,
+    /// Whether models that are not told how hard to think find it out from their task.
+    pub(super) adaptive: bool,
 }
 
 /// A step as far as it could be read.

@@ -120,7 +120,11 @@ fn wishes(spec: &Chain, parallel: f64) -> Vec<Wish> {
     };
     let first = Wish { name: "parallel_where_possible", applied: side_by_side.0, reason: side_by_side.1.into() };
     let others = [
-        later("adaptive_thinking", wish.adaptive_thinking),
+        wish.adaptive_thinking.then(|| Wish {
+            name: "adaptive_thinking",
+            applied: true,
+            reason: "a model that is not told its `effort` thinks as hard as its task looks".into(),
+        }),
         later("auto_tune", wish.auto_tune),
         later("cache", wish.cache),
         later("batch_api", wish.batch_api),

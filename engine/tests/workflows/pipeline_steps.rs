@@ -142,6 +142,8 @@ fn what_is_wrong_is_told_before_anything_runs() {
     let step = |block: &str| format!("steps: [ {{ id: a, pipeline: {block} }} ]");
     let good = step("{ spec: load.yaml, env: { FIRST: x } }");
     assert_eq!(told(&good, PIPELINE), [] as [&str; 0]);
+    let loaded = request(PIPELINE).load(&good, "specs/work.yaml", &registry(), &Simulation::new(1).env());
+    assert_eq!(loaded.ok().map(|l| l.choice.reason).as_deref(), Some("the spec has `steps` and a step `pipeline`"));
     assert_eq!(told(&step("gone.yaml"), PIPELINE), ["specs/work.yaml: specs/gone.yaml: no such file"]);
     assert_eq!(told(&step("load.yaml"), PIPELINE), ["specs/load.yaml: there is no environment variable `FIRST`"]);
     assert_eq!(told(&step("flow.yaml"), PIPELINE), ["specs/work.yaml: this is no pipeline: it has no `sources`"]);

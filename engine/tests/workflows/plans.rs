@@ -61,7 +61,7 @@ optimization: { adaptive_thinking: true }
             ("parallel_where_possible", true),
             ("max_concurrency", true),
             ("state_persistence", true),
-            ("adaptive_thinking", false)
+            ("adaptive_thinking", true)
         ]
     );
     let chain = analyze(&load("steps: [{ id: a, command: say, args: x }]", "a", &registry(), &env).unwrap());

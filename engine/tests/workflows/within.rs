@@ -270,12 +270,12 @@ steps:
 #[test]
 fn elements_stream_from_one_step_to_the_next_before_the_list_is_done() {
     let spec = "
-optimization: { max_concurrency: 1 }
 steps:
   - id: each
     for_each: { in: '${[range(5)]}' }
     workflow:
       spec:
+        optimization: { max_concurrency: 1 }
         steps:
           - { id: makes, command: say, with: { text: '${input}', after: '10' } }
           - { id: takes, command: say, with: { text: 'took ${makes.results}', after: '30' } }

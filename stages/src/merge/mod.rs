@@ -24,7 +24,7 @@ use reduce::Reducers;
 /// `merge: { of: ["${a.results}", "${b.results}"], keys: { total: sum, names: append } }`. Members of objects are taken together. Where two
 /// have one member with different values, `keys` says what becomes of it, by its name or by its way (`stock.berlin`), or `conflicts` for
 /// all that are not named; if neither does, the row is rejected with the way to the member, so nothing is ever overwritten by chance.
-/// Branches that gave nothing (null) are passed over. `of` may be one place with a list, such as the results of a `for_each`.
+/// Branches and members that are null are passed over. `of` may be one place with a list, such as the results of a `for_each`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Merge {
@@ -182,7 +182,11 @@ mod tests {
             told,
             ["`x` is 1 and 2: say what becomes of it under `keys`, or of all that differ under `conflicts`"]
         );
-        assert_eq!(merged(json!({"keys": {"x": "sum"}})).0, [json!({"x": 1, "y": 1}), json!({"x": 3, "y": 1})]);
+        assert_eq!(
+            merged(json!({"keys": {"x": "sum"}})).0,
+            [json!({"x": 2, "y": 1}), json!({"x": 3, "y": 1})],
+            "also what is the same"
+        );
         assert_eq!(merged(json!({"conflicts": "overwrite"})).0[1], json!({"x": 2, "y": 1}));
     }
 
@@ -192,8 +196,7 @@ mod tests {
         let mut stage = Harness::new(&merge(json!({"of": "${all}"})), &[rows.schema()]).unwrap();
         stage.process(&rows).unwrap();
         let made: Vec<_> = stage.said.rows(0).iter().map(|row| row["result"].clone()).collect();
-        assert_eq!(made[0]["b"], 2);
-        assert_eq!(made[1], Value::Null);
+        assert_eq!(made, [json!({"a": 1, "b": 2}), Value::Null], "a member that is null is none");
         let problems = merge(json!({"of": ["${al}"]})).schema(&[rows.schema()]).unwrap_err().0;
         assert_eq!(problems[0].path, ["of".into(), 0.into()]);
     }

@@ -43,6 +43,9 @@ impl Reducers {
 
     /// What becomes of a member that two have.
     fn both(&self, old: Value, new: Value, way: &str, name: &str) -> Result<Value> {
+        if old.is_null() || new.is_null() {
+            return Ok(if old.is_null() { new } else { old });
+        }
         let said = self.keys.get(way).or_else(|| self.keys.get(name));
         // What is added up counts also when it is the same.
         if old == new && said.is_none_or(|reducer| !matches!(reducer, Reducer::Sum | Reducer::Append)) {

@@ -4,6 +4,7 @@ use bourn_engine::api::Usage;
 use bourn_engine::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use super::complexity::{Complexity, effort};
 use super::provider::Prompt;
 use super::registry::Service;
 use super::settings::{Effort, Price};
@@ -28,6 +29,17 @@ pub struct Manner {
     pub price: Price,
     /// Whether OpenAI itself is asked.
     pub is_original: bool,
+}
+
+impl Manner {
+    /// How hard it thinks about this prompt.
+    fn effort(&self, prompt: &Prompt) -> Option<Effort> {
+        let Some(Effort::Auto) = self.effort else { return self.effort };
+        let complexity = Complexity::of(prompt, self.json_schema.as_ref());
+        let (points, effort) = (complexity.total(), effort(complexity.total()));
+        tracing::debug!(points, ?complexity, ?effort, "how hard this task looks");
+        Some(effort)
+    }
 }
 
 /// The path below the version.
@@ -63,7 +75,7 @@ fn anthropic(manner: &Manner, prompt: &Prompt) -> Map<String, Value> {
         body.insert("stop_sequences".into(), json!(manner.stop));
     }
     let mut output = Map::new();
-    if let Some(effort) = manner.effort {
+    if let Some(effort) = manner.effort(prompt) {
         output.insert("effort".into(), json!(effort));
     }
     if let Some(schema) = &manner.json_schema {
@@ -90,7 +102,7 @@ fn openai(manner: &Manner, prompt: &Prompt) -> Map<String, Value> {
     if !manner.stop.is_empty() {
         body.insert("stop".into(), json!(manner.stop));
     }
-    if let Some(effort) = manner.effort {
+    if let Some(effort) = manner.effort(prompt) {
         body.insert("reasoning_effort".into(), json!(effort));
     }
     if let Some(schema) = &manner.json_schema {
@@ -186,6 +198,13 @@ mod tests {
                 },
             })
         );
+        let auto = Manner { effort: Some(Effort::Auto), ..Manner::default() };
+        let of = |text: String| Prompt { text, ..prompt() };
+        let efforts = ["hi".to_owned(), "x\n```\n".repeat(900), "- do?\n```\n".repeat(3_000)].map(|text| {
+            let body = body(Service::Anthropic, &auto, &of(text));
+            body["output_config"]["effort"].clone()
+        });
+        assert_eq!(efforts, [json!("low"), json!("medium"), json!("high")]);
         let original = body(Service::OpenAi, &Manner { is_original: true, ..Manner::default() }, &prompt());
         assert_eq!((&original["max_completion_tokens"], &original["max_tokens"]), (&json!(9), &Value::Null));
         assert_eq!(original["response_format"], json!({ "type": "json_object" }));

@@ -2,6 +2,7 @@
 
 mod call;
 mod classify;
+mod complexity;
 mod messages;
 pub mod mock;
 pub mod provider;
@@ -61,7 +62,8 @@ pub struct Model {
     /// The key: `${secret.NAME}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<Secret>,
-    /// How hard it thinks; the model's own way if not said.
+    /// How hard it thinks; the model's own way if not said. `auto` is `low`, `medium` or `high` by how long a request is, how much is
+    /// asked in it, whether it has code, and how deep the `json_schema` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<Effort>,
     /// How much chance there is in the answer. Not every model takes it.

@@ -20,6 +20,8 @@ pub enum Effort {
     High,
     Xhigh,
     Max,
+    /// By the request: `low`, `medium` or `high`, as hard as the task looks.
+    Auto,
 }
 
 /// What tokens cost, in US dollars for a million.

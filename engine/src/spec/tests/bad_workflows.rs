@@ -78,7 +78,7 @@ targets: { p95: soon, success_rate: 2 }
     assert_snapshot!(told(spec), @"
     spec.yaml:4:37 there is no step `nowhere` (there is: b, c, d, e, f, g, b)
     spec.yaml:6:9 this way is never taken: one before it has no `when` (the way without `when` stands last)
-    spec.yaml:7:74 unknown key `if` (known: `command`, `uses`, `args`, `with`, `timeout`, `retry`, `workflow`)
+    spec.yaml:7:74 unknown key `if` (known: `command`, `uses`, `args`, `with`, `timeout`, `retry`, `workflow`, `pipeline`)
     spec.yaml:8:47 too few here: at least 1 must be said
     spec.yaml:9:45 the key `until` is missing
     spec.yaml:10:92 this must be at least 1

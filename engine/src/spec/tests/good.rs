@@ -148,7 +148,10 @@ fn the_mode_is_chosen_by_what_is_there_and_an_order_that_can_not_be_followed_is_
     assert_eq!(chosen(nested), Ok((Mode::Hybrid, "the spec has `steps` and a step `workflow`".into())));
     assert_eq!(chosen(&format!("{nested}\ntype: hybrid")), Ok((Mode::Hybrid, "the spec says `type: hybrid`".into())));
     let none = chosen(&format!("{step}\ntype: hybrid")).unwrap_err();
-    assert!(none.starts_with("spec.yaml:2:7 a hybrid has a workflow within it, and this spec has none ("), "{none}");
+    assert!(
+        none.starts_with("spec.yaml:2:7 a hybrid has a workflow or a pipeline within it, and this spec has none ("),
+        "{none}"
+    );
     let agents = "agents: { coordinator: { role: a }, b: { role: b } }";
     assert_eq!(chosen(agents), Ok((Mode::Swarm, "the spec has `agents`".into())));
     let refused = chosen(&format!("{step}\ntype: pipeline")).unwrap_err();
