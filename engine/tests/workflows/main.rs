@@ -13,6 +13,7 @@ mod kinds;
 mod order;
 mod outputs;
 mod plans;
+mod replays;
 mod rounds;
 mod stops;
 mod waits;
