@@ -8,15 +8,15 @@ use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
 use serde::Serialize;
 
-use super::Place;
 use super::signal::waits;
+use super::{Place, estimate};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
 
 /// What is found.
 #[derive(Serialize)]
-struct Found {
+pub(super) struct Found {
     run_id: String,
     workflow: String,
     status: RunState,
@@ -87,7 +87,11 @@ pub fn diagnose(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
+/// Looks at it.
+///
+/// # Errors
+/// When the journal can't be read, or is damaged.
+pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
     let (chain, spec) = place.spec(run)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
     let document = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
@@ -140,6 +144,9 @@ fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         next: Vec::new(),
         plan: document.recovery_plan,
     };
+    if let Some(plan) = &mut found.plan {
+        estimate::add(place.journal, &chain, run, plan)?;
+    }
     (found.why, found.next) = why(&found);
     Ok(found)
 }
@@ -232,6 +239,7 @@ fn text(found: &Found) -> String {
     for action in found.plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
         lines.push(format!("plan: {} reuses {} and runs {}", action.kind, list(&action.reuses), list(&action.reruns)));
+        lines.extend(action.estimate.as_ref().map(|estimate| format!("  {}", estimate::text(Some(estimate)))));
     }
     lines.extend(found.next.iter().map(|command| format!("next: {command}")));
     lines.join("\n")

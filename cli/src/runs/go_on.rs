@@ -10,11 +10,12 @@ use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
 use futures::executor::block_on;
 
-use super::{Place, args::Journal, chain};
+use super::{Place, args::Journal, chain, estimate};
 use crate::answer;
 use crate::args::{self, Form};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::run::budget;
 use crate::run::documents::Documents;
 use crate::run::inputs::Inputs;
 use crate::run::job::{self, Ending};
@@ -25,7 +26,7 @@ use crate::run::workflow::{SOURCE, one_ended, tell_open};
 ///
 /// # Errors
 /// When it has ended, or can't go on.
-pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+pub fn resume(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<Exit, Failure> {
     if run.status.has_ended() {
         let message = format!("run `{}` is {}: there is nothing to go on with", run.id, run.status.name());
         return Err(Failure::invalid(message));
@@ -41,7 +42,7 @@ pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
             return Ok(Exit::Ok);
         }
     }
-    pass(place, run)
+    ended(place, &passed(place, run, budget)?)
 }
 
 /// Tries a run again that failed: what completed is used again.
@@ -79,7 +80,10 @@ fn plan(place: &Place<'_>, run: &Run) -> Result<Option<RecoveryPlan>, Failure> {
 
 /// Says what recovering would do.
 fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let plan = plan(place, run)?;
+    let mut plan = plan(place, run)?;
+    if let Some(plan) = &mut plan {
+        estimate::add(place.journal, &place.spec(run)?.0, run, plan)?;
+    }
     if place.screen.form == Form::Json {
         let text = serde_json::to_string_pretty(&plan).map_err(|e| Failure::Failed(e.into()))?;
         answer::print(&text)?;
@@ -87,7 +91,8 @@ fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     }
     for action in plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
-        let text = format!("would reuse {}\nwould run {}", list(&action.reuses), list(&action.reruns));
+        let estimate = estimate::text(action.estimate.as_ref());
+        let text = format!("would reuse {}\nwould run {}\n{estimate}", list(&action.reuses), list(&action.reruns));
         answer::print(&text)?;
     }
     Ok(Exit::Ok)
@@ -95,22 +100,26 @@ fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 
 /// Lets a run that was begun pass through its graph again: what is in its history is not done again.
 pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let (documents, loaded) = passed(place, run)?;
-    one_ended(&documents, &loaded, place.screen)
+    ended(place, &passed(place, run, &[])?)
 }
 
-/// The same, without a word about how it ended.
+fn ended(place: &Place<'_>, (documents, loaded): &(Documents, Loaded)) -> Result<Exit, Failure> {
+    one_ended(documents, loaded, place.screen)
+}
+
+/// The same, without a word about how it ended, and with this said over the budget of its spec.
 ///
 /// # Errors
 /// When it can't pass.
-pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failure> {
+pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(Documents, Loaded), Failure> {
     let Place { engine, screen, journal, .. } = place;
     let (request, spec) = place.request(run)?;
     let options = options(&spec.file, &place.one.journal);
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let loaded = request.load_to_run(&spec.text, &spec.file, engine.registry(), engine.env()).await;
-        let loaded = loaded.map_err(Failure::Problems)?;
+        let mut loaded = loaded.map_err(Failure::Problems)?;
+        budget::apply(&mut loaded.spec, budget);
         screen.hide(loaded.document.secrets());
         chain(&loaded)?;
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);

@@ -7,6 +7,7 @@ mod swarms;
 
 mod answers;
 mod bad_input;
+mod bundles;
 mod cases;
 mod checkpoints;
 mod completions;

@@ -169,7 +169,8 @@ impl Cost {
         (usage != Usage::default()).then_some(Self { input_tokens, output_tokens, usd })
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    /// Adds another one.
+    pub fn add(&mut self, other: Self) {
         self.input_tokens += other.input_tokens;
         self.output_tokens += other.output_tokens;
         self.usd += other.usd;
