@@ -95,9 +95,12 @@ pub enum Runs {
     Recover {
         #[command(flatten)]
         one: One,
-        /// Say what would be done, and do nothing.
-        #[arg(long)]
+        /// Say what would be done and what that may cost, and do nothing.
+        #[arg(long, conflicts_with = "budget")]
         dry_run: bool,
+        /// What may be spent on models from now on, as for `resume`.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::budget::parse)]
+        budget: Vec<crate::run::budget::Part>,
     },
     /// Start a new run from a point of another one: the steps up to there are taken over.
     Fork {

@@ -1,6 +1,6 @@
 //! `bourn runs diagnose`: why a run stands as it does, and what can be done about it.
 
-use bourn_engine::journal::RunState;
+use bourn_engine::journal::{Ask, RunState};
 use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::record::Record;
@@ -9,7 +9,7 @@ use bourn_journal::Run;
 use serde::Serialize;
 
 use super::signal::waits;
-use super::{Place, estimate};
+use super::{Place, asked, estimate};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
@@ -148,6 +148,11 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         estimate::add(place.journal, &chain, run, plan)?;
     }
     (found.why, found.next) = why(&found);
+    if run.status == RunState::Paused && asked(&events) != Some(Ask::Pause) {
+        // What it waits for is money.
+        found.why = "what its job may spend is spent".to_owned();
+        found.next = vec![format!("bourn runs resume {} --budget usd=… or tokens=…", run.id)];
+    }
     Ok(found)
 }
 
@@ -202,7 +207,7 @@ fn advice(class: &str) -> &'static str {
         "transient" | "timeout" => "see whether the service is there and well, then recover",
         "rate_limit" => "ask less at once (`limits`, `max_concurrency`), or later, then recover",
         "validation" => "mend the input or what the step before gave (`bourn runs fork --set`)",
-        "budget" => "raise the limit that is told, then recover",
+        "budget" => "raise the limit that is told, or recover with a larger `--budget`",
         "canceled" => "recover, if it is wanted after all",
         "engine" => "this is a fault of Bourn: tell us, with the history",
         _ => "mend what the message says, then recover",

@@ -10,7 +10,7 @@ use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
 use futures::executor::block_on;
 
-use super::{Place, args::Journal, chain, estimate};
+use super::{Place, args::Journal, asked, chain, estimate};
 use crate::answer;
 use crate::args::{self, Form};
 use crate::failure::{Exit, Failure};
@@ -31,8 +31,7 @@ pub fn resume(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<E
         let message = format!("run `{}` is {}: there is nothing to go on with", run.id, run.status.name());
         return Err(Failure::invalid(message));
     }
-    let asked = place.journal.events(run).map_err(Failure::Failed)?.into_iter().rev().find_map(|e| Ask::of(&e.kind));
-    if asked == Some(Ask::Pause) {
+    if asked(&place.journal.events(run).map_err(Failure::Failed)?) == Some(Ask::Pause) {
         block_on(place.journal.ask(run, Ask::Resume)).map_err(Failure::Invalid)?;
         if place.journal.is_claimed(run).map_err(Failure::Failed)? {
             place.screen.tell(&format!(
@@ -49,7 +48,18 @@ pub fn resume(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<E
 ///
 /// # Errors
 /// When it did not fail, or can't go on.
-pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Failure> {
+pub fn recover(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<Exit, Failure> {
+    recoverable(run)?;
+    // Of a step that failed at some elements the others are kept.
+    let history = place.journal.history(run).map_err(Failure::Failed)?;
+    let completed = |step: &String| history.0.get(step).is_some_and(|r| bourn_journal::has_completed(r.get()));
+    let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
+    let anew: Vec<String> = again.filter(completed).collect();
+    place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
+    ended(place, &passed(place, run, budget)?)
+}
+
+fn recoverable(run: &Run) -> Result<(), Failure> {
     if !matches!(run.status, RunState::Failed | RunState::Canceled) {
         let way = if run.status.has_ended() { "" } else { "; `bourn runs resume` goes on with it" };
         let message = format!("run `{}` is {}: there is nothing to recover{way}", run.id, run.status.name());
@@ -58,16 +68,7 @@ pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Fail
     if run.input.is_none() {
         return Err(Failure::invalid(format!("the input of run `{}` was not valid: start it anew", run.id)));
     }
-    if dry_run {
-        return tell(place, run);
-    }
-    // Of a step that failed at some elements the others are kept.
-    let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let completed = |step: &String| history.0.get(step).is_some_and(|r| bourn_journal::has_completed(r.get()));
-    let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
-    let anew: Vec<String> = again.filter(completed).collect();
-    place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
-    pass(place, run)
+    Ok(())
 }
 
 /// What recovering does.
@@ -78,8 +79,12 @@ fn plan(place: &Place<'_>, run: &Run) -> Result<Option<RecoveryPlan>, Failure> {
     Ok(shown.recovery_plan)
 }
 
-/// Says what recovering would do.
-fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+/// Says what recovering would do, and what that may cost.
+///
+/// # Errors
+/// When it did not fail, or the journal can't be read.
+pub fn would_recover(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    recoverable(run)?;
     let mut plan = plan(place, run)?;
     if let Some(plan) = &mut plan {
         estimate::add(place.journal, &place.spec(run)?.0, run, plan)?;

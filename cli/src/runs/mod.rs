@@ -23,9 +23,10 @@ mod watch;
 use std::time::Duration;
 
 use bourn_engine::Engine;
+use bourn_engine::journal::Ask;
 use bourn_engine::spec::model::Chain;
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
-use bourn_journal::{Run, Sqlite};
+use bourn_journal::{Event, Run, Sqlite};
 use tokio::runtime::Runtime;
 
 use crate::args::Output;
@@ -81,13 +82,19 @@ pub fn run(what: &Runs, screen: &Screen) -> Result<Exit, Failure> {
         Runs::Replay { one, spec } => at(one, &|place, run| replay::run(place, run, spec.as_deref())),
         Runs::Result { one, partial } => at(one, &|place, run| show::result(place, run, *partial)),
         Runs::Resume { one, budget } => at(one, &|place, run| go_on::resume(place, run, budget)),
-        Runs::Recover { one, dry_run } => at(one, &|place, run| go_on::recover(place, run, *dry_run)),
+        Runs::Recover { one, dry_run: true, .. } => at(one, &go_on::would_recover),
+        Runs::Recover { one, budget, .. } => at(one, &|place, run| go_on::recover(place, run, budget)),
         Runs::Fork { one, at: step, set, id } => {
             at(one, &|place, run| fork::fork(place, run, step, set, id.as_deref()))
         }
         Runs::Cancel { one, timeout } => at(one, &|place, run| stop::cancel(place, run, *timeout)),
         Runs::Pause { one, timeout } => at(one, &|place, run| stop::hold(place, run, *timeout)),
     }
+}
+
+/// What was asked last of a run in which this happened.
+fn asked(events: &[Event]) -> Option<Ask> {
+    events.iter().rev().find_map(|event| Ask::of(&event.kind))
 }
 
 /// Waits before the journal is asked again.
