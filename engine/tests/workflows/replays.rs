@@ -66,7 +66,7 @@ fn differs(spec: &str, past: &Past) -> (String, Value, Value) {
 /// A step of every kind, each with what decides about it.
 const ALL: &str = "
 steps:
-  - { id: ask, command: say, args: 'about ${input.n}' }
+  - { id: ask, command: say, with: { text: 'about ${input.n}', after: '1500' } }
   - { id: size, set: { value: '${.ask.results | length}' } }
   - id: route
     switch:
@@ -210,8 +210,9 @@ steps:
   - { id: a, command: say, args: a, with: { after: '1000' }, compensate: { command: say, args: undone } }
   - { id: b, command: say, args: b, with: { after: '8000' }, needs: a, default: none }
   - { id: c, set: { value: '${b.status}' } }
+  - { id: d, set: { value: 'of ${c.results}' } }
 finally:
-  - { id: last, set: { value: '${b.status}' } }
+  - { id: last, set: { value: '${b.status} ${c.status}' } }
 output_format: map
 ";
     for (ask, steps) in [(Ask::Cancel, 3), (Ask::Pause, 2)] {
@@ -235,6 +236,8 @@ steps:
         past.history.0.insert(name.to_owned(), RawValue::from_string(record.to_string()).unwrap());
     };
     set(&mut past, "c", json!({ "status": "REUSED", "results": "changed", "attempts": 1 }));
+    set(&mut past, "d", json!({ "status": "COMPLETED", "results": "of changed", "attempts": 1 }));
+    set(&mut past, "last", json!({ "status": "COMPLETED", "results": "COMPLETED REUSED", "attempts": 1 }));
     assert_eq!(again(spec, &past).difference, None);
     set(&mut past, "c", json!({ "status": "COMPLETED", "results": "changed", "attempts": 1 }));
     assert_eq!(differs(spec, &past).0, "c");
