@@ -5,6 +5,7 @@ use std::io::Read as _;
 
 use serde_json::{Value, json};
 
+use crate::mock_llm::Served;
 use crate::support::{Ended, Folder, ended};
 
 /// Asks a program, which leaves a trace, in every way in which steps are asked; the rest is decided.
@@ -103,6 +104,34 @@ fn a_bundle_is_decided_again_on_another_machine_and_nobody_is_asked() {
     // The journal says the same.
     assert_eq!(bourn(&here, &["runs", "replay", "p"], &zone).quietly(), format!("{same}\n"));
     assert_eq!(here.read("trace").lines().count(), 3);
+}
+
+#[tokio::test]
+async fn a_replay_asks_no_service() {
+    let server = Served::with("rules: []", &[]);
+    let address = server.address.clone();
+    let variables = [("OPENAI_BASE_URL", format!("{address}/v1")), ("OPENAI_API_KEY", "any-key".to_owned())];
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let spec = format!(
+        "steps:\n  - {{ id: asked, model: {{ prompt: '${{input.q}}', model: gpt-5 }} }}\n  - {{ id: seen, http: {{ url: '{address}/v1/models' }}, default: none, needs: asked }}\n"
+    );
+    let folder = Folder::with(&[("s.yaml", &spec)]);
+    assert_eq!(
+        bourn(&folder, &["run", "s.yaml", "--id", "s", "--input", "{\"q\": \"why\"}"], &variables).code,
+        Some(0)
+    );
+    bourn(&folder, &["runs", "diagnose", "s", "-o", "s.tar.zst"], &variables).quietly();
+    let before = server.stats().await;
+    assert_eq!(before["answered"], 1);
+    // The service and the key are there, and nobody asks them.
+    let live = bourn(&folder, &["runs", "replay", "s"], &variables).quietly();
+    let bundle = bourn(&folder, &["replay", "s.tar.zst"], &variables).quietly();
+    assert!(live.starts_with("same decisions: 2 steps") && live == bundle, "{live}{bundle}");
+    let asks = spec.clone() + "  - { id: more, model: { prompt: more, model: gpt-5 } }\n";
+    std::fs::write(folder.path("more.yaml"), asks).unwrap();
+    let more = bourn(&folder, &["replay", "s.tar.zst", "--spec", "more.yaml"], &variables).quietly();
+    assert!(more.ends_with("  not recorded: more\n"), "{more}");
+    assert_eq!(server.stats().await, before);
 }
 
 #[test]

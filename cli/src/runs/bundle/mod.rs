@@ -221,9 +221,12 @@ fn shown(place: &Place<'_>, run: &Run) -> Result<Shown, Failure> {
     Ok(Shown { specs, texts, disclosure, loaded: Loaded { document, ..loaded } })
 }
 
-/// The run, with its input as it was.
+/// The run, with its times as everywhere else.
 fn described(run: &Run) -> Result<Value, Failure> {
-    serde_json::to_value(run).map_err(|e| Failure::Failed(e.into()))
+    let mut described = serde_json::to_value(run).map_err(|e| Failure::Failed(e.into()))?;
+    described["started"] = run.started.to_string().into();
+    described["ended"] = run.ended.map(|at| at.to_string()).into();
+    Ok(described)
 }
 
 fn lines(events: &[Event], hidden: &Hidden) -> Result<Vec<u8>, Failure> {
