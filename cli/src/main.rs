@@ -72,7 +72,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Signal(signal) => return runs::signal::signal(signal, screen),
         Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output.form())?)?,
         Verb::List { kind: None } => {
-            answer::print(&list::all(&prepare::registry(), args.output.form(), answer::width()))?
+            answer::print(&list::all(&prepare::registry(), args.output.form(), answer::width()))?;
         }
         Verb::List { kind: Some(kind) } => {
             answer::print(&list::one(&prepare::registry(), kind, args.output.form(), answer::width())?)?;

@@ -150,7 +150,7 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
     (found.why, found.next) = why(&found);
     if run.status == RunState::Paused && asked(&events) != Some(Ask::Pause) {
         // What it waits for is money.
-        found.why = "what its job may spend is spent".to_owned();
+        found.why = "what its job may spend is spent".into();
         found.next = vec![format!("bourn runs resume {} --budget usd=… or tokens=…", run.id)];
     }
     Ok(found)
@@ -244,7 +244,7 @@ fn text(found: &Found) -> String {
     for action in found.plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
         lines.push(format!("plan: {} reuses {} and runs {}", action.kind, list(&action.reuses), list(&action.reruns)));
-        lines.extend(action.estimate.as_ref().map(|estimate| format!("  {}", estimate::text(Some(estimate)))));
+        lines.extend(action.estimate.as_ref().map(|estimate| format!("  {}", estimate::text(estimate))));
     }
     lines.extend(found.next.iter().map(|command| format!("next: {command}")));
     lines.join("\n")

@@ -27,7 +27,9 @@ pub(super) fn add(journal: &Sqlite, chain: &Chain, run: &Run, plan: &mut Recover
             continue;
         }
         let mut cost = Cost::default();
-        again.iter().for_each(|(_, step)| cost.add(mean(step)));
+        for (_, step) in &again {
+            cost.add(mean(step));
+        }
         let is_known = |id: &&String| !again.iter().any(|(known, _)| known == *id);
         action.estimate = Some(Estimate {
             cost,
@@ -68,19 +70,15 @@ fn longest(chain: &Chain, steps: &[(String, &Step)]) -> u64 {
     ends.into_iter().max().unwrap_or(0)
 }
 
-/// In words; nothing where nothing is known.
-pub(super) fn text(estimate: Option<&Estimate>) -> String {
-    let Some(Estimate { cost, duration_ms, unknown, source, .. }) = estimate else {
-        return "no estimate of what it costs: none of these has completed in a run yet".to_owned();
-    };
+/// In words.
+pub(super) fn text(Estimate { cost, duration_ms, unknown, source, .. }: &Estimate) -> String {
     let Cost { input_tokens, output_tokens, usd } = cost;
     let tokens = input_tokens + output_tokens;
     let tokens = (tokens > 0).then(|| format!("{tokens} tokens ({input_tokens} read, {output_tokens} written)"));
     let usd = (*usd > 0.0).then(|| format!("{usd:.4} usd"));
     let parts: Vec<String> = tokens.into_iter().chain(usd).chain([format!("{duration_ms} ms")]).collect();
-    let mut text = format!("estimate: {}: {source}", parts.join(", "));
-    if !unknown.is_empty() {
-        text += &format!("; without {}, of which there is no record", unknown.join(", "));
-    }
-    text
+    let without = unknown.join(", ");
+    let but =
+        if unknown.is_empty() { String::new() } else { format!("; without {without}, of which there is no record") };
+    format!("estimate: {}: {source}{but}", parts.join(", "))
 }

@@ -96,8 +96,8 @@ pub fn would_recover(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     }
     for action in plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
-        let estimate = estimate::text(action.estimate.as_ref());
-        let text = format!("would reuse {}\nwould run {}\n{estimate}", list(&action.reuses), list(&action.reruns));
+        let mut text = format!("would reuse {}\nwould run {}", list(&action.reuses), list(&action.reruns));
+        text.extend(action.estimate.iter().map(|estimate| format!("\n{}", estimate::text(estimate))));
         answer::print(&text)?;
     }
     Ok(Exit::Ok)

@@ -66,9 +66,16 @@ fn decide(request: Request, own: &(String, String), other: Option<&str>, past: &
     let secrets = loaded.document.secrets();
     // What is recorded has marks, so what comes out now has them too.
     let with_marks = |record: String| if request.stand_ins.is_some() { marked(secrets, record) } else { record };
-    replay(&loaded, engine.registry(), past, with_marks).map_err(|Problems(all)| {
+    let told = |Problems(all): Problems| {
         Failure::Problems(all.iter().map(|problem| loaded.document.diagnostic(problem)).collect())
-    })
+    };
+    let mut verdict = replay(&loaded, engine.registry(), past, with_marks).map_err(told)?;
+    for outcome in verdict.difference.iter_mut().flat_map(|other| [&mut other.recorded, &mut other.replayed]) {
+        // It is shown.
+        *outcome =
+            serde_json::from_str(&marked(secrets, outcome.to_string())).map_err(|e| Failure::Failed(e.into()))?;
+    }
+    Ok(verdict)
 }
 
 fn tell(verdict: &Verdict, (workflow, run): (&str, &str), screen: &Screen) -> Result<Exit, Failure> {

@@ -244,6 +244,11 @@ fn no_secret_is_in_a_bundle_and_it_can_still_be_decided() {
     let there = Folder::with(&[]);
     std::fs::copy(folder.path("c.tar.zst"), there.path("c.tar.zst")).unwrap();
     assert_eq!(there.bourn(&["replay", "c.tar.zst"]).quietly(), "same decisions: 3 steps and 1 decision compared\n");
+    // What differs is shown without it, too.
+    std::fs::write(folder.path("other.yaml"), CANARIES.replace("'of ${env.C}'", "'not of ${env.C}'")).unwrap();
+    let told = bourn(&folder, &["runs", "replay", "c", "--spec", "other.yaml"], &variables);
+    assert!(told.code == Some(5) && told.out.contains("not of <env.C>"), "{}{}", told.out, told.err);
+    assert!(!told.out.contains("c4nary/") && !told.out.contains("c4nary-of-mine"), "{}", told.out);
     // Without the value nobody could look for it.
     let unknown = bourn(&folder, &["runs", "diagnose", "c", "-o", "d.tar.zst"], &variables[..1]).refused(2);
     assert!(unknown.contains("T_OF_MINE") && !folder.path("d.tar.zst").exists(), "{unknown}");

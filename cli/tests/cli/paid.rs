@@ -227,7 +227,7 @@ async fn a_plan_says_what_it_may_cost_by_what_its_steps_cost_before() {
     };
     assert_eq!(run("bad", "one").code, Some(1));
     let nothing = folder.bourn(&["runs", "recover", "bad", "--dry-run"]).quietly();
-    assert!(nothing.ends_with("no estimate of what it costs: none of these has completed in a run yet\n"), "{nothing}");
+    assert_eq!(nothing, "would reuse first, ask\nwould run gate, end, never\n", "nothing is known of what they cost");
     std::fs::write(folder.path("open"), "").unwrap();
     let mut all = Vec::new();
     for (id, term) in [("good", "one"), ("better", "something much longer than that")] {

@@ -90,15 +90,13 @@ impl Disclosure {
         let edited = edit(text, edits);
         // What was hidden may stand in a remark too.
         let edited = self.secrets().mark(&edited).into_owned();
-        match parse::parse(&edited) {
-            Ok(_) => Ok(edited),
-            Err(_) => {
-                let problem = Problem::new("the credentials in this spec can't be taken out of it");
-                let problem = problem.help("take them from the environment or from `secrets`");
-                let document = super::Document::new(name, text.to_owned(), spec.clone(), spec);
-                Err(document.diagnostics(&[Fault::at([], problem)]))
-            }
+        if parse::parse(&edited).is_ok() {
+            return Ok(edited);
         }
+        let problem = Problem::new("the credentials in this spec can't be taken out of it");
+        let problem = problem.help("take them from the environment or from `secrets`");
+        let document = super::Document::new(name, text.to_owned(), spec.clone(), spec);
+        Err(document.diagnostics(&[Fault::at([], problem)]))
     }
 
     /// The credentials, to hide them elsewhere.
@@ -142,12 +140,13 @@ impl Disclosure {
             words(text).for_each(|word| hide(self, word, named.is_some()));
         }
         // `Authorization: Bearer …` and `--token=…` among the arguments of a program.
-        if let Some((name, value)) = text.split_once([':', '=']).filter(|(name, _)| is_credential(name)) {
-            if !name.contains(char::is_whitespace) {
-                words(value).for_each(|word| hide(self, word, true));
-            }
+        let is_name = |name: &str| is_credential(name) && !name.contains(char::is_whitespace);
+        if let Some((_, value)) = text.split_once([':', '=']).filter(|(name, _)| is_name(name)) {
+            words(value).for_each(|word| hide(self, word, true));
         }
-        in_url(text).into_iter().for_each(|part| hide(self, part, true));
+        for part in in_url(text) {
+            hide(self, part, true);
+        }
     }
 
     /// The mark of a value, which is hidden elsewhere too if that is said.

@@ -135,7 +135,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     graph.options.kept = journal.is_some().then_some(runs.spent);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
     wiring.key = runs.key.as_deref().map(Into::into);
-    wiring.recorded = runs.recorded.clone();
+    wiring.recorded.clone_from(&runs.recorded);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let documents = DocumentConfig {
         workflow: spec.name.clone(),

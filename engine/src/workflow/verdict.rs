@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::decisions::{Decision, decisions};
@@ -173,7 +172,7 @@ fn told(what: &str) -> Value {
 }
 
 fn record_of(history: &History, name: &str) -> Result<Option<Record>> {
-    Ok(history.0.get(name).map(|record: &Box<RawValue>| serde_json::from_str(record.get())).transpose()?)
+    Ok(history.0.get(name).map(|record| serde_json::from_str(record.get())).transpose()?)
 }
 
 /// Whether the rest of a name behind so many bytes leads into a workflow.

@@ -157,9 +157,9 @@ fn what_a_changed_spec_decides_otherwise_is_told_with_the_step() {
         (".again.rounds >= 2", ".again.rounds >= 1", "again"),
     ];
     for (before, after, step) in changes {
-        let changed = ALL.replace(before, after);
-        assert_ne!(changed, ALL, "{before}");
-        assert_eq!(differs(&changed, &pasts[0]).0, step, "{before} -> {after}");
+        let other = ALL.replace(before, after);
+        assert_ne!(other, ALL, "{before}");
+        assert_eq!(differs(&other, &pasts[0]).0, step, "{before} -> {after}");
     }
     let gone = ALL.replace("  - { id: lost, command: say, with: { text: x, fail: permanent }, retry: { max_attempts: 1 }, default: { none: true } }\n", "");
     let told = ("lost".to_owned(), json!({ "reason": "the spec has no such step" }));
@@ -270,16 +270,14 @@ fn block(at: usize, kind: usize, needs: &[usize]) -> String {
         3 => format!("if: '${{(({seen} | length) + .input.n) % 2 == 0}}', {ask}"),
         4 => format!("{ask}, default: {{ none: {at} }}"),
         5 => format!("{ask}, fallback: [{{ letters: '${{{seen}}}' }}]"),
-        6 => format!(
-            "for_each: {{ in: '${{[range(.input.n)]}}', as: it, tolerated_failure_percentage: 40 }}, command: say, with: {{ text: '${{.it}}', fail: '${{(if .it % 3 == 2 then \"permanent\" else \"\" end)}}' }}, retry: {{ max_attempts: 1 }}"
-        ),
+        6 => "for_each: { in: '${[range(.input.n)]}', as: it, tolerated_failure_percentage: 40 }, command: say, with: { text: '${.it}', fail: '${(if .it % 3 == 2 then \"permanent\" else \"\" end)}' }, retry: { max_attempts: 1 }".to_owned(),
         7 => format!(
             "repeat: {{ until: '${{.s{at}.rounds > .input.n}}', max_iterations: 3 }}, command: say, args: '${{.s{at}.rounds}} ${{{seen}}}'"
         ),
         8 => format!(
             "workflow: {{ input: {{ n: '${{.input.n}}', seen: '${{{seen}}}' }}, spec: {{ steps: [{{ id: in, command: say, args: '${{input.seen}}' }}, {{ id: out, if: '${{.input.n % 2 == 0}}', set: {{ value: '${{.in.results | length}}' }} }}] }} }}"
         ),
-        _ => format!("for_each: {{ in: '${{[range(.input.n)]}}', as: it }}, set: {{ value: '${{.it + 1}}' }}"),
+        _ => "for_each: { in: '${[range(.input.n)]}', as: it }, set: { value: '${.it + 1}' }".to_owned(),
     }
 }
 
