@@ -7,6 +7,7 @@ use std::time::Duration;
 use bourn_engine::data::units::Interval;
 use bourn_engine::spec::Mode;
 use bourn_engine::spec::targets::Targets;
+use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
@@ -16,7 +17,7 @@ use crate::complete;
 use crate::db::Db;
 use crate::dlq::args::Dlq;
 use crate::mock_llm::args::MockLlm;
-use crate::runs::args::{Approve, Inbox, Insights, Journal, Runs, Signal};
+use crate::runs::args::{Approve, Inbox, Insights, Journal, Replay, Runs, Signal};
 
 /// Streams rows through pipelines, and runs workflows: once for one input, or for every row of a million.
 #[derive(Debug, Parser)]
@@ -26,15 +27,16 @@ pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
     /// How answers and errors are written.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
-    pub output: Form,
+    #[arg(short, long, global = true, default_value = "text", value_name = "FORM", value_parser = form())]
+    pub output: Output,
     /// When to use colours and drawn reports: `auto` is on a terminal, unless `NO_COLOR` is set.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: When,
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 failed, 2 invalid input or spec, 4 degraded with --fail-on-degraded, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 invalid input or spec, 3 a target was missed, 4 degraded with --fail-on-degraded, 5 a replay decides otherwise,
+130 interrupted.
 Logs go to stderr, at the level that BOURN_LOG says: error, warn (default), info, debug, trace.";
 
 /// The verbs.
@@ -74,6 +76,8 @@ pub enum Verb {
         #[command(subcommand)]
         what: Runs,
     },
+    /// Decide a run again from a bundle of `bourn runs diagnose -o`, on any machine: nobody is asked, and nothing outside is touched.
+    Replay(Replay),
     /// Check the journal, as the database that it is.
     Db {
         /// What to do with it.
@@ -413,6 +417,41 @@ pub enum Form {
     Json,
 }
 
+/// Where an answer goes, and in which form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To stdout, in this form.
+    Form(Form),
+    /// Into this file.
+    File(PathBuf),
+}
+
+impl Output {
+    /// The form on stdout.
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Form(form) => *form,
+            Self::File(_) => Form::Text,
+        }
+    }
+}
+
+fn form() -> impl TypedValueParser<Value = Output> {
+    EnumValueParser::<Form>::new().map(Output::Form)
+}
+
+/// A form, or a file for a bundle.
+///
+/// # Errors
+/// When it is neither.
+pub fn form_or_bundle(text: &str) -> Result<Output, String> {
+    match Form::from_str(text, false) {
+        Ok(form) => Ok(Output::Form(form)),
+        Err(_) if text.ends_with(".tar.zst") => Ok(Output::File(text.into())),
+        Err(_) => Err("write `text`, `json`, or a file that ends with `.tar.zst`".into()),
+    }
+}
+
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum When {
@@ -465,6 +504,17 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_answer_is_of_a_form_and_a_bundle_is_a_file() {
+        let output = |args: &[&str]| Args::try_parse_from([&["bourn", "runs"], args].concat()).map(|args| args.output);
+        let diagnose = |to: &str| output(&["diagnose", "a", "-o", to]).unwrap();
+        assert_eq!(diagnose("json"), Output::Form(Form::Json));
+        assert_eq!(diagnose("a.tar.zst"), Output::File("a.tar.zst".into()));
+        assert_eq!(output(&["-o", "json", "diagnose", "a"]).unwrap(), Output::Form(Form::Json));
+        assert_eq!(output(&["diagnose", "a"]).unwrap().form(), Form::Text);
+        assert!(output(&["diagnose", "a", "-o", "jsn"]).is_err() && output(&["show", "a", "-o", "a.tar.zst"]).is_err());
     }
 
     #[test]

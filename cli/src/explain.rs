@@ -65,6 +65,12 @@ pub fn plan(args: &args::Plan, form: Form) -> Result<String, Failure> {
     })
 }
 
+/// The same of a spec that was planned, for people and for programs.
+pub fn shown(loaded: &Loaded, plan: &Plan) -> (String, Value) {
+    let analysis = analyze(loaded);
+    (text(loaded, plan, &analysis), json(loaded, plan, &analysis))
+}
+
 /// The steps of a workflow.
 fn steps(loaded: &Loaded) -> Option<Dependencies> {
     match &loaded.spec {

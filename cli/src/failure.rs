@@ -19,6 +19,8 @@ pub enum Exit {
     Missed = 3,
     /// A step gave its default, and that was not to be.
     Degraded = 4,
+    /// A run that was decided again took another way.
+    Differs = 5,
     /// A signal ended it before it had drained.
     Interrupted = 130,
 }

@@ -1,7 +1,7 @@
 //! Texts that the command line names: files, stdin, or the text itself.
 #![expect(clippy::disallowed_methods, reason = "what a user names on the command line is read here, before any job")]
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 
 use bourn_engine::{Error, Kind};
 use serde_json::Value;
@@ -51,6 +51,28 @@ impl Text {
         }
         Ok(Self { name: name.to_owned(), text })
     }
+}
+
+/// The bytes of a file that is no longer than this; of a longer one the end, if that says most.
+///
+/// # Errors
+/// When it can't be read, or is too long.
+pub fn bytes(path: &str, most: u64, is_log: bool) -> Result<Vec<u8>, Failure> {
+    let read = || {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        if is_log && length > most {
+            file.seek(io::SeekFrom::Start(length - most))?;
+        }
+        let mut bytes = Vec::new();
+        file.take(most + u64::from(!is_log)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|e: io::Error| Failure::Invalid(Error::from(e).context(path)))?;
+    if bytes.len() as u64 > most {
+        return Err(Failure::Invalid(Error::new(Kind::Budget, format!("{path}: longer than {} MiB", most >> 20))));
+    }
+    Ok(bytes)
 }
 
 /// The value of `--input`: JSON, or `@FILE` with JSON in it.

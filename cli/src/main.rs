@@ -60,19 +60,22 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Run { run, watch: true } => return run::watched::run(run, screen),
         Verb::Test(test) => return test::run(test, screen),
         Verb::Tap(tap) => return tap::run(tap, screen),
-        Verb::Validate(spec) => explain::validate(spec, args.output)?,
+        Verb::Validate(spec) => explain::validate(spec, args.output.form())?,
         Verb::Torture(torture) => return torture::run(torture, screen),
         Verb::Checkpoints { what } => return checkpoints::run(what, screen),
         Verb::Dlq { what } => return dlq::run(what, screen),
         Verb::Runs { what } => return runs::run(what, screen),
+        Verb::Replay(replay) => return runs::replay::bundle(replay, screen),
         Verb::Db { what } => return db::run(what, screen),
         Verb::Inbox(inbox) => return runs::signal::inbox(inbox, screen),
         Verb::Approve(approve) => return runs::signal::approve(approve, screen),
         Verb::Signal(signal) => return runs::signal::signal(signal, screen),
-        Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output)?)?,
-        Verb::List { kind: None } => answer::print(&list::all(&prepare::registry(), args.output, answer::width()))?,
+        Verb::Plan(plan) => answer::print(&explain::plan(plan, args.output.form())?)?,
+        Verb::List { kind: None } => {
+            answer::print(&list::all(&prepare::registry(), args.output.form(), answer::width()))?;
+        }
         Verb::List { kind: Some(kind) } => {
-            answer::print(&list::one(&prepare::registry(), kind, args.output, answer::width())?)?;
+            answer::print(&list::one(&prepare::registry(), kind, args.output.form(), answer::width())?)?;
         }
         Verb::New { what } => new::new(what)?,
         Verb::Schema { of } => answer::print(&format!(
@@ -83,10 +86,10 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
             }
         ))?,
         Verb::Commands { routing } => {
-            answer::print(&commands::list(&prepare::registry(), routing.as_deref(), args.output)?)?;
+            answer::print(&commands::list(&prepare::registry(), routing.as_deref(), args.output.form())?)?;
         }
         Verb::Insights(insights) => return runs::insights::insights(insights, screen),
-        Verb::Models => answer::print(&models::list(args.output, answer::width()))?,
+        Verb::Models => answer::print(&models::list(args.output.form(), answer::width()))?,
         Verb::MockLlm(args) => return mock_llm::run(args),
         Verb::Completions { shell } => answer::print(&complete::script(*shell)?)?,
     }

@@ -37,7 +37,7 @@ impl Screen {
             is_terminal,
             is_drawn: is_coloured(args.color, is_terminal),
             color: args.color,
-            form: args.output,
+            form: args.output.form(),
             width: Term::stderr().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)),
             is_quiet: match &args.verb {
                 Verb::Run { run, .. } => run.quiet,

@@ -32,7 +32,7 @@ pub use change::Fork;
 pub use check::{Health, Trouble};
 pub use delete::Deleted;
 pub use job::{Begin, Begun, Job, has_completed};
-pub use read::{COLUMNS, Event, Filter, Run, Spec};
+pub use read::{COLUMNS, Event, Filter, Run, Spec, history_of};
 pub use writer::Stats;
 
 use fault::{Fault, Faults as _};

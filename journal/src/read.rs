@@ -159,6 +159,22 @@ fn no_query(e: &rusqlite::Error) -> Fault {
     Fault::Refused(format!("the query is no condition: {why}; it may name {}", COLUMNS.join(", ")))
 }
 
+/// What is known of a run of which this happened, in order.
+///
+/// # Errors
+/// When what happened makes no sense.
+pub fn history_of(events: impl IntoIterator<Item = Event>) -> Result<History> {
+    folded(events).map_err(|fault| bourn_engine::Error::validation(format!("the history: {fault}")))
+}
+
+fn folded(events: impl IntoIterator<Item = Event>) -> Result<History, Fault> {
+    let mut history = History::default();
+    for Event { kind, step, data, .. } in events {
+        crate::job::add(&mut history, (kind, step, data))?;
+    }
+    Ok(history)
+}
+
 impl Sqlite {
     /// Runs, the newest first.
     ///
@@ -253,11 +269,7 @@ impl Sqlite {
     /// # Errors
     /// When the journal can't be read or is damaged.
     pub fn history(&self, run: &Run) -> Result<History> {
-        let mut history = History::default();
-        for Event { kind, step, data, .. } in self.events(run)? {
-            crate::job::add(&mut history, (kind, step, data)).map_err(|fault| fault.at(self.path()))?;
-        }
-        Ok(history)
+        folded(self.events(run)?).map_err(|fault| fault.at(self.path()))
     }
 
     /// The spec of a job.

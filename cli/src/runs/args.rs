@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args as Group, Subcommand, ValueHint};
 
+use crate::args::Output;
+
 /// The journal, if the command line does not say which.
 pub const JOURNAL: &str = ".bourn/journal.db";
 
@@ -49,10 +51,27 @@ pub enum Runs {
         #[command(flatten)]
         one: One,
     },
-    /// Say why one stands as it does: what it waits for, who runs it, what failed, and what can be done.
+    /// Say why one stands as it does: what it waits for, who runs it, what failed, and what can be done; with `-o FILE.tar.zst` write all that
+    /// is known of it into a bundle, without secrets.
     Diagnose {
         #[command(flatten)]
         one: One,
+        /// How the answer is written: `text`, `json`, or into a bundle, a file `NAME.tar.zst`, for another machine: history, spec, plan, what was
+        /// measured, environment, document and decisions. `bourn replay` decides the run again from it.
+        #[arg(short, long, value_name = "FORM|FILE", default_value = "text", value_parser = crate::args::form_or_bundle)]
+        output: Output,
+        /// Put this file with logs into the bundle, too: what was written to stderr.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        log: Vec<String>,
+    },
+    /// Decide one again from its history: conditions, switches, lists, ends of rounds, and what asks nobody. Nobody is asked; what steps
+    /// asked is answered by the history. Ends with 5 when it would take another way.
+    Replay {
+        #[command(flatten)]
+        one: One,
+        /// By this spec instead of the one that it began with: whether it would take the same decisions.
+        #[arg(long, value_name = "SPEC", value_hint = ValueHint::FilePath)]
+        spec: Option<String>,
     },
     /// Print the result document of one.
     Result {
@@ -66,15 +85,22 @@ pub enum Runs {
     Resume {
         #[command(flatten)]
         one: One,
+        /// What may be spent on models from now on, by all runs of its job together, over what the spec says: `usd=5`, `tokens=2000000`,
+        /// `on_exceeded=pause`.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::budget::parse)]
+        budget: Vec<crate::run::budget::Part>,
     },
     /// Try one again that failed: steps that completed are not done again.
     #[command(alias = "retry")]
     Recover {
         #[command(flatten)]
         one: One,
-        /// Say what would be done, and do nothing.
-        #[arg(long)]
+        /// Say what would be done and what that may cost, and do nothing.
+        #[arg(long, conflicts_with = "budget")]
         dry_run: bool,
+        /// What may be spent on models from now on, as for `resume`.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = crate::run::budget::parse)]
+        budget: Vec<crate::run::budget::Part>,
     },
     /// Start a new run from a point of another one: the steps up to there are taken over.
     Fork {
@@ -151,6 +177,20 @@ pub struct Insights {
     pub limit: usize,
     #[command(flatten)]
     pub journal: Journal,
+}
+
+/// `replay`.
+#[derive(Debug, Group)]
+pub struct Replay {
+    /// The bundle.
+    #[arg(value_name = "BUNDLE", value_hint = ValueHint::FilePath)]
+    pub bundle: String,
+    /// By this spec instead of the one in the bundle: whether the run would take the same decisions.
+    #[arg(long, value_name = "SPEC", value_hint = ValueHint::FilePath)]
+    pub spec: Option<String>,
+    /// The value of an environment variable that the spec reads, where its mark, `<env.NAME>`, does not fit: of a number, for example.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<(String, String)>,
 }
 
 /// `signal`.
@@ -243,6 +283,11 @@ pub fn label(text: &str) -> Result<(String, String), String> {
     if name.is_empty() || !name.chars().all(is_good) {
         return Err(format!("`{name}` is no name of a label: it has letters, digits, `_`, `-`, `.` and `/`"));
     }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 

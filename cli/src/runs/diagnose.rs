@@ -1,6 +1,6 @@
 //! `bourn runs diagnose`: why a run stands as it does, and what can be done about it.
 
-use bourn_engine::journal::RunState;
+use bourn_engine::journal::{Ask, RunState};
 use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::record::Record;
@@ -8,15 +8,15 @@ use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
 use serde::Serialize;
 
-use super::Place;
 use super::signal::waits;
+use super::{Place, asked, estimate};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
 
 /// What is found.
 #[derive(Serialize)]
-struct Found {
+pub(super) struct Found {
     run_id: String,
     workflow: String,
     status: RunState,
@@ -87,7 +87,11 @@ pub fn diagnose(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
+/// Looks at it.
+///
+/// # Errors
+/// When the journal can't be read, or is damaged.
+pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
     let (chain, spec) = place.spec(run)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
     let document = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
@@ -140,7 +144,15 @@ fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         next: Vec::new(),
         plan: document.recovery_plan,
     };
+    if let Some(plan) = &mut found.plan {
+        estimate::add(place.journal, &chain, run, plan)?;
+    }
     (found.why, found.next) = why(&found);
+    if run.status == RunState::Paused && asked(&events) != Some(Ask::Pause) {
+        // What it waits for is money.
+        found.why = "what its job may spend is spent".into();
+        found.next = vec![format!("bourn runs resume {} --budget usd=… or tokens=…", run.id)];
+    }
     Ok(found)
 }
 
@@ -195,7 +207,7 @@ fn advice(class: &str) -> &'static str {
         "transient" | "timeout" => "see whether the service is there and well, then recover",
         "rate_limit" => "ask less at once (`limits`, `max_concurrency`), or later, then recover",
         "validation" => "mend the input or what the step before gave (`bourn runs fork --set`)",
-        "budget" => "raise the limit that is told, then recover",
+        "budget" => "raise the limit that is told, or recover with a larger `--budget`",
         "canceled" => "recover, if it is wanted after all",
         "engine" => "this is a fault of Bourn: tell us, with the history",
         _ => "mend what the message says, then recover",
@@ -232,6 +244,7 @@ fn text(found: &Found) -> String {
     for action in found.plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
         lines.push(format!("plan: {} reuses {} and runs {}", action.kind, list(&action.reuses), list(&action.reruns)));
+        lines.extend(action.estimate.as_ref().map(|estimate| format!("  {}", estimate::text(estimate))));
     }
     lines.extend(found.next.iter().map(|command| format!("next: {command}")));
     lines.join("\n")

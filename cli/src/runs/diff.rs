@@ -1,6 +1,6 @@
 //! `bourn runs diff`: in what two runs differ, step by step.
 
-use bourn_engine::workflow::record::{Record, Status};
+use bourn_engine::workflow::record::Record;
 use bourn_journal::{Run, Sqlite};
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
@@ -57,28 +57,9 @@ fn known(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Value)>, Failure> {
         let Some(record) = history.0.get(&name) else { continue };
         let record: Record = serde_json::from_str(record.get()).map_err(|e| Failure::Failed(e.into()))?;
         known.retain(|(other, _)| *other != name);
-        known.push((name, came_to(record)));
+        known.push((name, record.outcome()));
     }
     Ok(known)
-}
-
-fn came_to(record: Record) -> Value {
-    // What a fork has taken over is what the run before had completed.
-    let status = if record.status == Status::Reused { Status::Completed } else { record.status };
-    let mut value = json!({ "status": status });
-    let members = [
-        ("results", record.results),
-        ("error", record.error.map(|error| error.message.into())),
-        ("rounds", record.rounds.map(Into::into)),
-        ("fallback", record.fallback.map(Into::into)),
-        ("degraded", record.degraded.then_some(true.into())),
-    ];
-    for (name, member) in members {
-        if let Some(member) = member {
-            value[name] = member;
-        }
-    }
-    value
 }
 
 fn shown(value: &Value) -> String {

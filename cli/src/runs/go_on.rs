@@ -10,11 +10,12 @@ use bourn_engine::workflow::result::{RecoveryPlan, document_of};
 use bourn_journal::Run;
 use futures::executor::block_on;
 
-use super::{Place, args::Journal, chain};
+use super::{Place, args::Journal, asked, chain, estimate};
 use crate::answer;
 use crate::args::{self, Form};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::run::budget;
 use crate::run::documents::Documents;
 use crate::run::inputs::Inputs;
 use crate::run::job::{self, Ending};
@@ -25,13 +26,12 @@ use crate::run::workflow::{SOURCE, one_ended, tell_open};
 ///
 /// # Errors
 /// When it has ended, or can't go on.
-pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+pub fn resume(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<Exit, Failure> {
     if run.status.has_ended() {
         let message = format!("run `{}` is {}: there is nothing to go on with", run.id, run.status.name());
         return Err(Failure::invalid(message));
     }
-    let asked = place.journal.events(run).map_err(Failure::Failed)?.into_iter().rev().find_map(|e| Ask::of(&e.kind));
-    if asked == Some(Ask::Pause) {
+    if asked(&place.journal.events(run).map_err(Failure::Failed)?) == Some(Ask::Pause) {
         block_on(place.journal.ask(run, Ask::Resume)).map_err(Failure::Invalid)?;
         if place.journal.is_claimed(run).map_err(Failure::Failed)? {
             place.screen.tell(&format!(
@@ -41,14 +41,25 @@ pub fn resume(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
             return Ok(Exit::Ok);
         }
     }
-    pass(place, run)
+    ended(place, &passed(place, run, budget)?)
 }
 
 /// Tries a run again that failed: what completed is used again.
 ///
 /// # Errors
 /// When it did not fail, or can't go on.
-pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Failure> {
+pub fn recover(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<Exit, Failure> {
+    recoverable(run)?;
+    // Of a step that failed at some elements the others are kept.
+    let history = place.journal.history(run).map_err(Failure::Failed)?;
+    let completed = |step: &String| history.0.get(step).is_some_and(|r| bourn_journal::has_completed(r.get()));
+    let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
+    let anew: Vec<String> = again.filter(completed).collect();
+    place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
+    ended(place, &passed(place, run, budget)?)
+}
+
+fn recoverable(run: &Run) -> Result<(), Failure> {
     if !matches!(run.status, RunState::Failed | RunState::Canceled) {
         let way = if run.status.has_ended() { "" } else { "; `bourn runs resume` goes on with it" };
         let message = format!("run `{}` is {}: there is nothing to recover{way}", run.id, run.status.name());
@@ -57,16 +68,7 @@ pub fn recover(place: &Place<'_>, run: &Run, dry_run: bool) -> Result<Exit, Fail
     if run.input.is_none() {
         return Err(Failure::invalid(format!("the input of run `{}` was not valid: start it anew", run.id)));
     }
-    if dry_run {
-        return tell(place, run);
-    }
-    // Of a step that failed at some elements the others are kept.
-    let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let completed = |step: &String| history.0.get(step).is_some_and(|r| bourn_journal::has_completed(r.get()));
-    let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
-    let anew: Vec<String> = again.filter(completed).collect();
-    place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
-    pass(place, run)
+    Ok(())
 }
 
 /// What recovering does.
@@ -77,9 +79,16 @@ fn plan(place: &Place<'_>, run: &Run) -> Result<Option<RecoveryPlan>, Failure> {
     Ok(shown.recovery_plan)
 }
 
-/// Says what recovering would do.
-fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let plan = plan(place, run)?;
+/// Says what recovering would do, and what that may cost.
+///
+/// # Errors
+/// When it did not fail, or the journal can't be read.
+pub fn would_recover(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    recoverable(run)?;
+    let mut plan = plan(place, run)?;
+    if let Some(plan) = &mut plan {
+        estimate::add(place.journal, &place.spec(run)?.0, run, plan)?;
+    }
     if place.screen.form == Form::Json {
         let text = serde_json::to_string_pretty(&plan).map_err(|e| Failure::Failed(e.into()))?;
         answer::print(&text)?;
@@ -87,7 +96,8 @@ fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     }
     for action in plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
-        let text = format!("would reuse {}\nwould run {}", list(&action.reuses), list(&action.reruns));
+        let mut text = format!("would reuse {}\nwould run {}", list(&action.reuses), list(&action.reruns));
+        text.extend(action.estimate.iter().map(|estimate| format!("\n{}", estimate::text(estimate))));
         answer::print(&text)?;
     }
     Ok(Exit::Ok)
@@ -95,22 +105,26 @@ fn tell(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 
 /// Lets a run that was begun pass through its graph again: what is in its history is not done again.
 pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let (documents, loaded) = passed(place, run)?;
-    one_ended(&documents, &loaded, place.screen)
+    ended(place, &passed(place, run, &[])?)
 }
 
-/// The same, without a word about how it ended.
+fn ended(place: &Place<'_>, (documents, loaded): &(Documents, Loaded)) -> Result<Exit, Failure> {
+    one_ended(documents, loaded, place.screen)
+}
+
+/// The same, without a word about how it ended, and with this said over the budget of its spec.
 ///
 /// # Errors
 /// When it can't pass.
-pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failure> {
+pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(Documents, Loaded), Failure> {
     let Place { engine, screen, journal, .. } = place;
     let (request, spec) = place.request(run)?;
     let options = options(&spec.file, &place.one.journal);
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let loaded = request.load_to_run(&spec.text, &spec.file, engine.registry(), engine.env()).await;
-        let loaded = loaded.map_err(Failure::Problems)?;
+        let mut loaded = loaded.map_err(Failure::Problems)?;
+        budget::apply(&mut loaded.spec, budget);
         screen.hide(loaded.document.secrets());
         chain(&loaded)?;
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);

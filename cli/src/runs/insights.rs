@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bourn_engine::Engine;
 use bourn_engine::workflow::record::{Cost, Record, Status};
-use bourn_journal::{Filter, Sqlite};
+use bourn_journal::{Filter, Run, Sqlite};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
@@ -31,16 +31,16 @@ struct Found {
 
 /// What is known of a step, or of all elements and rounds of one.
 #[derive(Default, Serialize)]
-struct Step {
+pub(super) struct Step {
     /// How often it ended.
     n: u64,
     status: BTreeMap<String, u64>,
     /// Milliseconds, of those that were started.
-    duration_ms: Spread,
+    pub(super) duration_ms: Spread,
     attempts: Spread,
-    input_tokens: Spread,
-    output_tokens: Spread,
-    usd: f64,
+    pub(super) input_tokens: Spread,
+    pub(super) output_tokens: Spread,
+    pub(super) usd: f64,
     /// How often a switch chose another way, by switch.
     not_chosen_by: BTreeMap<String, u64>,
     /// How often a fallback gave the results, and how often the default.
@@ -52,12 +52,12 @@ struct Step {
 
 /// How numbers are spread.
 #[derive(Clone, Copy, Default, Serialize)]
-struct Spread {
-    n: usize,
+pub(super) struct Spread {
+    pub(super) n: usize,
     p50: u64,
     p95: u64,
     max: u64,
-    sum: u64,
+    pub(super) sum: u64,
 }
 
 impl Spread {
@@ -86,8 +86,7 @@ pub fn insights(args: &args::Insights, screen: &Screen) -> Result<Exit, Failure>
 }
 
 fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
-    let filter = Filter { workflow: Some(args.workflow.clone()), limit: args.limit, ..Filter::default() };
-    let runs = journal.runs(&filter).map_err(Failure::Failed)?;
+    let runs = runs_of(journal, &args.workflow, args.limit)?;
     if runs.is_empty() {
         let message = format!("`{}` has no runs in {}; see `bourn runs list`", args.workflow, journal.path().display());
         return Err(Failure::invalid(message));
@@ -96,6 +95,28 @@ fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
     for run in &runs {
         found.runs += 1;
         *found.status.entry(run.status.name()).or_default() += 1;
+    }
+    found.steps = steps(journal, &runs)?;
+    found.advice = found.steps.iter().flat_map(|(name, step)| advice(name, step)).collect();
+    Ok(found)
+}
+
+/// The newest runs of a workflow.
+///
+/// # Errors
+/// When the journal can't be read.
+pub(super) fn runs_of(journal: &Sqlite, workflow: &str, limit: usize) -> Result<Vec<Run>, Failure> {
+    let filter = Filter { workflow: Some(workflow.to_owned()), limit, ..Filter::default() };
+    journal.runs(&filter).map_err(Failure::Failed)
+}
+
+/// What is known of the steps of these runs.
+///
+/// # Errors
+/// When the journal can't be read, or is damaged.
+pub(super) fn steps(journal: &Sqlite, runs: &[Run]) -> Result<BTreeMap<String, Step>, Failure> {
+    let mut steps: BTreeMap<String, Step> = BTreeMap::new();
+    for run in runs {
         for (name, record) in journal.history(run).map_err(Failure::Failed)?.0 {
             // Rounds add up to their step.
             if name.starts_with('@') || name.contains('#') {
@@ -104,16 +125,15 @@ fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
             let record: Record = serde_json::from_str(record.get()).map_err(|e| Failure::Failed(e.into()))?;
             // What a fork has taken over was not done by it.
             if record.status != Status::Reused {
-                found.steps.entry(without_places(&name)).or_default().add(record);
+                steps.entry(without_places(&name)).or_default().add(record);
             }
         }
     }
-    for step in found.steps.values_mut() {
+    for step in steps.values_mut() {
         let [took, attempts, input, output] = std::mem::take(&mut step.seen).map(Spread::of);
         (step.duration_ms, step.attempts, step.input_tokens, step.output_tokens) = (took, attempts, input, output);
     }
-    found.advice = found.steps.iter().flat_map(|(name, step)| advice(name, step)).collect();
-    Ok(found)
+    Ok(steps)
 }
 
 impl Step {
@@ -140,7 +160,8 @@ impl Step {
         self.degraded += u64::from(record.degraded);
     }
 
-    fn count(&self, status: &str) -> u64 {
+    /// How often it ended so.
+    pub(super) fn count(&self, status: &str) -> u64 {
         self.status.get(status).copied().unwrap_or(0)
     }
 }

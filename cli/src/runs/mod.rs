@@ -2,16 +2,19 @@
 
 pub mod args;
 
+mod bundle;
 mod decisions;
 mod delete;
 mod diagnose;
 mod diff;
+mod estimate;
 pub mod existing;
 pub mod fork;
 mod go_on;
 mod history;
 pub mod insights;
 mod list;
+pub mod replay;
 mod show;
 pub mod signal;
 mod stop;
@@ -20,11 +23,13 @@ mod watch;
 use std::time::Duration;
 
 use bourn_engine::Engine;
+use bourn_engine::journal::Ask;
 use bourn_engine::spec::model::Chain;
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
-use bourn_journal::{Run, Sqlite};
+use bourn_journal::{Event, Run, Sqlite};
 use tokio::runtime::Runtime;
 
+use crate::args::Output;
 use crate::failure::{Exit, Failure};
 use crate::given::Text;
 use crate::prepare;
@@ -67,16 +72,29 @@ pub fn run(what: &Runs, screen: &Screen) -> Result<Exit, Failure> {
         Runs::Show { one, decisions: true, .. } => at(one, &decisions::show),
         Runs::Show { one, .. } => at(one, &show::show),
         Runs::Watch { one } => at(one, &watch::watch),
-        Runs::Diagnose { one } => at(one, &diagnose::diagnose),
+        Runs::Diagnose { one, output: Output::File(path), log } => {
+            at(one, &|place, run| bundle::write(place, run, path, log))
+        }
+        Runs::Diagnose { log, .. } if !log.is_empty() => {
+            Err(Failure::invalid("--log: logs go into a bundle; write one with `-o FILE.tar.zst`"))
+        }
+        Runs::Diagnose { one, .. } => at(one, &diagnose::diagnose),
+        Runs::Replay { one, spec } => at(one, &|place, run| replay::run(place, run, spec.as_deref())),
         Runs::Result { one, partial } => at(one, &|place, run| show::result(place, run, *partial)),
-        Runs::Resume { one } => at(one, &go_on::resume),
-        Runs::Recover { one, dry_run } => at(one, &|place, run| go_on::recover(place, run, *dry_run)),
+        Runs::Resume { one, budget } => at(one, &|place, run| go_on::resume(place, run, budget)),
+        Runs::Recover { one, dry_run: true, .. } => at(one, &go_on::would_recover),
+        Runs::Recover { one, budget, .. } => at(one, &|place, run| go_on::recover(place, run, budget)),
         Runs::Fork { one, at: step, set, id } => {
             at(one, &|place, run| fork::fork(place, run, step, set, id.as_deref()))
         }
         Runs::Cancel { one, timeout } => at(one, &|place, run| stop::cancel(place, run, *timeout)),
         Runs::Pause { one, timeout } => at(one, &|place, run| stop::hold(place, run, *timeout)),
     }
+}
+
+/// What was asked last of a run in which this happened.
+fn asked(events: &[Event]) -> Option<Ask> {
+    events.iter().rev().find_map(|event| Ask::of(&event.kind))
 }
 
 /// Waits before the journal is asked again.
@@ -104,7 +122,7 @@ impl Place<'_> {
             }
             None => Routing::default(),
         };
-        Ok((Request { routing, mode: None, included: spec.included.clone() }, spec))
+        Ok((Request { routing, included: spec.included.clone(), ..Request::default() }, spec))
     }
 
     /// The spec of a run, to look at it.

@@ -67,7 +67,7 @@ pub fn stopped(place: &Place<'_>, run: &Run, ask: Ask, patience: Duration) -> Re
             let cleans_up = ask == Ask::Cancel && has_cleanup(place, &now);
             if cleans_up {
                 // What undoes and what comes at the end is done here.
-                go_on::passed(place, &now)?;
+                go_on::passed(place, &now, &[])?;
                 continue;
             }
             // Somebody may have begun to run it meanwhile: then they have heard.

@@ -8,6 +8,7 @@ mod swarms;
 mod answers;
 mod artifacts;
 mod bad_input;
+mod bundles;
 mod cases;
 mod checkpoints;
 mod completions;

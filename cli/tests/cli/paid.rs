@@ -184,3 +184,68 @@ fn runs_that_paused_for_want_of_money_go_on_with_more_and_pay_for_nothing_twice(
     }
     assert!(run(&["--budget", "euro=1"]).refused(2).contains("a budget has no `euro`"));
 }
+
+#[test]
+fn a_run_that_paused_for_want_of_money_is_resumed_with_more() {
+    let spec = "name: asks\nbudget: { tokens: 1040, on_exceeded: pause }\nsteps:\n\
+                \x20 - { id: first, command: /query, args: \"what is ${input.term}\" }\n\
+                \x20 - { id: second, command: /query, args: \"in short: ${first.results}\" }\n";
+    let folder = Folder::with(&[("asks.yaml", spec)]);
+    let paused = folder.bourn(&["run", "asks.yaml", "--mock", "--id", "a", "--input", "{\"term\": \"a\"}"]);
+    assert!(paused.code == Some(1) && paused.err.contains("the job is paused"), "{}", paused.err);
+    let why = folder.bourn(&["runs", "diagnose", "a"]).quietly();
+    assert!(why.contains("what its job may spend is spent.") && why.contains("runs resume a --budget"), "{why}");
+    assert_eq!(folder.bourn(&["runs", "resume", "a"]).code, Some(1), "the same budget is spent");
+    assert!(folder.bourn(&["runs", "resume", "a", "--budget", "usd=much"]).refused(2).contains("--budget"));
+    let document = folder.bourn(&["runs", "resume", "a", "--budget", "tokens=100000", "-o", "json"]).quietly();
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!((&document["status"], &document["execution_metrics"]["attempts"]), (&json!("COMPLETED"), &json!(2)));
+    // One that failed for it is recovered with more.
+    std::fs::write(folder.path("asks.yaml"), spec.replace("pause", "fail")).unwrap();
+    assert_eq!(
+        folder.bourn(&["run", "asks.yaml", "--mock", "--id", "b", "--input", "{\"term\": \"b\"}"]).code,
+        Some(1)
+    );
+    let document = folder.bourn(&["runs", "recover", "b", "--budget", "tokens=100000", "-o", "json"]).quietly();
+    assert!(document.contains("\"status\": \"COMPLETED\""), "{document}");
+}
+
+#[tokio::test]
+async fn a_plan_says_what_it_may_cost_by_what_its_steps_cost_before() {
+    let spec = "name: costs\nsteps:\n\
+                \x20 - { id: first, command: set, args: 1 }\n\
+                \x20 - { id: ask, command: /query, args: 'what is ${input.term}', with: { model: gpt-5, price: { input: 1000000, output: 2000000 } }, needs: first }\n\
+                \x20 - { id: gate, process: { command: [test, -e, open] }, retry: { max_attempts: 1 }, needs: first }\n\
+                \x20 - { id: end, command: /query, args: '${ask.results} ${gate.status}', with: { model: gpt-5, price: { input: 1000000, output: 2000000 } } }\n\
+                \x20 - { id: never, command: set, args: 2, if: '${.end.results == 0}', needs: end }\n";
+    let (server, folder) = (Served::with("rules: []", &[]), Folder::with(&[("costs.yaml", spec)]));
+    let run = |id: &str, term: &str| {
+        let input = json!({ "term": term }).to_string();
+        let mut command = folder.command(&["run", "costs.yaml", "--id", id, "--input", &input, "-o", "json"]);
+        command.env("OPENAI_BASE_URL", format!("{}/v1", server.address)).env("OPENAI_API_KEY", "any");
+        ended(command.output().unwrap())
+    };
+    assert_eq!(run("bad", "one").code, Some(1));
+    let nothing = folder.bourn(&["runs", "recover", "bad", "--dry-run"]).quietly();
+    assert_eq!(nothing, "would reuse first, ask\nwould run gate, end, never\n", "nothing is known of what they cost");
+    std::fs::write(folder.path("open"), "").unwrap();
+    let mut all = Vec::new();
+    for (id, term) in [("good", "one"), ("better", "something much longer than that")] {
+        let document: Value = serde_json::from_str(&run(id, term).quietly()).unwrap();
+        all.push(document["execution_metrics"]["steps"]["end"]["usage"].clone());
+    }
+    let plan = folder.bourn(&["runs", "recover", "bad", "--dry-run", "-o", "json"]).quietly();
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let estimate = &plan["actions"][0]["estimate"];
+    assert_eq!(plan["actions"][0]["reruns"], json!(["gate", "end", "never"]));
+    assert_eq!(estimate["completed"], json!({ "gate": 2, "end": 2 }));
+    assert_eq!(estimate["unknown"], json!(["never"]));
+    assert_eq!(estimate["source"], "the mean of each step in the newest 3 runs of `costs`");
+    let sum = |what: &str| all.iter().map(|usage| usage[what].as_f64().unwrap()).sum::<f64>();
+    assert!(sum("usd") > 0.0, "{all:?}");
+    assert_eq!(estimate["cost"]["usd"].as_f64(), Some(sum("usd") / 2.0));
+    assert_eq!(estimate["cost"]["input_tokens"].as_f64(), Some((sum("input_tokens") / 2.0).ceil()));
+    let text = folder.bourn(&["runs", "recover", "bad", "--dry-run"]).quietly();
+    assert!(text.contains("would run gate, end, never\nestimate: ") && text.contains(" usd, "), "{text}");
+    assert!(text.ends_with("; without never, of which there is no record\n"), "{text}");
+}

@@ -90,6 +90,12 @@ impl Secrets {
         Self(Arc::new(all))
     }
 
+    /// Those that came from there.
+    #[must_use]
+    pub fn of(&self, origin: Origin) -> Self {
+        Self(Arc::new(self.0.iter().filter(|hidden| hidden.origin == origin).cloned().collect()))
+    }
+
     /// The text for a message: with the place in place of each value.
     pub fn conceal<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.hide(text, |_| true)
@@ -100,22 +106,42 @@ impl Secrets {
         self.hide(text, |origin| origin == Origin::Secret)
     }
 
+    /// The text for other eyes, which may hold what a template would read: with a mark, `<secret.TOKEN>`, in place of each value.
+    pub fn mark<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let marked = |shown: &str| match shown.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+            Some(place) => mark(place),
+            None => shown.to_owned(),
+        };
+        // These are everybody's, and a text without them would be no JSON.
+        let is_common = |form: &str| ["true", "false", "null"].contains(&form);
+        self.replace(text, |hidden, form| (!is_common(form)).then(|| marked(&hidden.shown)))
+    }
+
     /// Whether there is nothing to hide.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     fn hide<'a>(&self, text: &'a str, which: impl Fn(Origin) -> bool) -> Cow<'a, str> {
+        self.replace(text, |hidden, _| which(hidden.origin).then(|| hidden.shown.clone()))
+    }
+
+    fn replace<'a>(&self, text: &'a str, by: impl Fn(&Hidden, &str) -> Option<String>) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for hidden in self.0.iter().filter(|h| which(h.origin)) {
-            for form in &hidden.forms {
-                if text.contains(form.as_str()) {
-                    text = Cow::Owned(text.replace(form.as_str(), &hidden.shown));
+        for hidden in self.0.iter() {
+            for form in hidden.forms.iter().filter(|form| text.contains(form.as_str())).collect::<Vec<_>>() {
+                if let Some(by) = by(hidden, form) {
+                    text = Cow::Owned(text.replace(form.as_str(), &by));
                 }
             }
         }
         text
     }
+}
+
+/// What stands in the place of a value where a template may read it: `<secret.TOKEN>`.
+pub(crate) fn mark(place: &str) -> String {
+    format!("<{place}>")
 }
 
 impl fmt::Debug for Secrets {
@@ -232,6 +258,18 @@ mod tests {
         ]);
         assert_eq!(secrets.conceal("eu-west-token in eu-west"), "${secret.T} in ${env.REGION}");
         assert_eq!(secrets.conceal_in_data("eu-west-token in eu-west"), "${secret.T} in eu-west");
+    }
+
+    #[test]
+    fn a_mark_is_no_place_and_marks_nothing_twice() {
+        let secrets = Secrets::new([
+            ("${env.MODE}".to_owned(), Origin::Environment, Secret::new("true")),
+            ("${env.ZONE}".to_owned(), Origin::Environment, Secret::new("north")),
+            ("<redacted.1>".to_owned(), Origin::Secret, Secret::new("c4nary-key")),
+        ]);
+        let marked = secrets.mark(r#"{"on":true,"zone":"north","key":"c4nary-key"}"#).into_owned();
+        assert_eq!(marked, r#"{"on":true,"zone":"<env.ZONE>","key":"<redacted.1>"}"#);
+        assert_eq!(secrets.mark(&marked), marked);
     }
 
     proptest! {

@@ -70,6 +70,12 @@ impl Document {
         Self { secrets: more.iter().fold(self.secrets, |all, more| all.and(more)), ..self }
     }
 
+    /// The same, with others that are never shown.
+    #[must_use]
+    pub fn also_hiding(self, more: &Secrets) -> Self {
+        self.hiding(std::slice::from_ref(more))
+    }
+
     /// The values that are never shown.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets

@@ -1,21 +1,39 @@
 //! Filling `${env.NAME}` and `${secret.NAME}`, in every text of a spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Fault;
 use super::edges::dangling;
 use super::node::{Content, Member, Node};
 use super::secrets::{self, Printed};
-use crate::data::secret::{Origin, Secret, Secrets};
+use crate::data::secret::{Origin, Secret, Secrets, mark};
 use crate::diagnostic::{Key, Problem};
 use crate::env::Env;
 
 /// Keys whose values are shown everywhere, so that no secret may be a part of them.
 const SHOWN: [&str; 3] = ["id", "name", "from"];
 
+/// What stands for the values of variables and secrets where a spec is only looked at, on whatever machine: their marks, `<env.NAME>` and
+/// `<secret.NAME>`, as they stand in what was marked with [`Secrets::mark`].
+#[derive(Clone, Debug, Default)]
+pub struct StandIns {
+    /// Values of variables that are said, because a mark would not fit.
+    pub said: BTreeMap<String, String>,
+    /// Variables that were not there, so that what stands for that holds.
+    pub unset: BTreeSet<String>,
+}
+
+impl StandIns {
+    fn variable(&self, name: &str) -> Option<String> {
+        let said = self.said.get(name).cloned();
+        said.or_else(|| (!self.unset.contains(name)).then(|| mark(&format!("env.{name}"))))
+    }
+}
+
 /// What filling found.
 pub(crate) struct Filling<'a> {
     env: &'a Env,
+    stand_ins: Option<&'a StandIns>,
     /// The secrets that are declared; none for one whose value is at fault.
     secrets: BTreeMap<String, Option<Secret>>,
     used: Vec<(String, Origin, Secret)>,
@@ -23,9 +41,10 @@ pub(crate) struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    /// Knows the secrets that a spec declares; `printed` are those that programs gave.
-    pub(crate) fn of(spec: &Node, printed: &Printed, env: &'a Env) -> Self {
-        let mut filling = Self { env, secrets: BTreeMap::new(), used: Vec::new(), faults: Vec::new() };
+    /// Knows the secrets that a spec declares; `printed` are those that programs gave. With stand-ins the world is not asked.
+    pub(crate) fn of(spec: &Node, printed: &Printed, env: &'a Env, stand_ins: Option<&'a StandIns>) -> Self {
+        let (secrets, used, faults) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut filling = Self { env, stand_ins, secrets, used, faults };
         let Some(block) = spec.get("secrets") else { return filling };
         // Where a secret comes from may itself be filled: `file: ${env.CREDENTIALS_DIRECTORY}/token`.
         let block = filling.fill(block, &mut vec!["secrets".into()]);
@@ -34,7 +53,11 @@ impl<'a> Filling<'a> {
         filling.faults.clear();
         filling.faults.extend(secrets::misnamed(&declared));
         for (name, path, source) in declared {
-            let value = match secrets::value(&name, &source, printed, env) {
+            let known = match stand_ins {
+                Some(_) => Ok(Secret::new(mark(&format!("secret.{name}")))),
+                None => secrets::value(&name, &source, printed, env),
+            };
+            let value = match known {
                 Ok(value) if value.expose().contains("${") => {
                     let problem = Problem::new(format!("the secret `{name}` has `${{` in it"));
                     filling.faults.push(Fault::at(path, problem));
@@ -134,7 +157,8 @@ impl<'a> Filling<'a> {
         let Some(place) = inner.strip_prefix("env.") else { return Ok(None) };
         // As in a shell: the default holds for a variable that is not there, and for an empty one.
         let (name, default) = place.split_once(":-").map_or((place, None), |(name, default)| (name, Some(default)));
-        let value = match (self.env.variable(name), default) {
+        let found = self.stand_ins.map_or_else(|| self.env.variable(name), |stand_ins| stand_ins.variable(name));
+        let value = match (found, default) {
             (Some(value), None) => value,
             (Some(value), Some(_)) if !value.is_empty() => value,
             // It stands in the spec, so there is nothing to hide.

@@ -8,7 +8,7 @@ use crate::env::Env;
 
 use super::case::Case;
 use super::document::{Document, Fault};
-use super::fill::Filling;
+use super::fill::{Filling, StandIns};
 use super::keys::names_of;
 use super::mode::{Choice, Mode, choose};
 use super::model::Spec;
@@ -45,6 +45,8 @@ pub struct Request {
     pub mode: Option<Mode>,
     /// The texts of files that specs include, by path, where they are known: the others are read.
     pub included: BTreeMap<String, String>,
+    /// What stands for variables and secrets, where the world is not to be asked for them.
+    pub stand_ins: Option<StandIns>,
 }
 
 /// Loads a spec with the known commands, in the mode that it asks for; see [`Request::load`].
@@ -103,7 +105,7 @@ impl Request {
     ) -> Result<Loaded, Vec<Diagnostic>> {
         let env = around.env;
         let Expanded { spec: written, uses, mut faults } = templates::expand(&written);
-        let mut filling = Filling::of(&written, printed, env);
+        let mut filling = Filling::of(&written, printed, env, self.stand_ins.as_ref());
         let filled = filling.fill(&written, &mut Vec::new());
         let secrets = filling.hidden();
         faults.append(&mut filling.faults);

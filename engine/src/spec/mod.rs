@@ -19,6 +19,7 @@ mod check;
 mod checkpoint;
 mod command;
 mod depends;
+mod disclose;
 mod edges;
 mod fill;
 mod keys;
@@ -43,7 +44,9 @@ mod workflow_keys;
 mod tests;
 
 pub use case::{Case, Cases};
+pub use disclose::{Disclosure, is_credential};
 pub use document::Document;
+pub use fill::StandIns;
 pub use load::{Loaded, Request, load};
 pub use mode::{Choice, Mode};
 pub use model::{Chain, Pipeline, Spec};

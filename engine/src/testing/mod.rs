@@ -9,3 +9,5 @@ pub mod simulation;
 pub mod random_graph;
 
 pub mod mocked;
+
+pub mod replay;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::admit::AdmitConfig;
 use super::documents::ResultConfig;
 use super::journaled::What;
+use super::recorded::Recorded;
 use super::rest::{self, AtRest, RestConfig};
 use super::result::{DocumentConfig, Part, StepShape};
 use super::wiring::{Wired, Wiring, Within, node};
@@ -38,6 +39,8 @@ pub struct Runs {
     pub journal: Option<JobJournal>,
     /// What runs of the job have spent in earlier processes.
     pub spent: Usage,
+    /// The history of the one run, if it is only to be decided again.
+    pub recorded: Option<Recorded>,
 }
 
 /// A journal and which of its jobs this one is.
@@ -61,6 +64,7 @@ impl Runs {
             admission: ADMISSION,
             journal: None,
             spent: Usage::default(),
+            recorded: None,
         }
     }
 
@@ -80,6 +84,12 @@ impl Runs {
     #[must_use]
     pub fn having_spent(self, spent: Usage) -> Self {
         Self { spent, ..self }
+    }
+
+    /// One run that is decided again: what its steps asked is answered by its history, and nobody is asked anything.
+    #[must_use]
+    pub fn replaying(self, recorded: Recorded) -> Self {
+        Self { recorded: Some(recorded), ..self }
     }
 
     /// The same run with idempotency keys of its own.
@@ -108,7 +118,8 @@ pub fn run_id(env: &Env) -> String {
 pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     let mut graph = Graph::new(&spec.name);
     graph.options.rate_limits = spec.rate_limits.clone();
-    graph.options.budget = spec.budget;
+    // What was answered was paid for.
+    graph.options.budget = spec.budget.filter(|_| runs.recorded.is_none());
     let mut source = node(&runs.source_id, Role::Source(runs.source.clone()), Vec::new(), Vec::new());
     source.admission = Some(runs.admission);
     graph.nodes.push(source);
@@ -124,6 +135,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     graph.options.kept = journal.is_some().then_some(runs.spent);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
     wiring.key = runs.key.as_deref().map(Into::into);
+    wiring.recorded.clone_from(&runs.recorded);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let documents = DocumentConfig {
         workflow: spec.name.clone(),

@@ -14,6 +14,7 @@ use super::attempts::Attempts;
 use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts};
 use super::fail_fast::FailFast;
 use super::record::{CANCELED, Record, Status};
+use super::recorded::Recorded;
 use super::start::Start;
 use super::wait::Wait;
 use crate::data::columns::RESERVED_PREFIX;
@@ -48,6 +49,8 @@ pub(super) struct Begin {
     pub asked: Asked,
     /// What ends runs that have failed.
     pub fails: FailFast,
+    /// The history of a run that is decided again.
+    pub recorded: Option<Recorded>,
 }
 
 impl Begin {
@@ -59,6 +62,7 @@ impl Begin {
             default: None,
             asked: Asked::default(),
             fails: FailFast::default(),
+            recorded: None,
         }
     }
 }
@@ -129,6 +133,11 @@ impl Course {
         if let Some(record) = known(rows, row, &name)? {
             return Ok(Some(record));
         }
+        if let Some(recorded) = &self.begin.recorded
+            && let Some(record) = recorded.given(&self.name(rows, row)?)?
+        {
+            return Ok(Some(serde_json::to_string(&record)?));
+        }
         // Where a fallback is tried again later, what was tried before it has failed for good.
         let attempts = Attempts::known(rows, row, &name)?;
         if let Some(failed) = attempts.filter(|known| known.fallback > self.begin.fallback).and_then(|a| a.before) {
@@ -171,7 +180,8 @@ impl Course {
 
     /// The record of the step, when its run, or the list that it is an element of, has failed and does not go on.
     fn fallen(&self, rows: &RecordBatch, row: usize) -> Result<Option<Record>> {
-        if self.begin.start.cleans_up() {
+        // What a failure has ended of a run that is decided again is recorded.
+        if self.begin.start.cleans_up() || self.begin.recorded.is_some() {
             return Ok(None);
         }
         let reason = self.begin.fails.reason(numbers(rows)?[row], &self.name(rows, row)?);
@@ -190,7 +200,8 @@ impl Course {
 
     /// Is over when somebody asks that the run of this request ends.
     pub(super) fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
-        let run = numbers(rows).ok()?.first().copied().filter(|_| !self.begin.start.cleans_up())?;
+        let is_deaf = self.begin.start.cleans_up() || self.begin.recorded.is_some();
+        let run = numbers(rows).ok()?.first().copied().filter(|_| !is_deaf)?;
         let asked = self.begin.asked.canceled(run).map(|()| CANCELED.to_owned());
         let fallen = self.begin.fails.ended(run, self.name(rows, 0).ok()?);
         let either = select(asked, fallen).map(|either| either.factor_first().0);
@@ -221,7 +232,7 @@ impl Course {
     }
 
     /// The record of the step when it failed: what the spec has for that, or the failure.
-    fn failed(&self, failed: Record) -> Record {
+    pub(super) fn failed(&self, failed: Record) -> Record {
         match &self.begin.default {
             // A run that is stopped is not to be gone on with.
             Some(default) if failed.status != Status::Canceled => {

@@ -147,6 +147,7 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
         command: format!("bourn run {} --input @input.json", config.file),
         reuses: Vec::new(),
         reruns: all().collect(),
+        estimate: None,
     };
     let action = match () {
         () if run.admission.is_some() => again("fix_input"),
@@ -155,7 +156,7 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
             let (reruns, reuses): (Vec<_>, Vec<_>) = all().zip(anew).partition(|(_, anew)| *anew);
             let ids = |steps: Vec<(String, bool)>| steps.into_iter().map(|(id, _)| id).collect();
             let command = format!("bourn runs recover {}", run.id);
-            Action { kind: "recover".to_owned(), command, reuses: ids(reuses), reruns: ids(reruns) }
+            Action { kind: "recover".to_owned(), command, reuses: ids(reuses), reruns: ids(reruns), estimate: None }
         }
         () => again("rerun"),
     };

@@ -13,6 +13,7 @@ use super::columns::{ADMISSION, DONE, HISTORY, ITEM, ITEMS, RUN, SCOPE, scope};
 use super::course::{Begin, Course, cell_of};
 use super::fail_fast::FailFast;
 use super::record::{self, Record, Status};
+use super::recorded::Recorded;
 use super::start::Start;
 use crate::api::erased::ErasedStage;
 use crate::api::template::Template;
@@ -43,6 +44,8 @@ pub(super) struct ItemsConfig {
     pub asked: Asked,
     /// What ends runs that have failed.
     pub fails: FailFast,
+    /// The history of a run that is decided again.
+    pub recorded: Option<Recorded>,
 }
 
 impl ItemsConfig {
@@ -87,6 +90,7 @@ impl ErasedStage for ItemsConfig {
                 default: None,
                 asked: self.asked.clone(),
                 fails: self.fails.clone(),
+                recorded: self.recorded.clone(),
             },
         };
         Ok(Operator::stage(Items { config: self.clone(), course, left: None }))

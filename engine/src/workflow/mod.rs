@@ -3,6 +3,7 @@
 pub mod attempts;
 pub mod chain;
 pub mod context;
+pub mod decisions;
 pub mod dependencies;
 pub mod mode;
 pub mod pipeline;
@@ -22,6 +23,7 @@ mod gather;
 mod items;
 mod journaled;
 mod nested;
+mod recorded;
 mod rest;
 mod rows;
 mod staged;
@@ -29,6 +31,7 @@ mod start;
 mod step;
 mod step_call;
 mod step_stage;
+mod verdict;
 mod wait;
 mod wiring;
 
@@ -37,6 +40,8 @@ pub use artifacts::Artifact;
 pub use chain::{Runs, run_id};
 pub use dependencies::{Dependencies, dependencies, redundant};
 pub use mode::{Analysis, analyze};
+pub use recorded::Recorded;
+pub use verdict::{Difference, Verdict, judge};
 
 use crate::graph::Graph;
 use crate::spec::{Loaded, Pipeline, Spec};

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::artifacts::Artifact;
 use crate::api::Usage;
@@ -86,7 +86,7 @@ pub struct Record {
 }
 
 /// What became of the elements of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Items {
     /// How many there were.
     pub total: u64,
@@ -173,7 +173,8 @@ impl Cost {
         (usage != Usage::default()).then_some(Self { input_tokens, output_tokens, usd })
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    /// Adds another one.
+    pub fn add(&mut self, other: Self) {
         self.input_tokens += other.input_tokens;
         self.output_tokens += other.output_tokens;
         self.usd += other.usd;
@@ -181,6 +182,27 @@ impl Cost {
 }
 
 impl Record {
+    /// What it came to, without times, attempts and costs: to compare it with others.
+    pub fn outcome(&self) -> Value {
+        // What a fork has taken over is what the run before had completed.
+        let status = if self.status == Status::Reused { Status::Completed } else { self.status };
+        let mut outcome = json!({ "status": status });
+        let members = [
+            ("results", self.results.clone()),
+            ("error", self.error.as_ref().map(|error| error.message.clone().into())),
+            ("reason", self.reason.clone().map(Into::into)),
+            ("rounds", self.rounds.map(Into::into)),
+            ("fallback", self.fallback.map(Into::into)),
+            ("degraded", self.degraded.then_some(true.into())),
+        ];
+        for (name, member) in members {
+            if let Some(member) = member {
+                outcome[name] = member;
+            }
+        }
+        outcome
+    }
+
     /// Whether later steps can read what it gave.
     pub(super) fn has_results(&self) -> bool {
         matches!(self.status, Status::Completed | Status::Reused)

@@ -150,6 +150,24 @@ pub struct Action {
     pub reuses: Vec<String>,
     /// Steps that run again.
     pub reruns: Vec<String>,
+    /// What those may cost, where a plan was asked for and they have completed in runs before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
+}
+
+/// What steps may cost, by what they cost before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Estimate {
+    /// Tokens read and written by models, and US dollars: the sum of the steps' means.
+    pub cost: Cost,
+    /// The sum of the means of those that one after the other take the longest, in milliseconds.
+    pub duration_ms: u64,
+    /// The steps that it is made of, and in how many runs each has completed.
+    pub completed: BTreeMap<String, u64>,
+    /// Those that run again and have completed in none, so that nothing is known of what they cost.
+    pub unknown: Vec<String>,
+    /// Where it is from, in words.
+    pub source: String,
 }
 
 /// What was measured of a run.

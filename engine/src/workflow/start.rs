@@ -15,6 +15,9 @@ use crate::spec::Chain;
 use crate::spec::model::Starts;
 use crate::spec::switch::holds;
 
+/// Why a step is skipped whose condition is false.
+pub(super) const CONDITION: &str = "its condition is false";
+
 /// When a step starts.
 #[derive(Clone)]
 pub(super) struct Start {
@@ -128,7 +131,7 @@ impl Start {
         }
         let Some(condition) = &self.condition else { return Ok(None) };
         let wanted = holds(condition, rows, row, "if")?;
-        Ok((!wanted).then(|| Skip::For("its condition is false".into())))
+        Ok((!wanted).then(|| Skip::For(CONDITION.into())))
     }
 
     /// Whether a step before it has not ended.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
 use super::artifacts::Writes;
 use super::checked::Checked;
 use super::course::{Begin, Course};
 use super::fail_fast::FailFast;
+use super::recorded::Recorded;
 use super::staged::Staged;
 use super::start::Start;
 use super::step_call::{Again, Notes, StepCall};
@@ -16,7 +18,9 @@ use super::step_stage::StepStage;
 use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
-use crate::api::{BoxCall, BuildContext, Cardinality, Distribution, Inputs, Limits, Operator, Order};
+use crate::api::{
+    BoxCall, BuildContext, Call, CallContext, Cardinality, Distribution, Inputs, Limits, Operator, Order, Reply,
+};
 use crate::data::columns::json_field;
 use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
@@ -27,6 +31,15 @@ use crate::spec::model::{Places, Repeat, Work};
 
 /// Runs that wait for a time in this process at once.
 const WAITING: usize = 4_096;
+
+/// Whom a run asks that is decided again.
+struct Nobody;
+
+impl Call for Nobody {
+    async fn call(&self, _: RecordBatch, _: &CallContext) -> Result<Reply> {
+        Err(Error::engine("a run that is decided again asks nobody"))
+    }
+}
 
 /// The configuration of a step, or of a fallback of it: that of the stage behind it, and what makes a step of it.
 #[derive(Clone)]
@@ -51,6 +64,8 @@ pub(super) struct StepConfig {
     key: Option<Arc<str>>,
     /// What ends runs that have failed.
     fails: FailFast,
+    /// The history of a run that is decided again.
+    recorded: Option<Recorded>,
 }
 
 impl StepConfig {
@@ -91,6 +106,7 @@ impl StepConfig {
                 journal: journal.cloned(),
                 key: None,
                 fails: fails.clone(),
+                recorded: None,
             };
             (config, work.clone())
         };
@@ -102,6 +118,11 @@ impl StepConfig {
         Self { key, ..self }
     }
 
+    /// Of a run that is decided again, if there is one.
+    pub(super) fn replaying(self, recorded: Option<Recorded>) -> Self {
+        Self { recorded, ..self }
+    }
+
     /// What the step gives when it fails, if this is what is tried last.
     pub(super) fn default(&self) -> Option<Value> {
         self.default.clone()
@@ -110,6 +131,18 @@ impl StepConfig {
     /// What the stage behind it reads.
     fn read(&self, input: &SchemaRef) -> SchemaRef {
         if self.repeat.is_some() { self.output(input) } else { input.clone() }
+    }
+
+    /// What is behind the step in a run that is decided again: a stage as it is, and nobody in the place of a call, or of what can't be
+    /// made here.
+    fn unasked(&self, context: &BuildContext) -> Result<Operator> {
+        match self.inner.0.build(&BuildContext { mock: true, ..context.clone() }) {
+            Ok(Operator::Stage(inner)) => {
+                self.inner.0.schema(&context.inputs)?;
+                Ok(Operator::Stage(inner))
+            }
+            _ => Ok(Operator::call(Nobody, Limits::default())),
+        }
     }
 
     fn output(&self, input: &SchemaRef) -> SchemaRef {
@@ -132,7 +165,11 @@ impl ErasedStage for StepConfig {
             Problems(all.into_iter().map(|p| Problem { path: self.places.locate(&p.path), ..p }).collect())
         };
         let read: Vec<SchemaRef> = inputs.iter().map(|input| self.read(input)).collect();
-        self.inner.0.schema(&read).map_err(locate)?;
+        let planned = self.inner.0.schema(&read).map_err(locate);
+        // What asks nobody has its say when it is built: of the others no more is needed than what they answered.
+        if self.recorded.is_none() {
+            planned?;
+        }
         if self.repeat.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be repeated").under("command").into());
         }
@@ -173,6 +210,7 @@ impl ErasedStage for StepConfig {
                 default: self.default.clone(),
                 asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
                 fails: self.fails.clone(),
+                recorded: self.recorded.clone(),
             },
         };
         if let Some(wait) = self.inner.0.waits() {
@@ -187,6 +225,10 @@ impl ErasedStage for StepConfig {
         }
         let context =
             &BuildContext { inputs: context.inputs.iter().map(|input| self.read(input)).collect(), ..context.clone() };
+        let inner = match &self.recorded {
+            Some(_) => self.unasked(context)?,
+            None => self.inner.0.build(context)?,
+        };
         let again = self.repeat.clone().map(|repeat| Again {
             repeat,
             journal: self.journal.clone().zip(match self.durability {
@@ -197,13 +239,14 @@ impl ErasedStage for StepConfig {
         });
         let checked = self.output.as_ref().map(Checked::of).transpose()?;
         let writes = self.writes.clone();
-        let notes = Notes { journal: self.journal.clone(), key: self.key.clone() };
-        match self.inner.0.build(context)? {
+        let notes = Notes { journal: self.journal.clone(), key: self.key.clone(), is_answered: false };
+        match inner {
             Operator::Stage(inner) if again.is_some() => {
                 let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked, writes), notes);
                 Ok(Operator::call(call, self.limits.clone()))
             }
             Operator::Call(inner, limits) => {
+                let notes = Notes { is_answered: self.recorded.is_some(), ..notes };
                 // What the service can take is said by the stage, how it is tried by the step.
                 let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
                 let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };

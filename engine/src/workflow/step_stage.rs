@@ -136,6 +136,9 @@ impl Stage for StepStage {
                 record.started_at = Some(at.clone());
                 record.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
                 let row = usize::try_from(row).unwrap_or(usize::MAX);
+                if let Some(recorded) = &self.course.begin.recorded {
+                    recorded.retime(&self.course.name(rows, row)?, &mut record)?;
+                }
                 records[row] = Some(serde_json::to_string(&self.course.made(rows, row, record)?)?);
             }
         }

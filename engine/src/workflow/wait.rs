@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::columns::{HISTORY, cell, numbers};
 use super::course::{Course, cell_of};
 use super::record::{Record, Status};
+use super::recorded::{Question, Recorded};
 use crate::api::{Call, CallContext, Reply, WaitFor};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Entries, History, Journal, Waiting};
@@ -114,6 +115,27 @@ impl WaitCall {
         Ok(Reply::rows(self.course.answer(rows, vec![serde_json::to_string(record)?])?))
     }
 
+    /// What is recorded of the wait: how it ended, or that it has not.
+    fn recorded(&self, recorded: &Recorded, rows: &RecordBatch) -> Result<Record> {
+        let name = self.course.name(rows, 0)?;
+        if recorded.record(&name)?.is_none()
+            && let Some(wait) = Wait::of(recorded.history(), &name)?
+        {
+            return Ok(wait.record(Timestamp(wait.since)));
+        }
+        let fallback = self.course.begin.fallback;
+        let record = recorded.answer(&Question { name: &name, round: None, fallback })?;
+        if record.is_failed() {
+            return Ok(self.course.failed(record));
+        }
+        let Some(signal) = self.wait.signal.as_ref().filter(|_| record.has_results()) else { return Ok(record) };
+        match recorded.signal(signal)? {
+            Some(data) => Ok(Record { results: Some(data), ..record }),
+            // What came was another one.
+            None => recorded.open(&name),
+        }
+    }
+
     /// The wait that an earlier passage of the run has begun, or a new one, which is in the journal from now on.
     async fn begin(&self, rows: &RecordBatch, history: &History, now: Timestamp) -> Result<Wait> {
         let name = self.course.name(rows, 0)?;
@@ -177,6 +199,9 @@ impl Call for WaitCall {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         if let Some(record) = self.course.ended(&rows, 0)? {
             return Ok(Reply::rows(self.course.answer(&rows, vec![record])?));
+        }
+        if let Some(recorded) = &self.course.begin.recorded {
+            return self.answer(&rows, &self.recorded(recorded, &rows)?);
         }
         let history = match rows.column_by_name(HISTORY) {
             Some(_) => cell(&rows, HISTORY, 0)?.map(serde_json::from_str::<History>).transpose()?.unwrap_or_default(),

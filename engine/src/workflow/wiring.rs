@@ -12,6 +12,7 @@ use super::gather::GatherConfig;
 use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
 use super::nested::{BackConfig, IntoConfig, OutConfig};
+use super::recorded::Recorded;
 use super::start::Start;
 use super::step::StepConfig;
 use crate::api::OnFull;
@@ -29,6 +30,8 @@ pub(super) struct Wiring {
     durability: Durability,
     /// What the idempotency keys of a run begin with, where that is not its id.
     pub(super) key: Option<Arc<str>>,
+    /// The history of a run that is decided again.
+    pub(super) recorded: Option<Recorded>,
     /// What ends runs that have failed.
     fails: FailFast,
     /// The node that joins each pair that was joined before.
@@ -96,7 +99,8 @@ pub(super) struct Wired {
 impl Wiring {
     pub(super) fn new(graph: Graph, journal: Option<Arc<dyn Journal>>, durability: Durability) -> Self {
         let fails = FailFast::default();
-        Self { graph, journal, durability, key: None, fails, gathers: HashMap::new(), last: HashMap::new() }
+        let (gathers, last) = (HashMap::new(), HashMap::new());
+        Self { graph, journal, durability, key: None, recorded: None, fails, gathers, last }
     }
 
     pub(super) fn stage(&mut self, id: &str, config: BoxStageConfig, from: Vec<String>, path: Vec<Key>) {
@@ -179,7 +183,8 @@ impl Wiring {
             let id = if fallback == 0 { own } else { format!("@fallback:{own}:{fallback}") };
             if let Some(nested) = &work.workflow {
                 let (asked, fails) = (self.asked(), self.fails.clone());
-                let begin = Begin { start: start.clone(), fallback, default: config.default(), asked, fails };
+                let (default, recorded) = (config.default(), self.recorded.clone());
+                let begin = Begin { start: start.clone(), fallback, default, asked, fails, recorded };
                 let place = Place {
                     id: &step.id,
                     node: within.id(&step.id),
@@ -190,7 +195,8 @@ impl Wiring {
                 reads = self.nested(&place, nested, &begin, reads, within);
                 continue;
             }
-            let config = BoxStageConfig(Arc::new(config.with_key(self.key.clone())));
+            let config = config.with_key(self.key.clone()).replaying(self.recorded.clone());
+            let config = BoxStageConfig(Arc::new(config));
             let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
             self.graph.nodes.push(node);
@@ -287,6 +293,7 @@ impl Wiring {
             name: each.name.clone(),
             asked: self.asked(),
             fails: self.fails.clone(),
+            recorded: self.recorded.clone(),
         };
         let id = format!("@items:{}", within.id(&step.id));
         self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));
@@ -352,7 +359,7 @@ pub(super) fn node(id: &str, role: Role, from: Vec<String>, path: Vec<Key>) -> N
 }
 
 /// The steps, each behind those that it needs; otherwise as in the spec.
-fn order(steps: &[Step]) -> Vec<usize> {
+pub(super) fn order(steps: &[Step]) -> Vec<usize> {
     let mut placed = vec![false; steps.len()];
     let mut order = Vec::new();
     while order.len() < steps.len() {

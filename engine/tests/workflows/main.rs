@@ -15,6 +15,7 @@ mod order;
 mod outputs;
 mod pipeline_steps;
 mod plans;
+mod replays;
 mod rounds;
 mod stops;
 mod waits;

@@ -51,7 +51,7 @@ pub(super) fn beside(
     env: &Env,
 ) -> Result<Cases, Vec<Diagnostic>> {
     let written = parse::parse(text).map_err(|fault| vec![fault.diagnostic(file, text)])?;
-    let mut filling = Filling::of(&written, &Printed::new(), env);
+    let mut filling = Filling::of(&written, &Printed::new(), env, None);
     let filled = filling.fill(&written, &mut Vec::new());
     let secrets = filling.hidden();
     let faults = std::mem::take(&mut filling.faults);

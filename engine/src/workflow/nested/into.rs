@@ -101,13 +101,24 @@ struct Into {
 impl Into {
     /// The record of the step where no round begins.
     fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
-        let Some((2.., until)) = &self.config.round else { return self.course.ended(rows, row) };
+        let Some((2.., until)) = &self.config.round else {
+            let ended = self.course.ended(rows, row)?;
+            return if ended.is_some() { Ok(ended) } else { self.whole(rows, row) };
+        };
         let record = cell(rows, &self.config.id, row)?.unwrap_or_default();
         let is_last = status(record)? != Status::Completed
             || cell_of(rows, DONE, row)?.is_some()
             || known(rows, row, &name(rows, row, &self.config.id, "")?)?.is_some()
+            || self.whole(rows, row)?.is_some()
             || holds(until, rows, row, "repeat.until")?;
         Ok(is_last.then(|| record.to_owned()))
+    }
+
+    /// The record of the step as a whole, in a run that is decided again and of whose inner steps nothing is kept.
+    fn whole(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        let Some(recorded) = &self.config.begin.recorded else { return Ok(None) };
+        let record = recorded.whole(&self.course.name(rows, row)?)?;
+        Ok(record.map(|record| serde_json::to_string(&record)).transpose()?)
     }
 
     /// The rows with the column that the first round reads.

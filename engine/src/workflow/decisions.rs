@@ -1,0 +1,51 @@
+//! What was decided in a step, read off the record that it left.
+
+use serde_json::{Value, json};
+
+use super::record::{Record, Status};
+use crate::spec::model::Step;
+
+/// Something that was decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// `if`, `switch`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
+    pub kind: &'static str,
+    /// The key of the spec that has the condition.
+    pub key: &'static str,
+    /// What came out.
+    pub result: Value,
+}
+
+/// All that was decided in a step, in the order in which it comes up.
+pub fn decisions(step: &Step, record: &Record) -> Vec<Decision> {
+    let mut all = Vec::new();
+    let mut add = |kind, key, result| all.push(Decision { kind, key, result });
+    if step.condition.is_some() {
+        // A step that was skipped for another reason was not asked.
+        match (record.status, record.reason.as_deref()) {
+            (Status::Skipped, Some(super::start::CONDITION)) => add("if", "if", json!(false)),
+            (Status::Skipped, _) => {}
+            _ => add("if", "if", json!(true)),
+        }
+    }
+    if record.status == Status::Completed && step.work.command == "switch" {
+        add("switch", "switch", record.results.clone().unwrap_or_default());
+    }
+    if record.attempts > 1 && record.rounds.is_none() && record.items.is_none() {
+        add("retry", "retry", json!({ "attempts": record.attempts }));
+    }
+    if let Some(fallback) = record.fallback {
+        let command = step.fallback.get(fallback - 1).map(|work| work.command.clone());
+        add("fallback", "fallback", json!({ "number": fallback, "command": command }));
+    }
+    if record.degraded {
+        add("default", "default", step.default.clone().unwrap_or_default());
+    }
+    if let Some(rounds) = record.rounds {
+        add("repeat", "repeat", json!({ "rounds": rounds }));
+    }
+    if let Some(items) = record.items.as_ref().filter(|items| items.failed > 0) {
+        add("tolerated", "for_each", json!({ "failed": items.failed, "of": items.total }));
+    }
+    all
+}
