@@ -15,6 +15,7 @@ use crate::checkpoints::args::Checkpoints;
 use crate::complete;
 use crate::db::Db;
 use crate::dlq::args::Dlq;
+use crate::memory::Memory;
 use crate::mock_llm::args::MockLlm;
 use crate::runs::args::{Approve, Inbox, Insights, Journal, Runs, Signal};
 
@@ -79,6 +80,12 @@ pub enum Verb {
         /// What to do with it.
         #[command(subcommand)]
         what: Db,
+    },
+    /// Look at what is kept of a workflow beyond its runs, in files beside the journal.
+    Memory {
+        /// What to do with it.
+        #[command(subcommand)]
+        what: Memory,
     },
     /// List the steps that wait for a signal or a time.
     Inbox(Inbox),
@@ -183,6 +190,10 @@ pub struct Run {
     pub mock: bool,
     #[command(flatten)]
     pub journal: Journal,
+    /// Where steps look that say `cache`: a Redis or Valkey that processes share, as `redis://HOST:PORT`. Otherwise the variable
+    /// `BOURN_CACHE` says it, and without both it is the journal.
+    #[arg(long, value_name = "URL")]
+    pub cache: Option<String>,
     /// The id of the run that `--input` begins; one is made if it is not said.
     #[arg(long, value_name = "ID", conflicts_with = "inputs")]
     pub id: Option<String>,

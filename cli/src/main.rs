@@ -13,6 +13,7 @@ mod failure;
 mod given;
 mod list;
 mod logs;
+mod memory;
 mod metrics_server;
 mod mock_llm;
 mod models;
@@ -66,6 +67,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Dlq { what } => return dlq::run(what, screen),
         Verb::Runs { what } => return runs::run(what, screen),
         Verb::Db { what } => return db::run(what, screen),
+        Verb::Memory { what } => return memory::run(what, screen),
         Verb::Inbox(inbox) => return runs::signal::inbox(inbox, screen),
         Verb::Approve(approve) => return runs::signal::approve(approve, screen),
         Verb::Signal(signal) => return runs::signal::signal(signal, screen),

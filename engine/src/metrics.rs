@@ -26,6 +26,12 @@ pub struct StageStats {
     pub rows_filtered: AtomicU64,
     /// Rows whose answers were in the journal, so that nobody was asked.
     pub rows_known: AtomicU64,
+    /// Rows whose answers were in the cache.
+    pub rows_cached: AtomicU64,
+    /// Rows whose answers it did not have.
+    pub cache_misses: AtomicU64,
+    /// How often it could not be asked, or told.
+    pub cache_errors: AtomicU64,
     /// Rows about which nobody was asked, since the budget was spent.
     pub rows_degraded: AtomicU64,
     /// Tokens that models have read.

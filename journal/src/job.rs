@@ -271,7 +271,7 @@ impl Job {
 
 /// Whether the record of a step says that it has results.
 pub fn has_completed(record: &str) -> bool {
-    ["COMPLETED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
+    ["COMPLETED", "CACHED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
 }
 
 /// Adds what happened to what is known of a run: its kind, its step or signal, its data.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod asked;
+mod cache;
 mod change;
 mod check;
 mod claim;
@@ -29,6 +30,7 @@ use bourn_engine::env::Env;
 use rusqlite::{Connection, OpenFlags};
 
 pub use answers::Journals;
+pub use cache::Cache;
 pub use change::Fork;
 pub use check::{Health, Trouble};
 pub use delete::Deleted;

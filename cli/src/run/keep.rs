@@ -1,8 +1,9 @@
 //! The journal of a job of workflow runs: begun before the job, ended behind it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bourn_engine::api::Usage;
+use bourn_engine::api::{Cache, Usage};
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
 use bourn_engine::{Engine, Error};
@@ -67,16 +68,19 @@ impl Kept {
         Self { job: Some(job), key: None }
     }
 
-    /// The runs, kept; what they have spent before is counted where a budget asks for it.
+    /// The runs, kept; what they have spent before is counted where a budget asks for it. Their steps look into `cache`, or into the
+    /// journal.
     ///
     /// # Errors
     /// When the journal can't be read.
-    pub fn keep(&self, spec: &Spec, runs: Runs) -> Result<Runs, Failure> {
+    pub fn keep(&self, spec: &Spec, runs: Runs, cache: Option<Arc<dyn Cache>>) -> Result<Runs, Failure> {
         let runs = if self.key.is_some() { runs.with_key(self.key.clone()) } else { runs };
+        let own = || self.job.as_ref().map(|job| Arc::new(job.cache()) as Arc<dyn Cache>);
+        let runs = Runs { cache: cache.or_else(own), ..runs };
         let Some(job) = &self.job else { return Ok(runs) };
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
-        Ok(runs.having_spent(spent).with_journal(std::sync::Arc::new(job.clone()), job.number()))
+        Ok(runs.having_spent(spent).with_journal(Arc::new(job.clone()), job.number()))
     }
 
     /// All inputs were read and all runs have ended.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args as Group, Subcommand, ValueHint};
 
+/// The name of a run's first checkpoint: its beginning.
+pub const INITIALIZATION: &str = "workflow_initialization";
 /// The journal, if the command line does not say which.
 pub const JOURNAL: &str = ".bourn/journal.db";
 

@@ -63,8 +63,9 @@ fn known(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Value)>, Failure> {
 }
 
 fn came_to(record: Record) -> Value {
-    // What a fork has taken over is what the run before had completed.
-    let status = if record.status == Status::Reused { Status::Completed } else { record.status };
+    // What a fork has taken over is what the run before had completed, and so is what the cache had.
+    let is_taken = matches!(record.status, Status::Reused | Status::Cached);
+    let status = if is_taken { Status::Completed } else { record.status };
     let mut value = json!({ "status": status });
     let members = [
         ("results", record.results),

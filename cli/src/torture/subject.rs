@@ -87,9 +87,7 @@ impl Subject {
         let plan = planned(loaded, engine).await?;
         let Some(checkpoints) = &plan.checkpoints else {
             let help = "say `checkpoint: { every: 100ms }` in it";
-            return Err(Failure::invalid(format!(
-                "{path} keeps no checkpoints, so every kill begins it anew: {help}"
-            )));
+            return Err(Failure::invalid(format!("{path} keeps no checkpoints, so every kill begins it anew: {help}")));
         };
         let (mut document, filled) = (loaded.document.written().value(), loaded.document.filled().value());
         for source in &pipeline.sources {

@@ -7,6 +7,7 @@ mod swarms;
 
 mod answers;
 mod bad_input;
+mod cached;
 mod cases;
 mod checkpoints;
 mod completions;
@@ -16,6 +17,7 @@ mod examples;
 mod folders;
 mod ids;
 mod insights;
+mod memory;
 mod mock_llm;
 mod models;
 mod new;

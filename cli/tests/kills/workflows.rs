@@ -47,7 +47,10 @@ fn a_workflow_of_ones_own_is_killed_too_and_what_can_not_be_is_refused_with_the_
     std::fs::write(path("in.jsonl"), lines.concat()).unwrap();
     let (ended, report) = torture(&[&path("w.yaml"), "--inputs", &path("in.jsonl"), "--kills", "5", "--seed", "3"]);
     assert_eq!(ended.status.code(), Some(0), "{:#}\n{ended:?}", report["faults"]);
-    assert_eq!((&report["lost"], &report["duplicated_commits"], &report["requests"]), (&0.into(), &0.into(), &Value::Null));
+    assert_eq!(
+        (&report["lost"], &report["duplicated_commits"], &report["requests"]),
+        (&0.into(), &0.into(), &Value::Null)
+    );
     // Of each run the three steps, and two elements.
     assert_eq!(report["steps"].as_u64().unwrap(), report["jobs"].as_u64().unwrap() * 200 * 5);
 

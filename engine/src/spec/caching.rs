@@ -50,16 +50,20 @@ impl Caching {
         let fault = match instead {
             Some("workflow") => Some(("a workflow is not answered from a cache", "say it of the steps in it")),
             Some(_) => Some(("a `switch` asks nobody, so there is nothing to be cached", "take `cache` away")),
-            None if keys.repeat.is_some() => {
-                Some(("what is done in rounds reads what the round before gave, and is not cached", "take one of them away"))
-            }
+            None if keys.repeat.is_some() => Some((
+                "what is done in rounds reads what the round before gave, and is not cached",
+                "take one of them away",
+            )),
             None => None,
         };
         if let Some((what, help)) = fault {
             reader.fault_at_key(&at, Problem::new(what).help(help));
         }
         if ttl.is_zero() {
-            reader.fault(&[at.as_slice(), &["ttl".into()]].concat(), Problem::new("an answer that holds for no time is never found"));
+            reader.fault(
+                &[at.as_slice(), &["ttl".into()]].concat(),
+                Problem::new("an answer that holds for no time is never found"),
+            );
         }
         Some(Self { ttl, version, is_said: true })
     }

@@ -68,13 +68,11 @@ impl Cached {
     /// What the answer to a request is kept under; none when that fails for a fault of its own.
     fn key(&self, call: &BoxCall, rows: &RecordBatch) -> Option<Key> {
         let Key(step) = self.step;
-        match call.key(rows).ok()? {
-            Some(Key(asked)) => Some(Key::of_bytes([step.as_slice(), &asked])),
-            None => {
-                let row = self.row(rows).ok()?;
-                Some(Key::of_bytes([step.as_slice(), &self.whole].into_iter().chain(row.iter().map(Vec::as_slice))))
-            }
+        if let Some(Key(asked)) = call.key(rows).ok()? {
+            return Some(Key::of_bytes([step.as_slice(), &asked]));
         }
+        let row = self.row(rows).ok()?;
+        Some(Key::of_bytes([step.as_slice(), &self.whole].into_iter().chain(row.iter().map(Vec::as_slice))))
     }
 
     /// All that the row has, but for what became of it.
@@ -89,7 +87,8 @@ impl Cached {
             if self.steps.contains(name) {
                 let record: Record = serde_json::from_value(value)?;
                 let gave = if record.has_results() { record.results } else { None };
-                value = gave.map_or_else(|| format!("{:?}", record.status).into(), |results| serde_json::json!([results]));
+                value =
+                    gave.map_or_else(|| format!("{:?}", record.status).into(), |results| serde_json::json!([results]));
             }
             parts.extend([name.clone().into_bytes(), value.to_string().into_bytes()]);
         }
@@ -121,9 +120,8 @@ impl Cached {
     /// Keeps what the step gave.
     pub(super) async fn keep(&self, call: &BoxCall, rows: &RecordBatch, results: &Value, context: &CallContext) {
         let Some(key) = self.key(call, rows) else { return };
-        let until = i64::try_from(self.ttl.as_micros()).map_or(Timestamp::MAX, |ttl| {
-            Timestamp(context.env.wall().0.saturating_add(ttl))
-        });
+        let until = i64::try_from(self.ttl.as_micros())
+            .map_or(Timestamp::MAX, |ttl| Timestamp(context.env.wall().0.saturating_add(ttl)));
         let kept = self.place.cache.keep(key, results.to_string().into_bytes(), until).await;
         let _told = self.told(kept, context);
     }

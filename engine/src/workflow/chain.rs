@@ -8,8 +8,8 @@ use super::journaled::What;
 use super::rest::{self, AtRest, RestConfig};
 use super::result::{DocumentConfig, Part, StepShape};
 use super::wiring::{Wired, Wiring, Within, node};
-use crate::api::Usage;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::api::{Cache, Usage};
 use crate::env::Env;
 use crate::graph::{Graph, Input, Role};
 use crate::journal::{Journal, Wait};
@@ -38,6 +38,8 @@ pub struct Runs {
     pub journal: Option<JobJournal>,
     /// What runs of the job have spent in earlier processes.
     pub spent: Usage,
+    /// Where steps look for what was asked before that say `cache`; in the process, if it is not said.
+    pub cache: Option<Arc<dyn Cache>>,
 }
 
 /// A journal and which of its jobs this one is.
@@ -61,6 +63,7 @@ impl Runs {
             admission: ADMISSION,
             journal: None,
             spent: Usage::default(),
+            cache: None,
         }
     }
 
@@ -80,6 +83,12 @@ impl Runs {
     #[must_use]
     pub fn having_spent(self, spent: Usage) -> Self {
         Self { spent, ..self }
+    }
+
+    /// Runs whose steps look there for what was asked before.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<dyn Cache>) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// The same run with idempotency keys of its own.
@@ -122,7 +131,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     };
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     graph.options.kept = journal.is_some().then_some(runs.spent);
-    let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
+    let mut wiring = Wiring::new(graph, journal.clone(), spec.durability, runs.cache.clone());
     wiring.key = runs.key.as_deref().map(Into::into);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
     let documents = DocumentConfig {

@@ -10,6 +10,7 @@ pub mod record;
 pub mod result;
 
 mod admit;
+mod cached;
 mod checked;
 mod collect;
 mod columns;
@@ -43,7 +44,7 @@ use crate::spec::{Loaded, Spec};
 /// node of a workflow's graph is `@result`, with one document for each run; the caller adds the sink that reads it.
 pub fn compile(loaded: &Loaded, runs: &Runs) -> Graph {
     let mut graph = match &loaded.spec {
-        Spec::Pipeline(spec) => pipeline::graph(spec),
+        Spec::Pipeline(spec) => pipeline::graph(spec, runs.cache.as_ref()),
         Spec::Chain(spec) => chain::graph(spec, loaded.document.name(), runs),
     };
     graph.options.secrets = loaded.document.secrets().clone();

@@ -22,6 +22,8 @@ pub enum Status {
     Canceled,
     /// It was not started, for a reason.
     Skipped,
+    /// It has the results of a step that was asked the same before, from the cache.
+    Cached,
     /// It has the results of the run that this one was forked from.
     Reused,
     /// It waits for a time or a signal.
@@ -88,9 +90,17 @@ pub struct Items {
     pub total: u64,
     /// How many failed; their results are null.
     pub failed: u64,
+    /// How many were answered from the cache.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub cached: u64,
     /// The first of those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<ItemFailure>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An element for which the step failed.
@@ -153,7 +163,7 @@ pub(super) fn state(is_refused: bool, steps: impl Iterator<Item = (Status, bool)
             Status::Waiting | Status::BackingOff => RunState::Waiting,
             Status::Canceled => RunState::Canceled,
             Status::Failed | Status::TimedOut => RunState::Failed,
-            Status::Completed | Status::Reused | Status::Skipped => continue,
+            Status::Completed | Status::Cached | Status::Reused | Status::Skipped => continue,
         };
         if rank(of_step) > rank(state) {
             state = of_step;
@@ -179,7 +189,7 @@ impl Cost {
 impl Record {
     /// Whether later steps can read what it gave.
     pub(super) fn has_results(&self) -> bool {
-        matches!(self.status, Status::Completed | Status::Reused)
+        matches!(self.status, Status::Completed | Status::Cached | Status::Reused)
     }
 
     pub(super) fn is_failed(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde_json::Value;
 
+use super::cached::{Asks, Cached, Place};
 use super::checked::Checked;
 use super::course::{Begin, Course};
 use super::fail_fast::FailFast;
@@ -23,6 +24,7 @@ use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
 use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
+use crate::spec::caching::Caching;
 use crate::spec::model::{Places, Repeat, Work};
 
 /// Runs that wait for a time in this process at once.
@@ -51,6 +53,10 @@ pub(super) struct StepConfig {
     key: Option<Arc<str>>,
     /// What ends runs that have failed.
     fails: FailFast,
+    /// How it may be answered from a cache, and where that is.
+    cache: Option<(Caching, Place)>,
+    /// The steps of the workflow.
+    steps: Arc<[String]>,
 }
 
 impl StepConfig {
@@ -61,8 +67,10 @@ impl StepConfig {
         start: &Start,
         (journal, durability): (Option<&Arc<dyn Journal>>, Durability),
         fails: &FailFast,
+        cache: &Place,
     ) -> Vec<(Self, Work)> {
         let step = &spec.steps[at];
+        let steps: Arc<[String]> = spec.steps.iter().map(|step| step.id.clone()).collect();
         let in_flight = step.for_each.as_ref().and_then(|each| each.max_concurrency);
         let in_flight = in_flight.unwrap_or(spec.optimization.max_concurrency);
         let config = |(fallback, work): (usize, &Work)| {
@@ -90,6 +98,8 @@ impl StepConfig {
                 journal: journal.cloned(),
                 key: None,
                 fails: fails.clone(),
+                cache: step.cache.clone().map(|caching| (caching, cache.clone())),
+                steps: steps.clone(),
             };
             (config, work.clone())
         };
@@ -104,6 +114,14 @@ impl StepConfig {
     /// What the step gives when it fails, if this is what is tried last.
     pub(super) fn default(&self) -> Option<Value> {
         self.default.clone()
+    }
+
+    /// Where it is looked for what it gave before.
+    fn cached(&self, context: &BuildContext) -> Option<Cached> {
+        let (caching, place) = self.cache.as_ref()?;
+        let (own, output) = (self.id.as_str().into(), self.output.as_ref());
+        let asks = Asks { caching, config: &self.inner, output, own, steps: self.steps.clone() };
+        Some(Cached::of(asks, place.clone(), context))
     }
 
     /// What the stage behind it reads.
@@ -134,6 +152,9 @@ impl ErasedStage for StepConfig {
         self.inner.0.schema(&read).map_err(locate)?;
         if self.repeat.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be repeated").under("command").into());
+        }
+        if self.cache.is_some() && self.inner.0.waits().is_some() {
+            return Err(Problem::new("a wait can't be answered from a cache").under("cache").into());
         }
         if self.inner.0.cardinality() != Cardinality::One || self.inner.0.inputs() != Inputs::Merged {
             let problem = Problem::new(format!("`{}` can't be a step: it does not give one row for one", self.kind()));
@@ -192,9 +213,11 @@ impl ErasedStage for StepConfig {
             }),
         });
         let checked = self.output.as_ref().map(Checked::of).transpose()?;
-        let notes = Notes { journal: self.journal.clone(), key: self.key.clone() };
+        let notes = Notes { journal: self.journal.clone(), key: self.key.clone(), cached: self.cached(context) };
+        // What asks nobody is quicker done than looked up, unless somebody knows better.
+        let is_cached = self.cache.as_ref().is_some_and(|(caching, _)| caching.is_said);
         match self.inner.0.build(context)? {
-            Operator::Stage(inner) if again.is_some() => {
+            Operator::Stage(inner) if again.is_some() || is_cached => {
                 let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked), notes);
                 Ok(Operator::call(call, self.limits.clone()))
             }

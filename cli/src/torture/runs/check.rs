@@ -129,6 +129,9 @@ mod tests {
 
     const RUN: &str = "r";
 
+    /// What is in the journal, what was told, and what was asked when a process is gone.
+    type Process = (Ended, Vec<(String, RunState)>, Asked);
+
     fn ended(steps: &[&str], state: RunState) -> Ended {
         let steps = steps.iter().map(|step| (RUN.to_owned(), (*step).to_owned())).collect();
         Ended { steps, runs: vec![(RUN.to_owned(), state)] }
@@ -140,7 +143,7 @@ mod tests {
     }
 
     /// What is found when these are left one after the other.
-    fn found(left: &[(Ended, Vec<(String, RunState)>, Asked)]) -> (u64, u64, Vec<String>) {
+    fn found(left: &[Process]) -> (u64, u64, Vec<String>) {
         let mut checker = Checker::default();
         for (ended, told, asked) in left {
             checker.look(&Left { ended, told, asked: Some(asked) });
@@ -173,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_step_that_started_before_what_it_needs_was_kept_shows_that_this_is_lost() {
-        let (lost, _, faults) = found(&[(ended(&["first", "left"], RunState::Running), Vec::new(), asked(&[("last", 1)]))]);
+        let (lost, _, faults) =
+            found(&[(ended(&["first", "left"], RunState::Running), Vec::new(), asked(&[("last", 1)]))]);
         assert_eq!(lost, 1);
         assert_eq!(faults[0], "r/last was asked for, and r/right, which it needs, is not in the journal");
     }

@@ -70,17 +70,17 @@ pub async fn scenario(args: &Torture, engine: &Engine, screen: &Screen) -> Resul
     let failed = |e: std::io::Error| Failure::Failed(e.into());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
     let url = format!("http://{}/do", listener.local_addr().map_err(failed)?);
-    let (runs, spec, inputs) = (args.runs.unwrap_or(RUNS), place.path.join("effects.json"), place.path.join("inputs.jsonl"));
+    let (runs, spec, inputs) =
+        (args.runs.unwrap_or(RUNS), place.path.join("effects.json"), place.path.join("inputs.jsonl"));
     write(&spec, &format!("{:#}\n", scenario::spec(&url)))?;
     write(&inputs, &scenario::inputs(runs))?;
     let arguments = vec!["run".into(), spec.into(), "--inputs".into(), inputs.into(), "--quiet".into()];
     let subject = Subject { spec: None, arguments, runs, service: Some(service.clone()) };
     let serving = async { axum::serve(listener, service.routes()).await };
     match select(pin!(serving), pin!(tortured(args, engine, screen, &subject, (seed, &place)))).await {
-        Either::Left((ended, _)) => Err(Failure::Failed(ended.err().map_or_else(
-            || Error::engine("the service of the scenario ended before its time"),
-            Error::from,
-        ))),
+        Either::Left((ended, _)) => Err(Failure::Failed(
+            ended.err().map_or_else(|| Error::engine("the service of the scenario ended before its time"), Error::from),
+        )),
         Either::Right((report, _)) => told(&report?, args, &place, screen),
     }
 }
@@ -200,12 +200,15 @@ impl<'a> Torturer<'a> {
         }
         new.draw.met(&points);
         if points.is_empty() {
-            return Err(Error::unsupported("this workflow keeps no journal, so there is nothing that a kill must not take"));
+            return Err(Error::unsupported(
+                "this workflow keeps no journal, so there is nothing that a kill must not take",
+            ));
         }
         new.report.calm_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         new.calm = printed(&calm)?;
         if new.calm.len() as u64 != subject.runs {
-            let message = format!("nobody disturbed it, and {} of {} runs have a document", new.calm.len(), subject.runs);
+            let message =
+                format!("nobody disturbed it, and {} of {} runs have a document", new.calm.len(), subject.runs);
             return Err(Error::engine(message));
         }
         subject.service.iter().for_each(|service| drop(service.take()));
@@ -238,7 +241,8 @@ impl<'a> Torturer<'a> {
             self.job().await?;
             untouched = if self.left() == before { untouched + 1 } else { 0 };
             if untouched >= UNTOUCHED_MAX {
-                let message = format!("{untouched} jobs in a row ended before they could be killed: give them more runs");
+                let message =
+                    format!("{untouched} jobs in a row ended before they could be killed: give them more runs");
                 self.report.faults.push(message);
             }
         }

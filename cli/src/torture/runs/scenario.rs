@@ -93,7 +93,12 @@ pub fn spec(url: &str) -> Value {
 
 /// The inputs of so many runs, a line for each. The output of each is its number.
 pub fn inputs(runs: u64) -> String {
-    (0..runs).map(|n| format!("{}\n", json!({ "n": n, "list": LIST }))).collect()
+    let mut lines = String::new();
+    for n in 0..runs {
+        lines += &json!({ "n": n, "list": LIST }).to_string();
+        lines.push('\n');
+    }
+    lines
 }
 
 /// The key under which the service was asked last for a step, by the name that the journal keeps it under: the last of its rounds is the
@@ -120,7 +125,8 @@ mod tests {
     #[test]
     fn a_step_needs_what_the_spec_says() {
         let spec = spec("http://localhost/do");
-        let said = |id: &str| spec["steps"].as_array().unwrap().iter().find(|step| step["id"] == id).unwrap()["needs"].clone();
+        let said =
+            |id: &str| spec["steps"].as_array().unwrap().iter().find(|step| step["id"] == id).unwrap()["needs"].clone();
         assert_eq!(json!(needs("last")), said("last"));
         assert_eq!(needs("within[2]/b"), ["within[2]/a"]);
         assert_eq!(needs("rounds#3"), ["rounds#2"]);
