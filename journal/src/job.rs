@@ -74,7 +74,7 @@ pub struct Job {
     pub(crate) number: u64,
     /// Whether there may be runs of it already.
     resumed: bool,
-    listener: Arc<Listener>,
+    pub(crate) listener: Arc<Listener>,
     // Behind the listener, so that it is given up last.
     _claim: Arc<Claim>,
 }

@@ -14,6 +14,7 @@ mod delete;
 mod ends;
 mod fault;
 mod job;
+mod look;
 mod read;
 mod replace;
 mod schema;

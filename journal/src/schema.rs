@@ -97,6 +97,12 @@ ALTER TABLE events ADD COLUMN who TEXT;
 -- Until when an answer holds, of the cache of steps; what stages of pipelines have paid for holds for good.
 ALTER TABLE answers ADD COLUMN until INTEGER;
 CREATE INDEX answers_by_end ON answers (until) WHERE until IS NOT NULL;
+-- Who wants to see what a run holds, and what the process that runs it has said since.
+CREATE TABLE looks (
+    look INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    seen TEXT
+);
 ",
 ];
 

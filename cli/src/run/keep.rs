@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bourn_engine::api::{Cache, Usage};
+use bourn_engine::metrics::{Bucket, JobStats, Standing};
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
 use bourn_engine::{Engine, Error};
 use bourn_journal::{Begin, Job, Sqlite};
+use serde_json::{Map, Value, json};
 
 use crate::args::Run;
 use crate::failure::Failure;
@@ -83,6 +85,19 @@ impl Kept {
         Ok(runs.having_spent(spent).with_journal(Arc::new(job.clone()), job.number()))
     }
 
+    /// Tells those that look at its runs what the job holds, from now on.
+    pub fn shows(&self, stats: &Arc<JobStats>) {
+        let Some(job) = &self.job else { return };
+        let stats = stats.clone();
+        job.says(move || {
+            let limits = stats.limits.get().into_iter().flatten();
+            let limits: Map<String, Value> =
+                limits.map(|limit| (limit.name.to_string(), standing(&(limit.stands)()))).collect();
+            let members = [("buffer_bytes", stats.queued_bytes().into()), ("rate_limits", Value::Object(limits))];
+            members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        });
+    }
+
     /// All inputs were read and all runs have ended.
     ///
     /// # Errors
@@ -90,6 +105,18 @@ impl Kept {
     pub fn end(&self) -> Result<(), Failure> {
         self.job.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
     }
+}
+
+/// How a limit stands, for programs.
+fn standing(Standing { in_flight, paused, buckets }: &Standing) -> Value {
+    let bucket = |bucket: &Bucket| {
+        let Bucket { what, level, capacity, per_minute } = bucket;
+        ((*what).to_owned(), json!({ "level": level, "capacity": capacity, "per_minute": per_minute }))
+    };
+    json!({
+        "in_flight": in_flight.map(|(now, _)| now), "in_flight_max": in_flight.map(|(_, most)| most.floor()),
+        "paused_ms": paused.as_millis(), "buckets": buckets.iter().map(bucket).collect::<Map<_, _>>(),
+    })
 }
 
 /// The path of a file, wherever one stands.

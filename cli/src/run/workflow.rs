@@ -54,7 +54,7 @@ pub async fn run(
     let cache = cache::of(args.cache.as_deref(), engine.env())?;
     let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs, cache)?, documents.clone(), args.mock);
     let plan = prepare::plan(engine, graph, loaded).await?;
-    job::run(engine, plan, args, screen, ending).await?;
+    job::run_shown(engine, plan, args, (screen, &|stats| kept.shows(stats)), ending).await?;
     // One that was stopped has inputs left.
     let open = documents.seen().open();
     if ended.get() && open == 0 {

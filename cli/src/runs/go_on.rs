@@ -128,7 +128,7 @@ pub fn passed(place: &Place<'_>, run: &Run) -> Result<(Documents, Loaded), Failu
             run.mock,
         );
         let plan = prepare::plan(engine, graph, &loaded).await?;
-        job::run(engine, plan, &options, screen, Ending::signal()).await?;
+        job::run_shown(engine, plan, &options, (screen, &|stats| kept.shows(stats)), Ending::signal()).await?;
         let open = documents.seen().open();
         if spec.source.is_empty() && open == 0 {
             kept.end()?;

@@ -45,6 +45,8 @@ pub enum End {
     Well,
     /// Something went wrong, and this is what it said.
     Badly(String),
+    /// It had not ended when its time was over, and was killed.
+    Late(String),
 }
 
 /// What became of a process.
@@ -130,7 +132,7 @@ pub async fn run(program: Program<'_>, kill: Option<&Kill>, limit: Duration, env
             match kill {
                 Some(Kill::After(_)) if was_quicker => End::Well,
                 Some(Kill::After(_)) => End::Killed,
-                _ => End::Badly(format!("the process has not ended after {limit:?}")),
+                _ => End::Late(format!("the process has not ended after {limit:?}")),
             }
         }
     };

@@ -155,7 +155,7 @@ impl<'a> Torturer<'a> {
         make(&calm)?;
         subject.write(&calm, &subject.lanes())?;
         let Outcome { end, points, time } = child::run(Program::job(&calm), None, args.calm_max, engine.env()).await?;
-        if let End::Badly(said) = end {
+        if let End::Badly(said) | End::Late(said) = end {
             return Err(Error::engine(format!("nobody disturbed it, and {said}")));
         }
         let mut draw = Draw::new(seed, args.kills, &points::ALL);
@@ -247,7 +247,7 @@ impl<'a> Torturer<'a> {
                     }
                     break;
                 }
-                (End::Badly(said), _) => {
+                (End::Badly(said) | End::Late(said), _) => {
                     self.fault(said);
                     return Ok(());
                 }

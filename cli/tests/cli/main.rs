@@ -15,6 +15,7 @@ mod dlq;
 mod embedded;
 mod examples;
 mod folders;
+mod held;
 mod ids;
 mod insights;
 mod memory;

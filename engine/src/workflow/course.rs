@@ -186,8 +186,9 @@ impl Course {
     /// Is over when somebody asks that the run of this request ends.
     pub(super) fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
         let run = numbers(rows).ok()?.first().copied().filter(|_| !self.begin.start.cleans_up())?;
-        let asked = self.begin.asked.canceled(run).map(|()| CANCELED.to_owned());
-        let fallen = self.begin.fails.ended(run, self.name(rows, 0).ok()?);
+        let name = self.name(rows, 0).ok()?;
+        let asked = self.begin.asked.canceled(run, &name).map(|()| CANCELED.to_owned());
+        let fallen = self.begin.fails.ended(run, name);
         let either = select(asked, fallen).map(|either| either.factor_first().0);
         Some(either.map(|reason| Error::new(Kind::Canceled, reason)).boxed())
     }
