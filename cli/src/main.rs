@@ -13,6 +13,7 @@ mod failure;
 mod given;
 mod list;
 mod logs;
+mod memory;
 mod metrics_server;
 mod mock_llm;
 mod models;
@@ -67,6 +68,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
         Verb::Runs { what } => return runs::run(what, screen),
         Verb::Replay(replay) => return runs::replay::bundle(replay, screen),
         Verb::Db { what } => return db::run(what, screen),
+        Verb::Memory { what } => return memory::run(what, screen),
         Verb::Inbox(inbox) => return runs::signal::inbox(inbox, screen),
         Verb::Approve(approve) => return runs::signal::approve(approve, screen),
         Verb::Signal(signal) => return runs::signal::signal(signal, screen),

@@ -1,6 +1,7 @@
 //! Counters of stages, edges and jobs: kept here, shown by the command line, published to a recorder on demand.
 
 pub mod histogram;
+pub mod limits;
 pub mod publish;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 pub use histogram::{Histogram, LocalHistogram};
+pub use limits::{Bucket, Limit, Standing};
 pub use publish::{histograms, publish};
 
 /// What one lane of one stage, source or sink has done so far. Written by its task alone, read by anyone.
@@ -26,6 +28,12 @@ pub struct StageStats {
     pub rows_filtered: AtomicU64,
     /// Rows whose answers were in the journal, so that nobody was asked.
     pub rows_known: AtomicU64,
+    /// Rows whose answers were in the cache.
+    pub rows_cached: AtomicU64,
+    /// Rows whose answers it did not have.
+    pub cache_misses: AtomicU64,
+    /// How often it could not be asked, or told.
+    pub cache_errors: AtomicU64,
     /// Rows about which nobody was asked, since the budget was spent.
     pub rows_degraded: AtomicU64,
     /// Tokens that models have read.
@@ -291,12 +299,19 @@ pub struct JobStats {
     pub stopped: AtomicBool,
     /// Why the job has stopped itself, to go on later.
     pub paused: OnceLock<String>,
+    /// What requests are limited by, as it stands.
+    pub limits: OnceLock<Vec<Limit>>,
 }
 
 impl JobStats {
     /// The sum of one counter over the lanes of a stage.
     pub fn total(&self, stage: &str, counter: fn(&StageStats) -> &AtomicU64) -> u64 {
         self.stages.iter().filter(|s| &*s.stage == stage).map(|s| counter(&s.stats).load(Relaxed)).sum()
+    }
+
+    /// Bytes that wait in its channels now.
+    pub fn queued_bytes(&self) -> u64 {
+        self.edges.iter().map(|edge| edge.stats.queued_bytes()).sum()
     }
 
     /// Rows that the sources have read.

@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Sqlite;
+use crate::cache::Reader;
 use crate::fault::{Fault, Faults as _};
 
 /// The journals of a command: its own, and those that stages name. Each file is opened once.
@@ -27,8 +28,7 @@ pub struct Journals {
 struct Answers {
     journal: Sqlite,
     account: Account,
-    /// Who looks answers up: one connection, whose statements stay prepared.
-    reader: Arc<Mutex<Option<Connection>>>,
+    reader: Reader,
 }
 
 impl Journals {
@@ -61,26 +61,14 @@ impl Memos for Journals {
             Some(journal) => journal.clone(),
             None => open.entry(path.clone()).or_insert(Sqlite::open(path, &self.env)?).clone(),
         };
-        Ok(Arc::new(Answers { journal, account, reader: Arc::default() }))
+        Ok(Arc::new(Answers { journal, account, reader: Reader::default() }))
     }
 }
 
 impl Memo for Answers {
     fn find(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Kept>>>> {
-        let (journal, reader) = (self.journal.clone(), self.reader.clone());
-        let look = move || -> Result<_, Fault> {
-            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            let connection = match &mut *reader {
-                Some(connection) => connection,
-                none => none.insert(journal.reader()?),
-            };
-            keys.iter().map(|key| find(connection, key)).collect()
-        };
-        async move {
-            let found = self.journal.0.env.blocking(look).await?;
-            found.map_err(|fault| fault.at(self.journal.path()))
-        }
-        .boxed()
+        let look = move |c: &Connection| keys.iter().map(|key| find(c, key)).collect();
+        self.reader.read(&self.journal, look).boxed()
     }
 
     fn keep(&self, answers: Vec<(Key, Kept)>) -> BoxFuture<'_, Result<()>> {

@@ -12,6 +12,7 @@ use crate::Sqlite;
 use crate::claim::Claim;
 use crate::fault::{Fault, Faults as _};
 use crate::job::{place_of, run_number};
+use crate::look::Teller;
 use crate::read::Run;
 
 /// How often a process looks whether something is asked of the runs that it has.
@@ -20,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Hears what is asked of the runs of a job, for as long as it lives.
 pub struct Listener {
     pub asked: Asked,
+    pub(crate) teller: Teller,
     /// The thread ends when it is gone.
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -33,15 +35,17 @@ impl Listener {
         let connection = journal.reader().map_err(told)?;
         let mut last = hear(&connection, job, None, &asked).map_err(told)?;
         let (stop, stopped) = mpsc::channel::<()>();
-        let heard = asked.clone();
+        let (heard, teller, own) = (asked.clone(), Teller::default(), journal.clone());
+        let tells = teller.clone();
         let listen = move || {
             while stopped.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // One that can't be read now is read the next time.
                 last = hear(&connection, job, Some(last), &heard).unwrap_or(last);
+                let _later = tells.answer(&connection, &own, job, &heard);
             }
         };
         let thread = std::thread::Builder::new().name("bourn-asked".into()).spawn(listen)?;
-        Ok(Self { asked, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { asked, teller, stop: Some(stop), thread: Some(thread) })
     }
 }
 

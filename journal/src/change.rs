@@ -114,7 +114,7 @@ impl Sqlite {
             let (Some(step), Some(data), "step") = (event.step, event.data, event.kind.as_str()) else { continue };
             taken.retain(|(known, _)| *known != step);
             let mut record: Value = serde_json::from_str(&data)?;
-            if !["COMPLETED", "REUSED"].iter().any(|s| record["status"] == *s) {
+            if !["COMPLETED", "CACHED", "REUSED"].iter().any(|s| record["status"] == *s) {
                 continue;
             }
             change(&step, &mut record)?;

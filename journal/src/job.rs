@@ -74,7 +74,7 @@ pub struct Job {
     pub(crate) number: u64,
     /// Whether there may be runs of it already.
     resumed: bool,
-    listener: Arc<Listener>,
+    pub(crate) listener: Arc<Listener>,
     // Behind the listener, so that it is given up last.
     _claim: Arc<Claim>,
 }
@@ -276,7 +276,7 @@ impl Job {
 
 /// Whether the record of a step says that it has results.
 pub fn has_completed(record: &str) -> bool {
-    ["COMPLETED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
+    ["COMPLETED", "CACHED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
 }
 
 /// Adds what happened to what is known of a run: its kind, its step or signal, its data.

@@ -6,12 +6,15 @@
 
 mod answers;
 mod asked;
+mod cache;
 mod change;
 mod check;
 mod claim;
 mod delete;
+mod ends;
 mod fault;
 mod job;
+mod look;
 mod read;
 mod replace;
 mod schema;
@@ -28,9 +31,11 @@ use bourn_engine::env::Env;
 use rusqlite::{Connection, OpenFlags};
 
 pub use answers::Journals;
+pub use cache::Cache;
 pub use change::Fork;
 pub use check::{Health, Trouble};
 pub use delete::Deleted;
+pub use ends::Ended;
 pub use job::{Begin, Begun, Job, has_completed};
 pub use read::{COLUMNS, Event, Filter, Run, Spec, history_of};
 pub use writer::Stats;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 7] = [
+const VERSIONS: [&str; 8] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -93,6 +93,17 @@ ALTER TABLE jobs ADD COLUMN run_key TEXT;
 -- Who sent a signal.
 ALTER TABLE events ADD COLUMN who TEXT;
 ",
+    "
+-- Until when an answer holds, of the cache of steps; what stages of pipelines have paid for holds for good.
+ALTER TABLE answers ADD COLUMN until INTEGER;
+CREATE INDEX answers_by_end ON answers (until) WHERE until IS NOT NULL;
+-- Who wants to see what a run holds, and what the process that runs it has said since.
+CREATE TABLE looks (
+    look INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL,
+    seen TEXT
+);
+",
 ];
 
 /// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
@@ -162,7 +173,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 7: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 8: run a later Bourn, or use another file"
         );
     }
 }

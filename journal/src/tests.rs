@@ -152,7 +152,7 @@ fn what_is_asked_of_a_run_is_heard_by_whoever_runs_it_now_and_whoever_goes_on() 
     assert_eq!(heard.of(0), None);
     block_on(other.ask(&first, Ask::Cancel)).unwrap();
     // It is heard without being asked for.
-    block_on(heard.canceled(0));
+    block_on(heard.canceled(0, "step"));
     block_on(other.ask(&second, Ask::Pause)).unwrap();
     block_on(other.ask(&third, Ask::Pause)).unwrap();
     block_on(other.ask(&third, Ask::Resume)).unwrap();

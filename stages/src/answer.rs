@@ -178,6 +178,10 @@ impl<A: Ask> Call for PerRow<A> {
         Ok(Some(self.answered(rows, &answers)?))
     }
 
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {
+        self.ask.key(rows, 0)
+    }
+
     fn accounts(&self) -> Accounts {
         self.ask.accounts()
     }

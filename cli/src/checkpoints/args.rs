@@ -2,13 +2,18 @@
 
 use clap::{Args as Group, Subcommand, ValueHint};
 
+use crate::runs::args::Journal;
+
 /// What can be done with the checkpoints of a job.
 #[derive(Debug, Subcommand)]
 pub enum Checkpoints {
-    /// List them, the newest last.
+    /// List them, the newest last. Of a run: the names of the places in it from which `bourn runs fork RUN --at NAME` begins another one.
     List {
+        /// The spec of the job, the folder of its checkpoints, or the id of a run of a workflow.
+        #[arg(value_name = "SPEC|FOLDER|RUN", value_hint = ValueHint::AnyPath)]
+        job: String,
         #[command(flatten)]
-        job: JobOf,
+        journal: Journal,
     },
     /// Show what one keeps: positions of sources, state of stages, receipts of sinks.
     Show {

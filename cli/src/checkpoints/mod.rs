@@ -1,6 +1,7 @@
 //! `bourn checkpoints`: what is kept of a job, looked at, checked, deleted.
 
 pub mod args;
+mod of_run;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,17 +23,20 @@ use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::run::documents::Documents;
 use crate::screen::Screen;
-use args::{Checkpoints, JobOf};
+use args::Checkpoints;
 
 /// Does what the command line says.
 ///
 /// # Errors
 /// When there is no such job or checkpoint, or the disk fails.
 pub fn run(what: &Checkpoints, screen: &Screen) -> Result<Exit, Failure> {
-    let (Checkpoints::List { job }
-    | Checkpoints::Show { job, .. }
-    | Checkpoints::Verify { job, .. }
-    | Checkpoints::Delete { job, .. }) = what;
+    let job = match what {
+        Checkpoints::List { job, journal } if of_run::is_run(job) => {
+            return of_run::list(job, &journal.journal, screen.form);
+        }
+        Checkpoints::List { job, .. } => job,
+        Checkpoints::Show { job, .. } | Checkpoints::Verify { job, .. } | Checkpoints::Delete { job, .. } => &job.job,
+    };
     // The client of a bucket lives on a runtime; the calls of a store block, which this thread may.
     let runtime = prepare::runtime()?;
     let _within = runtime.enter();
@@ -55,7 +59,7 @@ pub fn run(what: &Checkpoints, screen: &Screen) -> Result<Exit, Failure> {
 }
 
 /// The store of a spec's job, or that in a folder or at a URL, with the folder of what sinks have staged.
-fn kept(JobOf { job }: &JobOf) -> Result<(Arc<dyn Store>, PathBuf), Failure> {
+fn kept(job: &str) -> Result<(Arc<dyn Store>, PathBuf), Failure> {
     let engine = Engine::new(prepare::registry());
     let env = engine.env();
     if Path::new(job).is_dir() {
@@ -73,7 +77,7 @@ fn kept(JobOf { job }: &JobOf) -> Result<(Arc<dyn Store>, PathBuf), Failure> {
         let staged = bourn_engine::api::Checkpoints::in_folder(CHECKPOINTS).staged(name);
         return Ok((config.open(None, env).map_err(Failure::Failed)?, staged));
     }
-    let spec = Spec { path: job.clone(), mode: None, routing: None };
+    let spec = Spec { path: job.to_owned(), mode: None, routing: None };
     let loaded = prepare::load(&spec, &engine)?;
     let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), false);
     let kept = match &graph.options.checkpoints {

@@ -108,9 +108,13 @@ pub fn text(stats: &JobStats, time: Duration) -> String {
 
 /// What a stage that asks models has spent, and what it had not to ask.
 fn spent(row: &Row<'_>) -> Option<String> {
-    let [known, input, output] =
-        [row.sum(|s| &s.rows_known), row.sum(|s| &s.input_tokens), row.sum(|s| &s.output_tokens)];
-    if known + input + output == 0 {
+    let [known, cached, input, output] = [
+        row.sum(|s| &s.rows_known),
+        row.sum(|s| &s.rows_cached),
+        row.sum(|s| &s.input_tokens),
+        row.sum(|s| &s.output_tokens),
+    ];
+    if known + cached + input + output == 0 {
         return None;
     }
     let count = |n| HumanCount(n).to_string();
@@ -121,6 +125,9 @@ fn spent(row: &Row<'_>) -> Option<String> {
     }
     if known > 0 {
         let _ = write!(text, "; {} rows answered from the journal", count(known));
+    }
+    if cached > 0 {
+        let _ = write!(text, "; {} rows answered from the cache", count(cached));
     }
     Some(text)
 }
@@ -139,7 +146,8 @@ pub fn json(stats: &JobStats, time: Duration) -> Value {
             "latency_p50_seconds": row.latency(0.5), "latency_p99_seconds": row.latency(0.99),
             "retries": row.sum(|s| &s.retries), "rows_dropped": stats.dropped(row.id),
             "rows_fallback": row.sum(|s| &s.rows_fallback), "unknown_fields": row.sum(|s| &s.unknown_fields),
-            "rows_known": row.sum(|s| &s.rows_known), "rows_degraded": row.sum(|s| &s.rows_degraded),
+            "rows_known": row.sum(|s| &s.rows_known), "rows_cached": row.sum(|s| &s.rows_cached),
+            "cache_misses": row.sum(|s| &s.cache_misses), "cache_errors": row.sum(|s| &s.cache_errors), "rows_degraded": row.sum(|s| &s.rows_degraded),
             "input_tokens": row.sum(|s| &s.input_tokens), "output_tokens": row.sum(|s| &s.output_tokens),
             "cost_usd": row.sum(|s| &s.cost) as f64 / 1e9,
         })

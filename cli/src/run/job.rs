@@ -1,6 +1,7 @@
 //! A job from its start to its end, with all that watches it: signals, metrics, progress, the table at the end.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -48,6 +49,23 @@ pub async fn run(
     screen: &Screen,
     ending: Ending<impl Future<Output = ()>>,
 ) -> Result<Exit, Failure> {
+    run_shown(engine, plan, args, (screen, &|_| {}), ending).await
+}
+
+/// What is given the counters of a job when it has started.
+pub type OnStart<'a> = &'a dyn Fn(&Arc<JobStats>);
+
+/// The same of a job that somebody else may look at.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_shown(
+    engine: &Engine,
+    plan: Plan,
+    args: &Run,
+    (screen, on_start): (&Screen, OnStart<'_>),
+    ending: Ending<impl Future<Output = ()>>,
+) -> Result<Exit, Failure> {
     let server = args.metrics.map(|address| bind(address, screen)).transpose()?;
     let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
     let is_left = matches!(ending, Ending::Left(_));
@@ -69,6 +87,7 @@ pub async fn run(
     }
     let signaled = signals.map(|signals| signals.stop_with(job.stopper()));
     let stats = job.stats().clone();
+    on_start(&stats);
     let serving = server.map(|server| server.serve(stats.clone(), engine.env().clone()));
     let _serving = serving.transpose().map_err(failed)?;
     let shows = screen.shows_progress() && !writes_on_terminal;

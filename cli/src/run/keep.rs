@@ -1,14 +1,16 @@
 //! The journal of a job of workflow runs: begun before the job, ended behind it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bourn_engine::api::Usage;
+use bourn_engine::api::{Cache, Usage};
+use bourn_engine::metrics::{Bucket, JobStats, Standing};
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
 use bourn_engine::{Engine, Error};
 use bourn_journal::{Begin, Job, Sqlite, Stats};
 use indicatif::HumanCount;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::args::{Form, Run};
 use crate::failure::Failure;
@@ -69,16 +71,32 @@ impl Kept {
         Self { job: Some(job), key: None }
     }
 
-    /// The runs, kept; what they have spent before is counted where a budget asks for it.
+    /// The runs, kept; what they have spent before is counted where a budget asks for it. Their steps look into `cache`, or into the
+    /// journal.
     ///
     /// # Errors
     /// When the journal can't be read.
-    pub fn keep(&self, spec: &Spec, runs: Runs) -> Result<Runs, Failure> {
+    pub fn keep(&self, spec: &Spec, runs: Runs, cache: Option<Arc<dyn Cache>>) -> Result<Runs, Failure> {
         let runs = if self.key.is_some() { runs.with_key(self.key.clone()) } else { runs };
+        let own = || self.job.as_ref().map(|job| Arc::new(job.cache()) as Arc<dyn Cache>);
+        let runs = Runs { cache: cache.or_else(own), ..runs };
         let Some(job) = &self.job else { return Ok(runs) };
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
-        Ok(runs.having_spent(spent).with_journal(std::sync::Arc::new(job.clone()), job.number()))
+        Ok(runs.having_spent(spent).with_journal(Arc::new(job.clone()), job.number()))
+    }
+
+    /// Tells those that look at its runs what the job holds, from now on.
+    pub fn shows(&self, stats: &Arc<JobStats>) {
+        let Some(job) = &self.job else { return };
+        let stats = stats.clone();
+        job.says(move || {
+            let limits = stats.limits.get().into_iter().flatten();
+            let limits: Map<String, Value> =
+                limits.map(|limit| (limit.name.to_string(), standing(&(limit.stands)()))).collect();
+            let members = [("buffer_bytes", stats.queued_bytes().into()), ("rate_limits", Value::Object(limits))];
+            members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        });
     }
 
     /// Says what the journal has written since it was opened.
@@ -101,6 +119,18 @@ impl Kept {
     pub fn end(&self) -> Result<(), Failure> {
         self.job.as_ref().map_or(Ok(()), |job| job.end().map_err(Failure::Failed))
     }
+}
+
+/// How a limit stands, for programs.
+fn standing(Standing { in_flight, paused, buckets }: &Standing) -> Value {
+    let bucket = |bucket: &Bucket| {
+        let Bucket { what, level, capacity, per_minute } = bucket;
+        ((*what).to_owned(), json!({ "level": level, "capacity": capacity, "per_minute": per_minute }))
+    };
+    json!({
+        "in_flight": in_flight.map(|(now, _)| now), "in_flight_max": in_flight.map(|(_, most)| most.floor()),
+        "paused_ms": paused.as_millis(), "buckets": buckets.iter().map(bucket).collect::<Map<_, _>>(),
+    })
 }
 
 /// The path of a file, wherever one stands.

@@ -1,6 +1,7 @@
 //! `bourn run`: a pipeline, a workflow once, or a workflow for every row.
 
 pub mod budget;
+pub mod cache;
 pub mod documents;
 pub mod inputs;
 pub mod job;
@@ -15,6 +16,7 @@ use bourn_engine::Error;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Place;
 use bourn_engine::spec::{Loaded, Spec};
+use bourn_engine::workflow::Runs;
 
 use documents::Documents;
 use job::Ending;
@@ -57,7 +59,9 @@ fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -
                 if let Ending::Elsewhere(_) = &ending {
                     watched::no_stdin(spec)?;
                 }
-                let graph = prepare::graph(&loaded, &prepare::no_runs(), Documents::lines(), args.mock);
+                let cache = cache::of(args.cache.as_deref(), engine.env())?;
+                let runs = Runs { cache, ..prepare::no_runs() };
+                let graph = prepare::graph(&loaded, &runs, Documents::lines(), args.mock);
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
                 job::run(&engine, plan, args, screen, ending).await
             }

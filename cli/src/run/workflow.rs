@@ -7,6 +7,7 @@ use bourn_engine::spec::{Loaded, Mode, Spec};
 use bourn_engine::workflow::{Runs, run_id};
 use serde_json::Value;
 
+use super::cache;
 use super::documents::{Documents, Seen};
 use super::inputs::{Ended, Inputs};
 use super::job::{self, Ending};
@@ -50,9 +51,10 @@ pub async fn run(
     let begin = engine.env().monotonic();
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let kept = Kept::begin(engine, loaded, args, screen)?;
-    let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs)?, documents.clone(), args.mock);
+    let cache = cache::of(args.cache.as_deref(), engine.env())?;
+    let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs, cache)?, documents.clone(), args.mock);
     let plan = prepare::plan(engine, graph, loaded).await?;
-    job::run(engine, plan, args, screen, ending).await?;
+    job::run_shown(engine, plan, args, (screen, &|stats| kept.shows(stats)), ending).await?;
     if args.stats {
         kept.tell(screen);
     }

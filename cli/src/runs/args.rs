@@ -7,6 +7,8 @@ use clap::{Args as Group, Subcommand, ValueHint};
 
 use crate::args::Output;
 
+/// The name of a run's first checkpoint: its beginning.
+pub const INITIALIZATION: &str = "workflow_initialization";
 /// The journal, if the command line does not say which.
 pub const JOURNAL: &str = ".bourn/journal.db";
 

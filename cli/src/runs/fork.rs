@@ -6,7 +6,7 @@ use bourn_engine::workflow::run_id;
 use bourn_journal::{Begin, Fork, Run, Sqlite};
 use serde_json::Value;
 
-use super::args::One;
+use super::args::{INITIALIZATION, One};
 use super::{Place, go_on};
 use crate::args;
 use crate::failure::{Exit, Failure};
@@ -66,7 +66,7 @@ fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Resu
     let at = point.at;
     let step = match at.strip_prefix("step_completion_").or_else(|| at.strip_prefix("step:")) {
         Some(step) => Some(step),
-        None if at == "workflow_initialization" => None,
+        None if at == INITIALIZATION => None,
         None => Some(at),
     };
     let changes = point.set.iter().map(|text| Change::parse(text)).collect::<Result<Vec<_>, _>>()?;

@@ -16,6 +16,7 @@ use crate::args::{self, Form};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::run::budget;
+use crate::run::cache;
 use crate::run::documents::Documents;
 use crate::run::inputs::Inputs;
 use crate::run::job::{self, Ending};
@@ -134,9 +135,14 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
             .with_key(run.key.clone())
             .beginning_at(run.place());
         let documents = Documents::kept();
-        let graph = prepare::graph(&loaded, &kept.keep(&loaded.spec, runs)?, documents.clone(), run.mock);
+        let graph = prepare::graph(
+            &loaded,
+            &kept.keep(&loaded.spec, runs, cache::of(None, engine.env())?)?,
+            documents.clone(),
+            run.mock,
+        );
         let plan = prepare::plan(engine, graph, &loaded).await?;
-        job::run(engine, plan, &options, screen, Ending::signal()).await?;
+        job::run_shown(engine, plan, &options, (screen, &|stats| kept.shows(stats)), Ending::signal()).await?;
         let open = documents.seen().open();
         if spec.source.is_empty() && open == 0 {
             kept.end()?;
@@ -156,6 +162,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         inputs: None,
         mock: false,
         journal: journal.clone(),
+        cache: None,
         id: None,
         label: Vec::new(),
         on_conflict: args::OnConflict::Fail,

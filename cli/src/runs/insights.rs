@@ -20,7 +20,7 @@ const ENOUGH: u64 = 20;
 
 /// What is known of a workflow.
 #[derive(Default, Serialize)]
-struct Found {
+pub struct Found {
     workflow: String,
     runs: u64,
     /// Runs by how they stand.
@@ -85,7 +85,11 @@ pub fn insights(args: &args::Insights, screen: &Screen) -> Result<Exit, Failure>
     Ok(Exit::Ok)
 }
 
-fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
+/// Looks at the runs of a workflow.
+///
+/// # Errors
+/// When there are none, or the journal can't be read.
+pub fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
     let runs = runs_of(journal, &args.workflow, args.limit)?;
     if runs.is_empty() {
         let message = format!("`{}` has no runs in {}; see `bourn runs list`", args.workflow, journal.path().display());
@@ -144,7 +148,8 @@ impl Step {
         if let Some(switch) = &record.not_chosen_by {
             *self.not_chosen_by.entry(switch.clone()).or_default() += 1;
         }
-        if record.status == Status::Skipped {
+        // What was answered from the cache says nothing of how long it takes.
+        if matches!(record.status, Status::Skipped | Status::Cached) {
             return;
         }
         let Cost { input_tokens, output_tokens, usd } = record.usage.unwrap_or_default();

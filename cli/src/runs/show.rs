@@ -1,6 +1,7 @@
 //! `bourn runs show` and `result`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::result::document_of;
@@ -11,8 +12,12 @@ use super::Place;
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
+use crate::prepare;
 use crate::report::document;
 use bourn_engine::journal::RunState;
+
+/// How long the process that runs a run may take to say what it holds.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shows a run.
 ///
@@ -44,11 +49,27 @@ pub fn show(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
             "mock": run.mock, "labels": run.labels, "forked_from": run.forked_from, "engine_version": env!("CARGO_PKG_VERSION"),
         },
         "execution_context": context,
-        "resource_state": { "parallel_capacity": chain.optimization.max_concurrency,
-            "rate_limits": chain.rate_limits.keys().collect::<Vec<_>>() },
+        "resource_state": resources(place, run, chain.optimization.max_concurrency)?,
     });
     answer::print(&format!("{described:#}"))?;
     Ok(Exit::Ok)
+}
+
+/// What a run holds: as the process that runs it says, or nothing if nobody does.
+fn resources(place: &Place<'_>, run: &Run, capacity: usize) -> Result<Value, Failure> {
+    let is_live = !run.status.has_ended() && place.journal.is_claimed(run).map_err(Failure::Failed)?;
+    let runtime = prepare::runtime()?;
+    let seen =
+        if is_live { runtime.block_on(place.journal.look(run, PATIENCE)).map_err(Failure::Failed)? } else { None };
+    let bytes = place.journal.bytes_of(run).map_err(Failure::Failed)?;
+    let of = |name: &str, otherwise: Value| seen.as_ref().map_or(otherwise, |seen| seen[name].clone());
+    Ok(json!({
+        "live": seen.is_some(),
+        "allocated_tools": of("allocated_tools", json!([])),
+        "memory_usage": { "row_bytes": bytes, "buffer_bytes": of("buffer_bytes", json!(0)) },
+        "parallel_capacity": capacity,
+        "rate_limits": of("rate_limits", json!({})),
+    }))
 }
 
 /// Prints the document of a run.

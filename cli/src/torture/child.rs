@@ -1,10 +1,12 @@
-//! The job as a process of its own: started, killed, asked how it ended.
+//! What is tortured as a process of its own: started, killed, asked how it ended.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "what is tortured is a process, not a part of a job"
 )]
 
+use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::pin::pin;
@@ -25,6 +27,15 @@ pub enum Kill {
     After(Duration),
 }
 
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(point, count) => write!(f, "{point}:{count}"),
+            Self::After(time) => write!(f, "after {time:?}"),
+        }
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {
@@ -34,6 +45,8 @@ pub enum End {
     Well,
     /// Something went wrong, and this is what it said.
     Badly(String),
+    /// It had not ended when its time was over, and was killed.
+    Late(String),
 }
 
 /// What became of a process.
@@ -54,17 +67,42 @@ const KILLED: i32 = 9;
 const POINTS: &str = "points.txt";
 const ERRORS: &str = "errors.txt";
 
-/// Runs the job of a folder, until it ends, is killed, or has taken longer than `limit`.
+/// What a process is told.
+pub struct Program<'a> {
+    /// The folder where it is noted what it came to, and what went wrong.
+    pub folder: &'a Path,
+    /// Where it runs: there, if it does not say.
+    pub directory: Option<&'a Path>,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// The file that gets what it prints, if anybody reads it.
+    pub printed: Option<&'a Path>,
+}
+
+impl<'a> Program<'a> {
+    /// The job whose spec lies in this folder.
+    pub fn job(folder: &'a Path) -> Self {
+        let arguments = ["run", SPEC, "--quiet"].map(OsString::from).to_vec();
+        Self { folder, directory: None, arguments, printed: None }
+    }
+}
+
+/// Runs a process, until it ends, is killed, or has taken longer than `limit`.
 ///
 /// # Errors
 /// When no process can be started or the disk fails.
-pub async fn run(folder: &Path, kill: Option<&Kill>, limit: Duration, env: &Env) -> Result<Outcome, Error> {
+pub async fn run(program: Program<'_>, kill: Option<&Kill>, limit: Duration, env: &Env) -> Result<Outcome, Error> {
+    let Program { folder, directory, arguments, printed } = program;
     let (points, errors) = (folder.join(POINTS), folder.join(ERRORS));
     let empty = |path: &Path| std::fs::File::create(path).map_err(|e| Error::from(e).context(path.display()));
     empty(&points)?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["run", SPEC, "--quiet"]).current_dir(folder);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(empty(&errors)?);
+    command.args(arguments).current_dir(directory.unwrap_or(folder));
+    command.stdin(Stdio::null()).stderr(empty(&errors)?);
+    match printed {
+        Some(path) => command.stdout(empty(path)?),
+        None => command.stdout(Stdio::null()),
+    };
     command.env(points::TOLD_IN, &points).env_remove(points::KILL_AT).kill_on_drop(true);
     if let Some(Kill::At(point, count)) = kill {
         command.env(points::KILL_AT, format!("{point}:{count}"));
@@ -86,7 +124,7 @@ pub async fn run(folder: &Path, kill: Option<&Kill>, limit: Duration, env: &Env)
         Some(status) if status.signal() == Some(KILLED) && matches!(kill, Some(Kill::At(..))) => End::Killed,
         Some(status) => {
             let said = std::fs::read_to_string(&errors).unwrap_or_default();
-            End::Badly(format!("the job ended with {status}: {}", said.trim()))
+            End::Badly(format!("the process ended with {status}: {}", said.trim()))
         }
         None => {
             child.kill().await?;
@@ -94,7 +132,7 @@ pub async fn run(folder: &Path, kill: Option<&Kill>, limit: Duration, env: &Env)
             match kill {
                 Some(Kill::After(_)) if was_quicker => End::Well,
                 Some(Kill::After(_)) => End::Killed,
-                _ => End::Badly(format!("the job has not ended after {limit:?}")),
+                _ => End::Late(format!("the process has not ended after {limit:?}")),
             }
         }
     };

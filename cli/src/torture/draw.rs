@@ -17,6 +17,8 @@ pub struct Draw {
     random: StdRng,
     /// How many kills are wanted in all.
     kills: u64,
+    /// The points that there are, in the order in which they are told.
+    points: &'static [&'static str],
     /// The points that a process has come to, and how often the busiest did.
     met: BTreeMap<&'static str, u64>,
     /// How often it was killed at each.
@@ -24,14 +26,14 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// The draws of this seed, for so many kills.
-    pub fn new(seed: u64, kills: u64) -> Self {
-        Self { kills, random: StdRng::seed_from_u64(seed), met: BTreeMap::new(), killed: BTreeMap::new() }
+    /// The draws of this seed, for so many kills at times and at these points.
+    pub fn new(seed: u64, kills: u64, points: &'static [&'static str]) -> Self {
+        Self { kills, points, random: StdRng::seed_from_u64(seed), met: BTreeMap::new(), killed: BTreeMap::new() }
     }
 
     /// Takes note of the points that a process has come to.
     pub fn met(&mut self, told: &[String]) {
-        for point in points::ALL {
+        for point in self.points.iter().copied() {
             let count = told.iter().filter(|t| *t == point).count() as u64;
             if count > 0 {
                 let most = self.met.entry(point).or_default();
@@ -49,7 +51,7 @@ impl Draw {
 
     /// How often it was killed at each point that it has come to.
     pub fn by_point(&self) -> Vec<(&'static str, u64)> {
-        points::ALL.iter().filter(|p| self.met.contains_key(**p)).map(|p| (*p, self.count(p))).collect()
+        self.points.iter().filter(|p| self.met.contains_key(**p)).map(|p| (*p, self.count(p))).collect()
     }
 
     fn count(&self, point: &str) -> u64 {
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_point_that_was_met_has_its_turn_three_times() {
-        let mut draw = Draw::new(1, 20);
+        let mut draw = Draw::new(1, 20, &points::ALL);
         draw.met(&told(&["prepare", "commit", "recover"]));
         for left in (1..=20).rev() {
             let kill = draw.next(Duration::from_secs(1), left, true);
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_job_that_begins_anew_is_not_expected_to_recover() {
-        let mut draw = Draw::new(1, 20);
+        let mut draw = Draw::new(1, 20, &points::ALL);
         draw.met(&told(&["recover", "recovered"]));
         for _ in 0..50 {
             assert!(matches!(draw.next(Duration::from_secs(1), 20, false), Kill::After(_)));
@@ -128,17 +130,17 @@ mod tests {
 
     #[test]
     fn other_lanes_are_others_and_come_in_a_third_of_the_cases() {
-        let mut draw = Draw::new(1, 20);
+        let mut draw = Draw::new(1, 20, &points::ALL);
         let drawn: Vec<_> = (0..300).filter_map(|_| draw.lanes(&[1, 2, 3])).collect();
         assert!(drawn.iter().flat_map(|l| l.iter().zip([1, 2, 3])).all(|(new, old)| *new != old && *new <= 3));
         assert!((70..130).contains(&drawn.len()), "{}", drawn.len());
-        assert!(Draw::new(1, 20).lanes(&[]).is_none());
+        assert!(Draw::new(1, 20, &points::ALL).lanes(&[]).is_none());
     }
 
     #[test]
     fn a_seed_draws_the_same_again() {
         let draws = |seed| {
-            let mut draw = Draw::new(seed, 100);
+            let mut draw = Draw::new(seed, 100, &points::ALL);
             draw.met(&told(&["prepare", "prepare", "commit"]));
             (0..20).map(|n| draw.next(Duration::from_secs(1), 100 + n, true)).collect::<Vec<_>>()
         };

@@ -1,4 +1,4 @@
-//! `bourn torture`: a job is killed again and again, and must end as if nobody had touched it.
+//! `bourn torture`: a job is killed again and again, and must end as if nobody had touched it. Here a pipeline; workflows are `runs`.
 
 mod child;
 mod compare;
@@ -6,6 +6,7 @@ mod draw;
 mod left;
 mod report;
 mod rows;
+mod runs;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -13,15 +14,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bourn_engine::env::points;
+use bourn_engine::spec::Spec;
 use bourn_engine::{Engine, Error};
 use indicatif::{ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::answer;
-use crate::args::{Form, Torture};
+use crate::args::{self, Form, Torture};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::screen::Screen;
-use child::{End, Kill, Outcome};
+use child::{End, Kill, Outcome, Program};
 use compare::Order;
 use draw::Draw;
 use report::{Killed, OfSink, Report};
@@ -40,26 +43,58 @@ pub fn run(args: &Torture, screen: &Screen) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
-        let subject = Subject::of(args, &engine).await?;
-        let seed = args.seed.unwrap_or_else(|| engine.env().random() >> 32);
-        let folder = Place::take(args, seed)?;
-        let report =
-            Torturer::begin(args, &engine, &subject, &folder.path, seed, screen).await.map_err(Failure::Failed)?;
-        let report = report.all().await.map_err(Failure::Failed)?;
-        screen.bar().finish_and_clear();
-        let json = || serde_json::to_string(&report).map_err(|e| Failure::Failed(e.into()));
-        if let Some(path) = &args.report {
-            let text = if path.extension().is_some_and(|e| e == "json") { json()? + "\n" } else { report.text() };
-            #[expect(clippy::disallowed_methods, reason = "what a user names on the command line is written here")]
-            std::fs::write(path, text).map_err(|e| Failure::Failed(Error::from(e).context(path.display())))?;
+        let Some(path) = &args.spec else { return runs::scenario(args, &engine, screen).await };
+        let spec = args::Spec { path: path.clone(), mode: None, routing: None };
+        let loaded = prepare::load(&spec, &engine)?;
+        match &loaded.spec {
+            Spec::Chain(_) => runs::own(path, args, &engine, screen).await,
+            Spec::Pipeline(pipeline) => {
+                let subject = Subject::of((path, args), &loaded, pipeline, &engine).await?;
+                tortured(args, &engine, &subject, screen).await
+            }
         }
-        answer::print(&if screen.form == Form::Json { json()? } else { report.text() })?;
-        if report.is_well() {
-            return folder.give_back().map(|()| Exit::Ok);
-        }
-        screen.say(&format!("what the runs have left is in {}", folder.path.display()));
-        Ok(Exit::Failed)
     })
+}
+
+/// The same of a pipeline.
+async fn tortured(args: &Torture, engine: &Engine, subject: &Subject, screen: &Screen) -> Result<Exit, Failure> {
+    let seed = args.seed.unwrap_or_else(|| engine.env().random() >> 32);
+    let place = Place::take(args, seed)?;
+    let report = Torturer::begin(args, engine, subject, &place.path, seed, screen).await.map_err(Failure::Failed)?;
+    let report = report.all().await.map_err(Failure::Failed)?;
+    screen.bar().finish_and_clear();
+    finish(args, (&report, report.text(), report.is_well()), &place, screen)
+}
+
+/// Tells what came of it, and removes what the runs have left if nothing is wrong.
+fn finish<R: Serialize>(
+    args: &Torture,
+    (report, text, is_well): (&R, String, bool),
+    place: &Place,
+    screen: &Screen,
+) -> Result<Exit, Failure> {
+    let json = || serde_json::to_string(report).map_err(|e| Failure::Failed(e.into()));
+    if let Some(path) = &args.report {
+        let text = if path.extension().is_some_and(|e| e == "json") { json()? + "\n" } else { text.clone() };
+        #[expect(clippy::disallowed_methods, reason = "what a user names on the command line is written here")]
+        std::fs::write(path, text).map_err(|e| Failure::Failed(Error::from(e).context(path.display())))?;
+    }
+    answer::print(&if screen.form == Form::Json { json()? } else { text })?;
+    if is_well {
+        return place.give_back().map(|()| Exit::Ok);
+    }
+    screen.say(&format!("what the runs have left is in {}", place.path.display()));
+    Ok(Exit::Failed)
+}
+
+/// Shows the progress to a person.
+fn shows(screen: &Screen, kills: u64) {
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} kills, {elapsed}, about {eta} to go");
+    screen.bar().set_length(kills);
+    screen.bar().set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    if screen.shows_progress() {
+        screen.bar().set_draw_target(ProgressDrawTarget::stderr());
+    }
 }
 
 /// The folder of all runs.
@@ -119,11 +154,11 @@ impl<'a> Torturer<'a> {
         let calm = folder.join("calm");
         make(&calm)?;
         subject.write(&calm, &subject.lanes())?;
-        let Outcome { end, points, time } = child::run(&calm, None, args.calm_max, engine.env()).await?;
-        if let End::Badly(said) = end {
+        let Outcome { end, points, time } = child::run(Program::job(&calm), None, args.calm_max, engine.env()).await?;
+        if let End::Badly(said) | End::Late(said) = end {
             return Err(Error::engine(format!("nobody disturbed it, and {said}")));
         }
-        let mut draw = Draw::new(seed, args.kills);
+        let mut draw = Draw::new(seed, args.kills, &points::ALL);
         draw.met(&points);
         let (mut rows, mut sinks) = (Vec::new(), BTreeMap::new());
         for sink in &subject.sinks {
@@ -137,7 +172,7 @@ impl<'a> Torturer<'a> {
             rows.push(read);
         }
         let report = Report {
-            spec: args.spec.clone(),
+            spec: args.spec.clone().unwrap_or_default(),
             seed,
             runs: 0,
             resumed: 0,
@@ -150,12 +185,7 @@ impl<'a> Torturer<'a> {
             faults: Vec::new(),
             kills: Vec::new(),
         };
-        let style = ProgressStyle::with_template("{bar:30} {pos} of {len} kills, {elapsed}, about {eta} to go");
-        screen.bar().set_length(args.kills);
-        screen.bar().set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        if screen.shows_progress() {
-            screen.bar().set_draw_target(ProgressDrawTarget::stderr());
-        }
+        shows(screen, args.kills);
         Ok(Self { args, engine, subject, folder, screen, draw, calm: (time, rows), report })
     }
 
@@ -204,7 +234,7 @@ impl<'a> Torturer<'a> {
             }
             self.subject.write(&folder, &lanes)?;
             let kill = (self.left() > 0).then(|| self.draw.next(self.calm.0, self.left(), checkpoint.is_some()));
-            let outcome = child::run(&folder, kill.as_ref(), limit, env).await?;
+            let outcome = child::run(Program::job(&folder), kill.as_ref(), limit, env).await?;
             self.draw.met(&outcome.points);
             match (outcome.end, kill) {
                 (End::Killed, Some(kill)) => {
@@ -217,7 +247,7 @@ impl<'a> Torturer<'a> {
                     }
                     break;
                 }
-                (End::Badly(said), _) => {
+                (End::Badly(said) | End::Late(said), _) => {
                     self.fault(said);
                     return Ok(());
                 }
@@ -235,10 +265,7 @@ impl<'a> Torturer<'a> {
 
     fn note(&mut self, kill: &Kill, told: &[String], folder: &Path, lanes: &[usize]) -> Result<(), Error> {
         self.draw.killed(kill);
-        let at = match kill {
-            Kill::At(point, count) => format!("{point}:{count}"),
-            Kill::After(time) => format!("after {time:?}"),
-        };
+        let at = kill.to_string();
         let has = |point: &str| told.iter().any(|t| t == point);
         let varied = self.subject.varied.iter().zip(lanes).filter(|(v, lanes)| v.lanes != **lanes);
         let killed = Killed {

@@ -13,14 +13,14 @@ use bourn_engine::diagnostic::Key;
 use bourn_engine::graph::Role;
 use bourn_engine::plan::{Level, OperatorKind, Plan};
 use bourn_engine::spec::model::{Endpoint, Pipeline};
-use bourn_engine::spec::{Loaded, Request, Spec};
+use bourn_engine::spec::{Loaded, Request};
 use bourn_engine::{Engine, Error};
 use serde_json::{Value, json};
 
 use super::child::SPEC;
 use super::compare::Order;
 use super::rows::Target;
-use crate::args::{self, Torture};
+use crate::args::Torture;
 use crate::failure::Failure;
 use crate::prepare;
 use crate::run::documents::Documents;
@@ -74,19 +74,20 @@ impl Subject {
     ///
     /// # Errors
     /// When it has problems, or can't be compared.
-    pub async fn of(args: &Torture, engine: &Engine) -> Result<Self, Failure> {
-        let spec = args::Spec { path: args.spec.clone(), mode: None, routing: None };
-        let loaded = prepare::load(&spec, engine)?;
-        let Spec::Pipeline(pipeline) = &loaded.spec else {
-            return Err(Failure::invalid(format!("{}: torture is for pipelines, and this is a workflow", args.spec)));
-        };
-        let plan = planned(&loaded, engine).await?;
+    pub async fn of(
+        (path, args): (&str, &Torture),
+        loaded: &Loaded,
+        pipeline: &Pipeline,
+        engine: &Engine,
+    ) -> Result<Self, Failure> {
+        let flags = [("--runs", args.runs.is_some()), ("--inputs", args.inputs.is_some()), ("--mock", args.mock)];
+        if let Some((flag, _)) = flags.iter().find(|(_, is_said)| *is_said) {
+            return Err(Failure::invalid(format!("{flag} is for workflows, and {path} is a pipeline")));
+        }
+        let plan = planned(loaded, engine).await?;
         let Some(checkpoints) = &plan.checkpoints else {
             let help = "say `checkpoint: { every: 100ms }` in it";
-            return Err(Failure::invalid(format!(
-                "{} keeps no checkpoints, so every kill begins it anew: {help}",
-                args.spec
-            )));
+            return Err(Failure::invalid(format!("{path} keeps no checkpoints, so every kill begins it anew: {help}")));
         };
         let (mut document, filled) = (loaded.document.written().value(), loaded.document.filled().value());
         for source in &pipeline.sources {

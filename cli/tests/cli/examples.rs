@@ -238,3 +238,18 @@ fn swarm() {
     let out = run(&Folder::with(&[]), "13-swarm.yaml", &args).quietly();
     assert!(out.lines().last().unwrap_or_default().starts_with("mock answer "), "{out}");
 }
+
+#[test]
+fn cache() {
+    let folder = Folder::with(&[]);
+    let ask = |who: &str| {
+        let input = format!("{{\"ticker\": \"ACME\", \"who\": \"{who}\"}}");
+        run(&folder, "18-cache.yaml", &["--mock", "--input", &input]).quietly()
+    };
+    let (mine, yours) = (ask("me"), ask("you"));
+    let status = |text: &str| {
+        text.lines().find(|line| line.starts_with("outlook  ")).unwrap().split_whitespace().nth(1).map(str::to_owned)
+    };
+    assert_eq!((status(&mine).as_deref(), status(&yours).as_deref()), (Some("COMPLETED"), Some("CACHED")), "{yours}");
+    assert_eq!(mine.lines().last().unwrap().replace("For me", "For you"), yours.lines().last().unwrap());
+}

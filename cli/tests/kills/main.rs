@@ -4,6 +4,8 @@
 
 #[cfg(feature = "http")]
 mod backoffs;
+#[cfg(all(feature = "http", feature = "redis"))]
+mod cache;
 mod http;
 #[cfg(feature = "nats")]
 mod nats;
@@ -19,7 +21,7 @@ mod torture;
 #[cfg(feature = "http")]
 mod workflows;
 
-#[cfg(any(feature = "nats", feature = "object_store", feature = "postgres"))]
+#[cfg(any(feature = "nats", feature = "object_store", feature = "postgres", feature = "redis"))]
 #[allow(dead_code, reason = "the tests of connectors use more of it")]
 #[path = "../../../connectors/tests/servers/support/program.rs"]
 mod program;
@@ -33,6 +35,10 @@ mod weed;
 #[allow(dead_code, reason = "the tests of connectors use more of it")]
 #[path = "../../../connectors/tests/servers/support/postgres.rs"]
 mod postgres;
+
+#[cfg(all(feature = "http", feature = "redis"))]
+#[path = "../../../connectors/tests/servers/support/valkey.rs"]
+mod valkey;
 
 /// What a server's support waits with.
 #[cfg(feature = "postgres")]

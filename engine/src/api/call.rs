@@ -8,8 +8,9 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 
+use super::cache::Turn;
 use super::erased::ErasedCall;
-use super::memo::Memo;
+use super::memo::{Key, Memo};
 use super::output::Rejected;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -41,6 +42,23 @@ pub trait Call: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<RecordBatch>>> + Send {
         let _ = (rows, context);
         std::future::ready(Ok(None))
+    }
+
+    /// The key of all that the answer to a request of one row depends on, when whoever calls wants to keep that answer. `None`: the call
+    /// does not know, and it may depend on all of its configuration and all of the row.
+    ///
+    /// # Errors
+    /// When a place has no value in this row.
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {
+        let _ = rows;
+        Ok(None)
+    }
+
+    /// Waits while another request asks the same, when nothing was [`known`](Self::known) that is asked for once more then. What it gives is
+    /// held until this request has ended, however it does; `None` asks at once.
+    fn turn<'a>(&'a self, rows: &'a RecordBatch) -> Option<BoxFuture<'a, Option<Turn>>> {
+        let _ = rows;
+        None
     }
 
     /// The rows of a request that is not made because the budget is spent, with nulls as their answers. `None`: that is a
@@ -189,6 +207,19 @@ pub struct Billed {
     pub kept: Usage,
     /// Rows whose answers were in the journal.
     pub known: u64,
+    /// What became of looking into the cache.
+    pub cached: Cached,
+}
+
+/// How often a cache had an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cached {
+    /// It had.
+    pub hits: u64,
+    /// It had none, so that somebody was asked.
+    pub misses: u64,
+    /// It could not be asked, or told.
+    pub errors: u64,
 }
 
 impl Bill {
@@ -205,6 +236,14 @@ impl Bill {
     /// Notes so many rows whose answers were in the journal.
     pub fn known(&self, rows: usize) {
         self.billed().known += rows as u64;
+    }
+
+    /// Notes what became of looking into the cache.
+    pub fn cached(&self, cached: Cached) {
+        let mut billed = self.billed();
+        billed.cached.hits += cached.hits;
+        billed.cached.misses += cached.misses;
+        billed.cached.errors += cached.errors;
     }
 
     /// What is on it.
@@ -297,6 +336,12 @@ impl Call for BoxCall {
     }
     async fn known(&self, rows: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
         self.0.known(rows, context).await
+    }
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {
+        self.0.key(rows)
+    }
+    fn turn<'a>(&'a self, rows: &'a RecordBatch) -> Option<BoxFuture<'a, Option<Turn>>> {
+        self.0.turn(rows)
     }
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         self.0.unasked(rows)

@@ -8,10 +8,12 @@ use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
+use super::cache::Turn;
 use super::call::{Accounts, Backoff, Call, CallContext, Reply, Tried, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
+use super::memo::Key;
 use super::registry::BoxConnector;
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
 use super::source::{BoxSource, Chunk, Source};
@@ -28,6 +30,8 @@ pub trait ErasedCall: Send + Sync {
         rows: &'a RecordBatch,
         context: &'a CallContext,
     ) -> BoxFuture<'a, Result<Option<RecordBatch>>>;
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>>;
+    fn turn<'a>(&'a self, rows: &'a RecordBatch) -> Option<BoxFuture<'a, Option<Turn>>>;
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
     fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>>;
     fn accounts(&self) -> Accounts;
@@ -59,6 +63,12 @@ impl<C: Call> ErasedCall for C {
         context: &'a CallContext,
     ) -> BoxFuture<'a, Result<Option<RecordBatch>>> {
         Call::known(self, rows, context).boxed()
+    }
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {
+        Call::key(self, rows)
+    }
+    fn turn<'a>(&'a self, rows: &'a RecordBatch) -> Option<BoxFuture<'a, Option<Turn>>> {
+        Call::turn(self, rows)
     }
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         Call::unasked(self, rows)
@@ -280,6 +290,10 @@ pub trait ErasedStage: Send + Sync {
     }
     fn build(&self, context: &BuildContext) -> Result<Operator>;
     fn describe(&self) -> serde_json::Value;
+    /// The same with what was filled in, secrets too: for hashes alone.
+    fn filled(&self) -> serde_json::Value {
+        self.describe()
+    }
 }
 
 impl<C: StageConfig> ErasedStage for C {

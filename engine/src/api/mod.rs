@@ -1,6 +1,7 @@
 //! What you implement: stages, joins, calls, sources, sinks, and the configurations that make them.
 
 pub mod budget;
+pub mod cache;
 pub mod call;
 pub mod checkpointing;
 pub mod connector;
@@ -24,6 +25,7 @@ pub mod store;
 pub mod template;
 
 pub use budget::{Budget, OnExceeded};
+pub use cache::Cache;
 pub use call::{Accounts, Backoff, Bill, BoxCall, Call, CallContext, Reply, Tried, Usage};
 pub use checkpointing::{Checkpointing, Checkpoints, Place};
 pub use connector::{

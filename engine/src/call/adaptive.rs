@@ -13,7 +13,7 @@ use super::turns::Turns;
 use crate::api::{Backoff, BoxCall, Call, CallContext, Limits, Reply, Usage};
 use crate::env::Env;
 use crate::error::{Error, Kind, Result, Retry};
-use crate::metrics::StageStats;
+use crate::metrics::{StageStats, Standing};
 
 /// The wait after a refusal that says none, and the longest sleep, so that what changes meanwhile is noticed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -95,6 +95,17 @@ impl Gate {
 
     fn now(&self) -> Duration {
         self.env.monotonic().saturating_sub(self.began)
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let now = self.now();
+        let mut state = self.state();
+        Standing {
+            in_flight: Some((state.in_flight, state.window)),
+            paused: state.paused_until.saturating_sub(now),
+            buckets: state.buckets.levels(seconds(now)),
+        }
     }
 
     /// Returns when a request may be sent.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::record_batch::RecordBatch;
 use futures::channel::oneshot;
 
+use super::known;
 use crate::api::{Bill, BoxCall, Budget, Call, CallContext, Memo, OnExceeded, Reply, Usage};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::StageStats;
@@ -232,6 +233,7 @@ impl Call for Spend {
         used += billed.kept;
         used += billed.lost;
         self.stats.rows_known.fetch_add(billed.known, Relaxed);
+        known::count(&self.stats, billed.cached);
         if used != Usage::default() {
             self.count(used);
             for part in reserved {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::api::call::{RemoteLimit, RemoteLimits};
 use crate::api::{Limits, Usage};
+use crate::metrics::Bucket as Level;
 
 /// How long a bucket takes to fill up: what may be sent at once. Longer than the grain of a timer, so that none is idle.
 const HELD: f64 = 0.1;
@@ -97,6 +98,26 @@ impl Buckets {
             said[what] = per_minute.map(|n| Bucket::new(n.max(1) as f64 / 60.0, held(what), now));
         }
         Self { said, ..Self::default() }
+    }
+
+    /// What is in each now: of two for the same the one that has less.
+    pub fn levels(&mut self, now: f64) -> Vec<Level> {
+        let mut all = Vec::new();
+        for (what, name) in ["requests", "tokens", "input_tokens", "output_tokens"].into_iter().enumerate() {
+            let both = [&mut self.said[what], &mut self.told[what]].into_iter().flatten();
+            let brought_up = both.map(|bucket| {
+                bucket.wait(0.0, now);
+                *bucket
+            });
+            let least = brought_up.min_by(|a, b| a.level.total_cmp(&b.level));
+            all.extend(least.map(|Bucket { rate, capacity, level, .. }| Level {
+                what: name,
+                level,
+                capacity,
+                per_minute: rate * 60.0,
+            }));
+        }
+        all
     }
 
     /// Whether tokens count.

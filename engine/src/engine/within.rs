@@ -57,7 +57,7 @@ impl Within {
         let Spec::Pipeline(spec) = &loaded.spec else {
             return Err(Error::validation(format!("{file} is no pipeline")));
         };
-        let mut graph = workflow::compile_pipeline(&loaded, spec);
+        let mut graph = workflow::compile_pipeline(&loaded, spec, None);
         graph.options.mock = mock;
         if !matches!(graph.options.checkpoints, Checkpointing::Off) {
             let request = &blake3::hash(key.as_bytes()).to_hex()[..16];

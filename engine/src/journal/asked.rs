@@ -49,8 +49,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     asked: HashMap<u64, Ask>,
-    /// Requests in flight by the number of their run; bounded by how many there may be.
-    listening: HashMap<u64, Vec<oneshot::Sender<()>>>,
+    /// Requests in flight by the number of their run, with what they are made for; bounded by how many there may be.
+    listening: HashMap<u64, Vec<(String, oneshot::Sender<()>)>>,
 }
 
 impl Asked {
@@ -63,7 +63,7 @@ impl Asked {
         }
         self.0.any.store(!state.asked.is_empty(), Ordering::Release);
         if ask == Ask::Cancel {
-            for listening in state.listening.remove(&run).into_iter().flatten() {
+            for (_, listening) in state.listening.remove(&run).into_iter().flatten() {
                 // Whoever listened may have gone.
                 let _gone = listening.send(());
             }
@@ -75,14 +75,23 @@ impl Asked {
         if self.0.any.load(Ordering::Acquire) { self.state().asked.get(&run).copied() } else { None }
     }
 
-    /// Is over as soon as somebody asks that this run ends.
-    pub fn canceled(&self, run: u64) -> Canceled {
+    /// What requests of a run are in flight for, sorted: `step`, `step[3]`, `outer/step`.
+    pub fn in_flight(&self, run: u64) -> Vec<String> {
+        let state = self.state();
+        let open = state.listening.get(&run).into_iter().flatten();
+        let mut steps: Vec<String> = open.map(|(step, _)| step.clone()).collect();
+        steps.sort();
+        steps
+    }
+
+    /// Is over as soon as somebody asks that this run ends. Until it is dropped, a request for `step` is in flight.
+    pub fn canceled(&self, run: u64, step: &str) -> Canceled {
         let (send, receiver) = oneshot::channel();
         let mut state = self.state();
         if state.asked.get(&run) == Some(&Ask::Cancel) {
             let _here = send.send(());
         } else {
-            state.listening.entry(run).or_default().push(send);
+            state.listening.entry(run).or_default().push((step.to_owned(), send));
         }
         drop(state);
         Canceled { asked: self.clone(), run, receiver }
@@ -118,7 +127,7 @@ impl Drop for Canceled {
         self.receiver.close();
         let mut state = self.asked.state();
         if let Some(listening) = state.listening.get_mut(&self.run) {
-            listening.retain(|send| !send.is_canceled());
+            listening.retain(|(_, send)| !send.is_canceled());
             if listening.is_empty() {
                 state.listening.remove(&self.run);
             }
@@ -135,8 +144,10 @@ mod tests {
     #[test]
     fn who_listens_hears_it_once_and_who_has_gone_is_forgotten() {
         let asked = Asked::default();
-        let (mut first, other, gone) = (asked.canceled(1), asked.canceled(2), asked.canceled(1));
+        let (mut first, other, gone) = (asked.canceled(1, "b"), asked.canceled(2, "c"), asked.canceled(1, "a"));
+        assert_eq!(asked.in_flight(1), ["a", "b"]);
         drop(gone);
+        assert_eq!(asked.in_flight(1), ["b"]);
         assert_eq!(
             (first.poll_unpin(&mut Context::from_waker(std::task::Waker::noop())), asked.of(1)),
             (Poll::Pending, None)
@@ -146,7 +157,7 @@ mod tests {
         asked.tell(1, Ask::Resume);
         assert_eq!(asked.of(1), None);
         asked.tell(1, Ask::Cancel);
-        assert_eq!((first.now_or_never(), asked.canceled(1).now_or_never()), (Some(()), Some(())));
+        assert_eq!((first.now_or_never(), asked.canceled(1, "b").now_or_never()), (Some(()), Some(())));
         assert_eq!(other.now_or_never(), None);
         assert!(asked.state().listening.is_empty());
     }

@@ -12,7 +12,7 @@ const ABOUT: Metadata<'static> = Metadata::new("bourn", Level::INFO, None);
 
 type Counter = (&'static str, &'static str, fn(&StageStats) -> &AtomicU64);
 
-const ROWS: [Counter; 14] = [
+const ROWS: [Counter; 17] = [
     ("bourn_stage_rows_in_total", "rows that entered", |s| &s.rows_in),
     ("bourn_stage_rows_out_total", "rows that left by all ports", |s| &s.rows_out),
     ("bourn_stage_rows_rejected_total", "rows that failed", |s| &s.rows_rejected),
@@ -22,6 +22,9 @@ const ROWS: [Counter; 14] = [
     ("bourn_stage_bytes_out_total", "bytes that left, as held in memory", |s| &s.bytes_out),
     ("bourn_stage_retries_total", "requests tried again", |s| &s.retries),
     ("bourn_stage_rows_known_total", "rows whose answers were in the journal", |s| &s.rows_known),
+    ("bourn_stage_rows_cached_total", "rows whose answers were in the cache", |s| &s.rows_cached),
+    ("bourn_stage_cache_misses_total", "rows whose answers were not in the cache", |s| &s.cache_misses),
+    ("bourn_stage_cache_errors_total", "lookups and answers that the cache did not take", |s| &s.cache_errors),
     ("bourn_stage_rows_degraded_total", "rows not asked about, since the budget was spent", |s| &s.rows_degraded),
     ("bourn_stage_input_tokens_total", "tokens that models have read", |s| &s.input_tokens),
     ("bourn_stage_output_tokens_total", "tokens that models have written", |s| &s.output_tokens),

@@ -37,7 +37,7 @@ use crate::data::position::Split;
 use crate::env::points;
 use crate::error::{Error, Result};
 use crate::graph::Role;
-use crate::metrics::{JobStats, StageEntry, StageStats};
+use crate::metrics::{JobStats, Limit, StageEntry, StageStats, Standing};
 use crate::plan::{Channel, Plan, PlannedEdge, PlannedNode, Task, TaskKind};
 use crate::state::visitor::{Confine, Owned};
 
@@ -195,6 +195,31 @@ impl<'a> Builder<'a> {
             }
             TaskKind::Call => self.call(id, task, (inputs, outlets), stats)?,
         })
+    }
+
+    /// Lets whoever looks at the job see what its requests are limited by.
+    pub(super) fn tell_limits(&self) {
+        let limit = |(spaced, limiter): (&Spaced, &Arc<Limiter>)| {
+            let name = match spaced {
+                Spaced::Node(node) => self.plan.nodes[*node].id.clone(),
+                Spaced::Shared(name) => name.as_str().into(),
+            };
+            let (limiter, gate) = (limiter.clone(), self.gates.get(spaced).cloned());
+            let stands = move || {
+                let mut standing = limiter.standing();
+                if let Some(Standing { in_flight, paused, buckets }) = gate.as_ref().map(|gate| gate.standing()) {
+                    standing.in_flight = in_flight;
+                    standing.paused = standing.paused.max(paused);
+                    standing.buckets.extend(buckets);
+                }
+                standing
+            };
+            Limit { name, stands: Box::new(stands) }
+        };
+        let mut limits: Vec<Limit> = self.limiters.iter().map(limit).collect();
+        limits.sort_by(|a, b| a.name.cmp(&b.name));
+        // It is told once: a job is built once.
+        let _told = self.stats.limits.set(limits);
     }
 
     /// What is told of the outages of a node.

@@ -212,6 +212,7 @@ async fn build(plan: &Plan, mut builder: Builder<'_>) -> Result<Built> {
         });
         ready.push(builder.task(id, task, mailbox).await?);
     }
+    builder.tell_limits();
     Ok(Built { parts, commands, ready })
 }
 

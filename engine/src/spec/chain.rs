@@ -1,5 +1,6 @@
 //! The spec of a workflow of steps: its blocks read, its dependencies checked.
 
+use super::caching::Caching;
 use super::edges::{cycle, cycle_problem};
 use super::model::{Chain, Optimization, Starts, Step};
 use super::node::Node;
@@ -66,6 +67,9 @@ pub(crate) fn read(
     }
     reduce(&mut steps);
     order(&mut steps, !keys.optimization.assume_stateless);
+    if keys.optimization.cache {
+        Caching::all(&mut steps);
+    }
     Some(Chain {
         name: keys.name.unwrap_or_else(|| name.to_owned()),
         input: keys.input.and_then(|i| i.schema),

@@ -13,7 +13,7 @@ use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
 
 /// Keys of a step that the design has and this version has not.
-const LATER_IN_STEP: [&str; 4] = ["finally", "output", "cache", "quality_gates"];
+const LATER_IN_STEP: [&str; 3] = ["finally", "output", "quality_gates"];
 
 /// What a step does, as the spec says it.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! Text to a typed spec, with places.
 
+pub mod caching;
 pub mod case;
 pub mod document;
 pub mod load;

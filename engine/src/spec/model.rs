@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::caching::Caching;
 use super::resources::{After, Resources};
 use super::schedule::Schedule;
 use super::targets::Targets;
@@ -190,6 +191,8 @@ pub struct Step {
     pub default: Option<Value>,
     /// A JSON Schema that its results fit.
     pub output: Option<Value>,
+    /// How it may be answered from a cache.
+    pub cache: Option<Caching>,
     /// Where the step stands.
     pub path: Vec<Key>,
 }
@@ -335,7 +338,7 @@ pub struct Optimization {
     pub state_persistence: bool,
     /// Limits follow what is measured.
     pub auto_tune: bool,
-    /// Equal requests are answered once.
+    /// Steps that change nothing are answered from the cache where the same was asked before, as if each said `cache`.
     pub cache: bool,
     /// Requests go to the cheaper batch interface of a provider.
     pub batch_api: bool,

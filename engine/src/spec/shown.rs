@@ -124,4 +124,7 @@ impl ErasedStage for Shown<dyn ErasedStage> {
     fn describe(&self) -> Value {
         self.written.clone()
     }
+    fn filled(&self) -> Value {
+        self.inner.filled()
+    }
 }

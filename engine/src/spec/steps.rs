@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::caching::Caching;
 use super::command::{Command, Said};
 use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
@@ -145,7 +146,7 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
-        let output = output(reader, &keys, instead, path);
+        let (output, cache) = (output(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
         let resources = Resources::read(reader, &keys, path);
         let refs = read_by_places(&mut needs, said.len());
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
@@ -166,6 +167,7 @@ impl Common<'_> {
             repeat,
             default: keys.default.clone(),
             output,
+            cache,
             path: path.clone(),
         });
         if let Some(step) = &mut step {

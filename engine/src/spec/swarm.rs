@@ -278,6 +278,7 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         repeat: None,
         default: None,
         output: None,
+        cache: None,
         path,
     }
 }

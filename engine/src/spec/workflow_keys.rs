@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::caching::CacheKeys;
 use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
@@ -156,6 +157,8 @@ pub(crate) struct StepKeys {
     pub pipeline: Option<PipelineBlock>,
     /// What the results of the step, and of its fallbacks, are to be like.
     pub output: Option<OutputKeys>,
+    /// Answers the step from a cache where the same was asked before, by whichever run: its configuration, with what is filled in.
+    pub cache: Option<CacheKeys>,
     /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
     #[schemars(length(min = 1))]
     pub fallback: Option<Vec<AlternativeBlock>>,

@@ -9,8 +9,8 @@ use super::recorded::Recorded;
 use super::rest::{self, AtRest, RestConfig};
 use super::result::{DocumentConfig, Part, StepShape};
 use super::wiring::{Wired, Wiring, Within, node};
-use crate::api::Usage;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
+use crate::api::{Cache, Usage};
 use crate::env::Env;
 use crate::graph::{Graph, Input, Role};
 use crate::journal::{Journal, Wait};
@@ -41,6 +41,8 @@ pub struct Runs {
     pub spent: Usage,
     /// The history of the one run, if it is only to be decided again.
     pub recorded: Option<Recorded>,
+    /// Where steps look for what was asked before that say `cache`; in the process, if it is not said.
+    pub cache: Option<Arc<dyn Cache>>,
 }
 
 /// A journal and which of its jobs this one is.
@@ -65,6 +67,7 @@ impl Runs {
             journal: None,
             spent: Usage::default(),
             recorded: None,
+            cache: None,
         }
     }
 
@@ -90,6 +93,12 @@ impl Runs {
     #[must_use]
     pub fn replaying(self, recorded: Recorded) -> Self {
         Self { recorded: Some(recorded), ..self }
+    }
+
+    /// Runs whose steps look there for what was asked before.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<dyn Cache>) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// The same run with idempotency keys of its own.
@@ -133,7 +142,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     };
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     graph.options.kept = journal.is_some().then_some(runs.spent);
-    let mut wiring = Wiring::new(graph, journal.clone(), spec.durability);
+    let mut wiring = Wiring::new(graph, journal.clone(), spec.durability, runs.cache.clone());
     wiring.key = runs.key.as_deref().map(Into::into);
     wiring.recorded.clone_from(&runs.recorded);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);

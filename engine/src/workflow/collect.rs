@@ -137,7 +137,7 @@ impl Collect {
     fn record(&mut self, run: &str, count: u64) -> Result<Record> {
         let (mut results, mut failures, mut usage) = (Vec::new(), Vec::new(), Cost::default());
         let (mut attempts, mut times, mut last) = (0, Vec::new(), Failure::default());
-        let (mut failed, mut stopped, mut waits) = (0, None, None);
+        let (mut failed, mut cached, mut stopped, mut waits) = (0, 0, None, None);
         // A later element has what an earlier one wrote, or has changed it.
         let mut artifacts = BTreeMap::new();
         for item in 0..count {
@@ -147,6 +147,7 @@ impl Collect {
             if matches!(record.status, Status::Canceled | Status::Pending) && !was_dropped {
                 stopped = Some(record.clone());
             }
+            cached += u64::from(record.status == Status::Cached);
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
             artifacts.extend(record.artifacts.iter().cloned().map(|file| (file.path.clone(), file)));
@@ -186,14 +187,18 @@ impl Collect {
             return Ok(Record { attempts, results: None, ..stopped });
         }
         Ok(Record {
-            status: if is_tolerated { Status::Completed } else { Status::Failed },
+            status: match is_tolerated {
+                true if count > 0 && cached == count => Status::Cached,
+                true => Status::Completed,
+                false => Status::Failed,
+            },
             results: Some(Json::Array(results)),
             error,
             attempts,
             started_at: start.map(|at| Timestamp(at).to_string()),
             duration_ms: took.and_then(|ms| u64::try_from(ms).ok()),
             usage: (usage != Cost::default()).then_some(usage),
-            items: Some(Items { total: count, failed, failures }),
+            items: Some(Items { total: count, failed, cached, failures }),
             artifacts: artifacts.into_values().collect(),
             ..Record::skipped(String::new())
         })

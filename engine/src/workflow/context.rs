@@ -65,6 +65,7 @@ pub fn event(record: &str) -> Result<&'static str> {
         Status::TimedOut => "StepTimedOut",
         Status::Canceled => "StepCanceled",
         Status::Skipped => "StepSkipped",
+        Status::Cached => "StepCached",
         Status::Reused => "StepReused",
         Status::Waiting => "StepWaiting",
         Status::BackingOff => "StepBackingOff",

@@ -202,8 +202,9 @@ impl Course {
     pub(super) fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
         let is_deaf = self.begin.start.cleans_up() || self.begin.recorded.is_some();
         let run = numbers(rows).ok()?.first().copied().filter(|_| !is_deaf)?;
-        let asked = self.begin.asked.canceled(run).map(|()| CANCELED.to_owned());
-        let fallen = self.begin.fails.ended(run, self.name(rows, 0).ok()?);
+        let name = self.name(rows, 0).ok()?;
+        let asked = self.begin.asked.canceled(run, &name).map(|()| CANCELED.to_owned());
+        let fallen = self.begin.fails.ended(run, name);
         let either = select(asked, fallen).map(|either| either.factor_first().0);
         Some(either.map(|reason| Error::new(Kind::Canceled, reason)).boxed())
     }

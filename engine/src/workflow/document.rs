@@ -206,7 +206,7 @@ fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
         started_at: done().filter_map(|r| r.started_at.clone()).min(),
         duration_ms: begin.zip(end).map_or(0, |(b, e)| u64::try_from(e - b).unwrap_or(0) / 1_000),
         attempts: run.steps.iter().map(|r| r.attempts).sum(),
-        completed: count(&[Status::Completed, Status::Reused]),
+        completed: count(&[Status::Completed, Status::Cached, Status::Reused]),
         failed: count(&[Status::Failed, Status::TimedOut, Status::Canceled]),
         skipped: count(&[Status::Skipped]),
         usage,

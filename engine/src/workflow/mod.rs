@@ -12,6 +12,7 @@ pub mod result;
 
 mod admit;
 mod artifacts;
+mod cached;
 mod checked;
 mod collect;
 mod columns;
@@ -43,6 +44,9 @@ pub use mode::{Analysis, analyze};
 pub use recorded::Recorded;
 pub use verdict::{Difference, Verdict, judge};
 
+use std::sync::Arc;
+
+use crate::api::Cache;
 use crate::graph::Graph;
 use crate::spec::{Loaded, Pipeline, Spec};
 
@@ -50,14 +54,14 @@ use crate::spec::{Loaded, Pipeline, Spec};
 /// node of a workflow's graph is `@result`, with one document for each run; the caller adds the sink that reads it.
 pub fn compile(loaded: &Loaded, runs: &Runs) -> Graph {
     match &loaded.spec {
-        Spec::Pipeline(spec) => compile_pipeline(loaded, spec),
+        Spec::Pipeline(spec) => compile_pipeline(loaded, spec, runs.cache.as_ref()),
         Spec::Chain(spec) => hiding(loaded, chain::graph(spec, loaded.document.name(), runs)),
     }
 }
 
 /// The graph of a pipeline's spec.
-pub fn compile_pipeline(loaded: &Loaded, spec: &Pipeline) -> Graph {
-    hiding(loaded, pipeline::graph(spec))
+pub fn compile_pipeline(loaded: &Loaded, spec: &Pipeline, cache: Option<&Arc<dyn Cache>>) -> Graph {
+    hiding(loaded, pipeline::graph(spec, cache))
 }
 
 fn hiding(loaded: &Loaded, mut graph: Graph) -> Graph {

@@ -108,6 +108,21 @@ fn pipeline_branches(spec: &Pipeline) -> usize {
     from.filter(|f| f.port.is_some()).count()
 }
 
+/// What is answered from the cache.
+fn cached(spec: &Chain) -> Option<Wish> {
+    let count = spec.steps.iter().filter(|step| step.cache.is_some()).count();
+    let of = if spec.optimization.cache { "change nothing" } else { "say so" };
+    let reason = match count {
+        0 => "no step changes nothing".to_owned(),
+        1 => format!(
+            "the step that {} is answered from there",
+            if spec.optimization.cache { "changes nothing" } else { "says so" }
+        ),
+        _ => format!("the {count} steps that {of} are answered from there"),
+    };
+    (count > 0 || spec.optimization.cache).then_some(Wish { name: "cache", applied: count > 0, reason })
+}
+
 fn wishes(spec: &Chain, parallel: f64) -> Vec<Wish> {
     let wish = &spec.optimization;
     let later = |name, wished: bool| {
@@ -126,7 +141,7 @@ fn wishes(spec: &Chain, parallel: f64) -> Vec<Wish> {
             reason: "a model that is not told its `effort` thinks as hard as its task looks".into(),
         }),
         later("auto_tune", wish.auto_tune),
-        later("cache", wish.cache),
+        cached(spec),
         later("batch_api", wish.batch_api),
         later("prompt_cache", wish.prompt_cache),
     ];

@@ -1,10 +1,12 @@
 //! A pipeline's spec to a graph.
 
+use std::sync::Arc;
+
 use super::course::Begin;
 use super::rows::{RowConfig, RunConfig};
 use super::wiring::{Place, Wiring, Within};
-use crate::api::OnFull;
 use crate::api::registry::BoxStageConfig;
+use crate::api::{Cache, OnFull};
 use crate::data::columns::RESERVED_PREFIX;
 use crate::graph::behind::RUNS;
 use crate::graph::{Graph, Input, Node, OnError, Role};
@@ -12,8 +14,8 @@ use crate::journal::Durability;
 use crate::spec::Pipeline;
 use crate::spec::model::{Endpoint, ErrorPolicy, From, Nested, Stage};
 
-/// The graph of a pipeline.
-pub fn graph(spec: &Pipeline) -> Graph {
+/// The graph of a pipeline. Steps of workflows in it look into `cache`, or into one in the process.
+pub fn graph(spec: &Pipeline, cache: Option<&Arc<dyn Cache>>) -> Graph {
     let mut graph = Graph::new(&spec.name);
     graph.options.on_error = policy(spec.on_error);
     graph.options.tolerated = spec.tolerated;
@@ -27,7 +29,7 @@ pub fn graph(spec: &Pipeline) -> Graph {
     graph.nodes.extend(spec.sources.iter().map(|s| endpoint(s, Role::Source(s.connector.clone()))));
     for stage in &spec.stages {
         match &stage.workflow {
-            Some(workflow) => graph = workflow_of(graph, stage, workflow),
+            Some(workflow) => graph = workflow_of(graph, stage, workflow, cache),
             None => graph.nodes.push(node(stage)),
         }
     }
@@ -53,10 +55,15 @@ fn node(s: &Stage) -> Node {
 }
 
 /// A stage whose rows are runs of a workflow: they get what a run has, pass the steps, and lose it again.
-fn workflow_of(graph: Graph, stage: &Stage, (nested, output): &(Nested, String)) -> Graph {
+fn workflow_of(
+    graph: Graph,
+    stage: &Stage,
+    (nested, output): &(Nested, String),
+    cache: Option<&Arc<dyn Cache>>,
+) -> Graph {
     // No column of the engine's begins so, whatever the id is.
     let record = format!("{RESERVED_PREFIX}of_{}", stage.id);
-    let mut wiring = Wiring::new(graph, None, Durability::Exit);
+    let mut wiring = Wiring::new(graph, None, Durability::Exit, cache.cloned());
     let first = format!("{RUNS}{}", stage.id);
     let config = BoxStageConfig::new(RunConfig { stage: stage.id.clone() });
     wiring.graph.nodes.push(Node { id: first.clone(), role: Role::Stage(config), ..node(stage) });

@@ -23,6 +23,8 @@ pub enum Status {
     Canceled,
     /// It was not started, for a reason.
     Skipped,
+    /// It has the results of a step that was asked the same before, from the cache.
+    Cached,
     /// It has the results of the run that this one was forked from.
     Reused,
     /// It waits for a time or a signal.
@@ -92,9 +94,17 @@ pub struct Items {
     pub total: u64,
     /// How many failed; their results are null.
     pub failed: u64,
+    /// How many were answered from the cache.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub cached: u64,
     /// The first of those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<ItemFailure>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An element for which the step failed.
@@ -157,7 +167,7 @@ pub(super) fn state(is_refused: bool, steps: impl Iterator<Item = (Status, bool)
             Status::Waiting | Status::BackingOff => RunState::Waiting,
             Status::Canceled => RunState::Canceled,
             Status::Failed | Status::TimedOut => RunState::Failed,
-            Status::Completed | Status::Reused | Status::Skipped => continue,
+            Status::Completed | Status::Cached | Status::Reused | Status::Skipped => continue,
         };
         if rank(of_step) > rank(state) {
             state = of_step;
@@ -184,8 +194,9 @@ impl Cost {
 impl Record {
     /// What it came to, without times, attempts and costs: to compare it with others.
     pub fn outcome(&self) -> Value {
-        // What a fork has taken over is what the run before had completed.
-        let status = if self.status == Status::Reused { Status::Completed } else { self.status };
+        // What a fork has taken over is what the run before had completed, and so is what the cache had.
+        let is_taken = matches!(self.status, Status::Reused | Status::Cached);
+        let status = if is_taken { Status::Completed } else { self.status };
         let mut outcome = json!({ "status": status });
         let members = [
             ("results", self.results.clone()),
@@ -205,7 +216,7 @@ impl Record {
 
     /// Whether later steps can read what it gave.
     pub(super) fn has_results(&self) -> bool {
-        matches!(self.status, Status::Completed | Status::Reused)
+        matches!(self.status, Status::Completed | Status::Cached | Status::Reused)
     }
 
     pub(super) fn is_failed(&self) -> bool {

@@ -156,7 +156,7 @@ impl Start {
         for need in &self.needs {
             let record = record(rows, &need.id, row)?;
             let how = match status(record)? {
-                Status::Completed | Status::Reused => {
+                Status::Completed | Status::Cached | Status::Reused => {
                     taken.extend(&need.behind);
                     continue;
                 }
@@ -208,8 +208,11 @@ fn record<'a>(rows: &'a RecordBatch, step: &str, row: usize) -> Result<&'a str> 
 
 /// Why a step need not be undone.
 fn nothing_to_undo(step: &str, all: &[String], rows: &RecordBatch, row: usize) -> Result<Option<String>> {
-    if !matches!(status(record(rows, step, row)?)?, Status::Completed | Status::Reused) {
-        return Ok(Some(format!("`{step}` did not complete")));
+    match status(record(rows, step, row)?)? {
+        Status::Completed | Status::Reused => {}
+        // Whatever it did was done by another run, and counts there.
+        Status::Cached => return Ok(Some(format!("`{step}` was answered from the cache"))),
+        _ => return Ok(Some(format!("`{step}` did not complete"))),
     }
     for other in all {
         if matches!(status(record(rows, other, row)?)?, Status::Failed | Status::TimedOut | Status::Canceled) {

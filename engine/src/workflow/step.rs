@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
 use super::artifacts::Writes;
+use super::cached::{Asks, Cached, Place};
 use super::checked::Checked;
 use super::course::{Begin, Course};
 use super::fail_fast::FailFast;
@@ -27,6 +28,7 @@ use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
 use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
+use crate::spec::caching::Caching;
 use crate::spec::model::{Places, Repeat, Work};
 
 /// Runs that wait for a time in this process at once.
@@ -66,6 +68,10 @@ pub(super) struct StepConfig {
     fails: FailFast,
     /// The history of a run that is decided again.
     recorded: Option<Recorded>,
+    /// How it may be answered from a cache, and where that is.
+    cache: Option<(Caching, Place)>,
+    /// The steps of the workflow.
+    steps: Arc<[String]>,
 }
 
 impl StepConfig {
@@ -76,8 +82,10 @@ impl StepConfig {
         start: &Start,
         (journal, durability): (Option<&Arc<dyn Journal>>, Durability),
         fails: &FailFast,
+        cache: &Place,
     ) -> Vec<(Self, Work)> {
         let step = &spec.steps[at];
+        let steps: Arc<[String]> = spec.steps.iter().map(|step| step.id.clone()).collect();
         let in_flight = step.for_each.as_ref().and_then(|each| each.max_concurrency);
         let in_flight = in_flight.unwrap_or(spec.optimization.max_concurrency);
         let config = |(fallback, work): (usize, &Work)| {
@@ -107,6 +115,8 @@ impl StepConfig {
                 key: None,
                 fails: fails.clone(),
                 recorded: None,
+                cache: step.cache.clone().map(|caching| (caching, cache.clone())),
+                steps: steps.clone(),
             };
             (config, work.clone())
         };
@@ -126,6 +136,14 @@ impl StepConfig {
     /// What the step gives when it fails, if this is what is tried last.
     pub(super) fn default(&self) -> Option<Value> {
         self.default.clone()
+    }
+
+    /// Where it is looked for what it gave before.
+    fn cached(&self, context: &BuildContext) -> Option<Cached> {
+        let (caching, place) = self.cache.as_ref()?;
+        let (own, output) = (self.id.as_str().into(), self.output.as_ref());
+        let asks = Asks { caching, config: &self.inner, output, own, steps: self.steps.clone() };
+        Some(Cached::of(asks, place.clone(), context))
     }
 
     /// What the stage behind it reads.
@@ -172,6 +190,9 @@ impl ErasedStage for StepConfig {
         }
         if self.repeat.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be repeated").under("command").into());
+        }
+        if self.cache.is_some() && self.inner.0.waits().is_some() {
+            return Err(Problem::new("a wait can't be answered from a cache").under("cache").into());
         }
         if self.inner.0.cardinality() != Cardinality::One || self.inner.0.inputs() != Inputs::Merged {
             let problem = Problem::new(format!("`{}` can't be a step: it does not give one row for one", self.kind()));
@@ -239,9 +260,13 @@ impl ErasedStage for StepConfig {
         });
         let checked = self.output.as_ref().map(Checked::of).transpose()?;
         let writes = self.writes.clone();
-        let notes = Notes { journal: self.journal.clone(), key: self.key.clone(), is_answered: false };
+        // What is decided again is answered by its history, and not by what others have asked.
+        let cached = if self.recorded.is_some() { None } else { self.cached(context) };
+        // What asks nobody is quicker done than looked up, unless somebody knows better.
+        let is_cached = cached.is_some() && self.cache.as_ref().is_some_and(|(caching, _)| caching.is_said);
+        let notes = Notes { journal: self.journal.clone(), key: self.key.clone(), is_answered: false, cached };
         match inner {
-            Operator::Stage(inner) if again.is_some() => {
+            Operator::Stage(inner) if again.is_some() || is_cached => {
                 let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked, writes), notes);
                 Ok(Operator::call(call, self.limits.clone()))
             }

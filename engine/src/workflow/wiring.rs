@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::cached::Place as Looked;
 use super::chain::shapes;
 use super::collect::CollectConfig;
 use super::course::Begin;
@@ -16,6 +17,7 @@ use super::recorded::Recorded;
 use super::start::Start;
 use super::step::StepConfig;
 use crate::api::OnFull;
+use crate::api::cache::{Cache, Flights, Memory};
 use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::Key;
 use crate::graph::{Graph, Input, Node, Role};
@@ -34,6 +36,8 @@ pub(super) struct Wiring {
     pub(super) recorded: Option<Recorded>,
     /// What ends runs that have failed.
     fails: FailFast,
+    /// Where steps look for what was asked before.
+    cache: Looked,
     /// The node that joins each pair that was joined before.
     gathers: HashMap<(String, String), String>,
     /// The node behind a step whose rows may be read, where it is not the step itself.
@@ -97,10 +101,17 @@ pub(super) struct Wired {
 }
 
 impl Wiring {
-    pub(super) fn new(graph: Graph, journal: Option<Arc<dyn Journal>>, durability: Durability) -> Self {
+    pub(super) fn new(
+        graph: Graph,
+        journal: Option<Arc<dyn Journal>>,
+        durability: Durability,
+        cache: Option<Arc<dyn Cache>>,
+    ) -> Self {
         let fails = FailFast::default();
         let (gathers, last) = (HashMap::new(), HashMap::new());
-        Self { graph, journal, durability, key: None, recorded: None, fails, gathers, last }
+        let cache = cache.unwrap_or_else(|| Arc::new(Memory::default()));
+        let cache = Looked { cache, flights: Flights::default() };
+        Self { graph, journal, durability, key: None, recorded: None, fails, cache, gathers, last }
     }
 
     pub(super) fn stage(&mut self, id: &str, config: BoxStageConfig, from: Vec<String>, path: Vec<Key>) {
@@ -177,7 +188,7 @@ impl Wiring {
     /// What is tried for a step: its work, and then each of its fallbacks.
     fn works(&mut self, spec: &Chain, at: usize, start: &Start, mut reads: String, within: &Within) -> String {
         let step = &spec.steps[at];
-        let all = StepConfig::all(spec, at, start, (self.journal.as_ref(), self.durability), &self.fails);
+        let all = StepConfig::all(spec, at, start, (self.journal.as_ref(), self.durability), &self.fails, &self.cache);
         for (fallback, (config, work)) in all.into_iter().enumerate() {
             let own = within.id(&step.id);
             let id = if fallback == 0 { own } else { format!("@fallback:{own}:{fallback}") };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, AsArray, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use bourn_engine::api::memo::Key;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{
@@ -122,6 +123,11 @@ impl Drop for Counted {
 impl Call for Saying {
     fn accounts(&self) -> Accounts {
         Accounts { keeps: false, tokens: true, usd: true }
+    }
+
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {
+        let fill = |text: &str| Template::parse(text).map_err(|p| Error::validation(p.message))?.render(rows, 0);
+        Ok(Some(Key::of([fill(&self.config.text)?, fill(&self.config.fail)?].iter().map(String::as_str))))
     }
 
     fn estimate(&self, _: &RecordBatch) -> Usage {

@@ -3,6 +3,7 @@
 
 mod backoffs;
 mod budgets;
+mod cached;
 mod conflicts;
 mod documents;
 mod each;

@@ -301,6 +301,11 @@ impl<E: Embedder> Call for Vectors<E> {
         Ok(Some(self.answered(rows.clone(), &nothing, std::iter::empty())?.0))
     }
 
+    fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {
+        let texts = self.texts(rows);
+        Ok(texts.into_iter().next().flatten().and_then(|text| self.keys(&[text]).pop()))
+    }
+
     fn accounts(&self) -> Accounts {
         Accounts { keeps: true, tokens: true, usd: self.price.is_some() }
     }

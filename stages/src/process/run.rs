@@ -1,7 +1,10 @@
 //! One run of a program, and what its end means.
 
+use std::time::Duration;
+
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::CallContext;
+use bourn_engine::api::memo::Key;
 use bourn_engine::api::template::Template;
 use bourn_engine::env::{Exit, Finished, Program};
 use bourn_engine::{Error, Kind, Result};
@@ -36,25 +39,39 @@ impl Run {
     }
 }
 
-impl Ask for Run {
-    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
+impl Run {
+    /// What is run for a row.
+    fn program(&self, rows: &RecordBatch, row: usize, timeout: Duration) -> Result<Program> {
         let fill = |t: &Template| {
             places::no_null(t, rows, row, "is no argument and no variable")?;
             t.render(rows, row)
         };
-        let argv: Vec<String> = self.command.iter().map(fill).collect::<Result<_>>()?;
-        let name = argv.first().cloned().unwrap_or_default();
-        let program = Program {
-            argv,
+        Ok(Program {
+            argv: self.command.iter().map(fill).collect::<Result<_>>()?,
             input: self.input.as_ref().map(|d| d.text(rows, row)).transpose()?.unwrap_or_default().into_bytes(),
             variables: self.variables.iter().map(|(n, t)| Ok((n.clone(), fill(t)?))).collect::<Result<_>>()?,
             clear_variables: self.clear_env,
             output_max: self.output_max,
-            timeout: context.deadline.saturating_sub(context.env.monotonic()),
-        };
+            timeout,
+        })
+    }
+}
+
+impl Ask for Run {
+    async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
+        let program = self.program(rows, row, context.deadline.saturating_sub(context.env.monotonic()))?;
+        let name = program.argv.first().cloned().unwrap_or_default();
         let finished = context.env.run(program).await?;
         ended_well(&name, &finished)?;
         read(&name, finished.output, self.parse).map(Answer::from)
+    }
+
+    fn key(&self, rows: &RecordBatch, row: usize) -> Result<Option<Key>> {
+        let Program { argv, input, variables, .. } = self.program(rows, row, Duration::ZERO)?;
+        let manner = format!("process {:?} {} {}", self.parse, self.clear_env, argv.len());
+        let variables = variables.iter().flat_map(|(name, value)| [name, value]);
+        let texts = [&manner].into_iter().chain(&argv).chain(variables).map(String::as_bytes);
+        Ok(Some(Key::of_bytes(texts.chain([input.as_slice()]))))
     }
 }
 

@@ -129,6 +129,16 @@ fn configurations_of_steps() {
 }
 
 #[test]
+fn answers_from_a_cache() {
+    let step = |more: &str| told(&format!("steps:\n  - {{ id: a, {more} }}\n"));
+    assert_snapshot!(step("command: set, args: 1, cache: { ttl: 0s, tt: 1 }"), @"spec.yaml:2:55 unknown key `tt` (did you mean `ttl`?)");
+    assert_snapshot!(step("command: set, args: 1, cache: { ttl: 0s }"), @"spec.yaml:2:51 an answer that holds for no time is never found");
+    assert_snapshot!(step("command: set, args: 1, cache: {}, repeat: { until: '${.a.rounds > 1}', max_iterations: 2 }"), @"spec.yaml:2:37 what is done in rounds reads what the round before gave, and is not cached (take one of them away)");
+    assert_snapshot!(step("workflow: { spec: { steps: [{ id: b, command: set, args: 1 }] } }, cache: {}"), @"spec.yaml:2:81 a workflow is not answered from a cache (say it of the steps in it)");
+    assert_snapshot!(step("switch: [{ then: b }], cache: {} }\n  - { id: b, command: set, args: 1"), @"spec.yaml:2:37 a `switch` asks nobody, so there is nothing to be cached (take `cache` away)");
+}
+
+#[test]
 fn the_whole_of_a_workflow() {
     assert_snapshot!(told("type: chain\nstep:\n  - id: a\n"), @r"
     spec.yaml:1:7 a chain needs `steps`, and there are none
