@@ -26,6 +26,7 @@ mod journaled;
 mod nested;
 mod recorded;
 mod rest;
+mod rounds;
 mod rows;
 mod staged;
 mod start;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::StringArray;
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,18 +14,17 @@ use super::attempts::{Attempts, NOTED};
 use super::cached::Cached;
 use super::checked::Checked;
 use super::columns::{cell, numbers, scope};
-use super::course::{Course, item, known, results};
+use super::course::{Course, item, results};
 use super::record::{Cost, Record, Status};
 use super::recorded::{Question, Recorded};
+use super::rounds::{Again, add, before, round};
 use super::wait::PATIENCE;
 use crate::api::cache::Turn;
 use crate::api::call::Cached as Looked;
 use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Reply, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
-use crate::journal::{Ask, BackingOff, Entries, Journal, Steps, Wait};
-use crate::spec::model::Repeat;
-use crate::spec::switch::holds;
+use crate::journal::{Ask, BackingOff, Entries, Journal, Wait};
 use crate::time::Timestamp;
 
 /// Why a step has not been asked that counts as degraded.
@@ -42,13 +40,6 @@ struct Begun {
     attempts: u32,
     /// What was wrong with the last answer.
     wrong: Option<Arc<str>>,
-}
-
-/// What a step is done in rounds for.
-pub(super) struct Again {
-    pub repeat: Repeat,
-    /// Where a round is kept before the next begins.
-    pub journal: Option<(Arc<dyn Journal>, Wait)>,
 }
 
 /// What a step needs of its run beside the row.
@@ -108,40 +99,7 @@ impl StepCall {
 
     /// What the round before left, of a step that is done in rounds.
     fn before(&self, rows: &RecordBatch, name: &str) -> Result<Option<Record>> {
-        if self.again.is_none() {
-            return Ok(None);
-        }
-        if rows.column_by_name(&self.course.id).is_some() {
-            return Ok(cell(rows, &self.course.id, 0)?.map(serde_json::from_str).transpose()?);
-        }
-        let mut last = Record { rounds: Some(0), ..Record::pending() };
-        while let Some(kept) = known(rows, 0, &round(name, last.rounds))? {
-            last = serde_json::from_str(&kept)?;
-        }
-        Ok(Some(last))
-    }
-
-    /// Whether there is another round after this answer, and what it is asked.
-    async fn next(&self, again: &Again, answer: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
-        let name = self.name(answer)?;
-        let text = cell(answer, &self.course.id, 0)?.unwrap_or_default();
-        let record: Record = serde_json::from_str(text)?;
-        let Some(rounds) = record.rounds.filter(|_| record.status == Status::Completed) else { return Ok(None) };
-        // What was known before had its last round.
-        let is_known = known(answer, 0, &name)?.is_some();
-        if is_known || rounds >= again.repeat.max || holds(&again.repeat.until, answer, 0, "repeat.until")? {
-            return Ok(None);
-        }
-        if let Some((journal, wait)) = &again.journal {
-            let records = StringArray::from(vec![text]);
-            let step = format!("{}{}", scope(answer, 0)?, round(&name, Some(rounds - 1))).into();
-            let steps = vec![Steps { step, numbers: numbers(answer)?.to_vec(), names: None, records }];
-            journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
-        }
-        if !again.repeat.every.is_zero() {
-            context.env.sleep(again.repeat.every).await;
-        }
-        Ok(Some(answer.clone()))
+        self.again.as_ref().map(|_| before(&self.course, rows, name)).transpose()
     }
 
     /// The name of what is asked for: of the step, or of its next round, which is the same in every process that goes on with this run.
@@ -364,7 +322,8 @@ impl Call for StepCall {
         answer: &'a RecordBatch,
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
-        self.again.as_ref().map(|again| self.next(again, answer, context).boxed())
+        let again = self.again.as_ref()?;
+        Some(async move { again.next((&self.course, &self.name(answer)?), answer, context).await }.boxed())
     }
 
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
@@ -379,25 +338,6 @@ impl Call for StepCall {
         }
         // A record always has a form in JSON, and the columns are those that were planned.
         self.answer(rows, record).ok()
-    }
-}
-
-/// The name of the round that follows so many: `step#1` is the first.
-pub(super) fn round(name: &str, rounds: Option<u32>) -> String {
-    format!("{name}#{}", rounds.unwrap_or(0) + 1)
-}
-
-/// Adds the rounds before to a record.
-pub(super) fn add(record: &mut Record, before: Record) {
-    let rounds = before.rounds.unwrap_or(0);
-    record.rounds = Some(rounds + 1);
-    if rounds > 0 {
-        record.attempts += before.attempts;
-        record.started_at = before.started_at;
-        record.duration_ms = record.duration_ms.zip(before.duration_ms).map(|(now, then)| now + then);
-        let mut usage = record.usage.unwrap_or_default();
-        before.usage.into_iter().for_each(|cost| usage.add(cost));
-        record.usage = (usage != Cost::default()).then_some(usage);
     }
 }
 

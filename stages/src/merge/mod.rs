@@ -21,7 +21,7 @@ use reduce::Reducers;
 
 /// Merges what several branches gave into one value.
 ///
-/// `merge: { of: ["${a.results}", "${b.results}"], keys: { total: sum, names: append } }`. Members of objects are taken together. Where two
+/// `merge: { of: ["${old}", "${a}"], keys: { total: sum, names: append } }`. Members of objects are taken together. Where two
 /// have one member with different values, `keys` says what becomes of it, by its name or by its way (`stock.berlin`), or `conflicts` for
 /// all that are not named; if neither does, the row is rejected with the way to the member, so nothing is ever overwritten by chance.
 /// Branches and members that are null are passed over. `of` may be one place with a list, such as the results of a `for_each`.

@@ -15,7 +15,7 @@ use super::super::document::{Run, document};
 use super::super::gather::pair;
 use super::super::record::{CANCELED, Cost, Failure, Record, Status};
 use super::super::result::{DocumentConfig, ResultDocument, StepShape};
-use super::super::step_call::add;
+use super::super::rounds::add;
 use super::{name, with_record};
 use crate::api::erased::ErasedStage;
 use crate::api::{

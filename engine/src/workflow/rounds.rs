@@ -1,0 +1,83 @@
+//! Steps that are done in rounds: what the round before left, and whether there is another one.
+
+use std::sync::Arc;
+
+use arrow::array::StringArray;
+use arrow::record_batch::RecordBatch;
+
+use super::columns::{cell, numbers, scope};
+use super::course::{Course, known};
+use super::record::{Cost, Record, Status};
+use crate::api::CallContext;
+use crate::error::Result;
+use crate::journal::{Entries, Journal, Steps, Wait};
+use crate::spec::model::Repeat;
+use crate::spec::switch::holds;
+
+/// What a step is done in rounds for.
+pub(super) struct Again {
+    pub repeat: Repeat,
+    /// Where a round is kept before the next begins.
+    pub journal: Option<(Arc<dyn Journal>, Wait)>,
+}
+
+impl Again {
+    /// Whether there is another round after this answer, and what it is asked.
+    pub(super) async fn next(
+        &self,
+        (course, name): (&Course, &str),
+        answer: &RecordBatch,
+        context: &CallContext,
+    ) -> Result<Option<RecordBatch>> {
+        let text = cell(answer, &course.id, 0)?.unwrap_or_default();
+        let record: Record = serde_json::from_str(text)?;
+        let Some(rounds) = record.rounds.filter(|_| record.status == Status::Completed) else { return Ok(None) };
+        // What was known before had its last round.
+        let is_known = known(answer, 0, name)?.is_some();
+        if is_known || rounds >= self.repeat.max || holds(&self.repeat.until, answer, 0, "repeat.until")? {
+            return Ok(None);
+        }
+        if let Some((journal, wait)) = &self.journal {
+            let records = StringArray::from(vec![text]);
+            let step = format!("{}{}", scope(answer, 0)?, round(name, Some(rounds - 1))).into();
+            let steps = vec![Steps { step, numbers: numbers(answer)?.to_vec(), names: None, records }];
+            journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
+        }
+        if !self.repeat.every.is_zero() {
+            context.env.sleep(self.repeat.every).await;
+        }
+        Ok(Some(answer.clone()))
+    }
+}
+
+/// What the round before left of a step of this name.
+pub(super) fn before(course: &Course, rows: &RecordBatch, name: &str) -> Result<Record> {
+    let first = Record { rounds: Some(0), ..Record::pending() };
+    if rows.column_by_name(&course.id).is_some() {
+        return Ok(cell(rows, &course.id, 0)?.map(serde_json::from_str).transpose()?.unwrap_or(first));
+    }
+    let mut last = first;
+    while let Some(kept) = known(rows, 0, &round(name, last.rounds))? {
+        last = serde_json::from_str(&kept)?;
+    }
+    Ok(last)
+}
+
+/// The name of the round that follows so many: `step#1` is the first.
+pub(super) fn round(name: &str, rounds: Option<u32>) -> String {
+    format!("{name}#{}", rounds.unwrap_or(0) + 1)
+}
+
+/// Adds the rounds before to a record.
+pub(super) fn add(record: &mut Record, before: Record) {
+    let rounds = before.rounds.unwrap_or(0);
+    record.rounds = Some(rounds + 1);
+    if rounds > 0 {
+        record.attempts += before.attempts;
+        record.started_at = before.started_at;
+        record.duration_ms = record.duration_ms.zip(before.duration_ms).map(|(now, then)| now + then);
+        let mut usage = record.usage.unwrap_or_default();
+        before.usage.into_iter().for_each(|cost| usage.add(cost));
+        record.usage = (usage != Cost::default()).then_some(usage);
+    }
+}
