@@ -199,7 +199,7 @@ fn below(chain: &mut Chain, at: &[Key]) {
 fn included(reader: &mut Reader<'_>, file: &str, at: &[Key]) -> Option<Nested> {
     let file = text(reader, file, at)?;
     let loaded = file.load(reader, reader.around.env);
-    let loaded = file.keep(reader, loaded)?;
+    let loaded = keep(reader, loaded)?;
     let chain = steps_of(reader, loaded.spec, at)?;
     Some(Nested { chain, file: Some(file.name) })
 }
@@ -251,27 +251,27 @@ impl Included {
         let inner = Around { request: &request, env, within: self.within.clone() };
         request.loaded((text, name, written), &inner, &Printed::new(), reader.registry)
     }
+}
 
-    /// Notes what was loaded, or tells what is wrong.
-    fn keep(&self, reader: &mut Reader<'_>, loaded: Result<Loaded, Vec<Diagnostic>>) -> Option<Loaded> {
-        let mut loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(told) => {
-                reader.told.extend(told);
-                return None;
-            }
-        };
-        for (secret, path, source) in declared(loaded.document.filled()) {
-            if matches!(source, SecretSource::Command(_)) {
-                let problem = Problem::new(format!("the secret `{secret}` is printed by a program"));
-                let help = "a spec that is included takes secrets from the environment and from files";
-                reader.told.push(loaded.document.locate(&Fault::at(path, problem.help(help))));
-            }
+/// Notes what was loaded, or tells what is wrong.
+fn keep(reader: &mut Reader<'_>, loaded: Result<Loaded, Vec<Diagnostic>>) -> Option<Loaded> {
+    let mut loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(told) => {
+            reader.told.extend(told);
+            return None;
         }
-        reader.included.append(&mut loaded.included);
-        reader.hidden.push(loaded.document.secrets().clone());
-        Some(loaded)
+    };
+    for (secret, path, source) in declared(loaded.document.filled()) {
+        if matches!(source, SecretSource::Command(_)) {
+            let problem = Problem::new(format!("the secret `{secret}` is printed by a program"));
+            let help = "a spec that is included takes secrets from the environment and from files";
+            reader.told.push(loaded.document.locate(&Fault::at(path, problem.help(help))));
+        }
     }
+    reader.included.append(&mut loaded.included);
+    reader.hidden.push(loaded.document.secrets().clone());
+    Some(loaded)
 }
 
 fn text_of(path: &Path, env: &Env) -> Result<String, Problem> {

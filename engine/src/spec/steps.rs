@@ -17,7 +17,7 @@ use super::resources::{Resources, elements};
 use super::routing::Routing;
 use super::shared::Shared;
 use super::switch::{SwitchConfig, Way};
-use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RetryKeys, StepKeys, WayKeys};
+use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RepeatKeys, RetryKeys, StepKeys, WayKeys};
 use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
@@ -93,16 +93,8 @@ impl Common<'_> {
         }
         let item = keys.for_each.as_ref().map(|each| each.r#as.as_str());
         let names = Names { item, again: keys.repeat.is_some(), ..names };
-        let repeat = keys.repeat.as_ref().and_then(|repeat| {
-            let path = [below("repeat").as_slice(), &["until".into()]].concat();
-            let short = names.text(reader, &repeat.until, &path, &mut needs);
-            let until = self::condition(reader, &short, &path)?;
-            Some(Repeat {
-                until,
-                max: repeat.max_iterations,
-                every: repeat.every.map_or(Duration::ZERO, |Interval(t)| t),
-            })
-        });
+        let repeat = keys.repeat.as_ref();
+        let repeat = repeat.and_then(|repeat| rounds(reader, repeat, &names, &below("repeat"), &mut needs));
         if keys.repeat.is_some() && keys.switch.is_some() {
             reader.fault_at_key(&below("repeat"), Problem::new("a `switch` chooses once"));
         }
@@ -318,6 +310,20 @@ impl Tried {
         let (timeout, retry) = (self.timeout, self.retry.clone());
         Work { command: command.to_owned(), config, timeout, retry, rate_limit, places, workflow: None }
     }
+}
+
+/// The rounds of a step.
+fn rounds(
+    reader: &mut Reader<'_>,
+    keys: &RepeatKeys,
+    names: &Names<'_>,
+    path: &[Key],
+    needs: &mut Vec<usize>,
+) -> Option<Repeat> {
+    let path = [path, &["until".into()]].concat();
+    let short = names.text(reader, &keys.until, &path, needs);
+    let until = condition(reader, &short, &path)?;
+    Some(Repeat { until, max: keys.max_iterations, every: keys.every.map_or(Duration::ZERO, |Interval(t)| t) })
 }
 
 /// The steps that places read, which stand behind those that are said, each once.

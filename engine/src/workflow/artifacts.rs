@@ -1,5 +1,6 @@
 //! The files that a step left where it says that it writes.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,6 +83,9 @@ fn artifact(path: &Path, env: &Env) -> Result<Option<Artifact>> {
         hash.update(&piece[..read]);
         bytes += read as u64;
     }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
     Ok(Some(Artifact { path: path.display().to_string(), sha256, bytes }))
 }

@@ -68,7 +68,7 @@ fn work(steps: &str, pipeline: &str, inputs: &[&str]) -> (Vec<Value>, Duration) 
     let took = simulation.run(async move {
         let begin = env.monotonic();
         engine.run(graph).await.unwrap();
-        env.monotonic() - begin
+        env.monotonic().saturating_sub(begin)
     });
     let mut documents = shelf.documents.lock().unwrap().clone();
     documents.sort_by_key(|document| document["run_id"].to_string());

@@ -177,7 +177,7 @@ mod tests {
         };
         let same = json!({"x": 1, "y": 1});
         let (all, told) = merged(json!({}));
-        assert_eq!(all, [same.clone()]);
+        assert_eq!(all, [same]);
         assert_eq!(
             told,
             ["`x` is 1 and 2: say what becomes of it under `keys`, or of all that differ under `conflicts`"]
