@@ -49,6 +49,7 @@ impl Caching {
         let at = [path, &["cache".into()]].concat();
         let fault = match instead {
             Some("workflow") => Some(("a workflow is not answered from a cache", "say it of the steps in it")),
+            Some("pipeline") => Some(("a pipeline writes something, which no cache does", "take `cache` away")),
             Some(_) => Some(("a `switch` asks nobody, so there is nothing to be cached", "take `cache` away")),
             None if keys.repeat.is_some() => Some((
                 "what is done in rounds reads what the round before gave, and is not cached",
