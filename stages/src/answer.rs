@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray};
-use arrow::compute::concat_batches;
+use arrow::array::{Array, ArrayRef, BooleanArray, StringArray, StringBuilder};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::call::RemoteLimits;
 use bourn_engine::api::memo::Key;
-use bourn_engine::api::{Accounts, Call, CallContext, Kept, Memo, Rejected, Reply, Usage};
+use bourn_engine::api::{Accounts, Call, CallContext, Kept, Memo, Output, Rejected, Reply, Usage};
 use bourn_engine::data::columns::{RESERVED_PREFIX, json_field};
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::error::Retry;
@@ -50,6 +50,33 @@ pub fn with_column(rows: &RecordBatch, output: &str, column: StringArray, schema
         Err(_) => columns.push(column),
     }
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// Emits the rows with the column that [`schema`] has added, with a value made of each row. A row of which none can be made is rejected alone.
+pub fn fill(
+    rows: &RecordBatch,
+    (output, schema): (&str, &SchemaRef),
+    out: &mut Output,
+    value: impl Fn(usize) -> Result<Value>,
+) -> Result<()> {
+    let (mut texts, mut made) = (StringBuilder::new(), Vec::with_capacity(rows.num_rows()));
+    for row in 0..rows.num_rows() {
+        let value = value(row);
+        made.push(value.is_ok());
+        match value {
+            Ok(Value::Null) => texts.append_null(),
+            Ok(value) => texts.append_value(value.to_string()),
+            Err(error) => out.reject(rows.slice(row, 1), error),
+        }
+    }
+    let texts = texts.finish();
+    let rows = if texts.len() == rows.num_rows() {
+        rows.clone()
+    } else {
+        filter_record_batch(rows, &BooleanArray::from(made))?
+    };
+    out.emit(with_column(&rows, output, texts, schema)?);
+    Ok(())
 }
 
 /// What a row was answered.

@@ -4,8 +4,6 @@ mod reduce;
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, BooleanArray, StringBuilder};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage, StageConfig};
@@ -124,22 +122,7 @@ impl Merging {
 
 impl Stage for Merging {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        let (mut texts, mut made) = (StringBuilder::new(), Vec::with_capacity(rows.num_rows()));
-        for row in 0..rows.num_rows() {
-            let value = self.merged(rows, row);
-            made.push(value.is_ok());
-            match value {
-                Ok(value) => texts.append_value(value.to_string()),
-                Err(error) => out.reject(rows.slice(row, 1), error),
-            }
-        }
-        let texts = texts.finish();
-        let rows = if texts.len() == rows.num_rows() {
-            rows.clone()
-        } else {
-            filter_record_batch(rows, &BooleanArray::from(made))?
-        };
-        out.emit(answer::with_column(&rows, &self.output, texts, &self.schema)?);
+        answer::fill(rows, (&self.output, &self.schema), out, |row| self.merged(rows, row))?;
         Ok(Progress::Done)
     }
 }

@@ -1,7 +1,5 @@
 //! `set`: a value made of the row itself.
 
-use arrow::array::{Array, BooleanArray, StringBuilder};
-use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage, StageConfig};
@@ -59,23 +57,7 @@ struct Fill {
 
 impl Stage for Fill {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        let (mut texts, mut made) = (StringBuilder::new(), Vec::with_capacity(rows.num_rows()));
-        for row in 0..rows.num_rows() {
-            let value = self.value.value(rows, row);
-            made.push(value.is_ok());
-            match value {
-                Ok(Value::Null) => texts.append_null(),
-                Ok(value) => texts.append_value(value.to_string()),
-                Err(error) => out.reject(rows.slice(row, 1), error),
-            }
-        }
-        let texts = texts.finish();
-        let rows = if texts.len() == rows.num_rows() {
-            rows.clone()
-        } else {
-            filter_record_batch(rows, &BooleanArray::from(made))?
-        };
-        out.emit(answer::with_column(&rows, &self.output, texts, &self.schema)?);
+        answer::fill(rows, (&self.output, &self.schema), out, |row| self.value.value(rows, row))?;
         Ok(Progress::Done)
     }
 }
