@@ -17,7 +17,7 @@ use crate::workflow;
 /// Runs pipelines in the world of an engine.
 pub(super) struct Within {
     engine: Engine,
-    /// The ends of jobs that nobody waited for, by the key of their request; bounded by the requests that were given up.
+    /// The ends of jobs that nobody waits for and that were not over when the last one was given up, by the key of their request.
     left: Mutex<HashMap<Arc<str>, BoxFuture<'static, Result<()>>>>,
 }
 
@@ -107,7 +107,10 @@ impl<S: Fn()> Drop for Waiting<'_, S> {
     fn drop(&mut self) {
         if let Some(ended) = self.ended.take() {
             (self.stop)();
-            self.within.left().insert(self.key.clone(), ended);
+            let mut left = self.within.left();
+            // What has ended by now is waited for by nobody.
+            left.retain(|_, ended| ended.now_or_never().is_none());
+            left.insert(self.key.clone(), ended);
         }
     }
 }
