@@ -220,6 +220,10 @@ pub struct Run {
     /// End with 4 when a step failed and gave its `default`, or rows passed without an answer since the budget was spent.
     #[arg(long)]
     pub fail_on_degraded: bool,
+    /// Go on until every run of a workflow has ended, those too that wait for a time, a signal or a person. Without it they come back
+    /// for as long as there are inputs, and are left in the journal then.
+    #[arg(long)]
+    pub wait: bool,
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,

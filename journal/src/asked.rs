@@ -15,6 +15,9 @@ use crate::job::{place_of, run_number};
 use crate::look::Teller;
 use crate::read::Run;
 
+/// What is asked of a run that has got a signal: to look for it.
+pub(crate) const SIGNAL: &str = "signal";
+
 /// How often a process looks whether something is asked of the runs that it has.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -73,6 +76,13 @@ fn hear(c: &Connection, job: u64, last: Option<i64>, asked: &Asked) -> Result<i6
     let mut rows = query.query(behind).told("read")?;
     while let Some(row) = rows.next().told("read")? {
         let (run, what): (i64, String) = (row.get(0).told("read")?, row.get(1).told("read")?);
+        if what == SIGNAL {
+            // What was there before is in the histories that runs begin with.
+            if last.is_some() {
+                asked.rest().wake(place_of(run));
+            }
+            continue;
+        }
         let what = Ask::of(&what).ok_or_else(|| Fault::Damaged(format!("`{what}` can't be asked of a run")))?;
         asked.tell(place_of(run), what);
     }

@@ -66,7 +66,10 @@ impl Sqlite {
             }
             let insert =
                 "INSERT INTO events (run, position, kind, step, data, who) VALUES (?1, ?2, 'signal', ?3, ?4, ?5)";
-            c.execute(insert, params![number, clock.next(), name, data, who]).told("write").map(drop)
+            c.execute(insert, params![number, clock.next(), name, data, who]).told("write")?;
+            // The process that runs its job hears it.
+            let ask = "INSERT INTO asks (run, what, at) VALUES (?1, ?2, ?3)";
+            c.execute(ask, params![number, crate::asked::SIGNAL, clock.next()]).told("write").map(drop)
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
-use bourn_engine::journal::{Asked, Earlier, Entries, History, Journal, RunState, Started, Wait};
+use bourn_engine::journal::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Started, Wait};
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -230,12 +230,29 @@ impl Job {
 
     /// What an earlier process has left of these runs.
     fn known(&self, c: &Connection, runs: &Started) -> Result<Vec<Option<Earlier>>, Fault> {
-        let (first, last) = (runs.numbers.iter().min(), runs.numbers.iter().max());
-        let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
-        let range = [run_number(self.number, *first)?, run_number(self.number, *last)?];
         let mut there: Vec<Option<Earlier>> = vec![None; runs.numbers.len()];
         let mut place = runs.numbers.iter().copied().zip(0..).collect::<Vec<(u64, usize)>>();
+        if !self.resumed {
+            place.retain(|(number, _)| runs.returned.contains(number));
+        }
         place.sort_unstable();
+        // Runs that are read one after the other stand so in the tables; those that come back stand anywhere.
+        for stretch in place.chunk_by(|a, b| a.0 + 1 == b.0) {
+            self.known_of(c, runs, stretch, &mut there)?;
+        }
+        Ok(there)
+    }
+
+    /// The same of runs whose numbers follow each other, each with its place.
+    fn known_of(
+        &self,
+        c: &Connection,
+        runs: &Started,
+        place: &[(u64, usize)],
+        there: &mut [Option<Earlier>],
+    ) -> Result<(), Fault> {
+        let (Some((first, _)), Some((last, _))) = (place.first(), place.last()) else { return Ok(()) };
+        let range = [run_number(self.number, *first)?, run_number(self.number, *last)?];
         let find = |run: i64| {
             let number = place_of(run);
             place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
@@ -270,7 +287,7 @@ impl Job {
             let earlier = there[at].as_mut();
             add(&mut earlier.ok_or_else(|| Fault::Damaged(format!("run {run} never began")))?.history, event)?;
         }
-        Ok(there)
+        Ok(())
     }
 }
 
@@ -321,7 +338,8 @@ impl Journal for Job {
         let job = self.clone();
         async move {
             let runs = Arc::new(runs);
-            let known = if job.resumed {
+            // Of one that is new nothing is known, and it need not be looked for.
+            let known = if job.resumed || !runs.returned.is_empty() {
                 let (here, asked) = (job.clone(), runs.clone());
                 let read = move || here.journal.read(|c| here.known(c, &asked));
                 job.journal.0.env.blocking(read).await??
@@ -332,13 +350,14 @@ impl Journal for Job {
             if new.is_empty() {
                 return Ok(known);
             }
-            let (number, wait) = (job.number, runs.wait);
+            // It may be written later than it began.
+            let (number, wait, began) = (job.number, runs.wait, job.journal.0.env.wall().0);
             let insert = move |c: &Connection, clock: &mut Clock| {
                 let insert = "INSERT INTO runs (run, id, status, input, started) VALUES (?1, ?2, 'RUNNING', ?3, ?4)";
                 let mut statement = c.prepare_cached(insert).told("write")?;
                 for at in &new {
                     let run = run_number(number, runs.numbers[*at])?;
-                    let row = params![run, runs.ids.value(*at), given(&runs.inputs, *at), clock.next()];
+                    let row = params![run, runs.ids.value(*at), given(&runs.inputs, *at), clock.of(began)];
                     statement.execute(row).map_err(|e| taken(e, runs.ids.value(*at)))?;
                 }
                 Ok(())
@@ -348,6 +367,26 @@ impl Journal for Job {
                 Wait::No => job.journal.0.writer.write_later(insert).await?,
             }
             Ok(known)
+        }
+        .boxed()
+    }
+
+    fn returned(&self, runs: Vec<u64>) -> BoxFuture<'static, Result<Vec<Returned>>> {
+        let job = self.clone();
+        async move {
+            let read = move |c: &Connection| {
+                let query = "SELECT id, input FROM runs WHERE run = ?1 AND ended IS NULL AND input IS NOT NULL";
+                let mut query = c.prepare_cached(query).told("read")?;
+                let mut back = Vec::with_capacity(runs.len());
+                for number in runs {
+                    let run = run_number(job.number, number)?;
+                    let found = query.query_row([run], |row| Ok((row.get(0)?, row.get(1)?))).optional().told("read")?;
+                    back.extend(found.map(|(id, input)| Returned { number, id, input }));
+                }
+                Ok(back)
+            };
+            let journal = job.journal.clone();
+            job.journal.0.env.blocking(move || journal.read(read)).await?
         }
         .boxed()
     }

@@ -248,7 +248,7 @@ impl Sqlite {
     pub fn events_after(&self, run: &Run, last: Timestamp) -> Result<Vec<Event>> {
         self.read(|c| {
             let query = "SELECT position, kind, step, data, who FROM events WHERE run = ?1 AND position > ?2 \
-                         UNION ALL SELECT at, what, NULL, NULL, NULL FROM asks WHERE run = ?1 AND at > ?2 ORDER BY 1";
+                         UNION ALL SELECT at, what, NULL, NULL, NULL FROM asks WHERE run = ?1 AND what <> 'signal' AND at > ?2 ORDER BY 1";
             let mut statement = c.prepare(query).told("read")?;
             let event = |row: &Row<'_>| {
                 Ok(Event {

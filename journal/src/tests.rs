@@ -42,6 +42,7 @@ fn begin(source: Option<&str>) -> Begin {
 
 fn started(numbers: std::ops::Range<u64>) -> Started {
     Started {
+        returned: Vec::new(),
         ids: numbers.clone().map(|n| Some(format!("r{n}"))).collect(),
         inputs: numbers.clone().map(|n| (n != 3).then(|| n.to_string())).collect(),
         numbers: numbers.collect(),
@@ -347,6 +348,24 @@ fn what_waits_for_the_disk_together_is_one_commit() {
     let after = journal.stats();
     assert_eq!(after.orders - before.orders, 200);
     assert!(after.commits - before.commits < 100, "{after:?}");
+}
+
+#[test]
+fn what_nobody_waits_for_goes_to_the_disk_with_what_somebody_does_or_soon() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let job = journal.begin(&begin(None)).unwrap().job;
+    let before = journal.stats().commits;
+    let start = job.start(Started { wait: Wait::No, ..started(0..1) });
+    let step = job.append(ended("a", &[0], DONE), Wait::Durable);
+    block_on(async { start.await.and(step.await) }).unwrap();
+    assert_eq!(journal.stats().commits - before, 1);
+    // Nobody comes for this one.
+    block_on(job.append(ended("b", &[0], DONE), Wait::No)).unwrap();
+    while journal.stats().commits - before < 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(open(&folder).history(&journal.run("r0").unwrap()).unwrap().0.len(), 2);
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bourn_engine::env::{Env, points};
 use bourn_engine::{Error, Result};
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::fault::{Fault, Faults as _};
 
@@ -16,14 +17,20 @@ use crate::fault::{Fault, Faults as _};
 const QUEUE: usize = 1_024;
 /// Orders of one commit, at most.
 const GROUP: usize = 1_024;
+/// How long orders that nobody waits for are held back, for one that somebody waits for to take them with it.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// What is to be written. It may be called again, when another one of the same commit has failed.
 type Work = Box<dyn FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send>;
 
 struct Order {
     work: Work,
+    /// Who waits for it.
     done: Option<oneshot::Sender<Result<()>>>,
 }
+
+/// An order and its place in the queue, which is free as soon as the order is taken out.
+type Queued = (Order, OwnedSemaphorePermit);
 
 /// What a writer has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,13 +59,21 @@ impl Clock {
         self.last = (self.last + 1).max(self.env.wall().0);
         self.last
     }
+
+    /// The time of what happened then, if nothing that is written came later.
+    pub fn of(&mut self, then: i64) -> i64 {
+        self.last = (self.last + 1).max(then);
+        self.last
+    }
 }
 
 /// Why nothing more can be written.
 type Broken = Arc<Mutex<Option<Error>>>;
 
 pub struct Writer {
-    queue: Option<mpsc::Sender<Order>>,
+    queue: Option<mpsc::Sender<Queued>>,
+    /// What keeps the queue bounded.
+    room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
     broken: Broken,
@@ -67,12 +82,13 @@ pub struct Writer {
 impl Writer {
     /// Starts the thread.
     pub fn start(connection: Connection, path: PathBuf, env: &Env) -> Result<Self> {
-        let (queue, orders) = mpsc::channel(QUEUE);
+        let (queue, orders) = mpsc::channel();
         let (counters, broken) = (Arc::new(Counters::default()), Broken::default());
         let clock = Clock { env: env.clone(), last: 0 };
         let office = Office { connection, path, clock, counters: counters.clone(), broken: broken.clone() };
         let thread = std::thread::Builder::new().name("bourn-journal".into()).spawn(move || office.work(orders))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), counters, broken })
+        let room = Arc::new(Semaphore::new(QUEUE));
+        Ok(Self { queue: Some(queue), room, thread: Some(thread), counters, broken })
     }
 
     pub fn stats(&self) -> Stats {
@@ -85,16 +101,16 @@ impl Writer {
         work: impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send + 'static,
     ) -> Result<()> {
         let (done, ended) = oneshot::channel();
-        self.order(Order { work: Box::new(work), done: Some(done) }).await?;
+        self.order(Box::new(work), Some(done)).await?;
         ended.await.map_err(|_| self.gone())?
     }
 
-    /// The same, without waiting for the disk. When it fails, everything later fails too.
+    /// The same, without waiting for the disk: it may go there with the next one that somebody waits for. When it fails, everything later fails too.
     pub async fn write_later(
         &self,
         work: impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send + 'static,
     ) -> Result<()> {
-        self.order(Order { work: Box::new(work), done: None }).await
+        self.order(Box::new(work), None).await
     }
 
     /// The same as `write`, from a thread that may wait.
@@ -105,9 +121,10 @@ impl Writer {
         futures::executor::block_on(self.write(work))
     }
 
-    async fn order(&self, order: Order) -> Result<()> {
+    async fn order(&self, work: Work, done: Option<oneshot::Sender<Result<()>>>) -> Result<()> {
         let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
-        queue.send(order).await.map_err(|_| self.gone())
+        let place = self.room.clone().acquire_owned().await.map_err(|_| self.gone())?;
+        queue.send((Order { work, done }, place)).map_err(|_| self.gone())
     }
 
     fn gone(&self) -> Error {
@@ -135,14 +152,23 @@ struct Office {
 }
 
 impl Office {
-    fn work(mut self, mut orders: mpsc::Receiver<Order>) {
+    fn work(mut self, orders: mpsc::Receiver<Queued>) {
         let mut group = Vec::new();
-        while let Some(first) = orders.blocking_recv() {
-            group.push(first);
-            while group.len() < GROUP
-                && let Ok(next) = orders.try_recv()
-            {
-                group.push(next);
+        while let Ok(first) = orders.recv() {
+            let until = self.clock.env.monotonic() + LINGER;
+            let (mut next, mut is_awaited) = (Some(first), false);
+            while let Some((order, _)) = next.take() {
+                is_awaited |= order.done.is_some();
+                group.push(order);
+                if group.len() == GROUP {
+                    break;
+                }
+                let left = || until.saturating_sub(self.clock.env.monotonic());
+                next = match orders.try_recv() {
+                    Ok(order) => Some(order),
+                    Err(_) if is_awaited => None,
+                    Err(_) => orders.recv_timeout(left()).ok(),
+                };
             }
             if !self.commit(&mut group) {
                 return;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{AsArray, StringArray};
+use arrow::array::{Array, AsArray, StringArray};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Capabilities, Connector, Delivery, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
@@ -108,12 +108,18 @@ fn texts<'a>(rows: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
 
 impl Sink for DocumentsSink {
     async fn write(&mut self, rows: &RecordBatch) -> Result<Written> {
-        let (documents, states) = (texts(rows, "document")?, texts(rows, "status")?);
+        let (documents, states, before) = (texts(rows, "document")?, texts(rows, "status")?, texts(rows, "before")?);
         let mut lines = Vec::new();
         for row in 0..rows.num_rows() {
             let document = documents.value(row);
             let mut seen = self.documents.seen();
             seen.runs += 1;
+            // One that has come back counts as it stands now.
+            match before.is_valid(row).then(|| RunState::of(before.value(row))).flatten() {
+                None => {}
+                Some(RunState::Paused) => (seen.runs, seen.paused) = (seen.runs - 1, seen.paused.saturating_sub(1)),
+                Some(_) => (seen.runs, seen.waiting) = (seen.runs - 1, seen.waiting.saturating_sub(1)),
+            }
             // Most documents do not have the word, and need not be read for it.
             if document.contains("\"degraded\":[") {
                 let read: ResultDocument = serde_json::from_str(document)?;

@@ -50,6 +50,7 @@ pub async fn run(
     let documents = documents.measuring(!targets.is_empty());
     let begin = engine.env().monotonic();
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
+    let runs = runs.staying(args.wait);
     let kept = Kept::begin(engine, loaded, args, screen)?;
     let cache = cache::of(args.cache.as_deref(), engine.env())?;
     let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs, cache)?, documents.clone(), args.mock);

@@ -36,7 +36,7 @@ pub fn resume(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<E
         block_on(place.journal.ask(run, Ask::Resume)).map_err(Failure::Invalid)?;
         if place.journal.is_claimed(run).map_err(Failure::Failed)? {
             place.screen.tell(&format!(
-                "run {}: it is not paused any more; what had been left is done when the process that runs its job is started again",
+                "run {}: it is not paused any more; the process that runs its job goes on with it, or the next one if that is at its end",
                 run.id
             ));
             return Ok(Exit::Ok);
@@ -170,6 +170,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         target: Vec::new(),
         budget: Vec::new(),
         fail_on_degraded: false,
+        wait: false,
         metrics: None,
         begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },
         quiet: false,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bourn_engine::Engine;
+use bourn_engine::spec::model::Chain;
 use bourn_engine::workflow::record::{Cost, Record, Status};
+use bourn_engine::workflow::result::{LearningInsights, WayTaken};
 use bourn_journal::{Filter, Run, Sqlite};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -15,6 +17,8 @@ use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::screen::Screen;
 
+/// The runs that are looked at for the result of one.
+const LOOKED_AT: usize = 1_000;
 /// Of fewer runs nothing is advised.
 const ENOUGH: u64 = 20;
 
@@ -102,6 +106,29 @@ pub fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
     }
     found.steps = steps(journal, &runs)?;
     found.advice = found.steps.iter().flat_map(|(name, step)| advice(name, step)).collect();
+    Ok(found)
+}
+
+/// What the newest runs of a workflow say of the ways of its switches.
+///
+/// # Errors
+/// When the journal can't be read, or is damaged.
+pub(super) fn of_ways(journal: &Sqlite, chain: &Chain) -> Result<LearningInsights, Failure> {
+    let runs = runs_of(journal, &chain.name, LOOKED_AT)?;
+    let known = steps(journal, &runs)?;
+    let mut found = LearningInsights { runs: runs.len() as u64, ..LearningInsights::default() };
+    for way in &chain.steps {
+        let of = known.get(&way.id).map_or_else(WayTaken::default, |step| WayTaken {
+            taken: step.n - step.count("SKIPPED"),
+            completed: step.count("COMPLETED") + step.count("CACHED") - step.degraded,
+            failed: step.count("FAILED") + step.count("TIMED_OUT") + step.degraded,
+            usd: step.usd,
+        });
+        for switch in &way.chosen_by {
+            found.ways.entry(chain.steps[*switch].id.clone()).or_default().insert(way.id.clone(), of);
+        }
+    }
+    found.advice = known.iter().flat_map(|(name, step)| advice(name, step)).collect();
     Ok(found)
 }
 

@@ -8,7 +8,7 @@ use bourn_engine::workflow::result::document_of;
 use bourn_journal::Run;
 use serde_json::{Value, json};
 
-use super::Place;
+use super::{Place, insights};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
@@ -83,8 +83,12 @@ pub fn result(place: &Place<'_>, run: &Run, partial: bool) -> Result<Exit, Failu
     }
     let (chain, spec) = place.spec(run)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    let mut shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
     answer::print(&match place.screen.form {
+        Form::Json if chain.steps.iter().any(|step| !step.chosen_by.is_empty()) => {
+            shown.learning_insights = Some(insights::of_ways(place.journal, &chain)?);
+            serde_json::to_string_pretty(&shown).map_err(|e| Failure::Failed(e.into()))?
+        }
         Form::Json => serde_json::to_string_pretty(&shown).map_err(|e| Failure::Failed(e.into()))?,
         Form::Text => document::text_of(&shown, &chain),
     })?;

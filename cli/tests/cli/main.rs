@@ -32,6 +32,7 @@ mod paid;
 mod pipelines;
 mod replays;
 mod retention;
+mod returns;
 mod runs;
 mod runs_told;
 mod schedules;

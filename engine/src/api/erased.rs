@@ -288,6 +288,9 @@ pub trait ErasedStage: Send + Sync {
     fn is_stateless(&self) -> bool {
         false
     }
+    fn is_pure(&self) -> bool {
+        false
+    }
     fn build(&self, context: &BuildContext) -> Result<Operator>;
     fn describe(&self) -> serde_json::Value;
     /// The same with what was filled in, secrets too: for hashes alone.
@@ -329,6 +332,9 @@ impl<C: StageConfig> ErasedStage for C {
     }
     fn is_stateless(&self) -> bool {
         StageConfig::is_stateless(self)
+    }
+    fn is_pure(&self) -> bool {
+        StageConfig::is_pure(self)
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         StageConfig::build(self, context)

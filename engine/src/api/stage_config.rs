@@ -81,6 +81,12 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Send + Sync +
         false
     }
 
+    /// Whether it asks nobody and is soon done: what it makes of a row depends on the row alone. Steps of a workflow that do and could
+    /// run side by side stand in a line instead, which costs less than the way to each of them.
+    fn is_pure(&self) -> bool {
+        false
+    }
+
     /// One instance, for one lane. Nothing of the configuration can be at fault any more, since [`StageConfig::schema`] agreed.
     ///
     /// # Errors

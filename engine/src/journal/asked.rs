@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use futures::channel::oneshot;
 
+use super::Rest;
+
 /// What is asked of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -44,6 +46,7 @@ struct Inner {
     /// Whether anything is, so that runs of which nothing is asked need no lock.
     any: AtomicBool,
     state: Mutex<State>,
+    rest: Rest,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +57,11 @@ struct State {
 }
 
 impl Asked {
+    /// The runs of the job that are at rest.
+    pub fn rest(&self) -> &Rest {
+        &self.0.rest
+    }
+
     /// Asks this of a run.
     pub fn tell(&self, run: u64, ask: Ask) {
         let mut state = self.state();
@@ -67,6 +75,11 @@ impl Asked {
                 // Whoever listened may have gone.
                 let _gone = listening.send(());
             }
+        }
+        drop(state);
+        // One under way comes to it by itself.
+        if ask != Ask::Pause || self.0.rest.has(run) {
+            self.0.rest.wake(run);
         }
     }
 

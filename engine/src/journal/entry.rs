@@ -87,6 +87,19 @@ pub struct Started {
     pub inputs: StringArray,
     /// Whether to return only when they are durable.
     pub wait: Wait,
+    /// The numbers of those that began in this process and come back after they were at rest.
+    pub returned: Vec<u64>,
+}
+
+/// A run that comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Its number.
+    pub number: u64,
+    /// Its id.
+    pub id: String,
+    /// Its input as JSON.
+    pub input: String,
 }
 
 /// What happened, of many runs at once.

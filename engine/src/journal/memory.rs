@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
-use super::{Asked, Earlier, Entries, History, Journal, RunState, Started, Wait};
+use super::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Started, Wait};
 use crate::error::{Error, Result};
 
 /// Keeps everything for as long as it lives. A clone is the same one.
@@ -87,6 +87,15 @@ impl Journal for Memory {
 
     fn append(&self, entries: Entries, _: Wait) -> BoxFuture<'static, Result<()>> {
         ready(self.add(&entries)).boxed()
+    }
+
+    fn returned(&self, runs: Vec<u64>) -> BoxFuture<'static, Result<Vec<Returned>>> {
+        let all = self.runs();
+        let one = |number: u64| {
+            let kept = all.get(&number).filter(|kept| !kept.state.has_ended())?;
+            Some(Returned { number, id: kept.id.clone(), input: kept.input.clone()? })
+        };
+        ready(Ok(runs.into_iter().filter_map(one).collect())).boxed()
     }
 
     fn asked(&self) -> Asked {

@@ -7,14 +7,17 @@
 mod asked;
 mod entry;
 mod memory;
+mod rest;
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 
 use crate::error::Result;
 
 pub use asked::{Ask, Asked, Canceled};
-pub use entry::{BackingOff, Durability, Earlier, Ends, Entries, History, RunState, Started, Steps, Wait, Waiting};
+pub use entry::{BackingOff, Durability, Earlier, Ends, Entries, History, Returned, RunState, Started, Steps, Wait, Waiting};
 pub use memory::Memory;
+pub use rest::Rest;
 
 /// The journal of one job: of all runs that one command has begun. Runs are told apart by their number in the order of admission.
 pub trait Journal: Send + Sync + 'static {
@@ -24,6 +27,13 @@ pub trait Journal: Send + Sync + 'static {
     /// Appends, in the order of the calls. Returns when it is durable, or with [`Wait::No`] as soon as its place is certain: what
     /// is appended later is never durable before it.
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>>;
+
+    /// The runs of these numbers that have not ended, as they began: they come back after they were at rest. A journal that keeps none
+    /// has none.
+    fn returned(&self, runs: Vec<u64>) -> BoxFuture<'static, Result<Vec<Returned>>> {
+        drop(runs);
+        ready(Ok(Vec::new())).boxed()
+    }
 
     /// What somebody asks of these runs meanwhile: always the same one. By itself nobody asks anything.
     fn asked(&self) -> Asked {

@@ -261,6 +261,21 @@ impl Chain {
 }
 
 impl Step {
+    /// Whether it asks nobody and is soon done.
+    pub fn is_pure(&self) -> bool {
+        let is_plain = self.for_each.is_none() && self.repeat.is_none() && self.fallback.is_empty();
+        // A cache that is said is asked.
+        let is_cached = self.cache.as_ref().is_some_and(|cache| cache.is_said);
+        is_plain && !is_cached && self.work.workflow.is_none() && self.work.config.0.is_pure()
+    }
+
+    /// Whether it may stand in a line with others that need the same steps as it, rather than beside them.
+    pub fn stands_in_line(&self) -> bool {
+        // A condition that names nothing would see what stands before it.
+        let names = |condition: &Template| condition.expressions().all(|e| e.program.text().contains(char::is_alphabetic));
+        self.is_pure() && self.starts == Starts::Completed && self.condition.as_ref().is_none_or(names)
+    }
+
     /// The workflows that it is, or may be when others failed.
     pub fn nested(&self) -> impl Iterator<Item = &Nested> {
         [&self.work].into_iter().chain(&self.fallback).filter_map(|work| work.workflow.as_deref())

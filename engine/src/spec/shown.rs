@@ -118,6 +118,9 @@ impl ErasedStage for Shown<dyn ErasedStage> {
     fn is_stateless(&self) -> bool {
         self.inner.is_stateless()
     }
+    fn is_pure(&self) -> bool {
+        self.inner.is_pure()
+    }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         self.inner.build(context)
     }

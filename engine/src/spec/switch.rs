@@ -55,6 +55,10 @@ impl ErasedStage for SwitchConfig {
         true
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

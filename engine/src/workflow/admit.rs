@@ -11,11 +11,13 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::columns::start;
+use super::columns::{RUN, start};
 use super::record::Record;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
+use crate::data::columns::RUN_ID;
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
+use crate::journal::Rest;
 use crate::spec::Chain;
 use crate::state::{StateVisitor, Value};
 
@@ -36,6 +38,10 @@ pub(super) struct AdmitConfig {
     pub first: u64,
     /// A JSON Schema that every input must fit.
     pub input: Option<Json>,
+    /// The runs at rest of a job that has a journal.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub rest: Option<Rest>,
 }
 
 impl StageConfig for AdmitConfig {
@@ -79,12 +85,21 @@ impl Stage for Admit {
         let fault = rows.column_by_name("fault").and_then(|c| c.as_string_opt::<i32>());
         let line = rows.column_by_name("number").map(|c| cast(c, &DataType::UInt64)).transpose()?;
         let line = line.as_ref().and_then(|c| c.as_primitive_opt::<UInt64Type>());
+        let back = rows.column_by_name(RUN).and_then(|c| c.as_primitive_opt::<UInt64Type>());
         let (mut ids, mut numbers, mut inputs, mut failures) = (vec![], vec![], vec![], vec![]);
         for row in 0..rows.num_rows() {
+            if let Some(back) = back.filter(|c| c.is_valid(row)) {
+                ids.push(super::columns::cell(rows, RUN_ID, row)?.unwrap_or_default().to_owned());
+                numbers.push(back.value(row));
+                inputs.push(Some(text.value(row).to_owned()));
+                failures.push(None);
+                continue;
+            }
             let given = if text.is_valid(row) { text.value(row).trim() } else { "" };
             let fault = fault.filter(|f| f.is_valid(row)).map(|f| f.value(row));
             if given.is_empty() && fault.is_none() {
                 out.filtered(1);
+                self.config.rest.iter().for_each(|rest| rest.over(1));
                 continue;
             }
             let number = *self.next.get();

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use super::admit::AdmitConfig;
+use super::decisions::Decides;
 use super::documents::ResultConfig;
 use super::journaled::What;
 use super::recorded::Recorded;
 use super::rest::{self, AtRest, RestConfig};
 use super::result::{DocumentConfig, Part, StepShape};
+use super::returning::Returning;
 use super::wiring::{Wired, Wiring, Within, node};
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::{Cache, Usage};
 use crate::env::Env;
 use crate::graph::{Graph, Input, Role};
-use crate::journal::{Journal, Wait};
+use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{Starts, Step};
 
@@ -35,6 +37,9 @@ pub struct Runs {
     pub first: u64,
     /// How many runs may be under way at once.
     pub admission: usize,
+    /// Whether the job goes on until all its runs have ended, those too that wait for a time or for somebody. Otherwise they come back
+    /// for as long as there are inputs, and are left in the journal then.
+    pub stays: bool,
     /// Where it is kept what they have done; nowhere if none, and then a crash loses them.
     pub journal: Option<JobJournal>,
     /// What runs of the job have spent in earlier processes.
@@ -64,6 +69,7 @@ impl Runs {
             key: None,
             first: 0,
             admission: ADMISSION,
+            stays: false,
             journal: None,
             spent: Usage::default(),
             recorded: None,
@@ -93,6 +99,12 @@ impl Runs {
     #[must_use]
     pub fn replaying(self, recorded: Recorded) -> Self {
         Self { recorded: Some(recorded), ..self }
+    }
+
+    /// Runs of a job that goes on until all of them have ended.
+    #[must_use]
+    pub fn staying(self, stays: bool) -> Self {
+        Self { stays, ..self }
     }
 
     /// Runs whose steps look there for what was asked before.
@@ -129,7 +141,16 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     graph.options.rate_limits = spec.rate_limits.clone();
     // What was answered was paid for.
     graph.options.budget = spec.budget.filter(|_| runs.recorded.is_none());
-    let mut source = node(&runs.source_id, Role::Source(runs.source.clone()), Vec::new(), Vec::new());
+    let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
+    let rest = journal.as_ref().map(|journal| journal.asked().rest().clone());
+    let inputs = match &journal {
+        None => runs.source.clone(),
+        Some(journal) => {
+            let (inputs, journal) = (runs.source.clone(), journal.clone());
+            BoxConnector(Arc::new(Returning { inputs, journal, stays: runs.stays }))
+        }
+    };
+    let mut source = node(&runs.source_id, Role::Source(inputs), Vec::new(), Vec::new());
     source.admission = Some(runs.admission);
     graph.nodes.push(source);
     let admit = AdmitConfig {
@@ -139,8 +160,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         job: runs.journal.as_ref().map_or(1, |j| j.job),
         first: runs.first,
         input: spec.input.clone(),
+        rest: rest.clone(),
     };
-    let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     graph.options.kept = journal.is_some().then_some(runs.spent);
     let mut wiring = Wiring::new(graph, journal.clone(), spec.durability, runs.cache.clone());
     wiring.key = runs.key.as_deref().map(Into::into);
@@ -156,8 +177,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     let mut first = "@admit".to_owned();
     let mut ends = Vec::new();
     if let Some(journal) = &journal {
-        // A run that somebody has started by hand was promised to them; one of a stream is read again.
-        let wait = if runs.id.is_some() { Wait::Durable } else { Wait::No };
+        // A run that somebody has started by hand must be known before it asks anybody; one of a stream is read again.
+        let wait = if runs.id.is_some() && asks_before_it_is_kept(spec) { Wait::Durable } else { Wait::No };
         let rest = AtRest { documents: documents.clone(), asked: journal.asked() };
         let begun = wiring.journaled("@begin", What::Start(wait, rest), first.clone(), Vec::new());
         wiring.stage("@rest", BoxStageConfig::new(RestConfig {}), vec![begun], Vec::new());
@@ -175,13 +196,20 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     wiring.stage("@document", BoxStageConfig::new(documents), vec![last], Vec::new());
     wiring.stage(
         "@result",
-        BoxStageConfig::new(ResultConfig { first: runs.first }),
+        BoxStageConfig::new(ResultConfig { first: runs.first, rest }),
         vec!["@document".into()],
         Vec::new(),
     );
     let mut graph = wiring.graph;
     graph.nodes.last_mut().into_iter().for_each(|result| result.inputs.append(&mut ends));
     graph
+}
+
+/// Whether a run may ask somebody before anything of it is durable.
+fn asks_before_it_is_kept(spec: &Chain) -> bool {
+    // What a step gave is durable before the next one starts, and the beginning of the run with it.
+    let first = |step: &&Step| spec.durability != Durability::Sync || step.follows.is_empty();
+    !spec.steps.iter().filter(first).all(Step::is_pure)
 }
 
 pub(super) fn shapes(spec: &Chain) -> Vec<StepShape> {
@@ -196,6 +224,8 @@ pub(super) fn shapes(spec: &Chain) -> Vec<StepShape> {
         needs: s.needs.iter().map(id).collect(),
         after: s.after.iter().map(|after| id(&after.step)).collect(),
         part: part(s.starts),
+        decides: Decides::of(s),
+        chosen_by: s.chosen_by.iter().map(id).collect(),
     };
     spec.steps.iter().map(shape).collect()
 }

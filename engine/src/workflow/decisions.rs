@@ -1,5 +1,7 @@
 //! What was decided in a step, read off the record that it left.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::record::{Record, Status};
@@ -16,11 +18,41 @@ pub struct Decision {
     pub result: Value,
 }
 
+/// What there is to decide in a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Decides {
+    /// Whether it has a condition.
+    condition: bool,
+    /// Whether it chooses a way.
+    pub switch: bool,
+    /// The commands of its fallbacks.
+    fallbacks: Vec<String>,
+    /// What it gives when it fails.
+    default: Option<Value>,
+}
+
+impl Decides {
+    pub(super) fn of(step: &Step) -> Self {
+        Self {
+            condition: step.condition.is_some(),
+            switch: step.work.command == "switch",
+            fallbacks: step.fallback.iter().map(|work| work.command.clone()).collect(),
+            default: step.default.clone(),
+        }
+    }
+}
+
 /// All that was decided in a step, in the order in which it comes up.
 pub fn decisions(step: &Step, record: &Record) -> Vec<Decision> {
+    decided(&Decides::of(step), record)
+}
+
+/// The same of a step of which no more is known.
+pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
     let mut all = Vec::new();
     let mut add = |kind, key, result| all.push(Decision { kind, key, result });
-    if step.condition.is_some() {
+    if step.condition {
         // A step that was skipped for another reason was not asked.
         match (record.status, record.reason.as_deref()) {
             (Status::Skipped, Some(super::start::CONDITION)) => add("if", "if", json!(false)),
@@ -28,14 +60,14 @@ pub fn decisions(step: &Step, record: &Record) -> Vec<Decision> {
             _ => add("if", "if", json!(true)),
         }
     }
-    if record.status == Status::Completed && step.work.command == "switch" {
+    if record.status == Status::Completed && step.switch {
         add("switch", "switch", record.results.clone().unwrap_or_default());
     }
     if record.attempts > 1 && record.rounds.is_none() && record.items.is_none() {
         add("retry", "retry", json!({ "attempts": record.attempts }));
     }
     if let Some(fallback) = record.fallback {
-        let command = step.fallback.get(fallback - 1).map(|work| work.command.clone());
+        let command = step.fallbacks.get(fallback - 1);
         add("fallback", "fallback", json!({ "number": fallback, "command": command }));
     }
     if record.degraded {

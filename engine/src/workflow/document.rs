@@ -1,16 +1,17 @@
 //! The document of a run: what the records of its steps add up to.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::artifacts::Artifact;
+use super::decisions::decided;
 use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
     Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
-    StateArtifact, StepMetrics, StepShape,
+    StateArtifact, StepMetrics, StepShape, Taken,
 };
 use crate::spec::model::Format;
 
@@ -36,6 +37,9 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused()))),
         final_output: if is_good { final_output(config, &results) } else { Value::Null },
         workflow_results: results,
+        decision_path: taken(config, run),
+        branch_results: branches(config, run),
+        learning_insights: None,
         partial_results: partial,
         compensated: compensated(config, run),
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
@@ -52,6 +56,38 @@ fn results(config: &DocumentConfig, run: &Run) -> Map<String, Value> {
     let steps = config.steps.iter().zip(&run.steps).filter(|(step, _)| step.part == Part::Step);
     let completed = steps.filter(|(_, record)| record.has_results());
     completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
+}
+
+/// What was decided, in the order of the spec.
+fn taken(config: &DocumentConfig, run: &Run) -> Vec<Taken> {
+    let of = |(step, record): (&StepShape, &Record)| {
+        let all = decided(&step.decides, record).into_iter();
+        all.map(|one| Taken { step: step.id.clone(), kind: one.kind.to_owned(), result: one.result }).collect::<Vec<_>>()
+    };
+    config.steps.iter().zip(&run.steps).flat_map(of).collect()
+}
+
+/// What the steps gave of the ways that were taken.
+fn branches(config: &DocumentConfig, run: &Run) -> BTreeMap<String, BTreeMap<String, Map<String, Value>>> {
+    let mut branches = BTreeMap::new();
+    for (switch, chosen) in config.steps.iter().zip(&run.steps).filter(|(step, _)| step.decides.switch) {
+        let Some(Value::Array(chosen)) = &chosen.results else { continue };
+        let all = config.steps.iter().filter(|step| step.chosen_by.contains(&switch.id));
+        let all: Vec<(&str, Vec<String>)> = all.map(|way| (way.id.as_str(), downstream(config, &way.id))).collect();
+        // Where ways meet again none of them goes on.
+        let is_of = |way: &str, step: &str| {
+            let mut ways = all.iter().filter(|(first, rest)| *first == step || rest.iter().any(|one| one == step));
+            ways.next().is_some_and(|(first, _)| *first == way) && ways.next().is_none()
+        };
+        let way = |first: &str| {
+            let steps = config.steps.iter().zip(&run.steps);
+            let of = steps.filter(|(step, record)| is_of(first, &step.id) && record.has_results());
+            of.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
+        };
+        let ways: BTreeMap<_, _> = chosen.iter().filter_map(Value::as_str).map(|first| (first.to_owned(), way(first))).collect();
+        branches.insert(switch.id.clone(), ways);
+    }
+    branches
 }
 
 /// The files that steps left, in the order of the spec.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, UInt64Array};
-use arrow::compute::concat_batches;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, StringArray, UInt64Array};
+use arrow::compute::{concat_batches, filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use schemars::JsonSchema;
@@ -18,6 +18,7 @@ use crate::data::columns::{RUN_ID, json_field};
 use crate::data::records::{ROWS_MAX, compact};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
+use crate::journal::{Rest, RunState};
 use crate::state::{Keyed, StateVisitor, Value};
 
 impl StageConfig for DocumentConfig {
@@ -42,7 +43,12 @@ pub(super) fn made() -> SchemaRef {
     Arc::new(Schema::new([vec![Arc::new(number)], columns().fields().to_vec()].concat()))
 }
 
-/// What leaves.
+/// What leaves: the document of a run, how it stands, and how it stood when one of it left before.
+fn leaves() -> SchemaRef {
+    let before = Field::new("before", DataType::Utf8, true);
+    Arc::new(Schema::new([columns().fields().to_vec(), vec![Arc::new(before)]].concat()))
+}
+
 fn columns() -> SchemaRef {
     Arc::new(Schema::new(vec![json_field("document"), Field::new("status", DataType::Utf8, false)]))
 }
@@ -82,13 +88,17 @@ impl Stage for Documents {
 pub(super) struct ResultConfig {
     /// The number of the first run.
     pub first: u64,
+    /// The runs at rest of a job that has a journal.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub rest: Option<Rest>,
 }
 
 impl StageConfig for ResultConfig {
     const NAME: &'static str = "result";
 
     fn schema(&self, _: &[SchemaRef]) -> Result<SchemaRef, Problems> {
-        Ok(columns())
+        Ok(leaves())
     }
 
     fn distribution(&self) -> Distribution {
@@ -100,13 +110,15 @@ impl StageConfig for ResultConfig {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Operator> {
-        Ok(Operator::stage(Results { next: Value::new(self.first), held: Keyed::default() }))
+        let (next, rest) = (Value::new(self.first), self.rest.clone());
+        Ok(Operator::stage(Results { next, held: Keyed::default(), rest }))
     }
 }
 
 /// Documents in the order of admission: one that is early waits for those before it. How many wait is bounded by how
-/// many runs are admitted at once.
+/// many runs are admitted at once. Another document of a run that has come back leaves as it comes.
 struct Results {
+    rest: Option<Rest>,
     /// The number of the run that is next.
     next: Value<u64>,
     /// Documents of runs that follow each other, by the number of the first, with as many digits as the largest has, so that they sort.
@@ -115,8 +127,7 @@ struct Results {
 
 impl Stage for Results {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
-        let numbers = numbers(rows)?;
-        let made = rows.project(&[1, 2])?;
+        let (numbers, made) = self.after_those_that_are_back(rows, out)?;
         let mut at = 0;
         for stretch in numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
             let (first, held) = (stretch[0], made.slice(at, stretch.len()));
@@ -124,7 +135,7 @@ impl Stage for Results {
             let next = *self.next.get();
             if first == next {
                 self.next.set(next + stretch.len() as u64);
-                out.emit(held);
+                self.leave(stretch.iter().copied(), held, None, out)?;
             } else if first < next || self.held.insert(&key(first), compact(&held)?).is_some() {
                 return Err(Error::engine(format!("run {first} came to its end twice")));
             }
@@ -133,7 +144,7 @@ impl Stage for Results {
     }
 
     fn resume(&mut self, out: &mut Output) -> Result<Progress> {
-        let (mut free, mut rows) = (Vec::new(), 0);
+        let (mut free, mut rows, from) = (Vec::new(), 0, *self.next.get());
         while rows < ROWS_MAX
             && let Some(held) = self.held.remove(&key(*self.next.get()))
         {
@@ -142,7 +153,8 @@ impl Stage for Results {
             free.push(held);
         }
         if let Some(first) = free.first() {
-            out.emit(concat_batches(first.schema_ref(), &free)?);
+            let free = concat_batches(first.schema_ref(), &free)?;
+            self.leave(from.., free, None, out)?;
         }
         Ok(if rows >= ROWS_MAX { Progress::More } else { Progress::Done })
     }
@@ -158,6 +170,44 @@ impl Stage for Results {
     fn visit_state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         visitor.piece("next", &mut self.next)?;
         visitor.piece("held", &mut self.held)
+    }
+}
+
+impl Results {
+    /// The numbers and documents that are left when those have gone of runs that have come back.
+    fn after_those_that_are_back(&self, rows: &RecordBatch, out: &mut Output) -> Result<(Vec<u64>, RecordBatch)> {
+        let (mut numbers, mut made) = (numbers(rows)?.to_vec(), rows.project(&[1, 2])?);
+        let Some(rest) = self.rest.as_ref().filter(|rest| rest.are_back()) else { return Ok((numbers, made)) };
+        let before: Vec<Option<RunState>> = numbers.iter().map(|run| rest.came_back(*run)).collect();
+        let is_back: BooleanArray = before.iter().map(|before| Some(before.is_some())).collect();
+        if is_back.true_count() > 0 {
+            let back = filter_record_batch(&made, &is_back)?;
+            let runs = numbers.iter().zip(&before).filter(|(_, before)| before.is_some()).map(|(run, _)| *run);
+            let before: StringArray = before.iter().flatten().map(|state| Some(state.name())).collect();
+            self.leave(runs, back, Some(before), out)?;
+            made = filter_record_batch(&made, &not(&is_back)?)?;
+            numbers = numbers.into_iter().zip(is_back.values()).filter(|(_, back)| !back).map(|(run, _)| run).collect();
+        }
+        Ok((numbers, made))
+    }
+
+    /// Lets documents leave; from then on those of runs at rest are.
+    fn leave(
+        &self,
+        runs: impl IntoIterator<Item = u64>,
+        made: RecordBatch,
+        before: Option<StringArray>,
+        out: &mut Output,
+    ) -> Result<()> {
+        if let Some(rest) = &self.rest {
+            let states = made.column(1).as_string_opt::<i32>().ok_or_else(|| Error::engine("states are texts"))?;
+            let states = states.iter().map(|state| state.and_then(RunState::of).unwrap_or(RunState::Running));
+            rest.left(runs.into_iter().zip(states));
+        }
+        let before = before.unwrap_or_else(|| StringArray::new_null(made.num_rows()));
+        let columns = made.columns().iter().cloned().chain([Arc::new(before) as ArrayRef]).collect();
+        out.emit(RecordBatch::try_new(leaves(), columns)?);
+        Ok(())
     }
 }
 

@@ -42,8 +42,8 @@ pub(super) struct Journaled {
 pub(super) enum What {
     /// Runs begin; their histories come back, and the documents of those that are at rest.
     Start(Wait, AtRest),
-    /// A step has ended.
-    Step(Arc<str>, Wait),
+    /// Steps have ended.
+    Steps(Arc<[Arc<str>]>, Wait),
     /// Runs have ended: of all steps, and what is still to be told of some.
     End { steps: Vec<Arc<str>>, told: Vec<Arc<str>> },
 }
@@ -87,7 +87,7 @@ impl ErasedStage for Journaled {
     fn describe(&self) -> Value {
         match &self.what {
             What::Start(..) => json!({ "runs": "begin" }),
-            What::Step(step, _) => json!({ "step": step }),
+            What::Steps(steps, _) => json!({ "steps": steps }),
             What::End { .. } => json!({ "runs": "end" }),
         }
     }
@@ -119,14 +119,21 @@ impl Call for Told {
                     numbers: numbers(&rows)?.to_vec(),
                     inputs: texts(&rows, INPUT)?.clone(),
                     wait: *wait,
+                    returned: {
+                        let asked = journal.asked();
+                        let rest = asked.rest();
+                        let back = |run: &&u64| rest.is_back(**run);
+                        if rest.are_back() { numbers(&rows)?.iter().filter(back).copied().collect() } else { Vec::new() }
+                    },
                 };
                 let known = journal.start(started).await?;
                 self.begun(&rows, &known, rest, context.env.wall())
             }
-            What::Step(step, wait) => {
-                let steps = new(&rows, step)?;
-                if !steps.numbers.is_empty() {
-                    journal.append(Entries { steps: vec![steps], ..Entries::default() }, *wait).await?;
+            What::Steps(steps, wait) => {
+                let steps = steps.iter().map(|step| new(&rows, step)).collect::<Result<Vec<_>>>()?;
+                let steps: Vec<Steps> = steps.into_iter().filter(|steps| !steps.numbers.is_empty()).collect();
+                if !steps.is_empty() {
+                    journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
                 }
                 Ok(Reply::rows(rows))
             }

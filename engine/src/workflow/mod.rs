@@ -26,6 +26,7 @@ mod journaled;
 mod nested;
 mod recorded;
 mod rest;
+mod returning;
 mod rounds;
 mod rows;
 mod staged;

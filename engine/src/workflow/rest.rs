@@ -48,7 +48,7 @@ impl AtRest {
         if !waits && !earlier.state.has_ended() {
             return Ok(None);
         }
-        let Some(steps) = self.steps(&earlier.history, waits, now)? else { return Ok(None) };
+        let Some(steps) = self.steps(number, &earlier.history, waits, now)? else { return Ok(None) };
         let admission = refused.map(serde_json::from_str).transpose()?;
         let document = document(&self.documents, &Run { id: id.to_owned(), admission, steps });
         // Whatever else it may be is for the steps to say.
@@ -56,7 +56,7 @@ impl AtRest {
     }
 
     /// The records of its steps; none when something is to be done.
-    fn steps(&self, history: &History, waits: bool, now: Timestamp) -> Result<Option<Vec<Record>>> {
+    fn steps(&self, number: u64, history: &History, waits: bool, now: Timestamp) -> Result<Option<Vec<Record>>> {
         let shapes = &self.documents.steps;
         // A wait within a list or another workflow is told by the step around it, and a retry that is to come by its step.
         let mut waiting: BTreeSet<&str> = BTreeSet::new();
@@ -81,6 +81,7 @@ impl AtRest {
                     if wait.is_over(history, now) {
                         return Ok(None);
                     }
+                    self.asked.rest().waits(number, wait.due());
                     wait.record(now)
                 }
                 None if waits => Record::pending(),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 use super::artifacts::Artifact;
 use super::attempts::Attempts;
 use super::chain::shapes;
+use super::decisions::Decides;
 use super::document::{Run, document};
 use super::record::{Cost, Record, Status};
 use crate::error::Result;
@@ -78,6 +79,15 @@ pub struct ResultDocument {
     pub workflow_results: Map<String, Json>,
     /// What `output_format` makes of the results; null when the run did not complete.
     pub final_output: Json,
+    /// What was decided in the run, in the order of its steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decision_path: Vec<Taken>,
+    /// What the steps gave of each way that was taken, by the switch that chose it and the step that it begins with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub branch_results: BTreeMap<String, BTreeMap<String, Map<String, Json>>>,
+    /// What the runs of the workflow so far say of its ways, where a result is asked for later; it changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_insights: Option<LearningInsights>,
     /// What the steps gave that completed, when the run did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_results: Option<Map<String, Json>>,
@@ -99,6 +109,41 @@ pub struct ResultDocument {
     pub state_artifacts: Vec<StateArtifact>,
     /// Where the time went.
     pub performance_report: PerformanceReport,
+}
+
+/// Something that was decided in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Taken {
+    /// The step.
+    pub step: String,
+    /// `if`, `switch`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
+    pub kind: String,
+    /// What came out: of a switch the steps that it chose.
+    pub result: Json,
+}
+
+/// What runs of a workflow say of its ways.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LearningInsights {
+    /// The runs that were looked at: the newest ones.
+    pub runs: u64,
+    /// The first step of each way, by the switch that may choose it.
+    pub ways: BTreeMap<String, BTreeMap<String, WayTaken>>,
+    /// What could be looked at.
+    pub advice: Vec<String>,
+}
+
+/// How often a way was taken, and how its first step ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WayTaken {
+    /// In how many runs it was taken.
+    pub taken: u64,
+    /// In how many of them its first step completed.
+    pub completed: u64,
+    /// In how many it failed or timed out, degraded ones included.
+    pub failed: u64,
+    /// What it cost in all of them, in US dollars.
+    pub usd: f64,
 }
 
 /// A file that a step left.
@@ -253,6 +298,12 @@ pub(super) struct StepShape {
     pub after: Vec<String>,
     /// What it is to the run.
     pub part: Part,
+    /// What there is to decide in it.
+    #[serde(default)]
+    pub decides: Decides,
+    /// The switches that may choose it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen_by: Vec<String>,
 }
 
 /// What a step is to its run.

@@ -73,6 +73,8 @@ pub(super) struct StepConfig {
     cache: Option<(Caching, Place)>,
     /// The steps of the workflow.
     steps: Arc<[String]>,
+    /// The steps that it sees nothing of though they may stand before it: it does not depend on them.
+    hidden: Vec<String>,
 }
 
 impl StepConfig {
@@ -118,10 +120,16 @@ impl StepConfig {
                 recorded: None,
                 cache: step.cache.clone().map(|caching| (caching, cache.clone())),
                 steps: steps.clone(),
+                hidden: Vec::new(),
             };
             (config, work.clone())
         };
         [&step.work].into_iter().chain(&step.fallback).enumerate().map(config).collect()
+    }
+
+    /// Seeing nothing of these steps.
+    pub(super) fn hiding(self, hidden: Vec<String>) -> Self {
+        Self { hidden, ..self }
     }
 
     /// With idempotency keys that begin so.
@@ -149,7 +157,14 @@ impl StepConfig {
 
     /// What the stage behind it reads.
     fn read(&self, input: &SchemaRef) -> SchemaRef {
-        if self.repeat.is_some() { self.output(input) } else { input.clone() }
+        if self.repeat.is_some() {
+            return self.output(input);
+        }
+        if self.hidden.is_empty() {
+            return input.clone();
+        }
+        let fields = input.fields().iter().filter(|field| !self.hidden.contains(field.name()));
+        Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
     }
 
     /// What is behind the step in a run that is decided again: a stage as it is, and nobody in the place of a call, or of what can't be
@@ -279,7 +294,10 @@ impl ErasedStage for StepConfig {
                 Ok(Operator::call(StepCall::new(inner, course, (again, checked, writes), notes), limits))
             }
             // What asks nobody works on as many runs as there are.
-            Operator::Stage(inner) => Ok(Operator::stage(StepStage::new(inner, course, checked, context.env.clone()))),
+            Operator::Stage(inner) => {
+                let seen = (!self.hidden.is_empty()).then(|| context.inputs[0].clone());
+                Ok(Operator::stage(StepStage::new(inner, course, (checked, seen), context.env.clone())))
+            }
             Operator::Join(_) => Err(Error::unsupported(format!("`{}` can't be a step", self.kind()))),
         }
     }

@@ -173,6 +173,9 @@ impl StepCall {
 
     /// The answer of a step that is tried again another time.
     fn later(&self, rows: &RecordBatch, attempts: &Attempts) -> Result<RecordBatch> {
+        if let Some(journal) = &self.notes.journal {
+            journal.asked().rest().waits(numbers(rows)?[0], Some(attempts.due));
+        }
         self.course.answer(rows, vec![serde_json::to_string(&attempts.record())?])
     }
 

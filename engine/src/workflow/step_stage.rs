@@ -2,6 +2,7 @@
 
 use arrow::array::UInt64Array;
 use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::checked::Checked;
@@ -17,6 +18,8 @@ pub(super) struct StepStage {
     inner: BoxStage,
     course: Course,
     checked: Option<Checked>,
+    /// The columns that it sees, if not all.
+    seen: Option<SchemaRef>,
     env: Env,
 }
 
@@ -35,8 +38,20 @@ fn keys(rows: &RecordBatch) -> Result<Vec<Key>> {
 }
 
 impl StepStage {
-    pub(super) fn new(inner: BoxStage, course: Course, checked: Option<Checked>, env: Env) -> Self {
-        Self { inner, course, checked, env }
+    /// A stage as a step, with what its results are to be like, and the columns that it sees if not all.
+    pub(super) fn new(
+        inner: BoxStage,
+        course: Course,
+        (checked, seen): (Option<Checked>, Option<SchemaRef>),
+        env: Env,
+    ) -> Self {
+        Self { inner, course, checked, seen, env }
+    }
+
+    fn seen(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let Some(schema) = &self.seen else { return Ok(rows) };
+        let places = schema.fields().iter().map(|field| rows.schema_ref().index_of(field.name()));
+        Ok(rows.project(&places.collect::<Result<Vec<_>, _>>()?)?)
     }
 
     /// What the stage makes of rows, each for itself.
@@ -112,7 +127,7 @@ impl Stage for StepStage {
             let all = active.len() == rows.num_rows();
             let started = if all { rows.clone() } else { take_record_batch(rows, &UInt64Array::from(active.clone()))? };
             let (at, begin) = (self.env.wall().to_string(), self.env.monotonic());
-            let made = self.work(&started, out)?;
+            let made = self.work(&self.seen(started)?, out)?;
             let took = self.env.monotonic().saturating_sub(begin) / u32::try_from(active.len()).unwrap_or(u32::MAX);
             let check = |value| match &self.checked {
                 Some(checked) => checked.check(value).map_or_else(Made::Failed, Made::Result),

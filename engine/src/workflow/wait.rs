@@ -81,6 +81,11 @@ impl Wait {
         has_come || self.left(now).is_some_and(|left| left <= PATIENCE)
     }
 
+    /// When its time is over.
+    pub(super) fn due(&self) -> Option<i64> {
+        self.due
+    }
+
     /// How long it takes until its time is over.
     fn left(&self, now: Timestamp) -> Option<Duration> {
         self.due.map(|due| Duration::from_micros(u64::try_from(due - now.0).unwrap_or(0)))
@@ -227,7 +232,12 @@ impl Call for WaitCall {
                 };
                 self.fail(&rows, &wait, (&Error::new(Kind::Timeout, message), Status::TimedOut), now)
             }
-            _ => self.answer(&rows, &wait.record(now)),
+            _ => {
+                if let Some(journal) = &self.journal {
+                    journal.asked().rest().waits(numbers(&rows)?[0], wait.due);
+                }
+                self.answer(&rows, &wait.record(now))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The steps of a workflow in a graph: a node for each step, a gather wherever branches meet, and a workflow within another one in
 //! the place of a step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::cached::Place as Looked;
@@ -145,9 +145,20 @@ impl Wiring {
         let (order, leaves) = (order(&spec.steps), leaves(&spec.steps));
         let mut kept = Vec::new();
         let mut before = within.first.clone();
-        for at in order {
+        let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
+        for line in lines(spec, order) {
+            if let [_, _, ..] = line.as_slice() {
+                before = self.line(spec, &line, within);
+                let all = ids(&line);
+                if let Some(wait) = self.wait(&all, &leaves, within) {
+                    before = self.keep(&all, wait, before, within.path(&spec.steps[line[0]]), within);
+                    kept.extend(all.iter().cloned());
+                }
+                self.last.extend(all.into_iter().map(|id| (within.id(&id), before.clone())));
+                continue;
+            }
+            let at = line[0];
             let step = &spec.steps[at];
-            let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
             let needs = ids(&step.follows);
             let from = match needs.as_slice() {
                 _ if !spec.optimization.parallel_where_possible => before.clone(),
@@ -166,23 +177,45 @@ impl Wiring {
             if spec.fail_fast && !start.cleans_up() {
                 before = self.watch(step, None, before, within);
             }
-            // What nobody waits for need only be kept soon. The end of a run is durable only after all that was appended before it, so the
-            // only last step of one is told there; where there are several, one may take long after another.
-            let wait = self.kept().and_then(|wait| match leaves.contains(&step.id) {
-                true if within.is_outermost && leaves.len() == 1 => None,
-                true => Some(Wait::No),
-                false => Some(wait),
-            });
-            if let Some(wait) = wait {
-                let what = What::Step(step.id.as_str().into(), wait);
-                before = self.journaled(&format!("@kept:{}", within.id(&step.id)), what, before, within.path(step));
-                kept.push(step.id.clone());
+            let all = [step.id.clone()];
+            if let Some(wait) = self.wait(&all, &leaves, within) {
+                before = self.keep(&all, wait, before, within.path(step), within);
+                kept.extend(all);
             }
             self.last.insert(within.id(&step.id), before.clone());
         }
         let ends = if spec.optimization.parallel_where_possible { Some(leaves) } else { None };
         let last = ends.map_or(before, |ends| self.gather(&ends, within));
         Wired { last, kept }
+    }
+
+    /// Whether it is told behind steps what they gave, and whether the next ones wait for that.
+    fn wait(&self, steps: &[String], leaves: &[String], within: &Within) -> Option<Wait> {
+        let wait = self.kept()?;
+        if !steps.iter().all(|step| leaves.contains(step)) {
+            return Some(wait);
+        }
+        // What nobody waits for need only be kept soon. The end of a run is durable only after all that was appended before it, so the
+        // only last steps of one are told there; where there are others, one may take long after another.
+        let are_last = within.is_outermost && leaves.len() == steps.len();
+        (!are_last).then_some(Wait::No)
+    }
+
+    fn keep(&mut self, steps: &[String], wait: Wait, from: String, path: Vec<Key>, within: &Within) -> String {
+        let last = steps.last().map_or("", String::as_str);
+        let what = What::Steps(steps.iter().map(|id| id.as_str().into()).collect(), wait);
+        self.journaled(&format!("@kept:{}", within.id(last)), what, from, path)
+    }
+
+    /// Steps that need the same ones and are soon done, one behind the other.
+    fn line(&mut self, spec: &Chain, line: &[usize], within: &Within) -> String {
+        let needs: Vec<String> = spec.steps[line[0]].follows.iter().map(|at| spec.steps[*at].id.clone()).collect();
+        let mut from = if needs.is_empty() { within.first.clone() } else { self.gather(&needs, within) };
+        for at in line {
+            let start = Start::of(spec, *at).in_cleanup(within.in_cleanup);
+            from = self.works(spec, *at, &start, from, within);
+        }
+        from
     }
 
     /// What is tried for a step: its work, and then each of its fallbacks.
@@ -206,7 +239,7 @@ impl Wiring {
                 reads = self.nested(&place, nested, &begin, reads, within);
                 continue;
             }
-            let config = config.with_key(self.key.clone()).replaying(self.recorded.clone());
+            let config = config.hiding(hidden(spec, at)).with_key(self.key.clone()).replaying(self.recorded.clone());
             let config = BoxStageConfig(Arc::new(config));
             let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
@@ -326,7 +359,7 @@ impl Wiring {
             items = self.watch(step, Some(each.tolerated.0), items, within);
         }
         if let Some(wait) = self.kept() {
-            let what = What::Step(step.id.as_str().into(), wait);
+            let what = What::Steps([step.id.as_str().into()].into(), wait);
             items = self.journaled(&format!("@kept:{id}[]"), what, items, within.path(step));
         }
         let (all, with) = (format!("@all:{id}"), format!("@with:{id}"));
@@ -339,7 +372,13 @@ impl Wiring {
     /// The node whose rows have the columns of all of these: itself if it is one, a cascade of joins otherwise.
     fn gather(&mut self, steps: &[String], within: &Within) -> String {
         let node = |id: &String| self.last.get(&within.id(id)).cloned().unwrap_or_else(|| within.id(id));
-        let ids: Vec<String> = steps.iter().map(node).collect();
+        let mut ids: Vec<String> = Vec::with_capacity(steps.len());
+        for id in steps.iter().map(node) {
+            // Steps of one line have one end.
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
         let mut left = ids.first().cloned().unwrap_or_else(|| within.first.clone());
         for right in ids.iter().skip(1) {
             let pair = (left.clone(), right.clone());
@@ -380,6 +419,36 @@ pub(super) fn order(steps: &[Step]) -> Vec<usize> {
         order.push(next);
     }
     order
+}
+
+/// The steps in this order, those together that stand in one line: they need the same ones, ask nobody and are soon done.
+fn lines(spec: &Chain, order: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut lines: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        let follows = &spec.steps[at].follows;
+        let beside = |line: &&mut Vec<usize>| {
+            line.iter().all(|other| spec.steps[*other].follows == *follows && spec.steps[*other].stands_in_line())
+        };
+        let may = spec.optimization.parallel_where_possible && !spec.fail_fast && spec.steps[at].stands_in_line();
+        match lines.iter_mut().find(beside).filter(|_| may) {
+            Some(line) => line.push(at),
+            None => lines.push(vec![at]),
+        }
+    }
+    lines
+}
+
+/// The steps whose columns may stand in the rows that a step of a line sees, though it does not depend on them.
+fn hidden(spec: &Chain, at: usize) -> Vec<String> {
+    if !spec.steps[at].is_pure() {
+        return Vec::new();
+    }
+    let (mut before, mut next) = (BTreeSet::from([at]), vec![at]);
+    while let Some(at) = next.pop() {
+        let step = &spec.steps[at];
+        next.extend(step.reads.iter().chain(&step.follows).copied().filter(|one| before.insert(*one)));
+    }
+    (0..spec.steps.len()).filter(|at| !before.contains(at)).map(|at| spec.steps[at].id.clone()).collect()
 }
 
 /// The steps that no other one comes behind.

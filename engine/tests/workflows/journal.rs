@@ -110,6 +110,7 @@ impl Started {
             ids: vec![Some(id)].into(),
             numbers: vec![0],
             inputs: vec![Some("{}".to_owned())].into(),
+            returned: Vec::new(),
             wait: bourn_engine::journal::Wait::Durable,
         }
     }

@@ -223,6 +223,9 @@ impl StageConfig for Set {
         let made = json_field("result");
         Ok(Arc::new(Schema::new(inputs[0].fields().iter().cloned().chain([Arc::new(made)]).collect::<Vec<_>>())))
     }
+    fn is_pure(&self) -> bool {
+        true
+    }
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

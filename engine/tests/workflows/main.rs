@@ -17,6 +17,7 @@ mod outputs;
 mod pipeline_steps;
 mod plans;
 mod replays;
+mod returns;
 mod rounds;
 mod stops;
 mod waits;

@@ -105,3 +105,24 @@ optimization: { max_concurrency: 64 }
     // The last requests are alone, and answers wait for those before them.
     assert!(sooner > 0.9 * 64.0, "only {sooner:.1} times sooner");
 }
+
+#[test]
+fn a_step_in_a_line_sees_nothing_of_those_that_it_does_not_need_and_fails_alone() {
+    let spec = "
+steps:
+  - { id: first, set: { value: { n: '${input.n}' } } }
+  - { id: a, set: '${first.results.none}' }
+  - { id: b, set: '${.}', needs: first }
+  - { id: c, set: '${.}', needs: b }
+output_format: map
+";
+    let worked = work(spec, &[r#"{"n": 1}"#], 1);
+    assert_eq!(worked.of(0, "/status"), "FAILED");
+    assert_eq!(worked.of(0, "/error_analysis/instance"), "/steps/a");
+    let seen = |step: &str| {
+        let Value::Object(seen) = worked.of(0, &format!("/partial_results/{step}")) else { panic!("no object") };
+        seen.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(seen("b"), ["input", "first"]);
+    assert_eq!(seen("c"), ["input", "first", "b"]);
+}

@@ -1,8 +1,11 @@
 //! What is told before anything runs: problems of steps, and what a spec is made of.
 
+use std::sync::Arc;
+
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::Problems;
+use bourn_engine::journal::Memory;
 use bourn_engine::spec::{Spec, load};
 use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::workflow::{Dependencies, Runs, analyze, compile, dependencies, redundant};
@@ -101,6 +104,37 @@ steps:
     @result <- @document
     ");
     assert_eq!(graph.nodes[0].admission, Some(4_096));
+}
+
+#[test]
+fn steps_that_are_soon_done_stand_in_a_line_and_are_kept_together() {
+    let env = Simulation::new(1).env();
+    let spec = "
+steps:
+  - { id: a, set: 1 }
+  - { id: b, set: '${a.results}' }
+  - { id: asked, command: say, args: '${a.results}' }
+  - { id: c, set: '${a.results}' }
+  - { id: d, set: '${[.b, .c, .asked] | length}' }
+  - { id: e, set: '${b.results}', for_each: { in: '${a.results}' } }
+";
+    let loaded = load(spec, "work.yaml", &registry(), &env).unwrap();
+    let runs = Runs::of("lines", BoxConnector::new(lines_of(&[]))).with_journal(Arc::new(Memory::default()), 1);
+    let graph = compile(&loaded, &runs);
+    let told = |of: &str| {
+        let node = graph.nodes.iter().find(|node| node.id == of).unwrap();
+        let from = node.inputs.iter().map(|i| i.node.as_str()).collect::<Vec<_>>().join(", ");
+        format!("{of} <- {from}")
+    };
+    insta::assert_snapshot!(["b", "c", "@kept:c", "asked", "@c+asked", "d", "@items:e"].map(told).join("\n"), @r"
+    b <- @kept:a
+    c <- b
+    @kept:c <- c
+    asked <- @kept:a
+    @c+asked <- @kept:c, @kept:asked
+    d <- @c+asked
+    @items:e <- @kept:c
+    ");
 }
 
 /// The steps of a workflow as a graph, and what is said of them twice.

@@ -39,6 +39,12 @@ fn a_switch_takes_the_first_way_that_is_open_and_the_ways_meet_again() {
         assert_eq!(of(1, "after_a", "reason"), "`route` chose another way");
         assert_eq!(of(1, "after_a", "status"), "SKIPPED");
         assert!((0..3).all(|row| worked.of(row, "/status") == "COMPLETED"));
+        // Where the ways meet none of them goes on.
+        let ways = |row| worked.of(row, "/branch_results/route");
+        assert_eq!(ways(0), json!({ "a": { "a": "took a", "after_a": "after took a" } }));
+        assert_eq!(ways(1), json!({ "b": { "b": "took b" }, "both": { "both": "and this" } }));
+        let path = worked.of(2, "/decision_path");
+        assert_eq!(path, json!([{ "step": "route", "kind": "switch", "result": ["other"] }]));
     }
 }
 

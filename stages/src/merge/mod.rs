@@ -89,6 +89,10 @@ impl StageConfig for Merge {
         true
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

@@ -39,6 +39,10 @@ impl StageConfig for Set {
         true
     }
 
+    fn is_pure(&self) -> bool {
+        true
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

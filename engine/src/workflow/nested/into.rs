@@ -80,7 +80,7 @@ impl ErasedStage for IntoConfig {
             return Err(Error::engine("an input is made by a stage"));
         };
         let course = Course { id: self.id.clone(), schema: read, begin: self.begin.clone() };
-        let step = StepStage::new(inner, course.clone(), None, context.env.clone());
+        let step = StepStage::new(inner, course.clone(), (None, None), context.env.clone());
         let output = Self::output(&context.inputs[0]);
         Ok(Operator::stage(Into { config: self.clone(), course, step, schema, output }))
     }

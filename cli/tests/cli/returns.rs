@@ -1,0 +1,62 @@
+//! Runs that wait come back while their job goes on.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::{Folder, ended};
+
+const SPEC: &str = "\
+name: asks
+steps:
+  - { id: first, set: '${input.n}' }
+  - { id: held, wait: { signal: go }, needs: first }
+  - { id: last, set: '${[.first.results, .held.results]}' }
+";
+
+#[test]
+fn a_signal_is_heard_by_the_job_that_still_reads_inputs() {
+    let folder = Folder::with(&[("asks.yaml", SPEC)]);
+    let mut command = folder.command(&["run", "asks.yaml", "--inputs", "-", "-o", "json"]);
+    let mut job = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut inputs = job.stdin.take().unwrap();
+    let mut documents = BufReader::new(job.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&documents.next().unwrap().unwrap()).unwrap() };
+    writeln!(inputs, r#"{{"n": 1}}"#).unwrap();
+    let first = next();
+    assert_eq!(first["status"], "WAITING");
+    let run = first["run_id"].as_str().unwrap();
+    folder.bourn(&["signal", run, "go", "--data", r#""yes""#]).quietly();
+    let again = next();
+    assert_eq!((&again["run_id"], &again["final_output"]), (&first["run_id"], &json!([1, "yes"])));
+    // What was asked is heard of a run of which nobody wants to hear any more.
+    writeln!(inputs, r#"{{"n": 2}}"#).unwrap();
+    let second = next();
+    folder.bourn(&["runs", "cancel", second["run_id"].as_str().unwrap()]).quietly();
+    assert_eq!(next()["status"], "CANCELED");
+    writeln!(inputs, r#"{{"n": 3}}"#).unwrap();
+    let third = next();
+    let run = third["run_id"].as_str().unwrap();
+    folder.bourn(&["runs", "pause", run]).quietly();
+    assert_eq!(next()["status"], "PAUSED");
+    folder.bourn(&["runs", "resume", run]);
+    assert_eq!(next()["status"], "WAITING");
+    folder.bourn(&["signal", run, "go"]).quietly();
+    assert_eq!(next()["status"], "COMPLETED");
+    drop(inputs);
+    assert_eq!(job.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn who_says_so_waits_for_the_end_of_a_run() {
+    let folder = Folder::with(&[("asks.yaml", SPEC)]);
+    let job = folder.command(&["run", "asks.yaml", "--input", r#"{"n": 1}"#, "--id", "a", "--wait", "-o", "json"]);
+    let job = { job }.spawn().unwrap();
+    while !folder.bourn(&["runs", "list", "--status", "waiting"]).out.contains("asks") {}
+    folder.bourn(&["signal", "a", "go"]).quietly();
+    let ended = ended(job.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let document: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&document["status"], &document["final_output"]), (&json!("COMPLETED"), &json!([1, null])));
+}
