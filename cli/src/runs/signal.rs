@@ -165,7 +165,7 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
         by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
     place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
     if place.journal.is_claimed(run).map_err(Failure::Failed)? {
-        place.screen.tell(&format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it when it is started again", run.id));
+        place.screen.tell(&format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it, or the next one if that is at its end", run.id));
         return Ok(Exit::Ok);
     }
     go_on::pass(place, run)

@@ -27,22 +27,23 @@ fn a_signal_is_heard_by_the_job_that_still_reads_inputs() {
     let first = next();
     assert_eq!(first["status"], "WAITING");
     let run = first["run_id"].as_str().unwrap();
-    folder.bourn(&["signal", run, "go", "--data", r#""yes""#]).quietly();
+    let kept = folder.bourn(&["signal", run, "go", "--data", r#""yes""#]);
+    assert!(kept.err.contains("the process that runs its job goes on with it"), "{}", kept.err);
     let again = next();
     assert_eq!((&again["run_id"], &again["final_output"]), (&first["run_id"], &json!([1, "yes"])));
     // What was asked is heard of a run of which nobody wants to hear any more.
     writeln!(inputs, r#"{{"n": 2}}"#).unwrap();
     let second = next();
-    folder.bourn(&["runs", "cancel", second["run_id"].as_str().unwrap()]).quietly();
+    assert_eq!(folder.bourn(&["runs", "cancel", second["run_id"].as_str().unwrap()]).code, Some(0));
     assert_eq!(next()["status"], "CANCELED");
     writeln!(inputs, r#"{{"n": 3}}"#).unwrap();
     let third = next();
     let run = third["run_id"].as_str().unwrap();
-    folder.bourn(&["runs", "pause", run]).quietly();
+    assert_eq!(folder.bourn(&["runs", "pause", run]).code, Some(0));
     assert_eq!(next()["status"], "PAUSED");
     folder.bourn(&["runs", "resume", run]);
     assert_eq!(next()["status"], "WAITING");
-    folder.bourn(&["signal", run, "go"]).quietly();
+    assert_eq!(folder.bourn(&["signal", run, "go"]).code, Some(0));
     assert_eq!(next()["status"], "COMPLETED");
     drop(inputs);
     assert_eq!(job.wait().unwrap().code(), Some(1));
@@ -54,7 +55,7 @@ fn who_says_so_waits_for_the_end_of_a_run() {
     let job = folder.command(&["run", "asks.yaml", "--input", r#"{"n": 1}"#, "--id", "a", "--wait", "-o", "json"]);
     let job = { job }.spawn().unwrap();
     while !folder.bourn(&["runs", "list", "--status", "waiting"]).out.contains("asks") {}
-    folder.bourn(&["signal", "a", "go"]).quietly();
+    assert_eq!(folder.bourn(&["signal", "a", "go"]).code, Some(0));
     let ended = ended(job.wait_with_output().unwrap());
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     let document: Value = serde_json::from_str(&ended.out).unwrap();
