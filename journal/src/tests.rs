@@ -255,6 +255,7 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
     assert_eq!((forked.forked_from.as_deref(), forked.job, forked.place()), (Some("r2"), 2, 0));
     let job = journal.go_on(2).unwrap();
     let known = block_on(job.start(Started {
+        returned: Vec::new(),
         ids: StringArray::from(vec!["f"]),
         inputs: StringArray::from(vec!["2"]),
         numbers: vec![0],

@@ -1,5 +1,7 @@
 //! `bourn run` of a workflow with a `schedule`: a run whenever it is time, until a signal comes.
 
+use std::time::Duration;
+
 use bourn_engine::Engine;
 use bourn_engine::spec::Spec;
 use bourn_engine::spec::schedule::{CatchUp, Schedule};
@@ -16,10 +18,13 @@ use crate::failure::{Exit, Failure};
 use crate::given::Text;
 use crate::prepare;
 use crate::report::diagnostics;
+use crate::runs::due;
 use crate::runs::existing::existing;
 use crate::screen::Screen;
 use crate::signals::Signals;
 
+/// How often it is looked for runs whose time to wait is over.
+const LOOK: Duration = Duration::from_secs(1);
 /// Runs of the past that are made up for, at most.
 const MISSED_MAX: usize = 1_000;
 /// Newest runs among which the last one of the schedule is looked for.
@@ -57,19 +62,8 @@ pub fn run(args: &Run, (workflow, schedule): &(String, Schedule), screen: &Scree
     let interrupted = async move { interrupted.next().await }.map(drop).boxed().shared();
     let is_over = || came.load(std::sync::atomic::Ordering::Relaxed);
     let runtime = prepare::runtime()?;
-    let fire = |at: Timestamp| -> Result<bool, Failure> {
-        let id = Schedule::run_id(workflow, at);
-        let one = Run {
-            id: Some(id),
-            input: Some(schedule.input(at).to_string()),
-            on_conflict: OnConflict::UseExisting,
-            ..args.clone()
-        };
-        // One that is there was begun before: it is gone on with, and never begun twice.
-        let ended = match existing(&one, screen) {
-            Ok(None) => once(&one, screen, Ending::Elsewhere(interrupted.clone())),
-            other => other.map(|exit| exit.unwrap_or(Exit::Ok)),
-        };
+    // How a run ends is told, and ends nothing; false when nobody reads it.
+    let tell = |ended: Result<Exit, Failure>| -> Result<bool, Failure> {
         match ended {
             Ok(_) => Ok(true),
             Err(Failure::Unread) => Ok(false),
@@ -80,6 +74,20 @@ pub fn run(args: &Run, (workflow, schedule): &(String, Schedule), screen: &Scree
             }
         }
     };
+    let fire = |at: Timestamp| -> Result<bool, Failure> {
+        let id = Schedule::run_id(workflow, at);
+        let one = Run {
+            id: Some(id),
+            input: Some(schedule.input(at).to_string()),
+            on_conflict: OnConflict::UseExisting,
+            ..args.clone()
+        };
+        // One that is there was begun before: it is gone on with, and never begun twice.
+        tell(match existing(&one, screen) {
+            Ok(None) => once(&one, screen, Ending::Elsewhere(interrupted.clone())),
+            other => other.map(|exit| exit.unwrap_or(Exit::Ok)),
+        })
+    };
     let mut last = env.wall();
     for at in missed(args, workflow, schedule, last, &engine)? {
         if is_over() || !fire(at)? {
@@ -88,9 +96,24 @@ pub fn run(args: &Run, (workflow, schedule): &(String, Schedule), screen: &Scree
     }
     while let Some(next) = schedule.next(last) {
         screen.tell(&format!("the next run is at {next}; Ctrl-C ends"));
-        let wait = next.since(env.wall());
-        let slept = runtime.block_on(async { select(env.sleep(wait).boxed(), interrupted.clone()).await });
-        if matches!(slept, Either::Right(_)) || is_over() || !fire(next)? || is_over() {
+        loop {
+            // Nobody else would go on with those that wait for a time.
+            for run in due::runs(args, workflow, LOOKED_AT, env)? {
+                if is_over() || !tell(due::go_on(args, &run, &engine, screen))? {
+                    return Ok(Exit::Ok);
+                }
+            }
+            let wait = next.since(env.wall());
+            if wait.is_zero() {
+                break;
+            }
+            let (sleep, stop) = (|| env.sleep(wait.min(LOOK)).boxed(), interrupted.clone());
+            let slept = runtime.block_on(async { select(sleep(), stop).await });
+            if matches!(slept, Either::Right(_)) || is_over() {
+                return Ok(Exit::Ok);
+            }
+        }
+        if is_over() || !fire(next)? || is_over() {
             return Ok(Exit::Ok);
         }
         // A run that took longer than the time between two has let some pass.

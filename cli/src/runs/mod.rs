@@ -7,6 +7,7 @@ mod decisions;
 mod delete;
 mod diagnose;
 mod diff;
+pub mod due;
 mod estimate;
 pub mod existing;
 pub mod fork;

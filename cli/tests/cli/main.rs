@@ -38,6 +38,7 @@ mod runs_told;
 mod schedules;
 mod schema;
 mod secrets;
+mod shared;
 mod specs;
 mod stops;
 mod taps;

@@ -15,7 +15,9 @@ use futures::future::{BoxFuture, ready};
 use crate::error::Result;
 
 pub use asked::{Ask, Asked, Canceled};
-pub use entry::{BackingOff, Durability, Earlier, Ends, Entries, History, Returned, RunState, Started, Steps, Wait, Waiting};
+pub use entry::{
+    BackingOff, Durability, Earlier, Ends, Entries, History, Returned, RunState, Started, Steps, Wait, Waiting,
+};
 pub use memory::Memory;
 pub use rest::Rest;
 

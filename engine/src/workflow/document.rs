@@ -62,7 +62,8 @@ fn results(config: &DocumentConfig, run: &Run) -> Map<String, Value> {
 fn taken(config: &DocumentConfig, run: &Run) -> Vec<Taken> {
     let of = |(step, record): (&StepShape, &Record)| {
         let all = decided(&step.decides, record).into_iter();
-        all.map(|one| Taken { step: step.id.clone(), kind: one.kind.to_owned(), result: one.result }).collect::<Vec<_>>()
+        all.map(|one| Taken { step: step.id.clone(), kind: one.kind.to_owned(), result: one.result })
+            .collect::<Vec<_>>()
     };
     config.steps.iter().zip(&run.steps).flat_map(of).collect()
 }
@@ -84,7 +85,8 @@ fn branches(config: &DocumentConfig, run: &Run) -> BTreeMap<String, BTreeMap<Str
             let of = steps.filter(|(step, record)| is_of(first, &step.id) && record.has_results());
             of.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
         };
-        let ways: BTreeMap<_, _> = chosen.iter().filter_map(Value::as_str).map(|first| (first.to_owned(), way(first))).collect();
+        let ways: BTreeMap<_, _> =
+            chosen.iter().filter_map(Value::as_str).map(|first| (first.to_owned(), way(first))).collect();
         branches.insert(switch.id.clone(), ways);
     }
     branches

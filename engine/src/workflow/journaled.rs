@@ -123,7 +123,11 @@ impl Call for Told {
                         let asked = journal.asked();
                         let rest = asked.rest();
                         let back = |run: &&u64| rest.is_back(**run);
-                        if rest.are_back() { numbers(&rows)?.iter().filter(back).copied().collect() } else { Vec::new() }
+                        if rest.are_back() {
+                            numbers(&rows)?.iter().filter(back).copied().collect()
+                        } else {
+                            Vec::new()
+                        }
                     },
                 };
                 let known = journal.start(started).await?;
