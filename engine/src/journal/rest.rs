@@ -37,6 +37,8 @@ struct State {
     waits: HashMap<u64, i64>,
     /// Runs at rest: how they stand, and when they are due.
     resting: HashMap<u64, (RunState, i64)>,
+    /// How many of them are paused.
+    paused: u64,
     /// Those among them that are due at a time, the next one first.
     due: BTreeSet<(i64, u64)>,
     /// Runs that somebody has told something while they were under way.
@@ -77,6 +79,7 @@ impl Rest {
                 continue;
             }
             all.resting.insert(run, (state, due));
+            all.paused += u64::from(state == RunState::Paused);
             if was_told {
                 all.ready.insert(run);
             } else if due != NEVER {
@@ -118,7 +121,8 @@ impl Rest {
         self.state().back.remove(&run)
     }
 
-    /// Runs that come back, at least one and at most so many. None when all runs were read, as the caller knows, and all have ended.
+    /// Runs that come back, at least one and at most so many. None when all runs were read, as the caller knows, and all have ended or are
+    /// paused.
     pub(crate) async fn next(&self, env: &Env, most: usize, are_read: bool) -> Vec<u64> {
         loop {
             let (seen, wait) = {
@@ -129,7 +133,7 @@ impl Rest {
                     all.ready.insert(run);
                 }
                 let back = all.take(most);
-                if !back.is_empty() || (are_read && all.open == 0) {
+                if !back.is_empty() || (are_read && all.open <= all.paused) {
                     return back;
                 }
                 (all.changes, all.due.first().map(|(due, _)| Timestamp(*due).since(now)))
@@ -168,6 +172,7 @@ impl State {
             && let Some(run) = self.ready.pop_first()
         {
             if let Some((state, due)) = self.resting.remove(&run) {
+                self.paused -= u64::from(state == RunState::Paused);
                 self.due.remove(&(due, run));
                 self.back.insert(run, state);
                 back.push(run);

@@ -85,9 +85,18 @@ fn a_paused_run_comes_back_when_the_pause_is_taken_back() {
         env.sleep(Duration::from_secs(50)).await;
         other.asked().tell(0, Ask::Resume);
     };
-    let (worked, calls) = stay(&spec("{ seconds: 1 }"), &[r#"{"n": 5}"#], &journal, beside);
-    assert_eq!(told(&worked), [pair("PAUSED", ""), pair("COMPLETED", "5 null")]);
-    assert_eq!(calls, 2);
+    // The other one keeps the job about; for one that is paused nobody waits.
+    let lines = [r#"{"n": 5}"#, r#"{"n": 6}"#];
+    let (worked, calls) = stay(&spec("{ seconds: 100 }"), &lines, &journal, beside);
+    let told_first = [pair("PAUSED", ""), pair("WAITING", "")];
+    assert_eq!(told(&worked)[..2], told_first);
+    assert_eq!(worked.documents.len(), 5);
+    assert_eq!(told(&worked)[2..], [pair("WAITING", ""), pair("COMPLETED", "6 null"), pair("COMPLETED", "5 null")]);
+    assert_eq!(calls, 4);
+    let alone = Memory::default();
+    alone.asked().tell(0, Ask::Pause);
+    let (left, _) = stay(&spec("{ seconds: 100 }"), &lines[..1], &alone, |_| std::future::ready(()));
+    assert_eq!(told(&left), [pair("PAUSED", "")]);
 }
 
 #[test]
