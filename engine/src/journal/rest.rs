@@ -101,6 +101,12 @@ impl Rest {
         self.changes(all);
     }
 
+    /// Whether no run is on its way that waits, or has come back.
+    pub fn is_idle(&self) -> bool {
+        let all = self.state();
+        all.waits.is_empty() && all.back.is_empty()
+    }
+
     /// Whether a run is at rest.
     pub(crate) fn has(&self, run: u64) -> bool {
         self.state().resting.contains_key(&run)

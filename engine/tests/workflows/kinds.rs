@@ -52,7 +52,7 @@ pub struct Say {
 /// The most calls of `Say` at once, and how many there were.
 #[derive(Default)]
 pub struct Seen {
-    now: AtomicUsize,
+    pub now: AtomicUsize,
     pub most: AtomicUsize,
     pub calls: AtomicUsize,
     /// How many of them were to be refused because of a limit.
@@ -386,6 +386,8 @@ pub struct Worked {
     pub took: Duration,
     /// How many rows each node has read.
     pub read: BTreeMap<String, u64>,
+    /// What edges and stages have left of rows.
+    pub held: u64,
 }
 
 impl Worked {
@@ -439,5 +441,7 @@ fn try_run_beside<F: Future<Output = ()>>(
     let stats = simulation.run(work).done()?;
     let documents = std::mem::take(&mut *shelf.documents.lock().unwrap());
     let read = stats.stage_ids().iter().map(|id| (id.to_string(), stats.total(id, |s| &s.rows_in))).collect();
-    Ok(Worked { documents, took: simulation.elapsed(), read })
+    let edges = stats.edges.iter().map(|edge| edge.stats.queued_rows() + edge.stats.queued_bytes()).sum::<u64>();
+    let held = edges + stats.stages.iter().map(|stage| stage.stats.rows_held.load(SeqCst)).sum::<u64>();
+    Ok(Worked { documents, took: simulation.elapsed(), read, held })
 }
