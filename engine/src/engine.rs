@@ -1,6 +1,7 @@
 //! An engine: what it knows, the world it lives in, and the jobs it starts.
 
 mod within;
+mod workflow;
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::graph::Graph;
 use crate::plan::{self, Asking, Plan};
 use crate::runtime::job::{self, Job, Start};
 use within::Within;
+
+pub use workflow::{Documents, Workflow};
 
 /// Plans graphs and starts jobs. Everything it needs is a value in it: two engines in one process do not know each other.
 #[derive(Clone)]

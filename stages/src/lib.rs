@@ -2,6 +2,27 @@
 //!
 //! `shape` makes rows into other rows, `route` sends them different ways, `set` adds a value made of the row, `merge` makes one of several, and the rest
 //! are calls: `http`, `process` and `model` ask once for each row and add one column with the answer, and `embed` asks for many at once.
+//!
+//! A workflow in a program, in no server, with no file. The engine is what its parts are: these kinds of steps, and if they are said the
+//! world (`Engine::with_env`), a journal, a cache; a test puts others in their places.
+//!
+//! ```
+//! use bourn_engine::api::Registry;
+//! use bourn_engine::{Engine, Result};
+//! use serde_json::json;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! let engine = Engine::new(bourn_stages::register(Registry::new()));
+//! let greet = "steps:
+//!   - { id: who, set: { value: { name: '${input.name}', long: '${.input.name | length > 3}' } } }
+//!   - { id: text, set: 'Hello ${who.results.name}' }";
+//! let document = engine.workflow(greet, "greet.yaml").await?.run(&json!({ "name": "Ada" })).await?;
+//! assert_eq!(document.final_output, "Hello Ada");
+//! assert_eq!(document.workflow_results["who"]["long"], false);
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod embed;
