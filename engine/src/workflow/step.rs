@@ -16,7 +16,7 @@ use super::rounds::Again;
 use super::staged::Staged;
 use super::start::Start;
 use super::step_call::{Notes, StepCall};
-use super::step_stage::StepStage;
+use super::step_stage::{Seen, StepStage};
 use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
@@ -260,6 +260,7 @@ impl ErasedStage for StepConfig {
             let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };
             return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
         }
+        let seen = Seen::of(&context.inputs[0], &self.read(&context.inputs[0]));
         let context =
             &BuildContext { inputs: context.inputs.iter().map(|input| self.read(input)).collect(), ..context.clone() };
         let inner = match &self.recorded {
@@ -295,7 +296,6 @@ impl ErasedStage for StepConfig {
             }
             // What asks nobody works on as many runs as there are.
             Operator::Stage(inner) => {
-                let seen = (!self.hidden.is_empty()).then(|| context.inputs[0].clone());
                 Ok(Operator::stage(StepStage::new(inner, course, (checked, seen), context.env.clone())))
             }
             Operator::Join(_) => Err(Error::unsupported(format!("`{}` can't be a step", self.kind()))),

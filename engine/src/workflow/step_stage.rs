@@ -18,9 +18,24 @@ pub(super) struct StepStage {
     inner: BoxStage,
     course: Course,
     checked: Option<Checked>,
-    /// The columns that it sees, if not all.
-    seen: Option<SchemaRef>,
+    seen: Option<Seen>,
     env: Env,
+}
+
+/// The columns that a step sees, if not all: their places, and what they make.
+pub(super) struct Seen {
+    places: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl Seen {
+    pub(super) fn of(rows: &SchemaRef, seen: &SchemaRef) -> Option<Self> {
+        if seen.fields().len() >= rows.fields().len() {
+            return None;
+        }
+        let places = seen.fields().iter().filter_map(|field| rows.index_of(field.name()).ok()).collect();
+        Some(Self { places, schema: seen.clone() })
+    }
 }
 
 /// What became of a run that started the step.
@@ -42,16 +57,16 @@ impl StepStage {
     pub(super) fn new(
         inner: BoxStage,
         course: Course,
-        (checked, seen): (Option<Checked>, Option<SchemaRef>),
+        (checked, seen): (Option<Checked>, Option<Seen>),
         env: Env,
     ) -> Self {
         Self { inner, course, checked, seen, env }
     }
 
     fn seen(&self, rows: RecordBatch) -> Result<RecordBatch> {
-        let Some(schema) = &self.seen else { return Ok(rows) };
-        let places = schema.fields().iter().map(|field| rows.schema_ref().index_of(field.name()));
-        Ok(rows.project(&places.collect::<Result<Vec<_>, _>>()?)?)
+        let Some(Seen { places, schema }) = &self.seen else { return Ok(rows) };
+        let columns = places.iter().map(|place| rows.column(*place).clone()).collect();
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
     }
 
     /// What the stage makes of rows, each for itself.
