@@ -500,6 +500,8 @@ pub enum Files {
     Specs,
     /// Cases beside a spec: NAME.test.yaml.
     Tests,
+    /// What `bourn run -o json` and `bourn runs result` give of a run of a workflow.
+    Results,
 }
 
 /// A language to draw graphs in.

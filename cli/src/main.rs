@@ -85,6 +85,7 @@ fn dispatch(args: &Args, screen: &Screen) -> Result<Exit, Failure> {
             match of {
                 Files::Specs => bourn_engine::spec::schema(&prepare::registry()),
                 Files::Tests => bourn_engine::spec::cases_schema(),
+                Files::Results => bourn_engine::workflow::result::schema(),
             }
         ))?,
         Verb::Commands { routing } => {

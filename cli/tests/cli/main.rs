@@ -17,6 +17,7 @@ mod dlq;
 mod embedded;
 mod escalations;
 mod examples;
+mod flows;
 mod folders;
 mod held;
 mod ids;

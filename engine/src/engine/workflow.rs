@@ -40,12 +40,15 @@ impl Engine {
     /// # Errors
     /// Every problem of the spec in one, each with its line and column.
     pub async fn workflow(&self, text: &str, file: &str) -> Result<Workflow> {
-        let loaded = Request::default().load_to_run(text, file, self.registry(), self.env()).await.map_err(|problems| {
-            let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Error::validation(told.join("\n"))
-        })?;
+        let loaded =
+            Request::default().load_to_run(text, file, self.registry(), self.env()).await.map_err(|problems| {
+                let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Error::validation(told.join("\n"))
+            })?;
         if !matches!(loaded.spec, Spec::Chain(_)) {
-            return Err(Error::validation(format!("{file} is a pipeline, which has no inputs: `Engine::run` runs its graph")));
+            return Err(Error::validation(format!(
+                "{file} is a pipeline, which has no inputs: `Engine::run` runs its graph"
+            )));
         }
         Ok(Workflow { engine: self.clone(), loaded: Arc::new(loaded), journal: None, cache: None })
     }

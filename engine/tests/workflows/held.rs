@@ -28,7 +28,7 @@ finally:
 /// `BOURN_RUNS=10000` for more.
 #[test]
 fn nothing_is_held_when_all_runs_have_ended_however_they_did() {
-    let runs: u64 = std::env::var("BOURN_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(600);
+    let runs: u64 = std::env::var("BOURN_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(200);
     let pick = |n: u64, of: &[&str]| of[(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % of.len()].to_owned();
     let line = |n: u64| {
         let fail = pick(n, &["", "", "", "permanent", "transient", "twice"]);
