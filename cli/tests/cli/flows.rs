@@ -18,7 +18,7 @@ steps:
 #[test]
 fn a_result_has_the_way_that_was_taken_what_it_gave_and_what_all_runs_say_of_it() {
     let folder = Folder::with(&[("sizes.yaml", SPEC)]);
-    let lines: String = [1, 2, 3, 4, 10, 11].iter().map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    let lines = [1, 2, 3, 4, 10, 11].map(|n| json!({ "n": n }).to_string()).join("\n");
     let ended = folder.fed(&["run", "sizes.yaml", "--inputs", "-", "-o", "json"], &lines);
     let documents: Vec<Value> = ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let schema: Value = serde_json::from_str(&folder.bourn(&["schema", "--of", "results"]).quietly()).unwrap();

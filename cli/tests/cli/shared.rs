@@ -20,8 +20,8 @@ fn processes_that_share_a_journal_are_never_told_that_it_is_busy() {
     let (processes, each) = (4, all / 4);
     let jobs: Vec<_> = (0..processes)
         .map(|process| {
-            let lines: String = (0..each).map(|n| format!("{{\"n\": {n}}}\n")).collect();
-            std::fs::write(folder.path(&format!("{process}.jsonl")), lines).unwrap();
+            let lines: Vec<String> = (0..each).map(|n| serde_json::json!({ "n": n }).to_string()).collect();
+            std::fs::write(folder.path(&format!("{process}.jsonl")), lines.join("\n")).unwrap();
             folder
                 .command(&["run", "three.yaml", "--inputs", &format!("{process}.jsonl"), "-o", "json"])
                 .spawn()

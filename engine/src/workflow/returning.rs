@@ -55,7 +55,7 @@ impl ErasedConnector for Returning {
         async move {
             Ok(match self.inputs.0.known(context).await? {
                 Known::Schema(schema) => Known::Schema(columns(&schema)),
-                other => other,
+                asks @ Known::Asks(_) => asks,
             })
         }
         .boxed()

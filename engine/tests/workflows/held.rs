@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::env::Env;
 use bourn_engine::journal::{Ask, Journal as _, Memory, RunState};
 use bourn_engine::workflow::Runs;
 use serde_json::json;
@@ -28,7 +29,7 @@ finally:
 /// `BOURN_RUNS=10000` for more.
 #[test]
 fn nothing_is_held_when_all_runs_have_ended_however_they_did() {
-    let runs: u64 = std::env::var("BOURN_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(200);
+    let runs: u64 = Env::system().variable("BOURN_RUNS").and_then(|runs| runs.parse().ok()).unwrap_or(200);
     let pick = |n: u64, of: &[&str]| of[(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % of.len()].to_owned();
     let line = |n: u64| {
         let fail = pick(n, &["", "", "", "permanent", "transient", "twice"]);

@@ -51,7 +51,7 @@ fn a_run_comes_back_when_its_time_does_and_no_step_is_done_again() {
     assert_eq!(told(&worked), [pair("WAITING", ""), pair("FAILED", ""), pair("COMPLETED", "1 null")]);
     assert_eq!(worked.documents[0]["run_id"], worked.documents[2]["run_id"]);
     assert_eq!((calls, journal.runs()[&0].state), (2, RunState::Completed));
-    assert!(worked.took >= Duration::from_secs(7_200) && worked.took < Duration::from_secs(7_300), "{:?}", worked.took);
+    assert!(worked.took >= Duration::from_hours(2) && worked.took < Duration::from_secs(7_300), "{:?}", worked.took);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_run_comes_back_when_it_gets_a_signal_or_somebody_ends_it() {
     let ended = [pair("COMPLETED", "1 go"), pair("CANCELED", ""), pair("FAILED", "")];
     assert_eq!(told(&worked), [waiting, ended].concat());
     assert_eq!(calls, 4);
-    assert!(worked.took >= Duration::from_secs(600) && worked.took < Duration::from_secs(700), "{:?}", worked.took);
+    assert!(worked.took >= Duration::from_mins(10) && worked.took < Duration::from_secs(700), "{:?}", worked.took);
 }
 
 #[test]
