@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bourn_engine::data::units::Interval;
 use bourn_engine::spec::Mode;
+use bourn_engine::spec::monitoring::Monitoring;
 use bourn_engine::spec::targets::Targets;
 use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
@@ -223,6 +224,10 @@ pub struct Run {
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Send spans and metrics to a collector, by OTLP over HTTP, over what the spec says: `otlp=http://127.0.0.1:4318`, `sample=0.1`,
+    /// `payloads=true`, `interval=10s`, `log_level=info`. Otherwise `OTEL_EXPORTER_OTLP_ENDPOINT` says where to.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::monitoring::settings::parse)]
+    pub monitoring: Vec<Monitoring>,
     #[command(flatten)]
     pub begin: Beginning,
     /// Say nothing but errors: no progress, no table, no warnings.

@@ -4,7 +4,7 @@ mod within;
 
 use std::sync::Arc;
 
-use crate::api::{Jobs, Memos, Registry};
+use crate::api::{Jobs, Memos, Observer, Registry, Trace};
 use crate::checkpoint::Resume;
 use crate::diagnostic::Problems;
 use crate::env::Env;
@@ -20,12 +20,13 @@ pub struct Engine {
     registry: Arc<Registry>,
     env: Env,
     journal: Option<Arc<dyn Memos>>,
+    trace: Trace,
 }
 
 impl Engine {
     /// An engine that knows these stages and connectors, in the real world.
     pub fn new(registry: Registry) -> Self {
-        Self { registry: Arc::new(registry), env: Env::system(), journal: None }
+        Self { registry: Arc::new(registry), env: Env::system(), journal: None, trace: Trace::default() }
     }
 
     /// The same in another world.
@@ -39,6 +40,13 @@ impl Engine {
     #[must_use]
     pub fn with_journal(mut self, journal: Arc<dyn Memos>) -> Self {
         self.journal = Some(journal);
+        self
+    }
+
+    /// The same with somebody who is told of requests as they are made.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.trace = Trace::to(observer);
         self
     }
 
@@ -83,7 +91,8 @@ impl Engine {
     /// When something can't be opened, or what is kept has no place in the job; nothing runs then.
     pub async fn start_from(&self, plan: Plan, resume: Resume) -> Result<Job> {
         let jobs = Some(Arc::new(Within::new(self.clone())) as Arc<dyn Jobs>);
-        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone(), jobs, resume }).await
+        let (env, journal, trace) = (self.env.clone(), self.journal.clone(), self.trace.clone());
+        job::start(plan, Start { env, journal, jobs, trace, resume }).await
     }
 
     /// Plans, starts and waits.

@@ -284,6 +284,7 @@ impl<'a> Builder<'a> {
                 journal,
                 feedback: None,
                 bill: Bill::default(),
+                trace: self.with.trace.clone(),
             },
             key: RequestKey::of(node, self.job_key ^ (id as u64)),
             inputs,
