@@ -195,8 +195,8 @@ pub struct Run {
     pub mock: bool,
     #[command(flatten)]
     pub journal: Journal,
-    /// Where steps look that say `cache`: a Redis or Valkey that processes share, as `redis://HOST:PORT`. Otherwise the variable
-    /// `BOURN_CACHE` says it, and without both it is the journal.
+    /// Where steps look that say `cache`, and rates that have a name are kept for all processes together: a Redis or Valkey, as
+    /// `redis://HOST:PORT`. Otherwise the variable `BOURN_CACHE` says it, and without both it is the journal, and the process.
     #[arg(long, value_name = "URL")]
     pub cache: Option<String>,
     /// The id of the run that `--input` begins; one is made if it is not said.

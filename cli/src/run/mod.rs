@@ -62,8 +62,9 @@ fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -
                 }
                 let monitor = Monitor::start(&loaded, &args.monitoring, engine.env(), screen)?;
                 let engine = monitor.engine(&engine);
-                let cache = cache::of(args.cache.as_deref(), engine.env())?;
-                let runs = Runs { cache, ..prepare::no_runs() };
+                let shared = cache::of(args.cache.as_deref(), engine.env())?;
+                let engine = shared.engine(&engine);
+                let runs = Runs { cache: shared.cache, ..prepare::no_runs() };
                 let graph = prepare::graph(&loaded, &runs, Documents::lines(), args.mock);
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
                 job::run_shown(&engine, plan, args, (screen, &|stats| monitor.watch(stats)), ending).await

@@ -58,8 +58,10 @@ pub async fn run(
     let kept = Kept::begin(engine, loaded, args, screen)?;
     let unkept = monitor.traced().filter(|_| !kept.is_kept());
     let documents = documents.measuring(!targets.is_empty()).seen_by(unkept);
-    let cache = cache::of(args.cache.as_deref(), engine.env())?;
-    let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs, cache, &monitor)?, documents.clone(), args.mock);
+    let shared = cache::of(args.cache.as_deref(), engine.env())?;
+    let engine = &shared.engine(engine);
+    let graph =
+        prepare::graph(loaded, &kept.keep(&loaded.spec, runs, shared.cache, &monitor)?, documents.clone(), args.mock);
     let plan = prepare::plan(engine, graph, loaded).await?;
     let started = |stats: &Arc<JobStats>| {
         kept.shows(stats);

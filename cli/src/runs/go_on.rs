@@ -133,6 +133,8 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
         chain(&loaded)?;
         let monitor = Monitor::start(&loaded, &[], engine.env(), screen)?;
         let engine = &monitor.engine(engine);
+        let shared = cache::of(None, engine.env())?;
+        let engine = &shared.engine(engine);
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
         let runs = Runs::of(SOURCE, BoxConnector::new(inputs))
@@ -142,7 +144,7 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
         let documents = Documents::kept();
         let graph = prepare::graph(
             &loaded,
-            &kept.keep(&loaded.spec, runs, cache::of(None, engine.env())?, &monitor)?,
+            &kept.keep(&loaded.spec, runs, shared.cache, &monitor)?,
             documents.clone(),
             run.mock,
         );
