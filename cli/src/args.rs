@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bourn_engine::data::units::Interval;
 use bourn_engine::spec::Mode;
+use bourn_engine::spec::monitoring::Monitoring;
 use bourn_engine::spec::targets::Targets;
 use clap::builder::{EnumValueParser, TypedValueParser};
 use clap::{Args as Group, Parser, Subcommand, ValueEnum, ValueHint};
@@ -194,8 +195,8 @@ pub struct Run {
     pub mock: bool,
     #[command(flatten)]
     pub journal: Journal,
-    /// Where steps look that say `cache`: a Redis or Valkey that processes share, as `redis://HOST:PORT`. Otherwise the variable
-    /// `BOURN_CACHE` says it, and without both it is the journal.
+    /// Where steps look that say `cache`, and rates that have a name are kept for all processes together: a Redis or Valkey, as
+    /// `redis://HOST:PORT`. Otherwise the variable `BOURN_CACHE` says it, and without both it is the journal, and the process.
     #[arg(long, value_name = "URL")]
     pub cache: Option<String>,
     /// The id of the run that `--input` begins; one is made if it is not said.
@@ -227,6 +228,10 @@ pub struct Run {
     /// Serve `/metrics` (Prometheus) and `/livez` at this address while it runs, for example 127.0.0.1:9100.
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
+    /// Send spans and metrics to a collector, by OTLP over HTTP, over what the spec says: `otlp=http://127.0.0.1:4318`, `sample=0.1`,
+    /// `payloads=true`, `interval=10s`, `log_level=info`. Otherwise `OTEL_EXPORTER_OTLP_ENDPOINT` says where to.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::monitoring::settings::parse)]
+    pub monitoring: Vec<Monitoring>,
     #[command(flatten)]
     pub begin: Beginning,
     /// Say nothing but errors: no progress, no table, no warnings.

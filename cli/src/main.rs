@@ -17,6 +17,7 @@ mod memory;
 mod metrics_server;
 mod mock_llm;
 mod models;
+mod monitoring;
 mod new;
 mod prepare;
 mod report;

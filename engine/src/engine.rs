@@ -5,7 +5,7 @@ mod workflow;
 
 use std::sync::Arc;
 
-use crate::api::{Jobs, Memos, Registry};
+use crate::api::{Jobs, Memos, Meter, Observer, Registry, Trace};
 use crate::checkpoint::Resume;
 use crate::diagnostic::Problems;
 use crate::env::Env;
@@ -23,12 +23,14 @@ pub struct Engine {
     registry: Arc<Registry>,
     env: Env,
     journal: Option<Arc<dyn Memos>>,
+    meter: Option<Arc<dyn Meter>>,
+    trace: Trace,
 }
 
 impl Engine {
     /// An engine that knows these stages and connectors, in the real world.
     pub fn new(registry: Registry) -> Self {
-        Self { registry: Arc::new(registry), env: Env::system(), journal: None }
+        Self { registry: Arc::new(registry), env: Env::system(), journal: None, meter: None, trace: Trace::default() }
     }
 
     /// The same in another world.
@@ -42,6 +44,20 @@ impl Engine {
     #[must_use]
     pub fn with_journal(mut self, journal: Arc<dyn Memos>) -> Self {
         self.journal = Some(journal);
+        self
+    }
+
+    /// The same with one who keeps limits that have a name together with other processes.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Arc<dyn Meter>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// The same with somebody who is told of requests as they are made.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.trace = Trace::to(observer);
         self
     }
 
@@ -86,7 +102,8 @@ impl Engine {
     /// When something can't be opened, or what is kept has no place in the job; nothing runs then.
     pub async fn start_from(&self, plan: Plan, resume: Resume) -> Result<Job> {
         let jobs = Some(Arc::new(Within::new(self.clone())) as Arc<dyn Jobs>);
-        job::start(plan, Start { env: self.env.clone(), journal: self.journal.clone(), jobs, resume }).await
+        let (env, journal, meter) = (self.env.clone(), self.journal.clone(), self.meter.clone());
+        job::start(plan, Start { env, journal, jobs, meter, trace: self.trace.clone(), resume }).await
     }
 
     /// Plans, starts and waits.

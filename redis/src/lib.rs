@@ -1,5 +1,8 @@
-//! Results of steps in Redis or Valkey, which processes share. It may lose all it has, and be gone at any time: then everybody asks anew.
+//! Results of steps in Redis or Valkey, which processes share, and rate limits. It may lose all it has, and be gone at any time: then everybody
+//! asks anew, and keeps the limits alone.
 #![forbid(unsafe_code)]
+
+mod buckets;
 
 use std::fmt;
 use std::sync::Arc;

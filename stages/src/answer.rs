@@ -309,6 +309,7 @@ mod tests {
             journal: None,
             feedback: None,
             bill: bourn_engine::api::Bill::default(),
+            trace: bourn_engine::api::Trace::default(),
         }
     }
 

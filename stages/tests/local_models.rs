@@ -107,6 +107,7 @@ async fn embedded(config: &Embed, rows: RecordBatch) -> Vec<Option<Vec<f32>>> {
         journal: None,
         feedback: None,
         bill: Bill::default(),
+        trace: bourn_engine::api::Trace::default(),
     };
     let reply = call.call(rows, &context).await.unwrap();
     let column = reply.rows.column_by_name("embedding").unwrap().as_fixed_size_list();

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::targets::Measured;
 use super::writer::Writer;
+use crate::monitoring::Spans;
 
 /// How many failed runs are told one by one.
 const TOLD_MAX: usize = 10;
@@ -28,6 +29,9 @@ pub struct Documents {
     #[serde(skip)]
     #[schemars(skip)]
     seen: Arc<Mutex<Seen>>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    spans: Option<Arc<Spans>>,
 }
 
 /// What went by.
@@ -76,6 +80,12 @@ impl Documents {
     pub fn measuring(self, wanted: bool) -> Self {
         self.seen().measured = wanted.then(Measured::default);
         self
+    }
+
+    /// Has the spans of runs made of their documents, when nobody sees them elsewhere.
+    #[must_use]
+    pub fn seen_by(self, spans: Option<&Arc<Spans>>) -> Self {
+        Self { spans: spans.cloned(), ..self }
     }
 
     /// What went by so far.
@@ -130,6 +140,9 @@ impl Sink for DocumentsSink {
             let state = RunState::of(state).ok_or_else(unknown)?;
             if let Some(measured) = seen.measured.as_mut().filter(|_| state.has_ended()) {
                 measured.add(&serde_json::from_str(document)?, state == RunState::Completed);
+            }
+            if let Some(spans) = &self.documents.spans {
+                spans.document(&serde_json::from_str(document)?);
             }
             seen.waiting += u64::from(state == RunState::Waiting);
             seen.paused += u64::from(state == RunState::Paused);

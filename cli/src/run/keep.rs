@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{Form, Run};
 use crate::failure::Failure;
+use crate::monitoring::Monitor;
 use crate::screen::Screen;
 
 /// The journal of a job, if it has one.
@@ -76,14 +77,26 @@ impl Kept {
     ///
     /// # Errors
     /// When the journal can't be read.
-    pub fn keep(&self, spec: &Spec, runs: Runs, cache: Option<Arc<dyn Cache>>) -> Result<Runs, Failure> {
+    pub fn keep(
+        &self,
+        spec: &Spec,
+        runs: Runs,
+        cache: Option<Arc<dyn Cache>>,
+        monitor: &Monitor,
+    ) -> Result<Runs, Failure> {
         let runs = if self.key.is_some() { runs.with_key(self.key.clone()) } else { runs };
         let own = || self.job.as_ref().map(|job| Arc::new(job.cache()) as Arc<dyn Cache>);
         let runs = Runs { cache: cache.or_else(own), ..runs };
         let Some(job) = &self.job else { return Ok(runs) };
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
-        Ok(runs.having_spent(spent).with_journal(Arc::new(job.clone()), job.number()))
+        let journal = monitor.journal(Arc::new(job.clone()), runs.key.as_deref());
+        Ok(runs.having_spent(spent).with_journal(journal, job.number()))
+    }
+
+    /// Whether there is one.
+    pub fn is_kept(&self) -> bool {
+        self.job.is_some()
     }
 
     /// Tells those that look at its runs what the job holds, from now on.

@@ -23,6 +23,7 @@ use job::Ending;
 
 use crate::args::{Checkpoint, Run};
 use crate::failure::{Exit, Failure};
+use crate::monitoring::Monitor;
 use crate::prepare;
 use crate::report::diagnostics;
 use crate::runs;
@@ -59,11 +60,14 @@ fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -
                 if let Ending::Elsewhere(_) = &ending {
                     watched::no_stdin(spec)?;
                 }
-                let cache = cache::of(args.cache.as_deref(), engine.env())?;
-                let runs = Runs { cache, ..prepare::no_runs() };
+                let monitor = Monitor::start(&loaded, &args.monitoring, engine.env(), screen)?;
+                let engine = monitor.engine(&engine);
+                let shared = cache::of(args.cache.as_deref(), engine.env())?;
+                let engine = shared.engine(&engine);
+                let runs = Runs { cache: shared.cache, ..prepare::no_runs() };
                 let graph = prepare::graph(&loaded, &runs, Documents::lines(), args.mock);
                 let plan = prepare::plan(&engine, graph, &loaded).await?;
-                job::run(&engine, plan, args, screen, ending).await
+                job::run_shown(&engine, plan, args, (screen, &|stats| monitor.watch(stats)), ending).await
             }
             Spec::Chain(_) => workflow::run(&engine, &loaded, args, screen, ending).await,
         };

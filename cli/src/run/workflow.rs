@@ -1,7 +1,10 @@
 //! A workflow: once for one input, or for every line of many.
 
+use std::sync::Arc;
+
 use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
+use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::targets::Targets;
 use bourn_engine::spec::{Loaded, Mode, Spec};
 use bourn_engine::workflow::{Runs, run_id};
@@ -17,6 +20,7 @@ use crate::answer;
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
 use crate::given;
+use crate::monitoring::Monitor;
 use crate::prepare;
 use crate::report::document;
 use crate::screen::Screen;
@@ -47,15 +51,24 @@ pub async fn run(
     let many = args.inputs.is_some();
     let documents = if many { Documents::lines() } else { Documents::kept() };
     let targets = targets(loaded, args);
-    let documents = documents.measuring(!targets.is_empty());
+    let monitor = Monitor::start(loaded, &args.monitoring, engine.env(), screen)?;
+    let engine = &monitor.engine(engine);
     let begin = engine.env().monotonic();
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let runs = runs.staying(args.wait);
     let kept = Kept::begin(engine, loaded, args, screen)?;
-    let cache = cache::of(args.cache.as_deref(), engine.env())?;
-    let graph = prepare::graph(loaded, &kept.keep(&loaded.spec, runs, cache)?, documents.clone(), args.mock);
+    let unkept = monitor.traced().filter(|_| !kept.is_kept());
+    let documents = documents.measuring(!targets.is_empty()).seen_by(unkept);
+    let shared = cache::of(args.cache.as_deref(), engine.env())?;
+    let engine = &shared.engine(engine);
+    let graph =
+        prepare::graph(loaded, &kept.keep(&loaded.spec, runs, shared.cache, &monitor)?, documents.clone(), args.mock);
     let plan = prepare::plan(engine, graph, loaded).await?;
-    job::run_shown(engine, plan, args, (screen, &|stats| kept.shows(stats)), ending).await?;
+    let started = |stats: &Arc<JobStats>| {
+        kept.shows(stats);
+        monitor.watch(stats);
+    };
+    job::run_shown(engine, plan, args, (screen, &started), ending).await?;
     if args.stats {
         kept.tell(screen);
     }

@@ -1,9 +1,11 @@
 //! `bourn runs resume` and `recover`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::journal::{Ask, RunState};
+use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::Loaded;
 use bourn_engine::workflow::Runs;
 use bourn_engine::workflow::result::{RecoveryPlan, document_of};
@@ -14,6 +16,7 @@ use super::{Place, args::Journal, asked, chain, estimate};
 use crate::answer;
 use crate::args::{self, Form};
 use crate::failure::{Exit, Failure};
+use crate::monitoring::Monitor;
 use crate::prepare;
 use crate::run::budget;
 use crate::run::cache;
@@ -128,6 +131,10 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
         budget::apply(&mut loaded.spec, budget);
         screen.hide(loaded.document.secrets());
         chain(&loaded)?;
+        let monitor = Monitor::start(&loaded, &[], engine.env(), screen)?;
+        let engine = &monitor.engine(engine);
+        let shared = cache::of(None, engine.env())?;
+        let engine = &shared.engine(engine);
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
         let runs = Runs::of(SOURCE, BoxConnector::new(inputs))
@@ -137,12 +144,16 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
         let documents = Documents::kept();
         let graph = prepare::graph(
             &loaded,
-            &kept.keep(&loaded.spec, runs, cache::of(None, engine.env())?)?,
+            &kept.keep(&loaded.spec, runs, shared.cache, &monitor)?,
             documents.clone(),
             run.mock,
         );
         let plan = prepare::plan(engine, graph, &loaded).await?;
-        job::run_shown(engine, plan, &options, (screen, &|stats| kept.shows(stats)), Ending::signal()).await?;
+        let started = |stats: &Arc<JobStats>| {
+            kept.shows(stats);
+            monitor.watch(stats);
+        };
+        job::run_shown(engine, plan, &options, (screen, &started), Ending::signal()).await?;
         let open = documents.seen().open();
         if spec.source.is_empty() && open == 0 {
             kept.end()?;
@@ -172,6 +183,7 @@ fn options(file: &str, journal: &Journal) -> args::Run {
         fail_on_degraded: false,
         wait: false,
         metrics: None,
+        monitoring: Vec::new(),
         begin: args::Beginning { from_checkpoint: None, fresh: false, drop_state: Vec::new() },
         quiet: false,
         stats: false,

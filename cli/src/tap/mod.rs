@@ -32,6 +32,9 @@ const NEVER: Duration = Duration::from_hours(365 * 24);
 /// # Errors
 /// When the spec has problems, there is no such place in it, or the job failed.
 pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
+    if !args.run.monitoring.is_empty() {
+        return Err(Failure::invalid("--monitoring is for `bourn run`: what is only looked at is not monitored"));
+    }
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
         let engine = prepare::engine(&args.run.journal.journal);

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests look at the command from outside")]
 #![expect(clippy::unwrap_used, reason = "what the tests share is no test for clippy")]
 
+mod collector;
 mod support;
 mod swarms;
 
@@ -25,6 +26,7 @@ mod insights;
 mod memory;
 mod mock_llm;
 mod models;
+mod monitoring;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;

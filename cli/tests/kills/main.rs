@@ -7,6 +7,8 @@ mod backoffs;
 #[cfg(all(feature = "http", feature = "redis"))]
 mod cache;
 mod http;
+#[cfg(all(feature = "http", feature = "redis"))]
+mod limits;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "object_store")]

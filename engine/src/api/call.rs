@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use super::cache::Turn;
 use super::erased::ErasedCall;
 use super::memo::{Key, Memo};
+use super::observer::Trace;
 use super::output::Rejected;
 use crate::env::Env;
 use crate::error::{Error, Result};
@@ -161,6 +162,8 @@ pub struct CallContext {
     pub feedback: Option<Arc<str>>,
     /// What this attempt notes beside its reply.
     pub bill: Bill,
+    /// Who is told what is asked.
+    pub trace: Trace,
 }
 
 /// What an earlier process has tried of a request.

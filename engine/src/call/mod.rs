@@ -4,6 +4,7 @@ pub mod adaptive;
 pub mod again;
 pub mod known;
 pub mod learnt;
+pub mod metered;
 pub mod rate_limit;
 pub mod retry;
 pub mod spend;

@@ -41,14 +41,16 @@ impl Clock for EnvClock {
     }
 }
 
+/// What of a rate may be sent at once: a tenth of a second's worth.
+pub fn burst(rate: Rate) -> NonZeroU32 {
+    let burst = (rate.per_second() / 10.0).clamp(1.0, f64::from(u32::MAX));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped above")]
+    NonZeroU32::new(burst as u32).unwrap_or(NonZeroU32::MIN)
+}
+
 impl Limiter {
     /// A limiter of this rate, or of pauses alone. A tenth of a second's worth may be sent at once.
     pub fn new(rate: Option<Rate>, env: &Env) -> Self {
-        let burst = |r: Rate| {
-            let burst = (r.per_second() / 10.0).clamp(1.0, f64::from(u32::MAX));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped above")]
-            NonZeroU32::new(burst as u32).unwrap_or(NonZeroU32::MIN)
-        };
         let quota = |r: Rate| {
             let interval = (r.per / r.count).max(Duration::from_nanos(1));
             Quota::with_period(interval).expect("the interval is not zero").allow_burst(burst(r))

@@ -8,6 +8,7 @@ use crate::metrics::StageStats;
 use super::adaptive::{Adaptive, Gate};
 use super::again::Again;
 use super::known::Known;
+use super::metered::{self, Metered};
 use super::rate_limit::{Limiter, RateLimit};
 use super::retry::Retry;
 use super::spend::{Pause, Purse, Spend};
@@ -20,6 +21,8 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
     /// One for all lanes of the stage, if its limits are adaptive.
     pub gate: Option<Arc<Gate>>,
+    /// What other processes keep too, of a limit that has a name.
+    pub metered: Option<Arc<Metered>>,
     /// One for all lanes of the stage.
     pub outage: Outage,
     /// Where answers are kept, if they are.
@@ -32,12 +35,16 @@ pub struct Shared {
     pub stats: Arc<StageStats>,
 }
 
-/// `Again(Known(Retry(Spend(Adaptive(RateLimit(Timeout(call)))))))`: each round is a request of its own; what asks nobody, such as a kept
+/// `Again(Known(Retry(Spend(Adaptive(RateLimit(Shared(Timeout(call))))))))`: each round is a request of its own; what asks nobody, such as a kept
 /// answer, passes nothing; every attempt is paid for and waits for the rate; the time of an attempt does not count the wait for its
 /// turn. What is refused because of a limit waits again in `Adaptive`, which is there if the limits say so.
 pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     let known = call.clone();
-    let call = Timeout { inner: call, limit: limits.timeout.0 };
+    let call = BoxCall::new(Timeout { inner: call, limit: limits.timeout.0 });
+    let call = match shared.metered {
+        Some(metered) => BoxCall::new(metered::Shared { inner: call, metered }),
+        None => call,
+    };
     let call = BoxCall::new(RateLimit { inner: call, limiter: shared.limiter });
     let call = match shared.gate {
         Some(gate) => BoxCall::new(Adaptive { inner: call, call: known.clone(), gate, stats: shared.stats.clone() }),

@@ -14,7 +14,7 @@ use crate::metrics::Bucket as Level;
 /// How long a bucket takes to fill up: what may be sent at once. Longer than the grain of a timer, so that none is idle.
 const HELD: f64 = 0.1;
 /// What a limit of tokens holds, in seconds: a request takes many of them.
-const TOKENS_HELD: f64 = 1.0;
+pub const TOKENS_HELD: f64 = 1.0;
 
 /// What is counted.
 pub const REQUESTS: usize = 0;

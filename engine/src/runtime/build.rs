@@ -29,6 +29,7 @@ use crate::api::{
     SourceContext,
 };
 use crate::call::adaptive::Gate;
+use crate::call::metered::Metered;
 use crate::call::rate_limit::Limiter;
 use crate::call::stack::{Shared, stack};
 use crate::checkpoint::coordinator::Command;
@@ -73,6 +74,8 @@ pub(super) struct Builder<'a> {
     limiters: HashMap<Spaced, Arc<Limiter>>,
     /// The same for those whose limits are adaptive.
     gates: HashMap<Spaced, Arc<Gate>>,
+    /// For all calls that share a limit with other processes, by its name.
+    metered: HashMap<String, Arc<Metered>>,
     /// One for all spools of the job that are to be in the same place.
     folders: HashMap<PathBuf, Arc<Folder>>,
     /// One for all lanes of a source.
@@ -95,7 +98,7 @@ impl<'a> Builder<'a> {
         supervisor: Arc<Supervisor>,
         (kept, ledgers): (Option<Kept>, Ledgers),
     ) -> Self {
-        let (limiters, gates) = (HashMap::new(), HashMap::new());
+        let (limiters, gates, metered) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (folders, admissions, outages) = (HashMap::new(), HashMap::new(), HashMap::new());
         let job_key = with.env.random();
         Self {
@@ -109,6 +112,7 @@ impl<'a> Builder<'a> {
             supervisor,
             limiters,
             gates,
+            metered,
             folders,
             admissions,
             outages,
@@ -254,11 +258,13 @@ impl<'a> Builder<'a> {
             gate.join(limits.in_flight);
             gate.clone()
         });
+        let metered = self.metered(node);
         let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(limits.rate, &env)));
         let (journal, purses) = self.ledgers.of(node);
         let shared = Shared {
             limiter: limiter.clone(),
             gate,
+            metered,
             outage,
             journal: journal.clone(),
             purses: purses.clone(),
@@ -284,6 +290,7 @@ impl<'a> Builder<'a> {
                 journal,
                 feedback: None,
                 bill: Bill::default(),
+                trace: self.with.trace.clone(),
             },
             key: RequestKey::of(node, self.job_key ^ (id as u64)),
             inputs,
@@ -295,6 +302,13 @@ impl<'a> Builder<'a> {
             secrets,
             env,
         })))
+    }
+
+    /// The buckets of a node's limit that other processes keep too.
+    fn metered(&mut self, node: &PlannedNode) -> Option<Arc<Metered>> {
+        let (meter, (name, limits)) = (self.with.meter.as_ref()?, node.rate_limit.as_ref()?);
+        let made = || Arc::new(Metered::new(meter.clone(), name, limits, &self.with.env));
+        Some(self.metered.entry(name.clone()).or_insert_with(made).clone())
     }
 
     /// The queue on the disk before a lane of an isolated node. Its cap is a share of what the node may have.

@@ -14,7 +14,7 @@ use super::ledgers::{self, Ledgers};
 use super::overdue::Overdue;
 use super::supervise::Supervisor;
 use super::tolerance::Tolerance;
-use crate::api::{Checkpoints, Jobs, Memos};
+use crate::api::{Checkpoints, Jobs, Memos, Meter, Trace};
 use crate::checkpoint::begin::{Beginning, Planned, Resumed};
 use crate::checkpoint::coordinator::{Command, Coordinator, Part};
 use crate::checkpoint::recovery::Resume;
@@ -76,6 +76,10 @@ pub struct Start {
     pub journal: Option<Arc<dyn Memos>>,
     /// What runs pipelines for its stages.
     pub jobs: Option<Arc<dyn Jobs>>,
+    /// Who keeps limits with other processes.
+    pub meter: Option<Arc<dyn Meter>>,
+    /// Who is told of the requests of its calls.
+    pub trace: Trace,
     /// For a job that keeps checkpoints: where it begins.
     pub resume: Resume,
 }

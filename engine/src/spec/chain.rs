@@ -3,6 +3,7 @@
 use super::caching::Caching;
 use super::edges::{cycle, cycle_problem};
 use super::model::{Chain, Optimization, Starts, Step};
+use super::monitoring::Monitoring;
 use super::node::Node;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
@@ -15,7 +16,7 @@ use super::workflow_keys::WorkflowKeys;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 5] = ["env", "concurrency", "priority", "monitoring", "output"];
+const LATER: [&str; 4] = ["env", "concurrency", "priority", "output"];
 
 /// Reads the spec; `None` when a fault stands in the way. What an outer spec says holds where the inner one does not.
 pub(crate) fn read(
@@ -32,6 +33,7 @@ pub(crate) fn read(
     {
         reader.fault(&["input".into(), "schema".into()], Problem::new(format!("this is no JSON Schema: {e}")));
     }
+    Monitoring::read(keys.as_ref().and_then(|k| k.monitoring.as_ref()), reader);
     // The routes and defaults are of use for finding more faults, even when another key is wrong.
     let part = |name: &str| spec.get(name).map(Node::value);
     let routes = part("routing").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
@@ -81,6 +83,7 @@ pub(crate) fn read(
         format: keys.output_format,
         targets: keys.targets,
         budget: keys.budget,
+        monitoring: keys.monitoring,
         schedule,
     })
 }

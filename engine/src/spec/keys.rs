@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::checkpoint::CheckpointChoice;
 use super::mode::Type;
 use super::model::ErrorPolicy;
+use super::monitoring::Monitoring;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use crate::api::limits::Retries;
@@ -136,6 +137,8 @@ pub(crate) struct PipelineKeys {
     pub limits: Option<LimitKeys>,
     /// What all stages together may spend on models.
     pub budget: Option<Budget>,
+    /// Where spans and metrics are sent, and how much of them.
+    pub monitoring: Option<Monitoring>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Stages that are written once and used several times, by name.

@@ -6,6 +6,7 @@ pub mod document;
 pub mod load;
 pub mod mode;
 pub mod model;
+pub mod monitoring;
 pub mod node;
 pub mod parse;
 pub mod routing;

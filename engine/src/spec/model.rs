@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caching::Caching;
+use super::monitoring::Monitoring;
 use super::resources::{After, Resources};
 use super::schedule::Schedule;
 use super::targets::Targets;
@@ -57,6 +58,8 @@ pub struct Pipeline {
     pub rate_limits: BTreeMap<String, SharedLimits>,
     /// What all stages together may spend.
     pub budget: Option<Budget>,
+    /// Where its spans and metrics are sent.
+    pub monitoring: Option<Monitoring>,
 }
 
 /// A source or a sink.
@@ -150,6 +153,8 @@ pub struct Chain {
     pub targets: Targets,
     /// What all runs of a job together may spend.
     pub budget: Option<Budget>,
+    /// Where its spans and metrics are sent.
+    pub monitoring: Option<Monitoring>,
     /// When runs begin by themselves.
     pub schedule: Option<Schedule>,
 }

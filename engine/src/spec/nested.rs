@@ -26,7 +26,8 @@ const BYTES_MAX: u64 = 4 << 20;
 /// Rounds of a workflow, at most: each is a part of the graph of its own.
 const ROUNDS_MAX: u32 = 32;
 /// Keys that hold for the whole, and are said there.
-const OF_THE_WHOLE: [&str; 7] = ["budget", "durability", "rate_limits", "schedule", "secrets", "targets", "tests"];
+const OF_THE_WHOLE: [&str; 8] =
+    ["budget", "durability", "monitoring", "rate_limits", "schedule", "secrets", "targets", "tests"];
 
 /// What a spec is read with that includes others.
 pub(crate) struct Around<'a> {

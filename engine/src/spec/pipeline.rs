@@ -4,6 +4,7 @@ use super::checkpoint::CheckpointChoice;
 use super::edges::{cycle, cycle_problem, dangling};
 use super::keys::{JournalKeys, OneOrMany, PipelineKeys, SinkKeys, SourceKeys, StageKeys};
 use super::model::{Endpoint, ErrorPolicy, From, Nested, Pipeline, Stage};
+use super::monitoring::Monitoring;
 use super::nested;
 use super::node::{Content, Node};
 use super::reader::{Block, Reader, check_id, own_part};
@@ -15,7 +16,7 @@ use crate::data::columns::RESERVED_PREFIX;
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 5] = ["env", "targets", "monitoring", "durability", "schedule"];
+const LATER: [&str; 4] = ["env", "targets", "durability", "schedule"];
 
 /// A source, stage or sink, while its edges are still names.
 struct Part {
@@ -76,6 +77,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
     let before = reader.faults.len();
     let spec = reader.document.filled();
     let keys = reader.keys::<PipelineKeys>(spec.value(), &[], &LATER);
+    Monitoring::read(keys.as_ref().and_then(|k| k.monitoring.as_ref()), reader);
     let shared = Shared::read(reader, spec);
     let parts = parts(reader, spec, &shared);
     let whole = reader.faults.len();
@@ -107,6 +109,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
         delivery: keys.delivery,
         rate_limits: shared.rates,
         budget: keys.budget,
+        monitoring: keys.monitoring,
         memory: keys.limits.and_then(|l| l.memory).map(|s| s.0),
     };
     for (part, edges) in parts.into_iter().zip(edges) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::keys::names_of;
 use super::model::{Chain, ForEach, Places, Starts, Step, Work};
+use super::monitoring::Monitoring;
 use super::node::Node;
 use super::reader::{Reader, check_id, later};
 use super::references::reduce;
@@ -28,7 +29,7 @@ const STEPS: [&str; 4] = ["decompose", "subtasks", "agent_contributions", "synth
 /// Keys of an agent that the design has and this version has not.
 const LATER_IN_AGENT: [&str; 5] = ["memory", "budget", "output_schema", "backup", "critical"];
 /// Keys of a swarm that the design has and this version has not.
-const LATER: [&str; 2] = ["monitoring", "consensus"];
+const LATER: [&str; 1] = ["consensus"];
 
 /// Reads the spec; `None` when a fault stands in the way.
 pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
@@ -49,6 +50,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         agents.extend(read.map(|agent| (member.name.clone(), agent)));
     }
     let keys = keys?;
+    Monitoring::read(keys.monitoring.as_ref(), reader);
     if keys.topology.is_some_and(|topology| topology != Topology::Hierarchical) {
         reader.fault(&["topology".into()], later("topology"));
     }
@@ -77,6 +79,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         format: keys.output_format,
         targets: keys.targets.clone(),
         budget: keys.budget,
+        monitoring: keys.monitoring.clone(),
         schedule: None,
     })
 }

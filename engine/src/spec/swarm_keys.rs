@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::keys::{TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
+use super::monitoring::Monitoring;
 use super::secrets::SecretKeys;
 use super::targets::Targets;
 use super::workflow_keys::{DefaultKeys, InputKeys};
@@ -55,6 +56,8 @@ pub(crate) struct SwarmKeys {
     pub targets: Targets,
     /// What all runs of a job together may spend on models.
     pub budget: Option<Budget>,
+    /// Where spans and metrics are sent, and how much of them.
+    pub monitoring: Option<Monitoring>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.
     pub secrets: Option<SecretKeys>,
     /// Cases that `bourn test` runs.

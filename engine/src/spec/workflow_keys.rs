@@ -10,6 +10,7 @@ use super::caching::CacheKeys;
 use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::model::{Format, Optimization};
+use super::monitoring::Monitoring;
 use super::on_failure::Strategy;
 use super::routing::Route;
 use super::schedule::ScheduleKeys;
@@ -64,6 +65,8 @@ pub(crate) struct WorkflowKeys {
     pub targets: Targets,
     /// What all runs of a job together may spend on models.
     pub budget: Option<Budget>,
+    /// Where spans and metrics are sent, and how much of them.
+    pub monitoring: Option<Monitoring>,
     /// When runs begin by themselves: `bourn run` without an input waits for each time, and goes on until Ctrl-C.
     pub schedule: Option<ScheduleKeys>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.

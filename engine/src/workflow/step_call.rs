@@ -21,7 +21,7 @@ use super::rounds::{Again, add, before, round};
 use super::wait::PATIENCE;
 use crate::api::cache::Turn;
 use crate::api::call::Cached as Looked;
-use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Reply, Tried, Usage};
+use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Reply, Trace, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, BackingOff, Entries, Journal, Wait};
@@ -107,6 +107,20 @@ impl StepCall {
         let name = self.name(rows)?;
         let before = self.before(rows, &name)?;
         Ok(before.map_or(name.clone(), |before| round(&name, before.rounds)))
+    }
+
+    /// Who is told what this step does.
+    fn trace(&self, rows: &RecordBatch, context: &CallContext) -> Result<Trace> {
+        if !context.trace.is_heard() {
+            return Ok(Trace::default());
+        }
+        let (scope, name) = (scope(rows, 0)?, self.name(rows)?);
+        Ok(context.trace.of_step(self.run(rows)?, || format!("{scope}{name}")))
+    }
+
+    /// What idempotency keys begin with.
+    fn run<'a>(&'a self, rows: &'a RecordBatch) -> Result<&'a str> {
+        Ok(self.notes.key.as_deref().or(cell(rows, RUN_ID, 0)?).unwrap_or_default())
     }
 
     /// What is recorded of this request, with what the spec says of it now.
@@ -249,6 +263,10 @@ impl Call for StepCall {
         backoff: Backoff<'a>,
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+        // What can't be told of an attempt is no reason to end it.
+        if let Ok(trace) = self.trace(rows, context) {
+            trace.tried(&backoff, context.env.wall());
+        }
         let journal = self.notes.journal.as_ref().filter(|_| backoff.wait > NOTED)?;
         Some(self.note(journal, rows, backoff, context).boxed())
     }
@@ -286,9 +304,9 @@ impl Call for StepCall {
         };
         // The same in every process that goes on with this run.
         let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
-        let run = self.notes.key.as_deref().or(cell(&rows, RUN_ID, 0)?).unwrap_or_default();
-        let key = format!("{run}/{}{step}", scope(&rows, 0)?);
-        let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
+        let key = format!("{}/{}{step}", self.run(&rows)?, scope(&rows, 0)?);
+        let trace = self.trace(&rows, context)?;
+        let asked = CallContext { idempotency_key: key.into(), trace, ..context.clone() };
         let asked = self.better(asked, context);
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {

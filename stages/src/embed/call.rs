@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::call::RemoteLimits;
 use bourn_engine::api::memo::Key;
+use bourn_engine::api::observer::{Answered, Question};
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{Accounts, Call, CallContext, Kept, Rejected, Reply, Usage};
 use bourn_engine::error::Retry;
@@ -19,6 +20,7 @@ use reqwest::Client;
 use serde_json::{Value, json};
 
 use super::Embed;
+use crate::model::About;
 use crate::model::Price;
 use crate::model::mock::tokens;
 use crate::model::registry::Service;
@@ -38,6 +40,11 @@ pub trait Embedder: Send + Sync + 'static {
         dimensions: u32,
         context: &CallContext,
     ) -> impl Future<Output = Result<Embedded>> + Send;
+
+    /// Who it is, for traces.
+    fn about(&self) -> About<'_> {
+        About::default()
+    }
 
     /// All that a vector depends on beside its text: who is asked, which model, and how.
     fn manner(&self, dimensions: u32) -> String;
@@ -82,6 +89,10 @@ impl Embedder for Remote {
         let input_tokens = answer["usage"]["prompt_tokens"].as_u64().unwrap_or(0);
         let usage = Usage { input_tokens, output_tokens: 0, usd: self.price.of(input_tokens, 0) };
         Ok(Embedded { vectors, usage, limits: limits(Service::OpenAi, &headers, context.env.wall()) })
+    }
+
+    fn about(&self) -> About<'_> {
+        self.link.about(&self.model, None)
     }
 
     fn manner(&self, dimensions: u32) -> String {
@@ -179,6 +190,21 @@ impl<E: Embedder> Vectors<E> {
         if kept.is_empty() { journal.lost(usage).await } else { journal.keep(kept).await }
     }
 
+    /// Asks for a part, and tells who listens.
+    async fn embed(&self, texts: &[String], context: &CallContext) -> Result<Embedded> {
+        let About { provider, model, address, temperature } = self.embedder.about();
+        let model = model.or(Some(&*self.model).filter(|model| !model.is_empty()));
+        let question =
+            Question { operation: "embeddings", provider, model, address, temperature, ..Question::default() };
+        let asking = context.asks(question);
+        let embedded = self.embedder.embed(texts, self.dimensions, context).await;
+        match &embedded {
+            Ok(embedded) => asking.answered(Answered { usage: embedded.usage, ..Answered::default() }),
+            Err(error) => asking.failed(error),
+        }
+        embedded
+    }
+
     /// Asks for texts in as few requests as the bounds allow. What is refused for good is asked again in halves, until the
     /// texts at fault are alone.
     async fn ask(&self, texts: &[String], context: &CallContext) -> Result<(Vec<Result<Vec<f32>>>, Embedded)> {
@@ -189,7 +215,7 @@ impl<E: Embedder> Vectors<E> {
             if part.len() < texts.len() {
                 context.idempotency_key = format!("{}/{}-{}", context.idempotency_key, part.start, part.end).into();
             }
-            match self.embedder.embed(&texts[part.clone()], self.dimensions, &context).await {
+            match self.embed(&texts[part.clone()], &context).await {
                 Ok(answer) => {
                     sum.usage += answer.usage;
                     sum.limits = answer.limits;

@@ -4,12 +4,17 @@ use bourn_engine::Result;
 use bourn_engine::api::{CallContext, Usage};
 
 use super::call::{Embedded, Embedder};
+use crate::model::About;
 use crate::model::mock::tokens;
 
 /// What `--mock` asks instead of a service.
 pub struct Mock;
 
 impl Embedder for Mock {
+    fn about(&self) -> About<'_> {
+        About { provider: "mock", ..About::default() }
+    }
+
     async fn embed(&self, texts: &[String], dimensions: u32, _: &CallContext) -> Result<Embedded> {
         let vectors = texts.iter().map(|text| vector(text, dimensions as usize)).collect();
         let input_tokens = texts.iter().map(|text| tokens(text)).sum();

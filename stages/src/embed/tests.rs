@@ -50,6 +50,7 @@ fn context(env: &Env) -> CallContext {
         journal: None,
         feedback: None,
         bill: Bill::default(),
+        trace: bourn_engine::api::Trace::default(),
     }
 }
 

@@ -33,8 +33,7 @@ fn built(config: &Http, input: &SchemaRef, env: &Env) -> BoxCall {
 
 /// What is answered for the row `{"id": "a b", "n": 7}`.
 async fn ask(config: Value) -> Result<Value, Error> {
-    let env = Env::system();
-    let rows = rows![{"id": "a b", "n": 7}];
+    let (env, rows) = (Env::system(), rows![{"id": "a b", "n": 7}]);
     let call = built(&http(config), &rows.schema(), &env);
     let reply = call.call(rows, &context(&env)).await?;
     Ok(rows_of(&reply.rows).remove(0)["result"].take())
@@ -50,6 +49,7 @@ fn context(env: &Env) -> CallContext {
         journal: None,
         feedback: None,
         bill: Bill::default(),
+        trace: bourn_engine::api::Trace::default(),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::memo::Key;
+use bourn_engine::api::observer::{Answered, Question};
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{Accounts, CallContext, Usage};
 use bourn_engine::{Error, Result};
 use serde_json::Value;
 
 use super::mock::tokens;
-use super::provider::{Prompt, Provider, Said};
+use super::provider::{About, Prompt, Provider, Said};
 use super::{Model, Parse, Price};
 use crate::answer::{Answer, Ask};
 use crate::places::template;
@@ -62,6 +63,34 @@ impl<P> Chat<P> {
     }
 }
 
+impl<P: Provider> Chat<P> {
+    /// Asks, and tells who listens.
+    async fn answer(&self, prompt: &Prompt, context: &CallContext) -> Result<Said> {
+        let About { provider, model, address, temperature } = self.provider.about();
+        let asking = context.asks(Question {
+            operation: "chat",
+            provider,
+            model: model.or(prompt.model.as_deref()),
+            address,
+            max_tokens: prompt.max_tokens,
+            temperature,
+            system: prompt.system.as_deref(),
+            text: Some(&prompt.text),
+        });
+        match self.provider.answer(prompt, context).await {
+            Ok(said) => {
+                let (model, finish) = (said.model.as_deref(), said.finish.as_deref());
+                asking.answered(Answered { model, finish, usage: said.usage, text: Some(&said.text) });
+                Ok(said)
+            }
+            Err(error) => {
+                asking.failed(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
 impl<P: Provider> Ask for Chat<P> {
     async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
         let mut prompt = self.prompt(rows, row)?;
@@ -71,7 +100,7 @@ impl<P: Provider> Ask for Chat<P> {
                 "{text}\n\nYour last answer could not be used: {wrong}. Answer again, in the form that is asked for."
             );
         }
-        let said = self.provider.answer(&prompt, context).await?;
+        let said = self.answer(&prompt, context).await?;
         // Rubbish has its price too.
         let value = self.read(&said, &prompt).inspect_err(|_| context.bill.lost(said.usage))?;
         Ok(Answer { value, usage: said.usage, limits: said.limits })

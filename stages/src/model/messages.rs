@@ -144,6 +144,15 @@ pub fn read(service: Service, manner: &Manner, answer: &Value) -> Result<(String
     Ok((text, usage(service, manner.price, &answer["usage"])))
 }
 
+/// Why an answer ended, in the words of its service.
+pub fn finish(service: Service, answer: &Value) -> Option<String> {
+    let said = match service {
+        Service::Anthropic => &answer["stop_reason"],
+        Service::OpenAi => &answer["choices"][0]["finish_reason"],
+    };
+    said.as_str().map(str::to_owned)
+}
+
 /// What an answer cost.
 fn usage(service: Service, price: Price, told: &Value) -> Usage {
     let count = |name: &str| told[name].as_u64().unwrap_or(0);
@@ -214,10 +223,15 @@ mod tests {
     fn an_answer_is_read_with_all_that_it_cost() {
         let told = json!({
             "content": [{ "type": "thinking", "thinking": "…" }, { "type": "text", "text": "a" }, { "type": "text", "text": "b" }],
+            "stop_reason": "end_turn",
             "usage": { "input_tokens": 1, "cache_read_input_tokens": 999_999, "output_tokens": 500_000 },
         });
         let (text, usage) = read(Service::Anthropic, &manner(), &told).unwrap();
         assert_eq!((text.as_str(), usage.input_tokens, usage.usd), ("ab", 1_000_000, 2.0));
+        let openai = json!({ "choices": [{ "finish_reason": "length" }] });
+        let finishes =
+            [finish(Service::Anthropic, &told), finish(Service::OpenAi, &openai), finish(Service::OpenAi, &told)];
+        assert_eq!(finishes, [Some("end_turn".into()), Some("length".into()), None]);
         let refused = |service, answer: Value| read(service, &manner(), &answer).unwrap_err();
         let anthropic = refused(Service::Anthropic, json!({ "content": [], "stop_reason": "refusal" }));
         assert_eq!((anthropic.message(), anthropic.class()), ("model `m`: it refuses this prompt", "validation"));

@@ -6,7 +6,7 @@ use bourn_engine::api::{CallContext, Usage};
 use bourn_engine::{Error, Kind, Result};
 use serde_json::{Map, Value, json};
 
-use super::provider::{Prompt, Provider, Said};
+use super::provider::{About, Prompt, Provider, Said};
 
 /// The most of a prompt that an answer repeats, in characters.
 const REPEATED: usize = 120;
@@ -86,7 +86,13 @@ impl Provider for Mock {
         let text = if overlong { text } else { cut(text, prompt.max_tokens) };
         let read = prompt.system.as_deref().map_or(0, tokens) + tokens(&prompt.text);
         let usage = Usage { input_tokens: read, output_tokens: tokens(&text), usd: 0.0 };
-        Ok(Said { text, usage, limits: None })
+        let is_cut = prompt.max_tokens.is_some_and(|max| usage.output_tokens >= u64::from(max));
+        let finish = Some(if is_cut { "length" } else { "stop" }.to_owned());
+        Ok(Said { text, usage, limits: None, model: None, finish })
+    }
+
+    fn about(&self) -> About<'_> {
+        About { provider: "mock", ..About::default() }
     }
 
     fn request(&self, prompt: &Prompt) -> String {

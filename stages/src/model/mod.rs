@@ -28,7 +28,7 @@ use crate::process::Parse;
 use call::Chat;
 use messages::Manner;
 pub use mock::{Fault, Mock};
-pub use provider::{Prompt, Provider, Said};
+pub use provider::{About, Prompt, Provider, Said};
 pub use registry::Service;
 use remote::{Link, Remote};
 use settings::Address;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::classify::{Failed, classify};
 use super::messages::{self, Manner};
-use super::provider::{Prompt, Provider, Said};
+use super::provider::{About, Prompt, Provider, Said};
 use super::registry::Service;
 use super::settings::Address;
 use super::told_limits::limits;
@@ -64,6 +64,11 @@ impl Link {
     /// Where it is asked.
     pub fn base(&self) -> &str {
         &self.address.base
+    }
+
+    /// Who it is, with this model.
+    pub fn about<'a>(&'a self, model: &'a str, temperature: Option<f32>) -> About<'a> {
+        About { provider: self.service.name(), model: Some(model), address: Some(self.base()), temperature }
     }
 
     /// Sends a document; the one that comes back, and the headers with it.
@@ -126,7 +131,13 @@ impl Provider for Remote {
         let body = messages::body(service, &self.manner, prompt);
         let (answer, headers) = self.link.post(&self.client, messages::path(service), &body, context).await?;
         let (text, usage) = messages::read(service, &self.manner, &answer)?;
-        Ok(Said { text, usage, limits: limits(service, &headers, context.env.wall()) })
+        let (model, finish) = (answer["model"].as_str().map(str::to_owned), messages::finish(service, &answer));
+        Ok(Said { text, usage, limits: limits(service, &headers, context.env.wall()), model, finish })
+    }
+
+    fn about(&self) -> About<'_> {
+        let Manner { model, temperature, .. } = &self.manner;
+        self.link.about(model, *temperature)
     }
 
     fn request(&self, prompt: &Prompt) -> String {

@@ -39,6 +39,7 @@ fn told(config: Value, mock: Mock, attempt: u32, feedback: Option<&str>) -> Resu
         journal: None,
         feedback: feedback.map(Arc::from),
         bill: Bill::default(),
+        trace: bourn_engine::api::Trace::default(),
     };
     simulation.run(async move { call.call(rows, &context).await }).done()
 }
@@ -167,6 +168,7 @@ fn a_model_that_hangs_says_nothing_and_can_be_given_up() {
         journal: None,
         feedback: None,
         bill: Bill::default(),
+        trace: bourn_engine::api::Trace::default(),
     };
     let given_up = simulation.run(async move {
         let asked = std::pin::pin!(call.call(rows, &context));

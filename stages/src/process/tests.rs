@@ -37,6 +37,7 @@ fn run(config: Value) -> Result<Value, Error> {
         journal: None,
         feedback: None,
         bill: Bill::default(),
+        trace: bourn_engine::api::Trace::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(call.call(rows, &context))?;

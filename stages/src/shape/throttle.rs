@@ -119,6 +119,7 @@ mod tests {
                 journal: None,
                 feedback: None,
                 bill: bourn_engine::api::Bill::default(),
+                trace: bourn_engine::api::Trace::default(),
             };
             let all = async {
                 for size in sizes.into_iter().chain([1]) {

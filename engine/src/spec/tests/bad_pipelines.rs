@@ -22,6 +22,13 @@ fn keys() {
     spec.yaml:5:9 expected a list, found a text (a list stands in brackets: `[filter]`)
     spec.yaml:6:7 expected a text, found a list
     ");
+    assert_snapshot!(told(&with("monitoring: { otlp: 'collector:4317' }\n")), @"spec.yaml:5:21 this is no URL of a collector (it begins with `http://` or `https://`, as in `http://127.0.0.1:4318`)");
+    assert_snapshot!(told(&with("monitoring: { sample: 2, intervall: 1s, log_level: loud }\n")), @"
+    spec.yaml:5:23 this must be at most 1
+    spec.yaml:5:26 unknown key `intervall` (did you mean `interval`?)
+    spec.yaml:5:52 `loud` is none of `off`, `error`, `warn`, `info`, `debug`, `trace`
+    ");
+    assert_snapshot!(told(&with("monitoring: { interval: 0s }\n")), @"spec.yaml:5:25 this is longer than no time");
     assert_snapshot!(told(&with("targets: { p95: 1s }\n")), @"spec.yaml:5:1 `targets` comes with a later version of Bourn (remove it for now)");
 }
 
@@ -153,6 +160,6 @@ fn every_problem_is_told_in_one_go_in_the_order_of_the_text() {
     spec.yaml:11:16 the key `path` is missing
     spec.yaml:11:18 unknown key `pth` (did you mean `path`?)
     spec.yaml:12:11 there are no `dead_letters` to send to (add `dead_letters: { file: { path: rejected.jsonl } }`)
-    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `tolerated_failure_percentage`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `budget`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
+    spec.yaml:13:1 unknown key `zzz` (known: `name`, `description`, `version`, `type`, `source`, `sources`, `stages`, `sink`, `sinks`, `on_error`, `tolerated_failure_percentage`, `dead_letters`, `checkpoint`, `delivery`, `limits`, `budget`, `monitoring`, `secrets`, `templates`, `rate_limits`, `retries`, `tests`)
     ");
 }

@@ -124,6 +124,7 @@ impl<C> Run<'_, C> {
             journal: None,
             feedback: None,
             bill: Bill::default(),
+            trace: crate::api::Trace::default(),
         }
     }
 

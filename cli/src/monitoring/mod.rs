@@ -1,0 +1,149 @@
+//! `--monitoring`: spans and metrics of a job to a collector, by OTLP. What a collector does, or does not, is nothing to the job.
+
+mod attributes;
+mod ids;
+mod metrics;
+mod post;
+mod queue;
+mod sending;
+pub mod settings;
+mod spans;
+mod watched;
+
+use std::sync::Arc;
+
+use bourn_engine::Engine;
+use bourn_engine::env::Env;
+use bourn_engine::journal::Journal;
+use bourn_engine::metrics::JobStats;
+use bourn_engine::spec::monitoring::Monitoring;
+use bourn_engine::spec::{Loaded, Spec};
+
+use queue::Queue;
+use sending::{Outcome, Sending};
+use settings::Settings;
+use spans::Manner;
+pub use watched::Spans;
+use watched::Watched;
+
+use crate::failure::Failure;
+use crate::logs;
+use crate::screen::Screen;
+
+/// The monitoring of one job; of one that is not monitored it does nothing.
+pub struct Monitor {
+    at_work: Option<AtWork>,
+    env: Env,
+    screen: Screen,
+}
+
+struct AtWork {
+    spans: Arc<Spans>,
+    queue: Queue,
+    sending: Sending,
+    /// Where to, as it may be shown.
+    to: String,
+    has_traces: bool,
+}
+
+impl Monitor {
+    /// Begins, if the command line, the spec or the environment says where to.
+    ///
+    /// # Errors
+    /// When what they say can't be followed.
+    pub fn start(loaded: &Loaded, flags: &[Monitoring], env: &Env, screen: &Screen) -> Result<Self, Failure> {
+        let said = settings::said(&loaded.spec, flags);
+        if let Some(level) = said.log_level {
+            logs::at(level);
+        }
+        let settings = Settings::of(&said, env).map_err(|why| Failure::invalid(format!("monitoring: {why}")))?;
+        let (env, screen) = (env.clone(), screen.clone());
+        let Some(settings) = settings else { return Ok(Self { at_work: None, env, screen }) };
+        let name = match &loaded.spec {
+            Spec::Pipeline(spec) => spec.name.clone(),
+            Spec::Chain(spec) => spec.name.clone(),
+        };
+        let (queue, waiting) = Queue::new();
+        let sending = Sending::start(&settings, waiting, &env).map_err(|e| Failure::Failed(e.into()))?;
+        let manner = Manner { secrets: loaded.document.secrets().clone(), payloads: settings.payloads, name };
+        let has_traces = settings.traces.is_some();
+        let to = [&settings.traces, &settings.metrics].into_iter().flatten().next();
+        let to = to.map(|target| bourn_http::errors::shown(&target.url)).unwrap_or_default();
+        let spans = Arc::new(Spans::new(manner, settings.sampler, queue.clone(), env.clone()));
+        Ok(Self { at_work: Some(AtWork { spans, queue, sending, to, has_traces }), env, screen })
+    }
+
+    /// The engine, with its questions to models seen.
+    pub fn engine(&self, engine: &Engine) -> Engine {
+        match self.traced() {
+            Some(spans) => engine.clone().with_observer(spans.clone()),
+            None => engine.clone(),
+        }
+    }
+
+    /// The journal, with its entries seen; `key` is what the keys of its one run begin with, where that is not its id.
+    pub fn journal(&self, inner: Arc<dyn Journal>, key: Option<&str>) -> Arc<dyn Journal> {
+        match self.traced() {
+            Some(spans) => Arc::new(Watched { inner, spans: spans.clone(), key: key.map(str::to_owned) }),
+            None => inner,
+        }
+    }
+
+    /// Who makes spans, of a job that keeps no journal.
+    pub fn traced(&self) -> Option<&Arc<Spans>> {
+        self.at_work.as_ref().filter(|at_work| at_work.has_traces).map(|at_work| &at_work.spans)
+    }
+
+    /// The job has started: its metrics are sent from now on.
+    pub fn watch(&self, stats: &Arc<JobStats>) {
+        if let Some(at_work) = &self.at_work {
+            at_work.sending.watch(stats.clone(), self.env.wall());
+        }
+    }
+}
+
+/// The job is over, however: what is left is sent, and what was lost is told.
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let Some(AtWork { queue, sending, to, .. }) = self.at_work.take() else { return };
+        let outcome = sending.end();
+        if let Some(told) = told(&outcome, queue.put_in(), &to) {
+            self.screen.warn(&told);
+        }
+    }
+}
+
+/// What is said of what did not arrive.
+fn told(outcome: &Outcome, put: u64, to: &str) -> Option<String> {
+    let lost = put.saturating_sub(outcome.spans);
+    let (sent, taken) = outcome.metrics;
+    let mut parts = Vec::new();
+    if lost > 0 {
+        parts.push(format!("{lost} of {put} spans"));
+    }
+    if taken < sent {
+        parts.push(format!("metrics {} of {sent} times", sent - taken));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let why = outcome.why.as_deref().unwrap_or("there were more than could be sent");
+    Some(format!("monitoring: {} did not arrive at {to}: {why}", parts.join(" and ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_arrive_is_told_and_nothing_else() {
+        let outcome = |spans, metrics, why: Option<&str>| Outcome { spans, metrics, why: why.map(str::to_owned) };
+        assert_eq!(told(&outcome(5, (2, 2), None), 5, "http://c"), None);
+        // It has failed, and has taken them then.
+        assert_eq!(told(&outcome(5, (0, 0), Some("503")), 5, "http://c"), None);
+        let some = told(&outcome(3, (2, 1), Some("503")), 5, "http://c").unwrap();
+        assert_eq!(some, "monitoring: 2 of 5 spans and metrics 1 of 2 times did not arrive at http://c: 503");
+        let full = told(&outcome(3, (0, 0), None), 5, "http://c").unwrap();
+        assert!(full.ends_with("there were more than could be sent"), "{full}");
+    }
+}
