@@ -48,7 +48,7 @@ fn kinds_verbs_and_modes_are_offered() {
     }
     assert_eq!(bash(&folder, "bourn val"), ["validate"]);
     assert_eq!(bash(&folder, "bourn plan a.yaml --mode pipe"), ["pipeline"]);
-    assert_eq!(bash(&folder, "bourn schema --of "), ["specs", "tests"]);
+    assert_eq!(bash(&folder, "bourn schema --of "), ["specs", "tests", "results"]);
     assert!(bash(&folder, "bourn run a.yaml --wa").contains(&"--watch".to_owned()));
 }
 
