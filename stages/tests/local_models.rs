@@ -104,6 +104,7 @@ async fn embedded(config: &Embed, rows: RecordBatch) -> Vec<Option<Vec<f32>>> {
         idempotency_key: "k".into(),
         attempt: 1,
         deadline: std::time::Duration::from_mins(1),
+        ingested: bourn_engine::time::Timestamp(0),
         journal: None,
         feedback: None,
         bill: Bill::default(),

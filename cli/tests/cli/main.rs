@@ -39,6 +39,7 @@ mod schema;
 mod secrets;
 mod specs;
 mod stops;
+mod streams;
 mod taps;
 mod told;
 mod watch;

@@ -115,6 +115,15 @@ pub trait Call: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// When the request could have been made, had nobody been before it: limits of how long it may take in all count from there.
+    ///
+    /// # Errors
+    /// When that can't be read from the rows.
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        let _ = rows;
+        Ok(context.ingested)
+    }
+
     /// Told when an attempt has failed and another one follows after a wait. What it answers with is the answer to the request, which then is
     /// tried again another time, by whoever asks again; with none the wait passes here, and with `None` nothing is to be done about it.
     fn backs_off<'a>(
@@ -154,6 +163,8 @@ pub struct CallContext {
     pub attempt: u32,
     /// Monotonic time at which the attempt is given up.
     pub deadline: Duration,
+    /// Wall time at which the source of this job read the oldest of the rows.
+    pub ingested: Timestamp,
     /// Where answers are kept, so that none is paid for twice: a call looks for each row before it asks, and keeps an answer before
     /// it returns it. None when the stage keeps no journal.
     pub journal: Option<Arc<dyn Memo>>,
@@ -168,6 +179,8 @@ pub struct CallContext {
 pub struct Tried {
     /// Attempts that count.
     pub attempts: u32,
+    /// When the request could have been made first.
+    pub scheduled: Timestamp,
     /// When the next one may come.
     pub due: Timestamp,
 }
@@ -194,7 +207,7 @@ pub struct Accounts {
     pub usd: bool,
 }
 
-/// What an attempt notes of its costs beside its reply. A clone is the same one.
+/// What an attempt notes beside its reply: its costs, and that it is alive. A clone is the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Bill(Arc<Mutex<Billed>>);
 
@@ -209,6 +222,12 @@ pub struct Billed {
     pub known: u64,
     /// What became of looking into the cache.
     pub cached: Cached,
+    /// Monotonic time of the last sign of life.
+    pub alive: Option<Duration>,
+    /// Whether the attempt has had its turn.
+    pub begun: bool,
+    /// How long the first piece of an answer took that comes in pieces, from the beginning of the attempt.
+    pub first_piece: Option<Duration>,
 }
 
 /// How often a cache had an answer.
@@ -244,6 +263,22 @@ impl Bill {
         billed.cached.hits += cached.hits;
         billed.cached.misses += cached.misses;
         billed.cached.errors += cached.errors;
+    }
+
+    /// Notes a sign of life at this monotonic time: something came from the other side. Limits of how long a call may be silent count from
+    /// the last one.
+    pub fn alive(&self, now: Duration) {
+        self.billed().alive = Some(now);
+    }
+
+    /// Notes that it is the turn of the attempt: nothing keeps it from being made any more.
+    pub fn begun(&self) {
+        self.billed().begun = true;
+    }
+
+    /// Notes how long the first piece of the answer took; what comes behind it changes nothing.
+    pub fn first_piece(&self, took: Duration) {
+        self.billed().first_piece.get_or_insert(took);
     }
 
     /// What is on it.
@@ -366,6 +401,9 @@ impl Call for BoxCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         self.0.tried(rows)
+    }
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        self.0.scheduled(rows, context)
     }
     fn backs_off<'a>(
         &'a self,

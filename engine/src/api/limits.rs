@@ -49,6 +49,21 @@ pub struct Limits {
     pub budget: Option<Box<Budget>>,
     /// When to try again.
     pub retry: Retries,
+    /// What else bounds the time of a workflow's step, which says it beside its `timeout`.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub deadlines: Option<Deadlines>,
+}
+
+/// What bounds the time of a step beside that of an attempt (`start_to_close`): the words are Temporal's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// How long it may wait until it is asked first.
+    pub schedule_to_start: Option<Duration>,
+    /// How long all attempts may take together, with the waits before and between them.
+    pub schedule_to_close: Option<Duration>,
+    /// How long an attempt may be silent.
+    pub heartbeat: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -66,6 +81,7 @@ impl Default for Limits {
             adaptive: None,
             budget: None,
             retry: Retries::default(),
+            deadlines: None,
         }
     }
 }

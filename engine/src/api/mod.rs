@@ -35,7 +35,7 @@ pub use connector::{
 pub use jobs::{JobRequest, Jobs};
 pub use join::{BoxJoin, Join};
 pub use level::Level;
-pub use limits::{Limits, Order, SharedLimits};
+pub use limits::{Deadlines, Limits, Order, SharedLimits};
 pub use memo::{Account, Keeping, Kept, Memo, Memos};
 pub use merged::merged;
 pub use on_full::OnFull;

@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use super::known;
 use crate::api::{Bill, BoxCall, Budget, Call, CallContext, Memo, OnExceeded, Reply, Usage};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::StageStats;
+use crate::metrics::{StageStats, nanos};
 
 /// Stops the job, for the reason that it is given.
 pub type Pause = Arc<dyn Fn(String) + Send + Sync>;
@@ -234,6 +234,9 @@ impl Call for Spend {
         used += billed.lost;
         self.stats.rows_known.fetch_add(billed.known, Relaxed);
         known::count(&self.stats, billed.cached);
+        if let Some(took) = billed.first_piece {
+            self.stats.first_piece.record(nanos(took));
+        }
         if used != Usage::default() {
             self.count(used);
             for part in reserved {

@@ -7,6 +7,7 @@ use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
 use super::again::Again;
+use super::deadlines::{ScheduleToClose, ScheduleToStart};
 use super::known::Known;
 use super::rate_limit::{Limiter, RateLimit};
 use super::retry::Retry;
@@ -32,21 +33,31 @@ pub struct Shared {
     pub stats: Arc<StageStats>,
 }
 
-/// `Again(Known(Retry(Spend(Adaptive(RateLimit(Timeout(call)))))))`: each round is a request of its own; what asks nobody, such as a kept
-/// answer, passes nothing; every attempt is paid for and waits for the rate; the time of an attempt does not count the wait for its
+/// `Again(Known(ScheduleToClose(Retry(Spend(ScheduleToStart(Adaptive(RateLimit(Timeout(call)))))))))`: each round is a request of its own; what
+/// asks nobody, such as a kept answer, passes nothing; every attempt is paid for and waits for the rate; the time of an attempt does not count the wait for its
 /// turn. What is refused because of a limit waits again in `Adaptive`, which is there if the limits say so.
 pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     let known = call.clone();
-    let call = Timeout { inner: call, limit: limits.timeout.0 };
+    let deadlines = limits.deadlines.unwrap_or_default();
+    let named = if limits.deadlines.is_some() { " (`start_to_close`)" } else { "" };
+    let call = Timeout { inner: call, limit: limits.timeout.0, heartbeat: deadlines.heartbeat, named };
     let call = BoxCall::new(RateLimit { inner: call, limiter: shared.limiter });
     let call = match shared.gate {
         Some(gate) => BoxCall::new(Adaptive { inner: call, call: known.clone(), gate, stats: shared.stats.clone() }),
         None => call,
     };
+    let call = match deadlines.schedule_to_start {
+        Some(limit) => BoxCall::new(ScheduleToStart { call: known.clone(), inner: call, limit }),
+        None => call,
+    };
     let (purses, pause, journal) = (shared.purses, shared.pause, shared.journal);
     let call = Spend { call: known.clone(), inner: call, purses, pause, journal, stats: shared.stats.clone() };
     let (policy, stats, outage) = (limits.retry.clone(), shared.stats.clone(), shared.outage);
-    let call = Retry { inner: call, call: known.clone(), policy, stats, outage };
-    let inner = BoxCall::new(Known { call: known.clone(), inner: BoxCall::new(call), stats: shared.stats });
+    let call = BoxCall::new(Retry { inner: call, call: known.clone(), policy, stats, outage });
+    let call = match deadlines.schedule_to_close {
+        Some(limit) => BoxCall::new(ScheduleToClose { call: known.clone(), inner: call, limit }),
+        None => call,
+    };
+    let inner = BoxCall::new(Known { call: known.clone(), inner: call, stats: shared.stats });
     BoxCall::new(Again { call: known, inner })
 }

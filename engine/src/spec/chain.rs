@@ -11,7 +11,8 @@ use super::routing::{Route, Routing};
 use super::schedule::Schedule;
 use super::shared::Shared;
 use super::steps::{Block, Common, Read, TAKEN};
-use super::workflow_keys::WorkflowKeys;
+use super::timeouts::Timeouts;
+use super::workflow_keys::{DefaultKeys, WorkflowKeys};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
@@ -37,14 +38,20 @@ pub(crate) fn read(
     let routes = part("routing").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
     let routing = outer.map_or(routing, |outer| outer.routing).clone();
     let routing = routing.with(std::collections::BTreeMap::<String, Route>::into_iter(routes));
-    let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok());
-    let defaults = defaults.unwrap_or_else(|| outer.map(|outer| outer.defaults.clone()).unwrap_or_default());
+    let own: Option<DefaultKeys> = part("defaults").and_then(|v| serde_json::from_value(v).ok());
+    let timeouts = match &own {
+        Some(own) => {
+            own.timeout.as_ref().map(|said| Timeouts::read(reader, said, &["defaults".into(), "timeout".into()]))
+        }
+        None => outer.map(|outer| outer.timeouts),
+    };
+    let defaults = own.unwrap_or_else(|| outer.map(|outer| outer.defaults.clone()).unwrap_or_default());
     let blocks = blocks(spec);
     let ids = ids(reader, &blocks);
     let shared = outer.map(|outer| outer.shared.clone()).unwrap_or_default().with(Shared::read(reader, spec));
     let wishes = part("optimization").and_then(|v| serde_json::from_value::<Optimization>(v).ok());
     let adaptive = wishes.is_some_and(|wish| wish.adaptive_thinking) || outer.is_some_and(|outer| outer.adaptive);
-    let common = Common { ids, routing: &routing, defaults, shared, adaptive };
+    let common = Common { ids, routing: &routing, defaults, timeouts: timeouts.unwrap_or_default(), shared, adaptive };
     let read: Vec<Read> = blocks.iter().enumerate().map(|(at, block)| common.read(reader, at, block)).collect();
     let needs = needs(&blocks, &read);
     if let Some(circle) = cycle(&needs) {

@@ -39,6 +39,8 @@ mod steps;
 mod swarm;
 mod swarm_keys;
 mod templates;
+mod timeouts;
+mod tried;
 mod workflow_keys;
 
 #[cfg(test)]

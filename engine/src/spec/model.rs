@@ -14,7 +14,7 @@ use super::targets::Targets;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
-use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits};
+use crate::api::{Budget, Checkpointing, Deadlines, Keeping, Level, OnFull, SharedLimits};
 use crate::data::units::Percentage;
 use crate::diagnostic::Key;
 use crate::journal::Durability;
@@ -217,6 +217,8 @@ pub struct Work {
     pub config: BoxStageConfig,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// What else bounds its time.
+    pub deadlines: Deadlines,
     /// When to try again.
     pub retry: Retries,
     /// The rate limit that it keeps with others, by name.

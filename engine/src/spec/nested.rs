@@ -14,7 +14,9 @@ use super::parse;
 use super::reader::Reader;
 use super::references::Names;
 use super::secrets::{Printed, SecretSource, declared};
-use super::steps::{Common, TIMEOUT};
+use super::steps::Common;
+use super::tried::TIMEOUT;
+use crate::api::Deadlines;
 use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
 use crate::data::columns::INPUT;
@@ -74,6 +76,7 @@ impl Common<'_> {
             command: "workflow".into(),
             config: inner.input,
             timeout: TIMEOUT,
+            deadlines: Deadlines::default(),
             retry: Retries::default(),
             rate_limit: None,
             places: inner.places,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::caching::Caching;
-use super::command::{Command, Said};
+use super::command::{Command, Configured, Said};
 use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::node::Node;
@@ -17,15 +17,14 @@ use super::resources::{Resources, elements};
 use super::routing::Routing;
 use super::shared::Shared;
 use super::switch::{SwitchConfig, Way};
-use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RepeatKeys, RetryKeys, StepKeys, WayKeys};
-use crate::api::limits::Retries;
+use super::timeouts::Timeouts;
+use super::tried::Tried;
+use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RepeatKeys, StepKeys, WayKeys};
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
 use crate::data::units::{Interval, Percentage};
 use crate::diagnostic::{Key, Problem};
 
-/// How long an attempt may take when nothing says.
-pub(super) const TIMEOUT: Duration = Duration::from_mins(5);
 /// Names that a step can't have, because `${name}` means something else.
 pub(super) const TAKEN: [&str; 4] = ["input", "steps", "env", "secret"];
 
@@ -42,6 +41,8 @@ pub(super) struct Common<'a> {
     pub(super) ids: Vec<String>,
     pub(super) routing: &'a Routing,
     pub(super) defaults: DefaultKeys,
+    /// How long a step may take that does not say.
+    pub(super) timeouts: Timeouts,
     pub(super) shared: Shared,
     /// Whether models that are not told how hard to think find it out from their task.
     pub(super) adaptive: bool,
@@ -56,12 +57,6 @@ pub(super) struct Read {
     pub chooses: Vec<usize>,
     /// The step, if it has no fault.
     pub step: Option<Step>,
-}
-
-/// How long a step may take, and when it is tried again.
-pub(super) struct Tried {
-    pub(super) timeout: Duration,
-    pub(super) retry: Retries,
 }
 
 impl Common<'_> {
@@ -87,7 +82,7 @@ impl Common<'_> {
             condition(reader, &short, &below("if"))
         });
         let on_failure = OnFailure::read(reader, &keys, path);
-        let mut tried = self.tried(reader, &below("retry"), (keys.timeout, keys.retry.as_ref()), None);
+        let mut tried = self.tried(reader, &below("retry"), (keys.timeout.as_ref(), keys.retry.as_ref()), None);
         if !on_failure.retries {
             tried.retry.max_attempts = 1;
         }
@@ -116,7 +111,8 @@ impl Common<'_> {
             (Some(ways), None) => {
                 let names = Names { item: None, ..names };
                 let config = self.ways(reader, &names, ways, &below("switch"), (&mut needs, &mut chooses));
-                Some(tried.work("switch", BoxStageConfig(std::sync::Arc::new(config)), None, Places::default()))
+                let stage = BoxStageConfig(std::sync::Arc::new(config));
+                Some(tried.work(reader, "switch", Configured { stage, rate_limit: None, places: Places::default() }))
             }
             _ if instead == Some(PIPELINE) => self.pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
             _ if instead.is_some() => {
@@ -126,7 +122,7 @@ impl Common<'_> {
             (_, command) => command.as_ref().and_then(|command| {
                 let said = [Said { block: node, way: Vec::new() }];
                 let does = self.config(reader, command, &said, path, &names, &mut needs)?;
-                Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
+                Some(tried.work(reader, &command.name, does))
             }),
         };
         let alternatives = node.get("fallback").map(Node::elements).unwrap_or_default();
@@ -186,7 +182,7 @@ impl Common<'_> {
         let own = names_of::<AlternativeKeys>();
         let keys = reader.keys::<AlternativeKeys>(own_part(other.block, &own), &here, &[])?;
         let retry = [&here, ["retry".into()].as_slice()].concat();
-        let tried = self.tried(reader, &retry, (keys.timeout, keys.retry.as_ref()), Some(usual));
+        let tried = self.tried(reader, &retry, (keys.timeout.as_ref(), keys.retry.as_ref()), Some(usual));
         if other.block.get("workflow").is_some() {
             return self.nested(reader, other.block, (path, &other.way), names, None, needs);
         }
@@ -203,7 +199,7 @@ impl Common<'_> {
             }
         };
         let does = self.config(reader, command, &said, path, names, needs)?;
-        Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
+        Some(tried.work(reader, &command.name, does))
     }
 
     /// The ways out of a switch.
@@ -266,49 +262,6 @@ impl Common<'_> {
             tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
             fail_fast: keys.fail_fast,
         })
-    }
-
-    /// What is said, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
-    fn tried(
-        &self,
-        reader: &mut Reader<'_>,
-        path: &[Key],
-        (timeout, said): (Option<Interval>, Option<&RetryKeys>),
-        usual: Option<&Tried>,
-    ) -> Tried {
-        let of_spec = self.defaults.timeout.map_or(TIMEOUT, |Interval(t)| t);
-        let timeout = timeout.map_or_else(|| usual.map_or(of_spec, |usual| usual.timeout), |Interval(t)| t);
-        if let (Some(usual), None) = (usual, said) {
-            return Tried { timeout, retry: usual.retry.clone() };
-        }
-        let first = Retries {
-            initial_interval: Interval(Duration::from_secs(1)),
-            max_interval: Interval(Duration::from_secs(100)),
-            ..Retries::default()
-        };
-        let Ok(Value::Object(mut all)) = serde_json::to_value(&first) else { return Tried { timeout, retry: first } };
-        let of_all: Vec<Key> = vec!["defaults".into(), "retry".into()];
-        for (keys, at) in [(self.defaults.retry.as_ref(), of_all.as_slice()), (said, path)] {
-            match keys {
-                Some(RetryKeys::Said(said)) => all.extend(said.clone()),
-                Some(RetryKeys::Name(name)) => {
-                    all.extend(self.shared.retry(reader, at, name).cloned().unwrap_or_default());
-                }
-                None => {}
-            }
-        }
-        let retry = serde_json::from_value(all.into()).unwrap_or_else(|e| {
-            reader.fault(if said.is_some() { path } else { &of_all }, Problem::new(e.to_string()));
-            first
-        });
-        Tried { timeout, retry }
-    }
-}
-
-impl Tried {
-    fn work(&self, command: &str, config: BoxStageConfig, rate_limit: Option<String>, places: Places) -> Work {
-        let (timeout, retry) = (self.timeout, self.retry.clone());
-        Work { command: command.to_owned(), config, timeout, retry, rate_limit, places, workflow: None }
     }
 }
 

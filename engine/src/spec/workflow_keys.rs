@@ -16,6 +16,7 @@ use super::schedule::ScheduleKeys;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use super::targets::Targets;
+use super::timeouts::TimeoutKeys;
 use crate::api::Budget;
 use crate::api::limits::Retries;
 use crate::data::units::{Interval, Percentage};
@@ -90,8 +91,8 @@ pub(crate) struct InputKeys {
 pub(crate) struct DefaultKeys {
     /// When to try again.
     pub retry: Option<RetryKeys>,
-    /// How long one attempt may take.
-    pub timeout: Option<Interval>,
+    /// How long steps may take; a `heartbeat` is for those that give signs of life.
+    pub timeout: Option<TimeoutKeys>,
     /// The model of steps that call one.
     pub model: Option<String>,
 }
@@ -135,8 +136,8 @@ pub(crate) struct StepKeys {
     /// It changes nothing outside.
     #[serde(default)]
     pub stateless: bool,
-    /// How long one attempt may take: `5m`, or a number of seconds.
-    pub timeout: Option<Interval>,
+    /// How long it may take: `5m` or a number of seconds for one attempt, or several limits by name.
+    pub timeout: Option<TimeoutKeys>,
     /// When to try again.
     pub retry: Option<RetryKeys>,
     /// A place such as `${input.wanted}` or `${.input.count > 3}` that is true or false; when false, the step is skipped.
@@ -216,8 +217,8 @@ pub(crate) struct AlternativeKeys {
     pub args: Option<Value>,
     /// The configuration of the command, by name.
     pub with: Option<Map<String, Value>>,
-    /// How long one attempt may take; as for the step if it does not say.
-    pub timeout: Option<Interval>,
+    /// How long it may take; as for the step if it does not say.
+    pub timeout: Option<TimeoutKeys>,
     /// When to try again; as for the step if it does not say.
     pub retry: Option<RetryKeys>,
     /// A workflow, as for a step.

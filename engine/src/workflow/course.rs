@@ -15,12 +15,13 @@ use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts
 use super::fail_fast::FailFast;
 use super::record::{CANCELED, Record, Status};
 use super::recorded::Recorded;
-use super::start::Start;
+use super::start::{Start, ended};
 use super::wait::Wait;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Asked, History};
+use crate::time::Timestamp;
 
 /// How the record begins of a step that completed: whether it did is asked of every record by every step that needs it.
 const COMPLETED: &str = "{\"status\":\"COMPLETED\"";
@@ -207,6 +208,12 @@ impl Course {
         let fallen = self.begin.fails.ended(run, name);
         let either = select(asked, fallen).map(|either| either.factor_first().0);
         Some(either.map(|reason| Error::new(Kind::Canceled, reason)).boxed())
+    }
+
+    /// When it could be begun: what it needs had ended, and what was tried before it.
+    pub(super) fn ready(&self, rows: &RecordBatch, row: usize) -> Result<Option<Timestamp>> {
+        let ready = self.begin.start.ready(rows, row)?;
+        Ok(if self.begin.fallback > 0 { ready.max(ended(self.before(rows, row)?)?) } else { ready })
     }
 
     /// What was before a fallback.

@@ -97,6 +97,7 @@ impl StepConfig {
                 timeout: Interval(work.timeout),
                 rate: None,
                 retry: work.retry.clone(),
+                deadlines: Some(work.deadlines),
                 ..Limits::default()
             };
             let config = Self {
@@ -242,7 +243,13 @@ impl ErasedStage for StepConfig {
                 return Err(Error::unsupported(message));
             }
             // A wait is not a request that hangs.
-            let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };
+            let limits = Limits {
+                in_flight: WAITING,
+                timeout: Limits::NO_TIMEOUT,
+                rate: None,
+                deadlines: None,
+                ..self.limits.clone()
+            };
             return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
         }
         let context =
@@ -274,8 +281,8 @@ impl ErasedStage for StepConfig {
             Operator::Call(inner, limits) => {
                 let notes = Notes { is_answered: self.recorded.is_some(), ..notes };
                 // What the service can take is said by the stage, how it is tried by the step.
-                let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
-                let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
+                let Limits { rows, in_flight, order, timeout, retry, deadlines, .. } = self.limits.clone();
+                let limits = Limits { rows, in_flight, order, timeout, retry, deadlines, ..limits };
                 Ok(Operator::call(StepCall::new(inner, course, (again, checked, writes), notes), limits))
             }
             // What asks nobody works on as many runs as there are.

@@ -149,11 +149,16 @@ impl StepCall {
         context: &CallContext,
     ) -> Result<Option<RecordBatch>> {
         let (now, fallback) = (context.env.wall(), self.course.begin.fallback);
+        let scheduled = match self.attempts(rows)? {
+            Some(known) => known.tried().scheduled,
+            None => self.scheduled(rows, context)?,
+        };
         let begun = lock(&self.begun).get(&context.idempotency_key).cloned();
         let wait = i64::try_from(backoff.wait.as_micros()).unwrap_or(i64::MAX);
         let attempts = Attempts {
             due: now.0.saturating_add(wait),
             since: begun.as_ref().map_or(now, |begun| begun.at).0,
+            scheduled: Some(scheduled.0),
             attempts: begun.map_or(backoff.attempts, |begun| begun.attempts),
             counted: backoff.attempts,
             fallback,
@@ -238,6 +243,15 @@ impl Call for StepCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         Ok(self.attempts(rows)?.map(|attempts| attempts.tried()))
+    }
+
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        if self.before(rows, &self.name(rows)?)?.is_some_and(|before| before.rounds.is_some()) {
+            // Another round follows at once.
+            let begun = lock(&self.begun).get(&context.idempotency_key).map(|begun| begun.at);
+            return Ok(begun.unwrap_or_else(|| context.env.wall()));
+        }
+        Ok(self.course.ready(rows, 0)?.max(Some(context.ingested)).unwrap_or_default())
     }
 
     fn backs_off<'a>(

@@ -19,6 +19,7 @@ mod plans;
 mod replays;
 mod rounds;
 mod stops;
+mod timeouts;
 mod waits;
 mod ways;
 mod within;

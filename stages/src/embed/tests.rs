@@ -47,6 +47,7 @@ fn context(env: &Env) -> CallContext {
         idempotency_key: Arc::from("k"),
         attempt: 1,
         deadline: std::time::Duration::from_mins(1),
+        ingested: bourn_engine::time::Timestamp(0),
         journal: None,
         feedback: None,
         bill: Bill::default(),

@@ -47,6 +47,7 @@ fn context(env: &Env) -> CallContext {
         idempotency_key: Arc::from("key-1"),
         attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
+        ingested: bourn_engine::time::Timestamp(0),
         journal: None,
         feedback: None,
         bill: Bill::default(),

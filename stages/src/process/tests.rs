@@ -34,6 +34,7 @@ fn run(config: Value) -> Result<Value, Error> {
         idempotency_key: Arc::from("k"),
         attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
+        ingested: bourn_engine::time::Timestamp(0),
         journal: None,
         feedback: None,
         bill: Bill::default(),
