@@ -4,6 +4,7 @@ use super::caching::Caching;
 use super::edges::{cycle, cycle_problem};
 use super::model::{Chain, Optimization, Starts, Step};
 use super::node::Node;
+use super::output::Output;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
 use super::resources::order;
@@ -62,6 +63,11 @@ pub(crate) fn read(
     }
     let said = keys.as_ref().and_then(|keys| keys.schedule.clone());
     let schedule = said.and_then(|keys| Schedule::read(reader, keys, &["schedule".into()]));
+    if let Some(keys) = &keys {
+        keys.output_format.check(reader, &common.ids);
+    }
+    let said = keys.as_ref().and_then(|keys| keys.output.as_ref());
+    let output = said.and_then(|said| Output::read(reader, said, &["output".into()]));
     if reader.faults.len() > before {
         return None;
     }
@@ -86,6 +92,7 @@ pub(crate) fn read(
         durability: keys.durability,
         optimization: keys.optimization,
         format: keys.output_format,
+        output,
         targets: keys.targets,
         budget: keys.budget,
         schedule,

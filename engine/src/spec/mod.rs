@@ -7,6 +7,7 @@ pub mod load;
 pub mod mode;
 pub mod model;
 pub mod node;
+pub mod output;
 pub mod parse;
 pub mod routing;
 pub mod schedule;

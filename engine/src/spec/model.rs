@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caching::Caching;
+use super::output::{Format, Output};
 use super::resources::{After, Resources};
 use super::schedule::Schedule;
 use super::targets::Targets;
@@ -146,6 +147,8 @@ pub struct Chain {
     pub optimization: Optimization,
     /// What `final_output` is made of.
     pub format: Format,
+    /// What becomes of that before it counts.
+    pub output: Option<Output>,
     /// What its runs are to reach.
     pub targets: Targets,
     /// What all runs of a job together may spend.
@@ -189,8 +192,8 @@ pub struct Step {
     pub repeat: Option<Repeat>,
     /// What it gives when it fails.
     pub default: Option<Value>,
-    /// A JSON Schema that its results fit.
-    pub output: Option<Value>,
+    /// What becomes of its results before they count.
+    pub output: Option<Output>,
     /// How it may be answered from a cache.
     pub cache: Option<Caching>,
     /// Where the step stands.
@@ -239,6 +242,11 @@ pub struct Nested {
 }
 
 impl Chain {
+    /// Whether a run may fail although all of its steps have completed.
+    pub(crate) fn can_fail_at_its_end(&self) -> bool {
+        self.output.is_some() || !matches!(self.format, Format::Of(_))
+    }
+
     /// The names of all steps, those of workflows within behind their own: `each/review`.
     pub fn names(&self) -> Vec<String> {
         let of = |step: &Step| {
@@ -365,19 +373,4 @@ impl Default for Optimization {
             max_concurrency: 10,
         }
     }
-}
-
-/// What `final_output` is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// The results of the last step of the spec.
-    #[default]
-    Last,
-    /// The results of every step by its id.
-    Map,
-    /// The results of every step, in the order of the spec.
-    List,
-    /// The results of every step as one text, in the order of the spec.
-    Text,
 }

@@ -140,6 +140,10 @@ pub(super) fn read(
             None
         }
     };
+    if nested.as_ref().is_some_and(|nested| nested.chain.format.file().is_some()) {
+        let problem = Problem::new("a workflow within something else gives its output, and writes no file of it");
+        reader.fault(&at, problem.help("its `output_format` is `last`, `map`, `list`, `text` or `${ … }` here"));
+    }
     let registry = reader.registry;
     let Some(entry) = registry.stages().get("set") else {
         reader.fault(&here, Problem::new("a workflow within another one needs the kind `set`, and there is none"));

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::caching::Caching;
 use super::command::{Command, Configured, Said};
 use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::node::Node;
 use super::on_failure::OnFailure;
+use super::output::Output;
 use super::pipeline_step::PIPELINE;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
@@ -134,7 +133,8 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
-        let (output, cache) = (output(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
+        let (output, cache) =
+            (Output::of_step(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
         let resources = Resources::read(reader, &keys, path);
         let refs = read_by_places(&mut needs, said.len());
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
@@ -286,28 +286,6 @@ fn read_by_places(needs: &mut Vec<usize>, said: usize) -> Vec<usize> {
     refs.dedup();
     needs.extend(&refs);
     refs
-}
-
-/// What the results are to be like.
-fn output(reader: &mut Reader<'_>, keys: &StepKeys, instead: Option<&str>, path: &[Key]) -> Option<Value> {
-    let schema = &keys.output.as_ref()?.schema;
-    let at = [path, &["output".into()]].concat();
-    if let Some(block) = instead {
-        let problem = Problem::new(format!("the results of a `{block}` are not checked here"));
-        reader.fault_at_key(&at, problem.help("say it of a step with a command"));
-    }
-    match jsonschema::validator_for(schema) {
-        Err(e) => {
-            let at = [at.as_slice(), &["schema".into()]].concat();
-            reader.fault(&at, Problem::new(format!("this is no JSON Schema: {e}")));
-        }
-        Ok(schema) if keys.default.as_ref().is_some_and(|default| !schema.is_valid(default)) => {
-            let at = [path, &["default".into()]].concat();
-            reader.fault(&at, Problem::new("this does not fit the `output.schema` of the step"));
-        }
-        Ok(_) => {}
-    }
-    Some(schema.clone())
 }
 
 /// A condition is one place.

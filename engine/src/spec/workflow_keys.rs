@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use super::caching::CacheKeys;
 use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
-use super::model::{Format, Optimization};
+use super::model::Optimization;
 use super::on_failure::Strategy;
+use super::output::{Format, OutputKeys};
 use super::routing::Route;
 use super::schedule::ScheduleKeys;
 use super::secrets::SecretKeys;
@@ -57,6 +58,8 @@ pub(crate) struct WorkflowKeys {
     /// What `final_output` is made of.
     #[serde(default)]
     pub output_format: Format,
+    /// What becomes of that before it counts.
+    pub output: Option<OutputKeys>,
     /// When what a step gave must be in the journal: `sync` is before the next step starts, `async` soon, `exit` when the run ends.
     #[serde(default)]
     pub durability: Durability,
@@ -171,14 +174,6 @@ pub(crate) struct StepKeys {
     pub on_failure: Option<Vec<Strategy>>,
     /// What undoes the step when it completed and the run failed: of all such steps the last one first.
     pub compensate: Option<AlternativeBlock>,
-}
-
-/// `output`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OutputKeys {
-    /// A JSON Schema. Results that do not fit are a failed attempt; a JSON document in a text that a model gave is taken out of it first.
-    pub schema: Value,
 }
 
 /// `repeat`.

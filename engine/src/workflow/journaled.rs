@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 
 use super::columns::{ADMISSION, HISTORY, ITEM, SCOPE, numbers, scope, texts};
 use super::course::{is_open, item, known, status};
+use super::document::document;
+use super::finish::run_of;
 use super::record::{Record, Status, state};
 use super::rest::AtRest;
+use super::result::DocumentConfig;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
 use crate::api::{BuildContext, Call, CallContext, Cardinality, Distribution, Limits, Operator, Order, Reply};
@@ -45,7 +48,8 @@ pub(super) enum What {
     /// A step has ended.
     Step(Arc<str>, Wait),
     /// Runs have ended: of all steps, and what is still to be told of some.
-    End { steps: Vec<Arc<str>>, told: Vec<Arc<str>> },
+    /// What becomes of their results may fail them still, if `ends` says so.
+    End { steps: Vec<Arc<str>>, told: Vec<Arc<str>>, ends: Option<DocumentConfig> },
 }
 
 impl ErasedStage for Journaled {
@@ -130,8 +134,14 @@ impl Call for Told {
                 }
                 Ok(Reply::rows(rows))
             }
-            What::End { steps, told } => {
-                let ends = Ends { numbers: numbers(&rows)?.to_vec(), states: states(&rows, steps)? };
+            What::End { steps, told, ends } => {
+                let mut states = states(&rows, steps)?;
+                for (row, state) in states.iter_mut().enumerate().filter(|(_, s)| **s == RunState::Completed) {
+                    if let Some(config) = ends {
+                        *state = document(config, &run_of(config, &rows, row)?).status;
+                    }
+                }
+                let ends = Ends { numbers: numbers(&rows)?.to_vec(), states };
                 let steps = told.iter().map(|step| new(&rows, step)).collect::<Result<_>>()?;
                 journal.append(Entries { steps, ends, ..Entries::default() }, Wait::Durable).await?;
                 Ok(Reply::rows(rows))

@@ -20,6 +20,7 @@ mod course;
 mod document;
 mod documents;
 mod fail_fast;
+mod finish;
 mod gather;
 mod items;
 mod journaled;

@@ -14,7 +14,7 @@ use super::record::{Cost, Record, Status};
 use crate::error::Result;
 use crate::journal::{History, RunState};
 use crate::spec::Chain;
-use crate::spec::model::Format;
+use crate::spec::output::{Format, Output};
 
 /// The JSON Schema (2020-12) of the result document.
 pub fn schema() -> Json {
@@ -30,7 +30,8 @@ pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &Hi
         workflow: spec.name.clone(),
         file: file.to_owned(),
         steps: shapes(spec),
-        format: spec.format,
+        format: spec.format.clone(),
+        output: spec.output.clone(),
         kept: true,
     };
     let (id, state) = run;
@@ -236,6 +237,9 @@ pub(super) struct DocumentConfig {
     pub steps: Vec<StepShape>,
     /// What `final_output` is made of.
     pub format: Format,
+    /// What becomes of that before it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
     /// Whether what steps gave is kept, so that it need not be done again.
     pub kept: bool,
 }

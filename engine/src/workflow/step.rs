@@ -31,6 +31,7 @@ use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::caching::Caching;
 use crate::spec::model::{Places, Repeat, Work};
+use crate::spec::output::Output;
 
 /// Runs that wait for a time in this process at once.
 const WAITING: usize = 4_096;
@@ -54,8 +55,8 @@ pub(super) struct StepConfig {
     fallback: usize,
     limits: Limits,
     default: Option<Value>,
-    /// What its results are to be like.
-    output: Option<Value>,
+    /// What becomes of its results before they count.
+    output: Option<Output>,
     /// Where files of it are.
     writes: Writes,
     repeat: Option<Repeat>,
@@ -193,6 +194,9 @@ impl ErasedStage for StepConfig {
         if self.repeat.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be repeated").under("command").into());
         }
+        if self.output.is_some() && self.fallback == 0 && self.inner.0.waits().is_some() {
+            return Err(Problem::new("what a wait gives is not checked here").under("output").into());
+        }
         if self.cache.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be answered from a cache").under("cache").into());
         }
@@ -266,7 +270,7 @@ impl ErasedStage for StepConfig {
                 Durability::Exit => None,
             }),
         });
-        let checked = self.output.as_ref().map(Checked::of).transpose()?;
+        let checked = self.output.as_ref().map(Checked::of);
         let writes = self.writes.clone();
         // What is decided again is answered by its history, and not by what others have asked.
         let cached = if self.recorded.is_some() { None } else { self.cached(context) };

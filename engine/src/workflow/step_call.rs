@@ -125,7 +125,7 @@ impl StepCall {
             }
             (Status::Completed, false) => {
                 let Some(checked) = &self.checked else { return Ok(record) };
-                match checked.check(record.results.clone().unwrap_or_default()) {
+                match checked.fits(record.results.clone().unwrap_or_default()) {
                     Ok(results) => Ok(Record { results: Some(results), ..record }),
                     Err(wrong) => Ok(self.course.failed(Record::failed(&wrong, record.attempts))),
                 }

@@ -264,7 +264,8 @@ impl Wiring {
                 id: (*id).to_owned(),
                 workflow: nested.chain.name.clone(),
                 steps: shapes(&nested.chain),
-                format: nested.chain.format,
+                format: nested.chain.format.clone(),
+                output: nested.chain.output.clone(),
             };
             self.stage(&out, BoxStageConfig::new(config), vec![last], path.clone());
             let back = match begin.fallback {

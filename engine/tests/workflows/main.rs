@@ -10,6 +10,7 @@ mod each;
 mod escalations;
 mod fail_fast;
 mod failures;
+mod formats;
 mod journal;
 mod kinds;
 mod order;
