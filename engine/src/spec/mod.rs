@@ -24,6 +24,7 @@ mod depends;
 mod disclose;
 mod edges;
 mod fill;
+pub mod gates;
 mod keys;
 mod nested;
 mod on_failure;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caching::Caching;
+use super::gates::Gate;
 use super::output::{Format, Output};
 use super::resources::{After, Resources};
 use super::schedule::Schedule;
@@ -194,6 +195,8 @@ pub struct Step {
     pub default: Option<Value>,
     /// What becomes of its results before they count.
     pub output: Option<Output>,
+    /// What its results must pass.
+    pub gates: Vec<Gate>,
     /// How it may be answered from a cache.
     pub cache: Option<Caching>,
     /// Where the step stands.

@@ -104,6 +104,11 @@ impl Output {
         shape.make(&results).map_err(|e| Error::validation(format!("`output.as` can't be made: {e}")))
     }
 
+    /// The same as a program of jq.
+    pub(super) fn program(&self) -> String {
+        self.shape.as_ref().map_or_else(|| ".".to_owned(), Shape::program)
+    }
+
     /// What of it does not fit the schema.
     pub fn faults(&self, made: &Value) -> Vec<String> {
         let told = |e: jsonschema::ValidationError<'_>| match e.instance_path().as_str() {
@@ -176,6 +181,20 @@ impl Shape {
             }
             plain => Self::Plain(plain.clone()),
         })
+    }
+
+    /// The same as one program of jq.
+    fn program(&self) -> String {
+        match self {
+            Self::Plain(value) => value.to_string(),
+            Self::Made(jq) => format!("({})", jq.program.text()),
+            Self::List(list) => format!("[{}]", list.iter().map(Self::program).collect::<Vec<_>>().join(", ")),
+            Self::Object(members) => {
+                let member =
+                    |(name, one): &(String, Self)| format!("({}): {}", Value::from(name.as_str()), one.program());
+                format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 
     fn make(&self, of: &Value) -> Result<Value> {
@@ -311,6 +330,20 @@ impl Format {
             }
             Self::File(file) => file.format.make(results)?,
         })
+    }
+
+    /// The same as a program of jq over a list of `{key: ID, value: RESULTS}`.
+    pub(super) fn program(&self) -> String {
+        match self {
+            Self::Of(Pick::Last) => "(last | .value)".to_owned(),
+            Self::Of(Pick::Map) => "from_entries".to_owned(),
+            Self::Of(Pick::List) => "map(.value)".to_owned(),
+            Self::Of(Pick::Text) => {
+                r#"(map(.value | if type == "string" then . else tojson end) | join("\n\n"))"#.to_owned()
+            }
+            Self::Jq(jq) => format!("(from_entries | {})", jq.program.text()),
+            Self::File(file) => file.format.program(),
+        }
     }
 
     /// The file that it goes to.

@@ -135,6 +135,13 @@ impl Common<'_> {
             .collect();
         let (output, cache) =
             (Output::of_step(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
+        let said_gates = node.get("quality_gates");
+        let of_results = Names { again: true, ..names };
+        let gates = self.gates(reader, said_gates, &below("quality_gates"), (&of_results, &tried), &mut needs);
+        if keys.quality_gates.is_some() && (keys.switch.is_some() || undoes) {
+            let problem = Problem::new("what chooses or undoes gives no results to judge");
+            reader.fault_at_key(&below("quality_gates"), problem);
+        }
         let resources = Resources::read(reader, &keys, path);
         let refs = read_by_places(&mut needs, said.len());
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
@@ -155,6 +162,7 @@ impl Common<'_> {
             repeat,
             default: keys.default.clone(),
             output,
+            gates,
             cache,
             path: path.clone(),
         });

@@ -280,6 +280,7 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         repeat: None,
         default: None,
         output: None,
+        gates: Vec::new(),
         cache: None,
         path,
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::caching::CacheKeys;
-use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
+use super::keys::{AlternativeBlock, GateBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::model::Optimization;
 use super::on_failure::Strategy;
@@ -60,6 +60,10 @@ pub(crate) struct WorkflowKeys {
     pub output_format: Format,
     /// What becomes of that before it counts.
     pub output: Option<OutputKeys>,
+    /// What the output of a run must pass, as for a step: it is `${quality_gates.results}` in what is asked about it, and a step of this name
+    /// tells what was said.
+    #[schemars(length(min = 1))]
+    pub quality_gates: Option<Vec<GateBlock>>,
     /// When what a step gave must be in the journal: `sync` is before the next step starts, `async` soon, `exit` when the run ends.
     #[serde(default)]
     pub durability: Durability,
@@ -161,6 +165,10 @@ pub(crate) struct StepKeys {
     pub pipeline: Option<PipelineBlock>,
     /// What the results of the step, and of its fallbacks, are to be like.
     pub output: Option<OutputKeys>,
+    /// What the results must pass, one gate after the other, before they count; those of fallbacks too. A JSON Schema, a condition or a score
+    /// of jq, or a step's kind that is asked about them: a program, a model.
+    #[schemars(length(min = 1))]
+    pub quality_gates: Option<Vec<GateBlock>>,
     /// Answers the step from a cache where the same was asked before, by whichever run: its configuration, with what is filled in.
     pub cache: Option<CacheKeys>,
     /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.

@@ -46,6 +46,8 @@ pub(super) struct Begin {
     pub fallback: usize,
     /// What it gives when it fails, if nothing else is tried then.
     pub default: Option<Value>,
+    /// What the name of the step has behind it where it is kept while its gates are asked, in order.
+    pub marks: Arc<[String]>,
     /// What somebody asks of runs meanwhile.
     pub asked: Asked,
     /// What ends runs that have failed.
@@ -61,6 +63,7 @@ impl Begin {
             start: Start::at_once(),
             fallback: 0,
             default: None,
+            marks: Arc::default(),
             asked: Asked::default(),
             fails: FailFast::default(),
             recorded: None,
@@ -133,6 +136,12 @@ impl Course {
         let name = place.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
         if let Some(record) = known(rows, row, &name)? {
             return Ok(Some(record));
+        }
+        // What it gave was kept before its gates were asked, and what they said behind each of them.
+        for mark in self.begin.marks.iter().rev().filter(|_| done.is_none()) {
+            if let Some(record) = known(rows, row, &format!("{name}{mark}"))? {
+                return Ok(Some(record));
+            }
         }
         if let Some(recorded) = &self.begin.recorded
             && let Some(record) = recorded.given(&self.name(rows, row)?)?

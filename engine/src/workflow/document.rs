@@ -205,6 +205,7 @@ fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
         usage: record.usage,
         reason: record.reason.clone(),
         fallback: record.fallback,
+        quality_gates: record.quality_gates.clone(),
     };
     Metrics {
         // RFC 3339 in UTC with a fixed number of digits sorts as text.

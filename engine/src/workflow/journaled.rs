@@ -47,6 +47,8 @@ pub(super) enum What {
     Start(Wait, AtRest),
     /// A step has ended.
     Step(Arc<str>, Wait),
+    /// The work of a step is done, or a gate of it was asked: kept under the name of the step with this mark behind it.
+    Mark(Arc<str>, Arc<str>, Wait),
     /// Runs have ended: of all steps, and what is still to be told of some.
     /// What becomes of their results may fail them still, if `ends` says so.
     End { steps: Vec<Arc<str>>, told: Vec<Arc<str>>, ends: Option<DocumentConfig> },
@@ -92,6 +94,7 @@ impl ErasedStage for Journaled {
         match &self.what {
             What::Start(..) => json!({ "runs": "begin" }),
             What::Step(step, _) => json!({ "step": step }),
+            What::Mark(step, mark, _) => json!({ "step": step, "mark": mark }),
             What::End { .. } => json!({ "runs": "end" }),
         }
     }
@@ -126,6 +129,13 @@ impl Call for Told {
                 };
                 let known = journal.start(started).await?;
                 self.begun(&rows, &known, rest, context.env.wall())
+            }
+            What::Mark(step, mark, wait) => {
+                let steps = marked(&rows, step, mark)?;
+                if !steps.numbers.is_empty() {
+                    journal.append(Entries { steps: vec![steps], ..Entries::default() }, *wait).await?;
+                }
+                Ok(Reply::rows(rows))
             }
             What::Step(step, wait) => {
                 let steps = new(&rows, step)?;
@@ -207,6 +217,26 @@ fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
     let records = records.as_any().downcast_ref::<StringArray>().cloned();
     let records = records.ok_or_else(|| Error::engine("records are texts"))?;
     Ok(Steps { step: step.clone(), numbers: kept, names: (are_items || is_within).then_some(names), records })
+}
+
+/// The records of a step whose gates are asked, as far as the journal has neither them nor the last word on the step.
+fn marked(rows: &RecordBatch, step: &Arc<str>, mark: &str) -> Result<Steps> {
+    let (all, records) = (numbers(rows)?, texts(rows, step)?);
+    let (mut places, mut numbers, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, number) in all.iter().enumerate() {
+        let own = item(rows, row)?.map_or_else(|| step.to_string(), |place| place.of(step));
+        let name = format!("{own}{mark}");
+        let is_wanted = records.is_valid(row) && super::gate::is_to_be_kept(records.value(row))?;
+        if is_wanted && known(rows, row, &own)?.is_none() && known(rows, row, &name)?.is_none() {
+            places.push(row as u64);
+            numbers.push(*number);
+            names.push(format!("{}{name}", scope(rows, row)?));
+        }
+    }
+    let records = take(records, &UInt64Array::from(places), None)?;
+    let records = records.as_any().downcast_ref::<StringArray>().cloned();
+    let records = records.ok_or_else(|| Error::engine("records are texts"))?;
+    Ok(Steps { step: step.clone(), numbers, names: Some(names), records })
 }
 
 /// How each run ended.

@@ -21,6 +21,7 @@ mod document;
 mod documents;
 mod fail_fast;
 mod finish;
+mod gate;
 mod gather;
 mod items;
 mod journaled;

@@ -10,7 +10,7 @@ use super::artifacts::Artifact;
 use super::attempts::Attempts;
 use super::chain::shapes;
 use super::document::{Run, document};
-use super::record::{Cost, Record, Status};
+use super::record::{Cost, GateResult, Record, Status};
 use crate::error::Result;
 use crate::journal::{History, RunState};
 use crate::spec::Chain;
@@ -210,6 +210,9 @@ pub struct StepMetrics {
     /// Which of its fallbacks gave its results, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<usize>,
+    /// What its quality gates said, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality_gates: Vec<GateResult>,
 }
 
 /// Where the time of a run went.

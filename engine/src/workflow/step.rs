@@ -11,6 +11,7 @@ use super::cached::{Asks, Cached, Place};
 use super::checked::Checked;
 use super::course::{Begin, Course};
 use super::fail_fast::FailFast;
+use super::gate;
 use super::recorded::Recorded;
 use super::rounds::Again;
 use super::staged::Staged;
@@ -57,6 +58,8 @@ pub(super) struct StepConfig {
     default: Option<Value>,
     /// What becomes of its results before they count.
     output: Option<Output>,
+    /// As in [`Begin`].
+    marks: Arc<[String]>,
     /// Where files of it are.
     writes: Writes,
     repeat: Option<Repeat>,
@@ -110,6 +113,7 @@ impl StepConfig {
                 // The last that is tried gives it.
                 default: step.default.clone().filter(|_| fallback == step.fallback.len()),
                 output: step.output.clone(),
+                marks: gate::marks(step).collect(),
                 writes: Writes::of(&step.resources.writes),
                 repeat: step.repeat.clone().filter(|_| fallback == 0),
                 places: work.places.clone(),
@@ -235,6 +239,7 @@ impl ErasedStage for StepConfig {
                 start: self.start.clone(),
                 fallback: self.fallback,
                 default: self.default.clone(),
+                marks: self.marks.clone(),
                 asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
                 fails: self.fails.clone(),
                 recorded: self.recorded.clone(),

@@ -9,6 +9,7 @@ use super::chain::shapes;
 use super::collect::CollectConfig;
 use super::course::Begin;
 use super::fail_fast::{FailFast, Watch};
+use super::gate::{self, GateConfig};
 use super::gather::GatherConfig;
 use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
@@ -21,7 +22,7 @@ use crate::api::cache::{Cache, Flights, Memory};
 use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::Key;
 use crate::graph::{Graph, Input, Node, Role};
-use crate::journal::{Asked, Durability, Journal, Wait};
+use crate::journal::{Asked, Durability, History, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{ForEach, Nested, Repeat, Step};
 
@@ -195,7 +196,8 @@ impl Wiring {
             if let Some(nested) = &work.workflow {
                 let (asked, fails) = (self.asked(), self.fails.clone());
                 let (default, recorded) = (config.default(), self.recorded.clone());
-                let begin = Begin { start: start.clone(), fallback, default, asked, fails, recorded };
+                let marks = gate::marks(step).collect();
+                let begin = Begin { start: start.clone(), fallback, default, marks, asked, fails, recorded };
                 let place = Place {
                     id: &step.id,
                     node: within.id(&step.id),
@@ -204,6 +206,7 @@ impl Wiring {
                     path: within.path(step),
                 };
                 reads = self.nested(&place, nested, &begin, reads, within);
+                reads = self.gates(spec, at, (start, fallback), reads, within);
                 continue;
             }
             let config = config.with_key(self.key.clone()).replaying(self.recorded.clone());
@@ -211,7 +214,72 @@ impl Wiring {
             let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
             self.graph.nodes.push(node);
+            reads = self.gates(spec, at, (start, fallback), id, within);
+        }
+        reads
+    }
+
+    /// The gates behind what was tried for a step. What that gave is kept before somebody is asked about it, and what they said behind them.
+    fn gates(
+        &mut self,
+        spec: &Chain,
+        at: usize,
+        (start, fallback): (&Start, usize),
+        mut reads: String,
+        within: &Within,
+    ) -> String {
+        let step = &spec.steps[at];
+        let (own, path) = (within.id(&step.id), within.path(step));
+        let last = step.fallback.len();
+        let keeps = |wiring: &mut Self, mark: String, from: String| match wiring.kept() {
+            Some(wait) => {
+                let what = What::Mark(step.id.as_str().into(), mark.as_str().into(), wait);
+                wiring.journaled(&format!("@kept:{own}{mark}"), what, from, path.clone())
+            }
+            None => from,
+        };
+        let mut is_kept = false;
+        for (index, gate) in step.gates.iter().enumerate() {
+            let asks = gate.work.is_some();
+            if asks && !is_kept {
+                reads = keeps(self, History::gate(fallback, 0), reads);
+                is_kept = true;
+            }
+            let begin = Begin {
+                start: start.clone(),
+                fallback: 0,
+                default: step.default.clone().filter(|_| fallback == last),
+                marks: Arc::default(),
+                asked: self.asked(),
+                fails: self.fails.clone(),
+                recorded: self.recorded.clone(),
+            };
+            let id = format!("@gate:{own}{}", History::gate(fallback, index + 1));
+            let config = GateConfig {
+                id: step.id.clone(),
+                gate: gate.clone(),
+                place: (fallback, index),
+                in_flight: step
+                    .for_each
+                    .as_ref()
+                    .and_then(|each| each.max_concurrency)
+                    .unwrap_or(spec.optimization.max_concurrency),
+                begin,
+                key: self.key.clone(),
+            };
+            let config = BoxStageConfig(Arc::new(config));
+            let mut path = path.clone();
+            if within.path.is_none() {
+                path.extend(["quality_gates".into(), Key::from(index)]);
+            }
+            let mut node = node(&id, Role::Stage(config), vec![reads], path);
+            let rate = gate.work.as_ref().and_then(|work| work.rate_limit.clone());
+            node.rate_limit = rate.map(|name| format!("{}{name}", within.rates));
+            self.graph.nodes.push(node);
             reads = id;
+            if asks {
+                reads = keeps(self, History::gate(fallback, index + 1), reads);
+            }
         }
         reads
     }
@@ -350,8 +418,9 @@ impl Wiring {
             }
             // `@` and `+` stand in no id of a step, so it is the only one of this name.
             let name = |id: &str| {
-                let bare =
-                    ["@kept:", "@with:", "@watch:", "@fallback:"].iter().find_map(|prefix| id.strip_prefix(prefix));
+                let bare = ["@kept:", "@with:", "@watch:", "@fallback:", "@gate:"]
+                    .iter()
+                    .find_map(|prefix| id.strip_prefix(prefix));
                 bare.unwrap_or_else(|| id.trim_start_matches('@')).to_owned()
             };
             let id = format!("@{}+{}", name(&left), name(right));

@@ -11,6 +11,7 @@ mod escalations;
 mod fail_fast;
 mod failures;
 mod formats;
+mod gates;
 mod journal;
 mod kinds;
 mod order;
