@@ -18,6 +18,7 @@ mod embedded;
 mod escalations;
 mod examples;
 mod folders;
+mod gates;
 mod held;
 mod ids;
 mod insights;

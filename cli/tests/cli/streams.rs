@@ -73,7 +73,8 @@ async fn what_breaks_off_is_no_answer_and_is_asked_again() {
     let kinds = ["half_json", "cut", "error", "rubbish", "endless"];
     let rule = |kind: &&str| format!("  - fault: {{ kind: {kind} }}\n    times: 2\n");
     let server = Served::with(&format!("rules:\n{}", kinds.iter().map(rule).collect::<String>()), &[]);
-    let input: String = (0..20).map(|id| format!("{}\n", json!({ "id": id, "text": "x" }))).collect();
+    let line = |id: i32| format!("{}\n", json!({ "id": id, "text": "x" }));
+    let input: String = (0..20).map(line).collect();
     for model in ["claude-opus-5", "gpt-5"] {
         let (rows, ended) = ask(&server, model, "      stream: true", &input);
         assert_eq!((ended.code, rows.len()), (Some(0), 20), "{}", ended.err);
@@ -101,4 +102,47 @@ async fn a_stream_that_ends_too_soon_is_told_with_the_class_that_passes() {
         assert_eq!(analysis["class"], if kind == "endless" { "budget" } else { "transient" }, "{kind}: {analysis}");
         assert_eq!(document["final_output"], Value::Null);
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_stalls_is_missed_by_its_heartbeat_and_one_that_dribbles_is_alive() {
+    let server = Served::with(
+        "rules: [ { match: { text: stall }, fault: { kind: stall } }, { fault: { kind: dribble } } ]",
+        &[],
+    );
+    let flow = |text: &str, timeout: &str| {
+        let model = format!("model: {{ prompt: {text}, model: opus, stream: true }}");
+        let flow = format!("steps: [ {{ id: ask, {model}, timeout: {timeout}, retry: {{ max_attempts: 1 }} }} ]");
+        let folder = Folder::with(&[("s.yaml", &flow)]);
+        let ended = run_in(&server, &folder, &["run", "s.yaml", "-o", "json"]);
+        serde_json::from_str::<Value>(&ended.out).unwrap_or_else(|e| panic!("{e}: {}", ended.err))
+    };
+    let stalled = flow("stall", "{ heartbeat: 300ms, start_to_close: 1h }");
+    assert_eq!(stalled["execution_metrics"]["steps"]["ask"]["status"], "TIMED_OUT", "{stalled}");
+    assert_eq!(stalled["error_analysis"]["detail"], "no sign of life within 300ms (`heartbeat`)");
+    let alive = flow("go on", "{ heartbeat: 1m }");
+    assert_eq!(alive["status"], "COMPLETED", "{alive}");
+}
+
+#[test]
+fn a_model_that_does_not_stream_has_no_heartbeat() {
+    let model = "model: { prompt: hi, model: opus }";
+    let flow = format!("steps: [ {{ id: ask, {model}, timeout: {{ heartbeat: 10s }} }} ]");
+    let told = Folder::with(&[("s.yaml", &flow)]).bourn(&["validate", "s.yaml"]).refused(2);
+    let reason = "`model` has no `heartbeat`: without `stream: true` a model says nothing until its answer is there";
+    assert!(told.contains(reason), "{told}");
+}
+
+#[test]
+fn what_a_program_writes_is_a_sign_of_life_and_its_silence_ends_it() {
+    let run = |script: &str| {
+        let process = format!("process: {{ command: [sh, -c, '{script}'] }}");
+        let timeout = "timeout: { heartbeat: 400ms, start_to_close: 1h }";
+        let flow = format!("steps: [ {{ id: work, {process}, {timeout}, retry: {{ max_attempts: 1 }} }} ]");
+        let ended = Folder::with(&[("s.yaml", &flow)]).bourn(&["run", "s.yaml", "-o", "json"]);
+        serde_json::from_str::<Value>(&ended.out).unwrap_or_else(|e| panic!("{e}: {}", ended.err))
+    };
+    let silent = run("echo begun; sleep 1000");
+    assert_eq!(silent["error_analysis"]["detail"], "no sign of life within 400ms (`heartbeat`)", "{silent}");
+    assert_eq!(run("echo begun; echo on >&2; echo done")["final_output"], "begun\ndone");
 }

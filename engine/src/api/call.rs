@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::ops::AddAssign;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 
+pub use super::bill::{Bill, Billed, Cached};
 use super::cache::Turn;
 use super::erased::ErasedCall;
+use super::limits::Deadlines;
 use super::memo::{Key, Memo};
 use super::output::Rejected;
 use crate::env::Env;
@@ -115,6 +117,12 @@ pub trait Call: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// What bounds the time of its requests beside `limits.timeout`, which is then told by the name that it has among these. Asked when the job
+    /// is built.
+    fn deadlines(&self) -> Option<Deadlines> {
+        None
+    }
+
     /// When the request could have been made, had nobody been before it: limits of how long it may take in all count from there.
     ///
     /// # Errors
@@ -174,6 +182,16 @@ pub struct CallContext {
     pub bill: Bill,
 }
 
+impl CallContext {
+    /// That of a first attempt which nothing bounds, outside of a job.
+    pub fn of(env: Env, stage: impl Into<Arc<str>>) -> Self {
+        let (stage, idempotency_key) = (stage.into(), Arc::default());
+        let (deadline, ingested, journal, feedback) = (Duration::MAX, Timestamp::default(), None, None);
+        let bill = Bill::default();
+        Self { env, stage, idempotency_key, attempt: 1, deadline, ingested, journal, feedback, bill }
+    }
+}
+
 /// What an earlier process has tried of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tried {
@@ -205,90 +223,6 @@ pub struct Accounts {
     pub tokens: bool,
     /// The same for money.
     pub usd: bool,
-}
-
-/// What an attempt notes beside its reply: its costs, and that it is alive. A clone is the same one.
-#[derive(Clone, Debug, Default)]
-pub struct Bill(Arc<Mutex<Billed>>);
-
-/// What is on a bill.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Billed {
-    /// Paid for answers that are no good.
-    pub lost: Usage,
-    /// Paid for answers of rows that are kept, while the request as a whole has failed.
-    pub kept: Usage,
-    /// Rows whose answers were in the journal.
-    pub known: u64,
-    /// What became of looking into the cache.
-    pub cached: Cached,
-    /// Monotonic time of the last sign of life.
-    pub alive: Option<Duration>,
-    /// Whether the attempt has had its turn.
-    pub begun: bool,
-    /// How long the first piece of an answer took that comes in pieces, from the beginning of the attempt.
-    pub first_piece: Option<Duration>,
-}
-
-/// How often a cache had an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cached {
-    /// It had.
-    pub hits: u64,
-    /// It had none, so that somebody was asked.
-    pub misses: u64,
-    /// It could not be asked, or told.
-    pub errors: u64,
-}
-
-impl Bill {
-    /// Notes what was paid for an answer that is no good.
-    pub fn lost(&self, usage: Usage) {
-        self.billed().lost += usage;
-    }
-
-    /// Notes what was paid for answers that are kept, before the request fails.
-    pub fn kept(&self, usage: Usage) {
-        self.billed().kept += usage;
-    }
-
-    /// Notes so many rows whose answers were in the journal.
-    pub fn known(&self, rows: usize) {
-        self.billed().known += rows as u64;
-    }
-
-    /// Notes what became of looking into the cache.
-    pub fn cached(&self, cached: Cached) {
-        let mut billed = self.billed();
-        billed.cached.hits += cached.hits;
-        billed.cached.misses += cached.misses;
-        billed.cached.errors += cached.errors;
-    }
-
-    /// Notes a sign of life at this monotonic time: something came from the other side. Limits of how long a call may be silent count from
-    /// the last one.
-    pub fn alive(&self, now: Duration) {
-        self.billed().alive = Some(now);
-    }
-
-    /// Notes that it is the turn of the attempt: nothing keeps it from being made any more.
-    pub fn begun(&self) {
-        self.billed().begun = true;
-    }
-
-    /// Notes how long the first piece of the answer took; what comes behind it changes nothing.
-    pub fn first_piece(&self, took: Duration) {
-        self.billed().first_piece.get_or_insert(took);
-    }
-
-    /// What is on it.
-    pub fn total(&self) -> Billed {
-        *self.billed()
-    }
-
-    fn billed(&self) -> MutexGuard<'_, Billed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The answer to a request.
@@ -401,6 +335,9 @@ impl Call for BoxCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         self.0.tried(rows)
+    }
+    fn deadlines(&self) -> Option<Deadlines> {
+        self.0.deadlines()
     }
     fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
         self.0.scheduled(rows, context)

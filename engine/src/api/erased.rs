@@ -13,6 +13,7 @@ use super::call::{Accounts, Backoff, Call, CallContext, Reply, Tried, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
+use super::limits::Deadlines;
 use super::memo::Key;
 use super::registry::BoxConnector;
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
@@ -44,6 +45,7 @@ pub trait ErasedCall: Send + Sync {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>>;
+    fn deadlines(&self) -> Option<Deadlines>;
     fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp>;
     fn backs_off<'a>(
         &'a self,
@@ -94,6 +96,9 @@ impl<C: Call> ErasedCall for C {
     }
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         Call::tried(self, rows)
+    }
+    fn deadlines(&self) -> Option<Deadlines> {
+        Call::deadlines(self)
     }
     fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
         Call::scheduled(self, rows, context)

@@ -49,10 +49,6 @@ pub struct Limits {
     pub budget: Option<Box<Budget>>,
     /// When to try again.
     pub retry: Retries,
-    /// What else bounds the time of a workflow's step, which says it beside its `timeout`.
-    #[serde(skip)]
-    #[schemars(skip)]
-    pub deadlines: Option<Deadlines>,
 }
 
 /// What bounds the time of a step beside that of an attempt (`start_to_close`): the words are Temporal's.
@@ -81,7 +77,6 @@ impl Default for Limits {
             adaptive: None,
             budget: None,
             retry: Retries::default(),
-            deadlines: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What you implement: stages, joins, calls, sources, sinks, and the configurations that make them.
 
+pub mod bill;
 pub mod budget;
 pub mod cache;
 pub mod call;

@@ -289,6 +289,26 @@ mod tests {
         );
     }
 
+    /// An answer in two pieces.
+    struct Pieced;
+
+    impl Call for Pieced {
+        async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+            [3, 9].map(|secs| context.bill.first_piece(std::time::Duration::from_secs(secs)));
+            Ok(Reply::rows(rows))
+        }
+    }
+
+    #[test]
+    fn the_time_to_the_first_piece_of_an_answer_is_counted() {
+        let stats = Arc::new(StageStats::default());
+        let (call, inner, pause) = (BoxCall::new(Pieced), BoxCall::new(Pieced), Arc::new(drop));
+        let spend = Spend { call, inner, purses: Vec::new(), pause, journal: None, stats: stats.clone() };
+        let context = CallContext::of(crate::testing::simulation::Simulation::new(1).env(), "s");
+        spend.call(crate::rows![{"n": 1}], &context).now_or_never().unwrap().unwrap();
+        assert_eq!((stats.first_piece.count(), stats.first_piece.sum()), (1, 3_000_000_000));
+    }
+
     #[test]
     fn one_that_is_given_up_leaves_what_it_had_reserved() {
         let purse = Purse::new(Budget { usd: Some(1.0), ..Budget::default() }, "`ask`");

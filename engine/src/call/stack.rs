@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::{BoxCall, Limits, Memo, Outage};
+use crate::api::{BoxCall, Call, Limits, Memo, Outage};
 use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
@@ -38,8 +38,8 @@ pub struct Shared {
 /// turn. What is refused because of a limit waits again in `Adaptive`, which is there if the limits say so.
 pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     let known = call.clone();
-    let deadlines = limits.deadlines.unwrap_or_default();
-    let named = if limits.deadlines.is_some() { " (`start_to_close`)" } else { "" };
+    let (has_more, deadlines) = (call.deadlines().is_some(), call.deadlines().unwrap_or_default());
+    let named = if has_more { " (`start_to_close`)" } else { "" };
     let call = Timeout { inner: call, limit: limits.timeout.0, heartbeat: deadlines.heartbeat, named };
     let call = BoxCall::new(RateLimit { inner: call, limiter: shared.limiter });
     let call = match shared.gate {

@@ -48,7 +48,9 @@ impl<C: Call> Call for Timeout<C> {
         let silent = pin!(silence(self.heartbeat, &context.bill, env));
         match select(attempt, select(env.sleep(self.limit), silent)).await {
             // What ends its own work at the deadline knows nothing of whose that is.
-            Either::Left((Err(error), _)) if error.kind() == Kind::Timeout && env.monotonic() >= deadline => {
+            Either::Left((Err(error), _))
+                if error.kind() == Kind::Timeout && !named.is_empty() && env.monotonic() >= deadline =>
+            {
                 let told = Error::new(Kind::Timeout, format!("{error}{named}"));
                 Err(if error.retry() == Retry::Never { told.permanent() } else { told })
             }

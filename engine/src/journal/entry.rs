@@ -200,16 +200,25 @@ impl History {
         }
         self.0.retain(|name, _| !name.starts_with(Self::BACKOFF));
         // What is done anew is judged anew.
-        let of_gate = |name: &str| {
-            let (whole, _) = name.rsplit_once(Self::GATE)?;
-            let fallback = whole.rsplit_once(Self::FALLBACK).filter(|(_, n)| n.bytes().all(|b| b.is_ascii_digit()));
-            Some(fallback.map_or(whole, |(whole, _)| whole).to_owned())
-        };
-        let gates = self.0.keys().filter_map(|name| Some((name.clone(), of_gate(name)?)));
-        let open: Vec<String> = gates.filter(|(_, step)| !self.0.contains_key(step)).map(|(name, _)| name).collect();
+        let gates = self.0.keys().filter_map(|name| Some((name, Self::before_gates(name)?)));
+        let open = gates.filter(|(_, step)| !self.0.contains_key(*step)).map(|(name, _)| name.clone());
+        let open: Vec<String> = open.collect();
         for name in open {
             self.0.remove(&name);
         }
+    }
+
+    /// Whether this is what a step was kept under while its gates were asked.
+    pub fn is_of_gate(name: &str) -> bool {
+        Self::before_gates(name).is_some()
+    }
+
+    /// The name of the step that was kept under this one while its gates were asked.
+    pub fn before_gates(name: &str) -> Option<&str> {
+        let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let (whole, _) = name.rsplit_once(Self::GATE).filter(|(_, gates)| is_number(gates))?;
+        let fallback = whole.rsplit_once(Self::FALLBACK).filter(|(_, number)| is_number(number));
+        Some(fallback.map_or(whole, |(whole, _)| whole))
     }
 
     /// What the name of a step has behind it where it is kept after so many gates behind a fallback, or behind the step itself (0).

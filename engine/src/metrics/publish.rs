@@ -229,4 +229,24 @@ mod tests {
         stats.stages[0].stats.event_time.advance(Timestamp::MAX);
         assert_eq!(lag(), [0.0; 0]);
     }
+
+    #[test]
+    fn the_time_to_the_first_piece_is_told_where_answers_come_in_pieces() {
+        let entry = |stage: &str| StageEntry {
+            stage: stage.into(),
+            kind: "model",
+            role: StageRole::Stage,
+            lane: 0,
+            stats: Arc::new(StageStats::default()),
+        };
+        let stats = JobStats { stages: vec![entry("a"), entry("b")], ..JobStats::default() };
+        let told = || {
+            let all = histograms(&stats);
+            let pieces = all.into_iter().filter(|family| family.name == "bourn_stage_first_piece_seconds");
+            pieces.map(|family| family.members.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(), [0; 0]);
+        stats.stages[1].stats.first_piece.record(1);
+        assert_eq!(told(), [1]);
+    }
 }

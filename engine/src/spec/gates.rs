@@ -16,7 +16,8 @@ use super::reader::{Reader, own_part};
 use super::references::Names;
 use super::steps::Common;
 use super::timeouts::TimeoutKeys;
-use super::workflow_keys::RetryKeys;
+use super::tried::Tried;
+use super::workflow_keys::{RetryKeys, StepKeys};
 use crate::api::Cardinality;
 use crate::diagnostic::{Key, Problem};
 use crate::error::{Error, Result};
@@ -125,18 +126,22 @@ impl Gate {
 }
 
 impl Common<'_> {
-    /// The gates in a list at `path`, of a step whose block is read with `names`.
+    /// The gates in the list of a step at `path`, which may be one that undoes another.
     pub(super) fn gates(
         &self,
         reader: &mut Reader<'_>,
-        list: Option<&Node>,
+        (keys, list, undoes): (&StepKeys, Option<&Node>, bool),
         path: &[Key],
-        (names, usual): (&Names<'_>, &super::tried::Tried),
+        (names, usual): (&Names<'_>, &Tried),
         needs: &mut Vec<usize>,
     ) -> Vec<Gate> {
+        let path = &[path, &["quality_gates".into()]].concat();
+        if list.is_some() && (keys.switch.is_some() || undoes) {
+            reader.fault_at_key(path, Problem::new("what chooses or undoes gives no results to judge"));
+        }
         let nodes = list.map(Node::elements).unwrap_or_default();
         let gate = |(at, node): (usize, &Node)| {
-            let here = [path, &[at.into()]].concat();
+            let here = [path.as_slice(), &[at.into()]].concat();
             self.gate(reader, node, (at, &here), (names, usual), needs)
         };
         nodes.iter().enumerate().filter_map(gate).collect()
@@ -147,7 +152,7 @@ impl Common<'_> {
         reader: &mut Reader<'_>,
         node: &Node,
         (at, path): (usize, &[Key]),
-        (names, usual): (&Names<'_>, &super::tried::Tried),
+        (names, usual): (&Names<'_>, &Tried),
         needs: &mut Vec<usize>,
     ) -> Option<Gate> {
         if !node.is_map() {

@@ -38,35 +38,25 @@ pub struct Output {
     schema: Option<Arc<Validator>>,
 }
 
-/// A fault in an `output`, and where.
-type Fault = (Vec<Key>, Problem);
-
 impl Output {
-    fn of(keys: OutputKeys) -> Result<Self, Fault> {
+    fn of(keys: OutputKeys) -> Result<Self, Problem> {
         if keys == OutputKeys::default() {
             let problem = Problem::new("this says nothing of the output");
-            return Err((Vec::new(), problem.help("say `as`, `schema` or both")));
+            return Err(problem.help("say `as`, `schema` or both"));
         }
-        let below = |(mut path, problem): Fault| {
-            path.insert(0, "as".into());
-            (path, problem)
-        };
-        let shape = keys.r#as.as_ref().map(Shape::of).transpose().map_err(below)?;
-        let schema = keys
-            .schema
-            .as_ref()
-            .map(jsonschema::validator_for)
-            .transpose()
-            .map_err(|e| (vec!["schema".into()], Problem::new(format!("this is no JSON Schema: {e}"))))?;
-        Ok(Self { keys, shape, schema: schema.map(Arc::new) })
+        let shape = keys.r#as.as_ref().map(Shape::of).transpose().map_err(|problem| problem.under("as"))?;
+        let schema = keys.schema.as_ref().map(jsonschema::validator_for).transpose();
+        let schema =
+            schema.map_err(|e| Problem::new(format!("this is no JSON Schema: {e}")).under("schema"))?.map(Arc::new);
+        Ok(Self { keys, shape, schema })
     }
 
     /// What an `output` at `path` says.
     pub(super) fn read(reader: &mut Reader<'_>, keys: &OutputKeys, path: &[Key]) -> Option<Self> {
         match Self::of(keys.clone()) {
             Ok(output) => Some(output),
-            Err((place, problem)) => {
-                reader.fault(&[path, &place].concat(), problem);
+            Err(problem) => {
+                reader.fault(path, problem);
                 None
             }
         }
@@ -128,7 +118,7 @@ impl fmt::Debug for Output {
 impl TryFrom<OutputKeys> for Output {
     type Error = String;
     fn try_from(keys: OutputKeys) -> Result<Self, String> {
-        Self::of(keys).map_err(|(_, problem)| problem.message)
+        Self::of(keys).map_err(|problem| problem.message)
     }
 }
 
@@ -157,25 +147,19 @@ enum Shape {
 }
 
 impl Shape {
-    fn of(said: &Value) -> Result<Self, Fault> {
-        let below = |key: Key| {
-            |(mut path, problem): Fault| {
-                path.insert(0, key);
-                (path, problem)
-            }
-        };
+    fn of(said: &Value) -> Result<Self, Problem> {
         Ok(match said {
             Value::String(text) if text.contains("${") => match Template::parse(text).ok().and_then(|t| t.plain()) {
                 Some(plain) => Self::Plain(plain.into()),
-                None => Self::Made(Jq::of(text).map_err(|problem| (Vec::new(), problem))?),
+                None => Self::Made(Jq::of(text)?),
             },
             Value::Array(list) => {
-                let one = |(at, said): (usize, &Value)| Self::of(said).map_err(below(at.into()));
+                let one = |(at, said): (usize, &Value)| Self::of(said).map_err(|problem| problem.under(at));
                 Self::List(list.iter().enumerate().map(one).collect::<Result<_, _>>()?)
             }
             Value::Object(members) => {
                 let one = |(name, said): (&String, &Value)| {
-                    Self::of(said).map(|made| (name.clone(), made)).map_err(below(name.as_str().into()))
+                    Self::of(said).map(|made| (name.clone(), made)).map_err(|problem| problem.under(name.as_str()))
                 };
                 Self::Object(members.iter().map(one).collect::<Result<_, _>>()?)
             }

@@ -46,7 +46,6 @@ struct PipelineStep {
 impl Common<'_> {
     /// A pipeline as what a step does; `way` leads to its block from the step.
     pub(super) fn pipeline(
-        &self,
         reader: &mut Reader<'_>,
         block: &Node,
         (path, way): (&[Key], &[Key]),

@@ -96,24 +96,16 @@ impl Common<'_> {
         let blocks: Vec<&str> = blocks.collect();
         let instead = blocks.first().copied();
         let command = self.command(reader, node, path, &own, instead.is_some());
-        let both = match (&command, blocks.as_slice()) {
-            (Some(command), [block, ..]) => Some((*block, command.name.as_str())),
-            (None, [first, second, ..]) => Some((*second, *first)),
-            _ => None,
-        };
-        if let Some((block, first)) = both {
-            let problem = Problem::new(format!("a step does one thing, and `{first}` is said already"));
-            reader.fault_at_key(&below(block), problem.help("write two steps"));
-        }
+        let both = does_two(reader, command.as_ref(), &blocks, path);
         let work = match (&keys.switch, &command) {
-            _ if both.is_some() => None,
+            _ if both => None,
             (Some(ways), None) => {
                 let names = Names { item: None, ..names };
                 let config = self.ways(reader, &names, ways, &below("switch"), (&mut needs, &mut chooses));
                 let stage = BoxStageConfig(std::sync::Arc::new(config));
                 Some(tried.work(reader, "switch", Configured { stage, rate_limit: None, places: Places::default() }))
             }
-            _ if instead == Some(PIPELINE) => self.pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
+            _ if instead == Some(PIPELINE) => Self::pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
             _ if instead.is_some() => {
                 let repeat = keys.repeat.as_ref().map(|repeat| (repeat.max_iterations, repeat.every.is_some()));
                 self.nested(reader, node, (path, &[]), &names, repeat, &mut needs)
@@ -135,13 +127,8 @@ impl Common<'_> {
             .collect();
         let (output, cache) =
             (Output::of_step(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
-        let said_gates = node.get("quality_gates");
-        let of_results = Names { again: true, ..names };
-        let gates = self.gates(reader, said_gates, &below("quality_gates"), (&of_results, &tried), &mut needs);
-        if keys.quality_gates.is_some() && (keys.switch.is_some() || undoes) {
-            let problem = Problem::new("what chooses or undoes gives no results to judge");
-            reader.fault_at_key(&below("quality_gates"), problem);
-        }
+        let of_results = (&Names { again: true, ..names }, &tried);
+        let gates = self.gates(reader, (&keys, node.get("quality_gates"), undoes), path, of_results, &mut needs);
         let resources = Resources::read(reader, &keys, path);
         let refs = read_by_places(&mut needs, said.len());
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
@@ -195,7 +182,7 @@ impl Common<'_> {
             return self.nested(reader, other.block, (path, &other.way), names, None, needs);
         }
         if other.block.get(PIPELINE).is_some() {
-            return self.pipeline(reader, other.block, (path, &other.way), (names, &tried), needs);
+            return Self::pipeline(reader, other.block, (path, &other.way), (names, &tried), needs);
         }
         let new = self.command(reader, other.block, &here, &own, true);
         let (command, said) = match (&new, command) {
@@ -271,6 +258,18 @@ impl Common<'_> {
             fail_fast: keys.fail_fast,
         })
     }
+}
+
+/// Tells it when a step says two things that it does: a command and these blocks, or several of those.
+fn does_two(reader: &mut Reader<'_>, command: Option<&Command>, blocks: &[&str], path: &[Key]) -> bool {
+    let (block, first) = match (command, blocks) {
+        (Some(command), [block, ..]) => (*block, command.name.as_str()),
+        (None, [first, second, ..]) => (*second, *first),
+        _ => return false,
+    };
+    let problem = Problem::new(format!("a step does one thing, and `{first}` is said already"));
+    reader.fault_at_key(&[path, &[block.into()]].concat(), problem.help("write two steps"));
+    true
 }
 
 /// The rounds of a step.

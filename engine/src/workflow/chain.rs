@@ -170,8 +170,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     // What is decided again writes nothing.
     if spec.format.file().is_some() && runs.recorded.is_none() {
         let config = BoxStageConfig(Arc::new(FileConfig(documents.clone())));
-        wiring.stage(OUTPUT, config, vec![last], vec!["output_format".into()]);
-        last = OUTPUT.to_owned();
+        let before = std::mem::replace(&mut last, OUTPUT.to_owned());
+        wiring.stage(OUTPUT, config, vec![before], vec!["output_format".into()]);
     }
     if journal.is_some() {
         let ids = |steps: Vec<&String>| steps.into_iter().map(|id| Arc::from(id.as_str())).collect();

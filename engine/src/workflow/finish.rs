@@ -139,11 +139,11 @@ impl Call for Writing {
             if document.status != RunState::Completed {
                 continue;
             }
-            let Some((artifact, content)) = finish(&self.0, &run.id, &document.workflow_results)?.file else {
+            let Some((artifact, bytes)) = finish(&self.0, &run.id, &document.workflow_results)?.file else {
                 continue;
             };
             let env = context.env.clone();
-            context.env.blocking(move || write(env, &artifact.path, &content)).await??;
+            context.env.blocking(move || write(env, &artifact.path, &bytes)).await??;
         }
         Ok(Reply::rows(rows))
     }

@@ -4,23 +4,29 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::columns::{DONE, scope};
 use super::course::{Begin, Course, cell_of, item, results, status};
+use super::journaled::What;
 use super::record::{Cost, Failure, GateResult, Record, Status};
 use super::staged::Staged;
+use super::start::Start;
+use super::step_call::UNPAID;
+use super::wiring::{Wiring, Within, node};
 use crate::api::erased::ErasedStage;
+use crate::api::registry::BoxStageConfig;
 use crate::api::{
-    Accounts, BoxCall, BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, Usage,
+    Accounts, BoxCall, BuildContext, Call, CallContext, Cardinality, Deadlines, Limits, Operator, Order, Reply, Usage,
 };
 use crate::data::columns::RUN_ID;
 use crate::data::units::Interval;
-use crate::diagnostic::{Problem, Problems};
+use crate::diagnostic::{Key, Problem, Problems};
 use crate::error::{Error, Kind, Result};
-use crate::journal::History;
+use crate::graph::Role;
+use crate::journal::{Ask, History};
+use crate::spec::Chain;
 use crate::spec::gates::{Gate, Judged, OnFail};
 use crate::spec::model::Step;
 
@@ -38,6 +44,73 @@ pub(super) fn is_to_be_kept(record: &str) -> Result<bool> {
         Status::Failed => !serde_json::from_str::<Record>(record)?.quality_gates.is_empty(),
         _ => false,
     })
+}
+
+impl Wiring {
+    /// The gates behind what was tried for a step. What that gave is kept before somebody is asked about it, and what they said behind them.
+    pub(super) fn gates(
+        &mut self,
+        spec: &Chain,
+        at: usize,
+        (start, fallback): (&Start, usize),
+        mut reads: String,
+        within: &Within,
+    ) -> String {
+        let step = &spec.steps[at];
+        let (own, path) = (within.id(&step.id), within.path(step));
+        let last = step.fallback.len();
+        let keeps = |wiring: &mut Self, mark: String, from: String| match wiring.kept() {
+            Some(wait) => {
+                let what = What::Mark(step.id.as_str().into(), mark.as_str().into(), wait);
+                wiring.journaled(&format!("@kept:{own}{mark}"), what, from, path.clone())
+            }
+            None => from,
+        };
+        let mut is_kept = false;
+        for (index, gate) in step.gates.iter().enumerate() {
+            let asks = gate.work.is_some();
+            if asks && !is_kept {
+                reads = keeps(self, History::gate(fallback, 0), reads);
+                is_kept = true;
+            }
+            let begin = Begin {
+                start: start.clone(),
+                fallback: 0,
+                default: step.default.clone().filter(|_| fallback == last),
+                marks: Arc::default(),
+                asked: self.asked(),
+                fails: self.fails.clone(),
+                recorded: self.recorded.clone(),
+            };
+            let id = format!("@gate:{own}{}", History::gate(fallback, index + 1));
+            let config = GateConfig {
+                id: step.id.clone(),
+                gate: gate.clone(),
+                place: (fallback, index),
+                in_flight: step
+                    .for_each
+                    .as_ref()
+                    .and_then(|each| each.max_concurrency)
+                    .unwrap_or(spec.optimization.max_concurrency),
+                begin,
+                key: self.key.clone(),
+            };
+            let config = BoxStageConfig(Arc::new(config));
+            let mut path = path.clone();
+            if within.path.is_none() {
+                path.extend(["quality_gates".into(), Key::from(index)]);
+            }
+            let mut node = node(&id, Role::Stage(config), vec![reads], path);
+            let rate = gate.work.as_ref().and_then(|work| work.rate_limit.clone());
+            node.rate_limit = rate.map(|name| format!("{}{name}", within.rates));
+            self.graph.nodes.push(node);
+            reads = id;
+            if asks {
+                reads = keeps(self, History::gate(fallback, index + 1), reads);
+            }
+        }
+        reads
+    }
 }
 
 /// A gate in a graph. It can't be read from a spec by itself, so it has no `StageConfig` of its own.
@@ -90,8 +163,8 @@ impl ErasedStage for GateConfig {
             }
             Operator::Join(_) => return Err(Error::unsupported(format!("`{}` can't be a gate", work.command))),
         };
-        let (timeout, retry, deadlines) = (Interval(work.timeout), work.retry.clone(), Some(work.deadlines));
-        let limits = Limits { timeout, retry, deadlines, ..limits };
+        let (timeout, retry) = (Interval(work.timeout), work.retry.clone());
+        let limits = Limits { timeout, retry, ..limits };
         Ok(Operator::call(Gated { inner: Some(inner), course, config: self.clone() }, limits))
     }
 
@@ -196,12 +269,28 @@ impl Call for Gated {
         Accounts { keeps: false, ..accounts }
     }
 
+    fn deadlines(&self) -> Option<Deadlines> {
+        self.config.gate.work.as_ref().map(|work| work.deadlines)
+    }
+
     fn estimate(&self, rows: &RecordBatch) -> Usage {
         self.inner.as_ref().map(|inner| inner.estimate(rows)).unwrap_or_default()
     }
 
+    fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        // What it gave is kept, and is judged when the run goes on.
+        Record::asked(Ask::Pause).map(|paused| self.answer(rows, &paused)).transpose()
+    }
+
+    fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let (mut record, name) = (self.record(rows)?, self.config.gate.name.clone());
+        let reason = Some(UNPAID.to_owned());
+        record.quality_gates.push(GateResult { name, passed: false, score: None, reason, on_fail: OnFail::Warn });
+        self.answer(rows, &Record { degraded: true, ..record }).map(Some)
+    }
+
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
-        self.course.unwanted(rows).map(|unwanted| unwanted.boxed())
+        self.course.unwanted(rows)
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, _: &CallContext) -> Option<RecordBatch> {

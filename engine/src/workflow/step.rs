@@ -22,7 +22,8 @@ use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
 use crate::api::{
-    BoxCall, BuildContext, Call, CallContext, Cardinality, Distribution, Inputs, Limits, Operator, Order, Reply,
+    BoxCall, BuildContext, Call, CallContext, Cardinality, Deadlines, Distribution, Inputs, Limits, Operator, Order,
+    Reply,
 };
 use crate::data::columns::json_field;
 use crate::data::units::Interval;
@@ -55,6 +56,7 @@ pub(super) struct StepConfig {
     /// Which fallback it is, from 1; 0 is the step itself.
     fallback: usize,
     limits: Limits,
+    deadlines: Deadlines,
     default: Option<Value>,
     /// What becomes of its results before they count.
     output: Option<Output>,
@@ -101,7 +103,6 @@ impl StepConfig {
                 timeout: Interval(work.timeout),
                 rate: None,
                 retry: work.retry.clone(),
-                deadlines: Some(work.deadlines),
                 ..Limits::default()
             };
             let config = Self {
@@ -110,6 +111,7 @@ impl StepConfig {
                 start: start.clone(),
                 fallback,
                 limits,
+                deadlines: work.deadlines,
                 // The last that is tried gives it.
                 default: step.default.clone().filter(|_| fallback == step.fallback.len()),
                 output: step.output.clone(),
@@ -252,13 +254,7 @@ impl ErasedStage for StepConfig {
                 return Err(Error::unsupported(message));
             }
             // A wait is not a request that hangs.
-            let limits = Limits {
-                in_flight: WAITING,
-                timeout: Limits::NO_TIMEOUT,
-                rate: None,
-                deadlines: None,
-                ..self.limits.clone()
-            };
+            let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };
             return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
         }
         let context =
@@ -281,7 +277,13 @@ impl ErasedStage for StepConfig {
         let cached = if self.recorded.is_some() { None } else { self.cached(context) };
         // What asks nobody is quicker done than looked up, unless somebody knows better.
         let is_cached = cached.is_some() && self.cache.as_ref().is_some_and(|(caching, _)| caching.is_said);
-        let notes = Notes { journal: self.journal.clone(), key: self.key.clone(), is_answered: false, cached };
+        let notes = Notes {
+            journal: self.journal.clone(),
+            key: self.key.clone(),
+            is_answered: false,
+            cached,
+            deadlines: self.deadlines,
+        };
         match inner {
             Operator::Stage(inner) if again.is_some() || is_cached => {
                 let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked, writes), notes);
@@ -290,8 +292,8 @@ impl ErasedStage for StepConfig {
             Operator::Call(inner, limits) => {
                 let notes = Notes { is_answered: self.recorded.is_some(), ..notes };
                 // What the service can take is said by the stage, how it is tried by the step.
-                let Limits { rows, in_flight, order, timeout, retry, deadlines, .. } = self.limits.clone();
-                let limits = Limits { rows, in_flight, order, timeout, retry, deadlines, ..limits };
+                let Limits { rows, in_flight, order, timeout, retry, .. } = self.limits.clone();
+                let limits = Limits { rows, in_flight, order, timeout, retry, ..limits };
                 Ok(Operator::call(StepCall::new(inner, course, (again, checked, writes), notes), limits))
             }
             // What asks nobody works on as many runs as there are.

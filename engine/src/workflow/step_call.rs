@@ -21,14 +21,14 @@ use super::rounds::{Again, add, before, round};
 use super::wait::PATIENCE;
 use crate::api::cache::Turn;
 use crate::api::call::Cached as Looked;
-use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Reply, Tried, Usage};
+use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Reply, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, BackingOff, Entries, Journal, Wait};
 use crate::time::Timestamp;
 
 /// Why a step has not been asked that counts as degraded.
-const UNPAID: &str = "the budget is spent";
+pub(super) const UNPAID: &str = "the budget is spent";
 
 /// When the first attempt of a request began, and how many there were.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub(super) struct Notes {
     pub is_answered: bool,
     /// Where it is looked for what was asked before.
     pub cached: Option<Cached>,
+    /// What bounds its time beside that of an attempt.
+    pub deadlines: Deadlines,
 }
 
 pub(super) struct StepCall {
@@ -243,6 +245,10 @@ impl Call for StepCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         Ok(self.attempts(rows)?.map(|attempts| attempts.tried()))
+    }
+
+    fn deadlines(&self) -> Option<Deadlines> {
+        Some(self.notes.deadlines)
     }
 
     fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {

@@ -9,7 +9,7 @@ use super::chain::shapes;
 use super::collect::CollectConfig;
 use super::course::Begin;
 use super::fail_fast::{FailFast, Watch};
-use super::gate::{self, GateConfig};
+use super::gate;
 use super::gather::GatherConfig;
 use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
@@ -22,7 +22,7 @@ use crate::api::cache::{Cache, Flights, Memory};
 use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::Key;
 use crate::graph::{Graph, Input, Node, Role};
-use crate::journal::{Asked, Durability, History, Journal, Wait};
+use crate::journal::{Asked, Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{ForEach, Nested, Repeat, Step};
 
@@ -36,7 +36,7 @@ pub(super) struct Wiring {
     /// The history of a run that is decided again.
     pub(super) recorded: Option<Recorded>,
     /// What ends runs that have failed.
-    fails: FailFast,
+    pub(super) fails: FailFast,
     /// Where steps look for what was asked before.
     cache: Looked,
     /// The node that joins each pair that was joined before.
@@ -52,9 +52,9 @@ pub(super) struct Within {
     /// The node behind which they begin.
     first: String,
     /// Where the workflow stands in the outer spec, if it has a file of its own: places in that are not places of the spec.
-    path: Option<Vec<Key>>,
+    pub(super) path: Option<Vec<Key>>,
     /// What the names of its rate limits begin with.
-    rates: String,
+    pub(super) rates: String,
     /// Whether it undoes a step, or is done at the end.
     in_cleanup: bool,
     is_outermost: bool,
@@ -84,11 +84,11 @@ impl Within {
         Self { is_outermost: false, is_pipeline: true, ..Self::outermost(String::new()) }
     }
 
-    fn id(&self, step: &str) -> String {
+    pub(super) fn id(&self, step: &str) -> String {
         format!("{}{step}", self.prefix)
     }
 
-    fn path(&self, step: &Step) -> Vec<Key> {
+    pub(super) fn path(&self, step: &Step) -> Vec<Key> {
         self.path.clone().unwrap_or_else(|| step.path.clone())
     }
 }
@@ -127,12 +127,12 @@ impl Wiring {
     }
 
     /// What somebody asks of runs meanwhile.
-    fn asked(&self) -> Asked {
+    pub(super) fn asked(&self) -> Asked {
         self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default()
     }
 
     /// Whether what a step gave is kept behind it, and whether the next one waits for that.
-    fn kept(&self) -> Option<Wait> {
+    pub(super) fn kept(&self) -> Option<Wait> {
         self.journal.as_ref()?;
         match self.durability {
             Durability::Sync => Some(Wait::Durable),
@@ -215,71 +215,6 @@ impl Wiring {
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
             self.graph.nodes.push(node);
             reads = self.gates(spec, at, (start, fallback), id, within);
-        }
-        reads
-    }
-
-    /// The gates behind what was tried for a step. What that gave is kept before somebody is asked about it, and what they said behind them.
-    fn gates(
-        &mut self,
-        spec: &Chain,
-        at: usize,
-        (start, fallback): (&Start, usize),
-        mut reads: String,
-        within: &Within,
-    ) -> String {
-        let step = &spec.steps[at];
-        let (own, path) = (within.id(&step.id), within.path(step));
-        let last = step.fallback.len();
-        let keeps = |wiring: &mut Self, mark: String, from: String| match wiring.kept() {
-            Some(wait) => {
-                let what = What::Mark(step.id.as_str().into(), mark.as_str().into(), wait);
-                wiring.journaled(&format!("@kept:{own}{mark}"), what, from, path.clone())
-            }
-            None => from,
-        };
-        let mut is_kept = false;
-        for (index, gate) in step.gates.iter().enumerate() {
-            let asks = gate.work.is_some();
-            if asks && !is_kept {
-                reads = keeps(self, History::gate(fallback, 0), reads);
-                is_kept = true;
-            }
-            let begin = Begin {
-                start: start.clone(),
-                fallback: 0,
-                default: step.default.clone().filter(|_| fallback == last),
-                marks: Arc::default(),
-                asked: self.asked(),
-                fails: self.fails.clone(),
-                recorded: self.recorded.clone(),
-            };
-            let id = format!("@gate:{own}{}", History::gate(fallback, index + 1));
-            let config = GateConfig {
-                id: step.id.clone(),
-                gate: gate.clone(),
-                place: (fallback, index),
-                in_flight: step
-                    .for_each
-                    .as_ref()
-                    .and_then(|each| each.max_concurrency)
-                    .unwrap_or(spec.optimization.max_concurrency),
-                begin,
-                key: self.key.clone(),
-            };
-            let config = BoxStageConfig(Arc::new(config));
-            let mut path = path.clone();
-            if within.path.is_none() {
-                path.extend(["quality_gates".into(), Key::from(index)]);
-            }
-            let mut node = node(&id, Role::Stage(config), vec![reads], path);
-            let rate = gate.work.as_ref().and_then(|work| work.rate_limit.clone());
-            node.rate_limit = rate.map(|name| format!("{}{name}", within.rates));
-            self.graph.nodes.push(node);
-            reads = id;
-            if asks {
-                reads = keeps(self, History::gate(fallback, index + 1), reads);
-            }
         }
         reads
     }

@@ -146,6 +146,7 @@ fn merge(into: &mut Value, members: Value) {
 
 #[cfg(test)]
 mod tests {
+    use super::Piece::{Last, Other, Said};
     use super::*;
 
     fn told(service: Service, events: &[Value]) -> (Vec<Piece>, Pieces) {
@@ -170,7 +171,6 @@ mod tests {
                 json!({ "type": "message_stop" }),
             ],
         );
-        use Piece::{Last, Other, Said};
         assert_eq!(kinds, [Other, Other, Said, Other, Other, Said, Said, Other, Other, Last]);
         assert_eq!(pieces.answer()["content"][1]["text"], "a\u{e9}b");
         assert_eq!(pieces.answer()["usage"], json!({ "input_tokens": 7, "output_tokens": 3 }));
@@ -191,7 +191,6 @@ mod tests {
                 json!({ "choices": [], "usage": { "prompt_tokens": 2, "completion_tokens": 1 } }),
             ],
         );
-        use Piece::{Last, Other, Said};
         assert_eq!(kinds, [Other, Said, Other, Said, Other]);
         assert_eq!(pieces.add(" [DONE]"), Last);
         let whole = json!({

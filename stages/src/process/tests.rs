@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{Bill, Call, CallContext};
+use bourn_engine::api::{Call, CallContext};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
 use bourn_engine::testing::conformance;
@@ -29,15 +29,9 @@ fn run(config: Value) -> Result<Value, Error> {
     config.schema(&build.inputs).map_err(|p| Error::validation(p.0[0].message.clone()))?;
     let Operator::Call(call, _) = config.build(&build)? else { panic!("a call") };
     let context = CallContext {
-        env: env.clone(),
-        stage: "p".into(),
         idempotency_key: Arc::from("k"),
-        attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
-        ingested: bourn_engine::time::Timestamp(0),
-        journal: None,
-        feedback: None,
-        bill: Bill::default(),
+        ..CallContext::of(env.clone(), "p")
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(call.call(rows, &context))?;
