@@ -11,6 +11,7 @@ use super::columns::{DONE, scope};
 use super::course::{Begin, Course, cell_of, item, results, status};
 use super::journaled::What;
 use super::record::{Cost, Failure, GateResult, Record, Status};
+use super::recorded::Recorded;
 use super::staged::Staged;
 use super::start::Start;
 use super::step_call::UNPAID;
@@ -200,23 +201,41 @@ impl Gated {
     }
 
     /// The record behind the gate.
-    fn judged(&self, mut record: Record, judged: Result<Judged>) -> Record {
-        let Gate { name, on_fail, .. } = &self.config.gate;
-        let class = judged.as_ref().err().map(|error| error.class().to_owned());
+    fn judged(&self, record: Record, judged: Result<Judged>) -> Record {
+        let class = judged.as_ref().err().map_or("validation", Error::class).to_owned();
         let Judged { reason, score } =
             judged.unwrap_or_else(|error| Judged { reason: Some(error.to_string()), score: None });
+        let Gate { name, on_fail, .. } = &self.config.gate;
         let result = GateResult { name: name.clone(), passed: reason.is_none(), score, reason, on_fail: *on_fail };
-        let message = result.reason.as_ref().map(|reason| format!("quality gate `{name}`: {reason}"));
+        self.said(record, result, class)
+    }
+
+    /// The same of what it said, and the class of the failure if it is none that passes.
+    fn said(&self, mut record: Record, result: GateResult, class: String) -> Record {
+        let message = result.reason.as_ref().map(|reason| format!("quality gate `{}`: {reason}", result.name));
+        let on_fail = result.on_fail;
         record.quality_gates.push(result);
         match (message, on_fail) {
             (None, _) => record,
             (Some(_), OnFail::Warn) => Record { degraded: true, ..record },
             (Some(message), OnFail::Block) => {
-                let class = class.unwrap_or_else(|| "validation".to_owned());
                 let error = Failure { class, message, attempts: record.attempts, at: None };
                 let failed = Record { status: Status::Failed, results: None, error: Some(error), ..record };
                 self.course.failed(Record { degraded: false, ..failed })
             }
+        }
+    }
+
+    /// What it said in a run that is decided again; what that does is said by the spec now.
+    fn recorded(&self, recorded: &Recorded, rows: &RecordBatch, record: Record) -> Result<Record> {
+        let (name, (fallback, index)) = (self.course.name(rows, 0)?, self.config.place);
+        let Some(known) = recorded.record(&name)? else {
+            return recorded.open(&format!("{name}{}", History::gate(fallback, index + 1)));
+        };
+        let class = known.error.map_or_else(|| "validation".to_owned(), |error| error.class);
+        match known.quality_gates.into_iter().nth(index).filter(|said| said.name == self.config.gate.name) {
+            Some(said) => Ok(self.said(record, GateResult { on_fail: self.config.gate.on_fail, ..said }, class)),
+            None => recorded.open(&format!("{name}{}", History::gate(fallback, index + 1))),
         }
     }
 
@@ -235,10 +254,8 @@ impl Call for Gated {
             let judged = self.config.gate.judge(record.results.as_ref().unwrap_or(&Value::Null));
             return self.answer(rows, &self.judged(record, judged)).map(Some);
         }
-        let (fallback, index) = self.config.place;
         let Some(recorded) = &self.course.begin.recorded else { return Ok(None) };
-        let open = recorded.open(&format!("{}{}", self.course.name(rows, 0)?, History::gate(fallback, index + 1)))?;
-        self.answer(rows, &open).map(Some)
+        self.answer(rows, &self.recorded(recorded, rows, record)?).map(Some)
     }
 
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {

@@ -252,7 +252,7 @@ impl Call for StepCall {
     }
 
     fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
-        if self.before(rows, &self.name(rows)?)?.is_some_and(|before| before.rounds.is_some()) {
+        if self.before(rows, &self.name(rows)?)?.is_some_and(|before| before.rounds > Some(0)) {
             // Another round follows at once.
             let begun = lock(&self.begun).get(&context.idempotency_key).map(|begun| begun.at);
             return Ok(begun.unwrap_or_else(|| context.env.wall()));

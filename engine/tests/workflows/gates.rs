@@ -153,6 +153,24 @@ fn who_was_asked_by_a_gate_is_not_asked_again() {
 }
 
 #[test]
+fn what_gates_said_is_taken_from_the_history_when_a_step_that_asks_nobody_is_decided_again() {
+    for (gate, status) in
+        [("at_least: 1", "COMPLETED"), ("at_least: 3", "FAILED"), ("at_least: 3, on_fail: warn", "COMPLETED")]
+    {
+        let spec = format!(
+            "steps: [ {{ id: draft, set: {{ value: 2 }}, quality_gates: [ {{ say: {{ text: '${{draft.results}}' }}, {gate} }} ] }} ]"
+        );
+        let (journal, runs) = (Memory::default(), || Runs::of("lines", BoxConnector::new(lines_of(&["{}"]))));
+        let first = run(&spec, runs().with_journal(Arc::new(journal.clone()), 1), 1);
+        assert_eq!(first.of(0, "/status"), status, "{gate}");
+        let (before, history) = (calls(), journal.runs()[&0].history.clone());
+        let again = run(&spec, runs().replaying(Recorded::of(history)), 1);
+        assert_eq!((calls() - before, again.of(0, "/status")), (0, json!(status)));
+        assert_eq!((said(&again), again.of(0, "/error_analysis")), (said(&first), first.of(0, "/error_analysis")));
+    }
+}
+
+#[test]
 fn a_step_that_is_done_anew_is_judged_anew() {
     let journal = Memory::default();
     let spec = spec("say: { text: good }", "{ say: { text: '0' }, at_least: 1 }");

@@ -217,4 +217,6 @@ impl StageConfig for Model {
 }
 
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;

@@ -21,6 +21,11 @@ fn process(config: Value) -> Process {
 
 /// What a program gives for the row `{"word": "hello", "n": 7}`, in the real world.
 fn run(config: Value) -> Result<Value, Error> {
+    run_alive(config).map(|(value, _)| value)
+}
+
+/// The same, and whether it gave a sign of life.
+fn run_alive(config: Value) -> Result<(Value, bool), Error> {
     let rows: RecordBatch = rows![{"word": "hello", "n": 7, "none": null}];
     let env = Env::system();
     let inputs = vec![rows.schema()];
@@ -35,7 +40,16 @@ fn run(config: Value) -> Result<Value, Error> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(call.call(rows, &context))?;
-    Ok(rows_of(&reply.rows).remove(0)["result"].take())
+    Ok((rows_of(&reply.rows).remove(0)["result"].take(), context.bill.total().alive.is_some()))
+}
+
+#[test]
+fn what_a_program_writes_is_a_sign_of_life() {
+    assert_eq!(run_alive(sh("echo out")).unwrap(), (json!("out"), true));
+    assert_eq!(run_alive(sh("echo err >&2")).unwrap(), (json!(""), true));
+    assert_eq!(run_alive(sh("exit 0")).unwrap(), (json!(""), false));
+    assert_eq!(process(sh("exit 0")).silent(), None);
+    assert!(process(json!({"command": ["cat"], "mode": "stream"})).silent().is_some());
 }
 
 fn sh(script: &str) -> Value {
