@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use bourn_engine::Engine;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::journal::{Memory, RunState};
 use bourn_engine::spec::load;
 use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::workflow::{Runs, compile};
-use bourn_engine::{Engine, Error};
 use serde_json::{Value, json};
 
 use crate::kinds::{Shelf, Worked, lines_of, registry, run, work};
@@ -52,7 +52,7 @@ fn in_world(spec: &str) -> (Value, Simulation) {
     let shelf = Shelf::default();
     graph.sink("shelf", shelf.clone());
     let engine = Engine::new(registry()).with_env(env);
-    let work = async move { Ok::<_, Error>(engine.start(engine.plan(graph).await?).await?.wait().await?) };
+    let work = async move { engine.start(engine.plan(graph).await?).await?.wait().await };
     simulation.run(work).done().unwrap();
     let document = shelf.documents.lock().unwrap().remove(0);
     (document, simulation)
