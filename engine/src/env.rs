@@ -19,7 +19,7 @@ use overlay::Overlay;
 use crate::error::Result;
 use crate::time::Timestamp;
 pub use files::{FileId, Files, ReadFile, WriteFile};
-pub use process::{Child, End, Exit, Finished, Launch, Program};
+pub use process::{Child, End, Exit, Finished, Heard, Launch, Program};
 
 /// The world as the engine sees it. [`system::SystemWorld`] is the real one; `testing` has a simulated one.
 pub trait World: Send + Sync + 'static {

@@ -58,6 +58,8 @@ pub struct StageStats {
     pub waiting: AtomicU64,
     /// Nanoseconds that a batch took.
     pub latency: Histogram,
+    /// Nanoseconds until the first piece of an answer that came in pieces.
+    pub first_piece: Histogram,
     /// Requests tried again.
     pub retries: AtomicU64,
     /// Of the rows that left a sink, those that a fallback has taken.

@@ -77,20 +77,24 @@ pub fn is_gzip(headers: &HeaderMap) -> Result<bool> {
     }
 }
 
+/// The error of an answer with more than `max` bytes, the field `named` of the spec.
+pub fn too_large(max: usize, named: &str) -> Error {
+    Error::new(Kind::Budget, format!("the answer has more than {max} bytes (`{named}`)"))
+}
+
 /// Reads a body as a whole.
 ///
 /// # Errors
 /// When it has more than `max` bytes (the field `named` of the spec), or breaks off.
 pub async fn read(response: Response, max: usize, named: &str) -> Result<Vec<u8>> {
-    let too_large = || Error::new(Kind::Budget, format!("the answer has more than {max} bytes (`{named}`)"));
     if response.content_length().is_some_and(|n| n > max as u64) {
-        return Err(too_large());
+        return Err(too_large(max, named));
     }
     let mut body = Body::of(response)?;
     let mut whole = Vec::new();
     while let Some(piece) = body.piece().await? {
         if whole.len() + piece.len() > max {
-            return Err(too_large());
+            return Err(too_large(max, named));
         }
         whole.extend_from_slice(&piece);
     }

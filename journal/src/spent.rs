@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bourn_engine::Result;
 use bourn_engine::api::Usage;
+use bourn_engine::journal::History;
 use rusqlite::params;
 
 use crate::fault::Faults as _;
@@ -24,9 +25,12 @@ impl Job {
             let (mut spent, mut run, mut rows) = (Usage::default(), None, statement.query(range).told("read")?);
             // What elements, rounds and inner steps of a step have cost, which its own record has together.
             let mut open: BTreeMap<String, Usage> = BTreeMap::new();
+            // What a step has cost so far is told again each time that a gate of it was asked.
+            let mut told: BTreeMap<String, Usage> = BTreeMap::new();
             while let Some(row) = rows.next().told("read")? {
                 let (of, step): (i64, String) = (row.get(0).told("read")?, row.get(1).told("read")?);
                 if run != Some(of) {
+                    told.clear();
                     for usage in std::mem::take(&mut open).into_values() {
                         spent += usage;
                     }
@@ -37,8 +41,11 @@ impl Job {
                     output_tokens: row.get(3).told("read")?,
                     usd: row.get(4).told("read")?,
                 };
+                let own = History::before_gates(&step).map(str::to_owned);
+                let before = told.remove(own.as_ref().unwrap_or(&step)).unwrap_or_default();
                 if let Some((whole, _)) = step.split_once(['[', '#', '/']) {
-                    *open.entry(whole.to_owned()).or_default() += usage;
+                    *open.entry(whole.to_owned()).or_default() += less(usage, before);
+                    told.extend(own.map(|own| (own, usage)));
                 } else {
                     open.remove(&step);
                     spent += usage;
@@ -49,5 +56,13 @@ impl Job {
             }
             Ok(spent)
         })
+    }
+}
+
+fn less(usage: Usage, told: Usage) -> Usage {
+    Usage {
+        input_tokens: usage.input_tokens.saturating_sub(told.input_tokens),
+        output_tokens: usage.output_tokens.saturating_sub(told.output_tokens),
+        usd: (usage.usd - told.usd).max(0.0),
     }
 }

@@ -306,6 +306,7 @@ mod tests {
             idempotency_key: "k".into(),
             attempt: 1,
             deadline: std::time::Duration::from_mins(1),
+            ingested: bourn_engine::time::Timestamp(0),
             journal: None,
             feedback: None,
             bill: bourn_engine::api::Bill::default(),

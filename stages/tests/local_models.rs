@@ -13,7 +13,7 @@ use std::process::Command;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::Float32Type;
 use bourn_engine::Result;
-use bourn_engine::api::{Bill, BuildContext, Call, CallContext, Operator, StageConfig};
+use bourn_engine::api::{BuildContext, Call, CallContext, Operator, StageConfig};
 use bourn_engine::env::Env;
 use bourn_stages::embed::Embed;
 use serde_json::{Value, json};
@@ -99,15 +99,9 @@ async fn embedded(config: &Embed, rows: RecordBatch) -> Vec<Option<Vec<f32>>> {
     let Operator::Call(call, limits) = build(config, &rows).unwrap() else { panic!("a call") };
     assert!(limits.in_flight <= std::thread::available_parallelism().unwrap().get());
     let context = CallContext {
-        env: Env::system(),
-        stage: "e".into(),
         idempotency_key: "k".into(),
-        attempt: 1,
         deadline: std::time::Duration::from_mins(1),
-        journal: None,
-        feedback: None,
-        bill: Bill::default(),
-        trace: bourn_engine::api::Trace::default(),
+        ..CallContext::of(Env::system(), "e")
     };
     let reply = call.call(rows, &context).await.unwrap();
     let column = reply.rows.column_by_name("embedding").unwrap().as_fixed_size_list();

@@ -6,6 +6,7 @@ mod answer;
 mod anthropic;
 mod ask;
 mod fault;
+mod form;
 mod limits;
 mod openai;
 mod refusal;

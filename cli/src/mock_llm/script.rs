@@ -119,6 +119,12 @@ pub enum Spoiled {
     Endless,
     /// The connection is cut in the middle.
     Cut,
+    /// Half of the answer comes, and then nothing.
+    Stall,
+    /// The service fails in the middle of a streamed answer, with the event of an error; otherwise before it, with status 200.
+    Error,
+    /// All of the answer comes, byte by byte.
+    Dribble,
 }
 
 /// What becomes of one question.

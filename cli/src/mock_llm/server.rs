@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -17,9 +17,10 @@ use super::answer::{Said, say};
 use super::args::MockLlm;
 use super::ask::Asked;
 use super::fault::{json, spoil};
+use super::form::Form;
 use super::limits::{Limits, Need};
 use super::refusal::{Dialect, Refusal};
-use super::script::{Fault, Script};
+use super::script::{Fault, Script, Spoiled};
 use super::stats::Stats;
 use super::{anthropic, openai};
 
@@ -164,8 +165,12 @@ impl Server {
             }
             Some(fault) => {
                 self.changing().stats.faults += 1;
+                // It comes as it is, if slowly.
+                if fault.kind == Some(Spoiled::Dribble) {
+                    self.changing().stats.answered(key, &asked.text, (asked.input_tokens, said.output_tokens));
+                }
                 match fault.kind {
-                    Some(kind) => spoil(kind, &form.text(), &self.env).await,
+                    Some(kind) => spoil(kind, form, dialect, &self.env).await,
                     None => form.response(),
                 }
             }
@@ -201,36 +206,6 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// What an answer is made of.
-enum Form {
-    /// One document.
-    Whole(Value),
-    /// Events of server-sent events, as text.
-    Pieces(String),
-}
-
-impl Form {
-    fn text(&self) -> String {
-        match self {
-            Self::Whole(document) => document.to_string(),
-            Self::Pieces(text) => text.clone(),
-        }
-    }
-
-    fn response(self) -> Response {
-        match self {
-            Self::Whole(document) => json(Body::from(document.to_string())),
-            Self::Pieces(text) => {
-                let mut response = Response::new(Body::from(text));
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-                response
-            }
-        }
-    }
-}
-
 async fn messages(State(server): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let dialect = Dialect::Anthropic;
     let read = server.body(&headers, &body, dialect).and_then(|body| anthropic::read(&body, server.strict));
@@ -241,7 +216,7 @@ async fn messages(State(server): Shared, headers: HeaderMap, body: Bytes) -> Res
         let events = anthropic::events(asked, said, &made.id);
         let pieces: Vec<String> =
             events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n")).collect();
-        Form::Pieces(pieces.concat())
+        Form::Pieces(pieces)
     };
     server.exchange(Call { dialect, headers: &headers, is_written: true }, read, finish).await
 }
@@ -254,8 +229,8 @@ async fn completions(State(server): Shared, headers: HeaderMap, body: Bytes) -> 
             return Form::Whole(openai::answer(asked, said, &made.id, made.created));
         }
         let chunks = openai::chunks(asked, said, &made.id, made.created);
-        let pieces: Vec<String> = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
-        Form::Pieces(pieces.concat() + "data: [DONE]\n\n")
+        let pieces = chunks.iter().map(|chunk| format!("data: {chunk}\n\n"));
+        Form::Pieces(pieces.chain(["data: [DONE]\n\n".to_owned()]).collect())
     };
     server.exchange(Call { dialect, headers: &headers, is_written: true }, read, finish).await
 }

@@ -253,3 +253,16 @@ fn cache() {
     assert_eq!((status(&mine).as_deref(), status(&yours).as_deref()), (Some("COMPLETED"), Some("CACHED")), "{yours}");
     assert_eq!(mine.lines().last().unwrap().replace("For me", "For you"), yours.lines().last().unwrap());
 }
+
+#[test]
+fn a_text_that_passes_gates_and_goes_to_a_file() {
+    let folder = Folder::with(&[]);
+    let input = r#"{"topic": "tides"}"#;
+    let told = run(&folder, "19-gates.yaml", &["--mock", "--input", input, "--id", "one", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{e}: {}", told.err));
+    // The mock model gives the lowest score, and that gate only warns.
+    assert_eq!((&document["status"], &document["degraded"]), (&"COMPLETED".into(), &serde_json::json!(["draft"])));
+    let file: serde_json::Value = serde_json::from_str(&folder.read("out/one.json")).unwrap();
+    assert!(file["text"].as_str().unwrap().ends_with("a paragraph about tides"), "{file}");
+    assert_eq!(document["final_output"]["path"], "out/one.json");
+}

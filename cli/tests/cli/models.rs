@@ -20,14 +20,19 @@ sink:
 /// Runs the spec against the server.
 fn run(server: &Served, spec: &str) -> (Folder, Ended) {
     let folder = Folder::with(&[("s.yaml", spec)]);
-    let mut command = folder.command(&["run", "s.yaml", "--quiet"]);
-    command.env("ANTHROPIC_BASE_URL", &server.address).env("ANTHROPIC_API_KEY", "any");
-    command.env("OPENAI_BASE_URL", format!("{}/v1", server.address)).env("OPENAI_API_KEY", "any");
-    let ended = crate::support::ended(command.output().unwrap());
+    let ended = run_in(server, &folder, &["run", "s.yaml", "--quiet"]);
     (folder, ended)
 }
 
-fn rows(folder: &Folder) -> Vec<serde_json::Value> {
+/// Runs the command where the server is what models are asked at.
+pub fn run_in(server: &Served, folder: &Folder, args: &[&str]) -> Ended {
+    let mut command = folder.command(args);
+    command.env("ANTHROPIC_BASE_URL", &server.address).env("ANTHROPIC_API_KEY", "any");
+    command.env("OPENAI_BASE_URL", format!("{}/v1", server.address)).env("OPENAI_API_KEY", "any");
+    crate::support::ended(command.output().unwrap())
+}
+
+pub fn rows(folder: &Folder) -> Vec<serde_json::Value> {
     folder.read("out.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::ops::AddAssign;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 
+pub use super::bill::{Bill, Billed, Cached};
 use super::cache::Turn;
 use super::erased::ErasedCall;
+use super::limits::Deadlines;
 use super::memo::{Key, Memo};
 use super::observer::Trace;
 use super::output::Rejected;
@@ -116,6 +118,21 @@ pub trait Call: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// What bounds the time of its requests beside `limits.timeout`, which is then told by the name that it has among these. Asked when the job
+    /// is built.
+    fn deadlines(&self) -> Option<Deadlines> {
+        None
+    }
+
+    /// When the request could have been made, had nobody been before it: limits of how long it may take in all count from there.
+    ///
+    /// # Errors
+    /// When that can't be read from the rows.
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        let _ = rows;
+        Ok(context.ingested)
+    }
+
     /// Told when an attempt has failed and another one follows after a wait. What it answers with is the answer to the request, which then is
     /// tried again another time, by whoever asks again; with none the wait passes here, and with `None` nothing is to be done about it.
     fn backs_off<'a>(
@@ -155,6 +172,8 @@ pub struct CallContext {
     pub attempt: u32,
     /// Monotonic time at which the attempt is given up.
     pub deadline: Duration,
+    /// Wall time at which the source of this job read the oldest of the rows.
+    pub ingested: Timestamp,
     /// Where answers are kept, so that none is paid for twice: a call looks for each row before it asks, and keeps an answer before
     /// it returns it. None when the stage keeps no journal.
     pub journal: Option<Arc<dyn Memo>>,
@@ -166,11 +185,34 @@ pub struct CallContext {
     pub trace: Trace,
 }
 
+impl CallContext {
+    /// That of a first attempt which nothing bounds, outside of a job.
+    pub fn of(env: Env, stage: impl Into<Arc<str>>) -> Self {
+        let (stage, idempotency_key) = (stage.into(), Arc::default());
+        let (deadline, ingested, journal, feedback) = (Duration::MAX, Timestamp::default(), None, None);
+        let bill = Bill::default();
+        Self {
+            env,
+            stage,
+            idempotency_key,
+            attempt: 1,
+            deadline,
+            ingested,
+            journal,
+            feedback,
+            bill,
+            trace: Trace::default(),
+        }
+    }
+}
+
 /// What an earlier process has tried of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tried {
     /// Attempts that count.
     pub attempts: u32,
+    /// When the request could have been made first.
+    pub scheduled: Timestamp,
     /// When the next one may come.
     pub due: Timestamp,
 }
@@ -195,68 +237,6 @@ pub struct Accounts {
     pub tokens: bool,
     /// The same for money.
     pub usd: bool,
-}
-
-/// What an attempt notes of its costs beside its reply. A clone is the same one.
-#[derive(Clone, Debug, Default)]
-pub struct Bill(Arc<Mutex<Billed>>);
-
-/// What is on a bill.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Billed {
-    /// Paid for answers that are no good.
-    pub lost: Usage,
-    /// Paid for answers of rows that are kept, while the request as a whole has failed.
-    pub kept: Usage,
-    /// Rows whose answers were in the journal.
-    pub known: u64,
-    /// What became of looking into the cache.
-    pub cached: Cached,
-}
-
-/// How often a cache had an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cached {
-    /// It had.
-    pub hits: u64,
-    /// It had none, so that somebody was asked.
-    pub misses: u64,
-    /// It could not be asked, or told.
-    pub errors: u64,
-}
-
-impl Bill {
-    /// Notes what was paid for an answer that is no good.
-    pub fn lost(&self, usage: Usage) {
-        self.billed().lost += usage;
-    }
-
-    /// Notes what was paid for answers that are kept, before the request fails.
-    pub fn kept(&self, usage: Usage) {
-        self.billed().kept += usage;
-    }
-
-    /// Notes so many rows whose answers were in the journal.
-    pub fn known(&self, rows: usize) {
-        self.billed().known += rows as u64;
-    }
-
-    /// Notes what became of looking into the cache.
-    pub fn cached(&self, cached: Cached) {
-        let mut billed = self.billed();
-        billed.cached.hits += cached.hits;
-        billed.cached.misses += cached.misses;
-        billed.cached.errors += cached.errors;
-    }
-
-    /// What is on it.
-    pub fn total(&self) -> Billed {
-        *self.billed()
-    }
-
-    fn billed(&self) -> MutexGuard<'_, Billed> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The answer to a request.
@@ -369,6 +349,12 @@ impl Call for BoxCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         self.0.tried(rows)
+    }
+    fn deadlines(&self) -> Option<Deadlines> {
+        self.0.deadlines()
+    }
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        self.0.scheduled(rows, context)
     }
     fn backs_off<'a>(
         &'a self,

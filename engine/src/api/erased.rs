@@ -13,15 +13,17 @@ use super::call::{Accounts, Backoff, Call, CallContext, Reply, Tried, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
+use super::limits::Deadlines;
 use super::memo::Key;
 use super::registry::BoxConnector;
 use super::sink::{BoxSink, Outcome, Receipt, Sink, Written};
 use super::source::{BoxSource, Chunk, Source};
-use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, StageConfig, WaitFor};
+use super::stage_config::{BuildContext, Cardinality, Distribution, Inputs, Operator, SILENT, StageConfig, WaitFor};
 use crate::data::message::Epoch;
 use crate::data::position::Split;
 use crate::diagnostic::{Problem, Problems};
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 
 pub trait ErasedCall: Send + Sync {
     fn call<'a>(&'a self, rows: RecordBatch, context: &'a CallContext) -> BoxFuture<'a, Result<Reply>>;
@@ -43,6 +45,8 @@ pub trait ErasedCall: Send + Sync {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>>;
+    fn deadlines(&self) -> Option<Deadlines>;
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp>;
     fn backs_off<'a>(
         &'a self,
         rows: &'a RecordBatch,
@@ -92,6 +96,12 @@ impl<C: Call> ErasedCall for C {
     }
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         Call::tried(self, rows)
+    }
+    fn deadlines(&self) -> Option<Deadlines> {
+        Call::deadlines(self)
+    }
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        Call::scheduled(self, rows, context)
     }
     fn backs_off<'a>(
         &'a self,
@@ -285,6 +295,9 @@ pub trait ErasedStage: Send + Sync {
     fn waits(&self) -> Option<WaitFor> {
         None
     }
+    fn silent(&self) -> Option<&'static str> {
+        Some(SILENT)
+    }
     fn is_stateless(&self) -> bool {
         false
     }
@@ -329,6 +342,9 @@ impl<C: StageConfig> ErasedStage for C {
     }
     fn waits(&self) -> Option<WaitFor> {
         StageConfig::waits(self)
+    }
+    fn silent(&self) -> Option<&'static str> {
+        StageConfig::silent(self)
     }
     fn is_stateless(&self) -> bool {
         StageConfig::is_stateless(self)

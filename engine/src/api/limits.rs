@@ -51,6 +51,17 @@ pub struct Limits {
     pub retry: Retries,
 }
 
+/// What bounds the time of a step beside that of an attempt (`start_to_close`): the words are Temporal's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// How long it may wait until it is asked first.
+    pub schedule_to_start: Option<Duration>,
+    /// How long all attempts may take together, with the waits before and between them.
+    pub schedule_to_close: Option<Duration>,
+    /// How long an attempt may be silent.
+    pub heartbeat: Option<Duration>,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! What you implement: stages, joins, calls, sources, sinks, and the configurations that make them.
 
+pub mod bill;
 pub mod budget;
 pub mod cache;
 pub mod call;
@@ -37,7 +38,7 @@ pub use connector::{
 pub use jobs::{JobRequest, Jobs};
 pub use join::{BoxJoin, Join};
 pub use level::Level;
-pub use limits::{Limits, Order, SharedLimits};
+pub use limits::{Deadlines, Limits, Order, SharedLimits};
 pub use memo::{Account, Keeping, Kept, Memo, Memos};
 pub use merged::merged;
 pub use meter::Meter;

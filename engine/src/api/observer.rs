@@ -190,7 +190,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::api::Bill;
     use crate::testing::simulation::Simulation;
 
     /// What was heard: how long it took, and what came of it.
@@ -215,15 +214,9 @@ mod tests {
         let (heard, simulation) = (Arc::new(Heard::default()), Simulation::new(1));
         let env = simulation.env();
         let context = CallContext {
-            env: env.clone(),
-            stage: "s".into(),
-            idempotency_key: "k".into(),
-            attempt: 1,
             deadline: Duration::from_secs(3),
-            journal: None,
-            feedback: None,
-            bill: Bill::default(),
             trace: Trace::to(heard.clone()).of_step("r", || "a[1]".into()),
+            ..CallContext::of(env.clone(), "s")
         };
         let asked = async move {
             let asking = context.asks(Question::default());

@@ -76,6 +76,12 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Send + Sync +
         None
     }
 
+    /// Why its calls give no sign of life ([`Bill::alive`](super::Bill::alive)) before they have answered, so that none can be missed; `None`
+    /// when they give some.
+    fn silent(&self) -> Option<&'static str> {
+        Some(SILENT)
+    }
+
     /// Whether it changes nothing outside: steps of a workflow that do may run side by side always.
     fn is_stateless(&self) -> bool {
         false
@@ -93,6 +99,9 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Send + Sync +
     /// When something outside is not as it was at planning.
     fn build(&self, context: &BuildContext) -> crate::Result<Operator>;
 }
+
+/// Most that is asked says nothing until its answer is there.
+pub(super) const SILENT: &str = "it says nothing until it has answered";
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -157,7 +157,6 @@ mod tests {
     use futures::future::{BoxFuture, join_all, ready};
 
     use super::*;
-    use crate::api::{Bill, Trace};
     use crate::call::token_limit::Bucket;
     use crate::data::units::Rate;
     use crate::rows;
@@ -224,17 +223,7 @@ mod tests {
         let meter: Arc<dyn Meter> = Arc::new(shelf);
         let process = || Arc::new(Metered::new(meter.clone(), "api", &limits, &env));
         let calls = [process(), process()].map(|metered| Shared { inner: Cheap, metered });
-        let context = CallContext {
-            env: env.clone(),
-            stage: "s".into(),
-            idempotency_key: "k".into(),
-            attempt: 1,
-            deadline: Duration::MAX,
-            journal: None,
-            feedback: None,
-            bill: Bill::default(),
-            trace: Trace::default(),
-        };
+        let context = CallContext::of(env.clone(), "s");
         let begin = env.monotonic();
         let end = simulation.run(async move {
             let all = calls.iter().flat_map(|call| (0..requests).map(|_| call.call(rows![{"n": 1}], &context)));

@@ -2,6 +2,7 @@
 
 pub mod adaptive;
 pub mod again;
+pub mod deadlines;
 pub mod known;
 pub mod learnt;
 pub mod metered;

@@ -9,7 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::api::limits::Retries;
 use crate::api::{Backoff, BoxCall, Call, CallContext, Outage, Reply, Usage};
-use crate::error::{Error, Result, Retry as Hint};
+use crate::error::{Error, Kind, Result, Retry as Hint};
 use crate::metrics::StageStats;
 
 /// Tries again after transient errors: capped exponential backoff with jitter (`backon`), never sooner than the other
@@ -68,9 +68,13 @@ impl<C: Call> Call for Retry<C> {
                 let attempts = context.attempt;
                 return Err(if attempts > 1 { error.context(format!("after {attempts} attempts")) } else { error });
             };
-            self.stats.retries.fetch_add(1, Relaxed);
             let asked = if let Hint::After(asked) = error.retry() { asked } else { Duration::ZERO };
             let wait = wait.max(asked);
+            if context.env.monotonic().saturating_add(wait) >= context.deadline {
+                let late = format!("the next attempt would come too late (`schedule_to_close`); the last one: {error}");
+                return Err(Error::new(Kind::Timeout, late).permanent());
+            }
+            self.stats.retries.fetch_add(1, Relaxed);
             self.outage.failed(&error, wait);
             let backoff = Backoff { attempts: context.attempt, wait, error: &error };
             if let Some(noted) = self.call.backs_off(&rows, backoff, &context)

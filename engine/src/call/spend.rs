@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use super::known;
 use crate::api::{Bill, BoxCall, Budget, Call, CallContext, Memo, OnExceeded, Reply, Usage};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::StageStats;
+use crate::metrics::{StageStats, nanos};
 
 /// Stops the job, for the reason that it is given.
 pub type Pause = Arc<dyn Fn(String) + Send + Sync>;
@@ -234,6 +234,9 @@ impl Call for Spend {
         used += billed.lost;
         self.stats.rows_known.fetch_add(billed.known, Relaxed);
         known::count(&self.stats, billed.cached);
+        if let Some(took) = billed.first_piece {
+            self.stats.first_piece.record(nanos(took));
+        }
         if used != Usage::default() {
             self.count(used);
             for part in reserved {
@@ -284,6 +287,28 @@ mod tests {
             purse.to_string(),
             "the budget of the job is spent: 70 of 100 tokens, and the next request may need more than is left"
         );
+    }
+
+    /// An answer in two pieces.
+    struct Pieced;
+
+    impl Call for Pieced {
+        async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
+            for secs in [3, 9] {
+                context.bill.first_piece(std::time::Duration::from_secs(secs));
+            }
+            Ok(Reply::rows(rows))
+        }
+    }
+
+    #[test]
+    fn the_time_to_the_first_piece_of_an_answer_is_counted() {
+        let stats = Arc::new(StageStats::default());
+        let (call, inner, pause) = (BoxCall::new(Pieced), BoxCall::new(Pieced), Arc::new(drop));
+        let spend = Spend { call, inner, purses: Vec::new(), pause, journal: None, stats: stats.clone() };
+        let context = CallContext::of(crate::testing::simulation::Simulation::new(1).env(), "s");
+        spend.call(crate::rows![{"n": 1}], &context).now_or_never().unwrap().unwrap();
+        assert_eq!((stats.first_piece.count(), stats.first_piece.sum()), (1, 3_000_000_000));
     }
 
     #[test]

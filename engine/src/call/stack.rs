@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::api::{BoxCall, Limits, Memo, Outage};
+use crate::api::{BoxCall, Call, Limits, Memo, Outage};
 use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
 use super::again::Again;
+use super::deadlines::{ScheduleToClose, ScheduleToStart};
 use super::known::Known;
 use super::metered::{self, Metered};
 use super::rate_limit::{Limiter, RateLimit};
@@ -35,12 +36,14 @@ pub struct Shared {
     pub stats: Arc<StageStats>,
 }
 
-/// `Again(Known(Retry(Spend(Adaptive(RateLimit(Shared(Timeout(call))))))))`: each round is a request of its own; what asks nobody, such as a kept
-/// answer, passes nothing; every attempt is paid for and waits for the rate; the time of an attempt does not count the wait for its
+/// `Again(Known(ScheduleToClose(Retry(Spend(ScheduleToStart(Adaptive(RateLimit(Shared(Timeout(call))))))))))`: each round is a request of its own; what
+/// asks nobody, such as a kept answer, passes nothing; every attempt is paid for and waits for the rate; the time of an attempt does not count the wait for its
 /// turn. What is refused because of a limit waits again in `Adaptive`, which is there if the limits say so.
 pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     let known = call.clone();
-    let call = BoxCall::new(Timeout { inner: call, limit: limits.timeout.0 });
+    let (has_more, deadlines) = (call.deadlines().is_some(), call.deadlines().unwrap_or_default());
+    let named = if has_more { " (`start_to_close`)" } else { "" };
+    let call = BoxCall::new(Timeout { inner: call, limit: limits.timeout.0, heartbeat: deadlines.heartbeat, named });
     let call = match shared.metered {
         Some(metered) => BoxCall::new(metered::Shared { inner: call, metered }),
         None => call,
@@ -50,10 +53,18 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
         Some(gate) => BoxCall::new(Adaptive { inner: call, call: known.clone(), gate, stats: shared.stats.clone() }),
         None => call,
     };
+    let call = match deadlines.schedule_to_start {
+        Some(limit) => BoxCall::new(ScheduleToStart { call: known.clone(), inner: call, limit }),
+        None => call,
+    };
     let (purses, pause, journal) = (shared.purses, shared.pause, shared.journal);
     let call = Spend { call: known.clone(), inner: call, purses, pause, journal, stats: shared.stats.clone() };
     let (policy, stats, outage) = (limits.retry.clone(), shared.stats.clone(), shared.outage);
-    let call = Retry { inner: call, call: known.clone(), policy, stats, outage };
-    let inner = BoxCall::new(Known { call: known.clone(), inner: BoxCall::new(call), stats: shared.stats });
+    let call = BoxCall::new(Retry { inner: call, call: known.clone(), policy, stats, outage });
+    let call = match deadlines.schedule_to_close {
+        Some(limit) => BoxCall::new(ScheduleToClose { call: known.clone(), inner: call, limit }),
+        None => call,
+    };
+    let inner = BoxCall::new(Known { call: known.clone(), inner: call, stats: shared.stats });
     BoxCall::new(Again { call: known, inner })
 }

@@ -1,5 +1,7 @@
 //! Programs: one that is run to its end, and one that stays and is talked to over its pipes.
 
+use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +24,32 @@ pub struct Program {
     pub output_max: usize,
     /// How long it may run; it is ended then. The engine's own deadline ends it too.
     pub timeout: Duration,
+    /// Told whenever it has written something.
+    pub heard: Heard,
+}
+
+/// Whoever listens for what a program writes; nobody by default.
+#[derive(Clone, Default)]
+pub struct Heard(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Heard {
+    /// Calls `listen` whenever something was written.
+    pub fn by(listen: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(listen)))
+    }
+
+    /// Something was written.
+    pub fn tell(&self) {
+        if let Some(listen) = &self.0 {
+            listen();
+        }
+    }
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Heard(..)" } else { "Heard(nobody)" })
+    }
 }
 
 /// What a program left.

@@ -187,6 +187,9 @@ impl History {
     pub(crate) const SIGNAL: &str = "@signal:";
     /// The same of a step that is tried again later.
     pub(crate) const BACKOFF: &str = "@backoff:";
+    /// What stands behind the name of a step while its gates are asked.
+    const GATE: &str = "#gate";
+    const FALLBACK: &str = "#fallback";
 
     /// The name under which it has a wait of a step.
     pub fn wait(step: &str) -> String {
@@ -209,6 +212,32 @@ impl History {
             self.0.remove(&Self::signal(&Self::decision(&step)));
         }
         self.0.retain(|name, _| !name.starts_with(Self::BACKOFF));
+        // What is done anew is judged anew.
+        let gates = self.0.keys().filter_map(|name| Some((name, Self::before_gates(name)?)));
+        let open = gates.filter(|(_, step)| !self.0.contains_key(*step)).map(|(name, _)| name.clone());
+        let open: Vec<String> = open.collect();
+        for name in open {
+            self.0.remove(&name);
+        }
+    }
+
+    /// Whether this is what a step was kept under while its gates were asked.
+    pub fn is_of_gate(name: &str) -> bool {
+        Self::before_gates(name).is_some()
+    }
+
+    /// The name of the step that was kept under this one while its gates were asked.
+    pub fn before_gates(name: &str) -> Option<&str> {
+        let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let (whole, _) = name.rsplit_once(Self::GATE).filter(|(_, gates)| is_number(gates))?;
+        let fallback = whole.rsplit_once(Self::FALLBACK).filter(|(_, number)| is_number(number));
+        Some(fallback.map_or(whole, |(whole, _)| whole))
+    }
+
+    /// What the name of a step has behind it where it is kept after so many gates behind a fallback, or behind the step itself (0).
+    pub fn gate(fallback: usize, gates: usize) -> String {
+        let gate = format!("{}{gates}", Self::GATE);
+        if fallback == 0 { gate } else { format!("{}{fallback}{gate}", Self::FALLBACK) }
     }
 
     /// The signal that brings what a person has decided about a step that failed.

@@ -134,11 +134,20 @@ pub fn histograms(stats: &JobStats) -> Vec<Family<'_>> {
     };
     let name = "bourn_stage_latency_seconds";
     let of_stage = |entry| (Key::from_parts(name, stage_labels(&pipeline, entry)), &entry.stats.latency);
-    vec![
+    let mut all = vec![
         Family { name, about: "time that a batch took", members: stats.stages.iter().map(of_stage).collect() },
         of_job("bourn_pipeline_latency_seconds", "time from reading a row to writing it", &stats.latency),
         of_job("bourn_checkpoint_duration_seconds", "time from barrier to commit", &stats.epoch_duration),
-    ]
+    ];
+    // Few stages have answers in pieces.
+    let name = "bourn_stage_first_piece_seconds";
+    let in_pieces = stats.stages.iter().filter(|entry| entry.stats.first_piece.count() > 0);
+    let of_stage = |entry| (Key::from_parts(name, stage_labels(&pipeline, entry)), &entry.stats.first_piece);
+    let members: Vec<_> = in_pieces.map(of_stage).collect();
+    if !members.is_empty() {
+        all.push(Family { name, about: "time to the first piece of an answer that comes in pieces", members });
+    }
+    all
 }
 
 fn stage_labels(pipeline: &Label, entry: &StageEntry) -> Vec<Label> {
@@ -219,5 +228,25 @@ mod tests {
         assert_eq!(lag(), [3.0]);
         stats.stages[0].stats.event_time.advance(Timestamp::MAX);
         assert_eq!(lag(), [0.0; 0]);
+    }
+
+    #[test]
+    fn the_time_to_the_first_piece_is_told_where_answers_come_in_pieces() {
+        let entry = |stage: &str| StageEntry {
+            stage: stage.into(),
+            kind: "model",
+            role: StageRole::Stage,
+            lane: 0,
+            stats: Arc::new(StageStats::default()),
+        };
+        let stats = JobStats { stages: vec![entry("a"), entry("b")], ..JobStats::default() };
+        let told = || {
+            let all = histograms(&stats);
+            let pieces = all.into_iter().filter(|family| family.name == "bourn_stage_first_piece_seconds");
+            pieces.map(|family| family.members.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(), [0; 0]);
+        stats.stages[1].stats.first_piece.record(1);
+        assert_eq!(told(), [1]);
     }
 }

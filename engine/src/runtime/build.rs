@@ -41,6 +41,7 @@ use crate::graph::Role;
 use crate::metrics::{JobStats, Limit, StageEntry, StageStats, Standing};
 use crate::plan::{Channel, Plan, PlannedEdge, PlannedNode, Task, TaskKind};
 use crate::state::visitor::{Confine, Owned};
+use crate::time::Timestamp;
 
 /// A task that can be spawned.
 pub(super) enum Ready {
@@ -287,6 +288,7 @@ impl<'a> Builder<'a> {
                 idempotency_key: "".into(),
                 attempt: 1,
                 deadline: std::time::Duration::MAX,
+                ingested: Timestamp::MIN,
                 journal,
                 feedback: None,
                 bill: Bill::default(),

@@ -208,6 +208,7 @@ impl CallTask {
     async fn submit(&self, request: Request, in_flight: &mut InFlight<Answered>) {
         let mut context = self.context.clone();
         context.idempotency_key = request.key.clone().unwrap_or_default();
+        context.ingested = request.header.ingested;
         let (call, env, secrets) = (self.call.clone(), self.env.clone(), self.secrets.clone());
         let mut answer: BoxFuture<'static, Answered> = async move {
             let start = env.monotonic();

@@ -1,10 +1,13 @@
 //! The spec of a workflow of steps: its blocks read, its dependencies checked.
 
+use serde_json::Value;
+
 use super::caching::Caching;
 use super::edges::{cycle, cycle_problem};
 use super::model::{Chain, Optimization, Starts, Step};
 use super::monitoring::Monitoring;
-use super::node::Node;
+use super::node::{Content, Member, Node};
+use super::output::Output;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
 use super::resources::order;
@@ -12,11 +15,14 @@ use super::routing::{Route, Routing};
 use super::schedule::Schedule;
 use super::shared::Shared;
 use super::steps::{Block, Common, Read, TAKEN};
-use super::workflow_keys::WorkflowKeys;
+use super::timeouts::Timeouts;
+use super::workflow_keys::{DefaultKeys, WorkflowKeys};
 use crate::diagnostic::{Key, Problem};
 
 /// Keys that the design has and this version has not.
-const LATER: [&str; 4] = ["env", "concurrency", "priority", "output"];
+const LATER: [&str; 3] = ["env", "concurrency", "priority"];
+/// The gates of a run, and the step that they stand behind.
+const GATES: &str = "quality_gates";
 
 /// Reads the spec; `None` when a fault stands in the way. What an outer spec says holds where the inner one does not.
 pub(crate) fn read(
@@ -39,14 +45,22 @@ pub(crate) fn read(
     let routes = part("routing").and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
     let routing = outer.map_or(routing, |outer| outer.routing).clone();
     let routing = routing.with(std::collections::BTreeMap::<String, Route>::into_iter(routes));
-    let defaults = part("defaults").and_then(|v| serde_json::from_value(v).ok());
-    let defaults = defaults.unwrap_or_else(|| outer.map(|outer| outer.defaults.clone()).unwrap_or_default());
-    let blocks = blocks(spec);
+    let own: Option<DefaultKeys> = part("defaults").and_then(|v| serde_json::from_value(v).ok());
+    let timeouts = match &own {
+        Some(own) => {
+            own.timeout.as_ref().map(|said| Timeouts::read(reader, said, &["defaults".into(), "timeout".into()]))
+        }
+        None => outer.map(|outer| outer.timeouts),
+    };
+    let defaults = own.unwrap_or_else(|| outer.map(|outer| outer.defaults.clone()).unwrap_or_default());
+    let mut blocks = blocks(spec);
+    let judged = keys.as_ref().and_then(|keys| judging(keys, spec, &blocks));
+    blocks.extend(judged.as_ref().map(|node| Block { node, path: Vec::new(), starts: Starts::Finally }));
     let ids = ids(reader, &blocks);
     let shared = outer.map(|outer| outer.shared.clone()).unwrap_or_default().with(Shared::read(reader, spec));
     let wishes = part("optimization").and_then(|v| serde_json::from_value::<Optimization>(v).ok());
     let adaptive = wishes.is_some_and(|wish| wish.adaptive_thinking) || outer.is_some_and(|outer| outer.adaptive);
-    let common = Common { ids, routing: &routing, defaults, shared, adaptive };
+    let common = Common { ids, routing: &routing, defaults, timeouts: timeouts.unwrap_or_default(), shared, adaptive };
     let read: Vec<Read> = blocks.iter().enumerate().map(|(at, block)| common.read(reader, at, block)).collect();
     let needs = needs(&blocks, &read);
     if let Some(circle) = cycle(&needs) {
@@ -57,6 +71,11 @@ pub(crate) fn read(
     }
     let said = keys.as_ref().and_then(|keys| keys.schedule.clone());
     let schedule = said.and_then(|keys| Schedule::read(reader, keys, &["schedule".into()]));
+    if let Some(keys) = &keys {
+        keys.output_format.check(reader, &common.ids);
+    }
+    let said = keys.as_ref().and_then(|keys| keys.output.as_ref());
+    let output = said.and_then(|said| Output::read(reader, said, &["output".into()]));
     if reader.faults.len() > before {
         return None;
     }
@@ -81,11 +100,43 @@ pub(crate) fn read(
         durability: keys.durability,
         optimization: keys.optimization,
         format: keys.output_format,
+        output,
         targets: keys.targets,
         budget: keys.budget,
         monitoring: keys.monitoring,
         schedule,
     })
+}
+
+/// The step that the gates of a run stand behind: it gives what the run gives, when all others have ended well.
+fn judging(keys: &WorkflowKeys, spec: &Node, blocks: &[Block<'_>]) -> Option<Node> {
+    let gates = spec.get(GATES)?.clone();
+    let of = blocks.iter().filter(|block| block.starts == Starts::Completed);
+    let ids: Vec<&str> = of.filter_map(|block| block.node.get("id")?.text()).collect();
+    let column = |id: &&str| format!(".[{}]", Value::from(*id));
+    let statuses: Vec<String> = ids.iter().map(|id| format!("{}.status", column(id))).collect();
+    let good = r#"all(. != "FAILED" and . != "TIMED_OUT" and . != "CANCELED")"#;
+    let entry = |id: &&str| format!("{{key: {}, value: ({})}}", Value::from(*id), column(id));
+    let entries: Vec<String> = ids.iter().map(entry).collect();
+    let has_results =
+        r#"select(.value.status | . == "COMPLETED" or . == "CACHED" or . == "REUSED") | .value |= .results"#;
+    // What it says wrong is told where it stands.
+    let output = keys.output.clone().and_then(|keys| Output::try_from(keys).ok());
+    let (format, made) =
+        (keys.output_format.program(), output.map_or_else(|| ".".to_owned(), |output| output.program()));
+    let value = format!("${{[{}] | map({has_results}) | {format} | {made}}}", entries.join(", "));
+    let text = |text: String| Node { span: gates.span.clone(), content: Content::Text(text) };
+    let map = |members: Vec<(&str, Node)>| {
+        let key = gates.span.clone();
+        let member = |(name, node): (&str, Node)| Member { name: name.to_owned(), key: key.clone(), node };
+        Node { span: gates.span.clone(), content: Content::Map(members.into_iter().map(member).collect()) }
+    };
+    Some(map(vec![
+        ("id", text(GATES.to_owned())),
+        ("if", text(format!("${{[{}] | {good}}}", statuses.join(", ")))),
+        ("set", map(vec![("value", text(value))])),
+        (GATES, gates.clone()),
+    ]))
 }
 
 /// All steps of a workflow: those of `steps`, what undoes them, and those of `finally`.

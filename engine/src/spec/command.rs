@@ -13,7 +13,7 @@ use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::{Key, Problem, did_you_mean, nearest};
 
 /// Keys of a step that the design has and this version has not.
-const LATER_IN_STEP: [&str; 3] = ["finally", "output", "quality_gates"];
+const LATER_IN_STEP: [&str; 1] = ["finally"];
 
 /// What a step does, as the spec says it.
 #[derive(Clone)]
@@ -157,7 +157,8 @@ impl Common<'_> {
                 let below = [path, &way].concat();
                 limits(reader, node, &below);
                 let filled = names.value(reader, node, &below, needs);
-                let written = document.written().at(&below).map(Node::value).unwrap_or_default();
+                // What a spec does not say itself is written nowhere.
+                let written = document.written().at(&below).unwrap_or(node).value();
                 if as_map {
                     assembly.merge(&way, filled, written);
                 } else if let Err(problem) = assembly.args(&way, begin, (filled, written), &command.route, schema) {

@@ -41,12 +41,13 @@ block!(StageBlock, "stage");
 block!(SinkBlock, "sink");
 block!(StepBlock, "step");
 block!(AlternativeBlock, "alternative");
+block!(GateBlock, "gate");
 block!(TestBlock, "test");
 block!(NestedBlock, "nested");
 block!(PipelineBlock, "pipeline");
 /// The definitions that a schema of this file refers to.
-pub(crate) const BLOCKS: [&str; 9] =
-    ["source", "stage", "sink", "step", "alternative", "fallback", "test", "nested", "pipeline"];
+pub(crate) const BLOCKS: [&str; 10] =
+    ["source", "stage", "sink", "step", "alternative", "gate", "fallback", "test", "nested", "pipeline"];
 
 /// One or more.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -8,6 +8,7 @@ pub mod mode;
 pub mod model;
 pub mod monitoring;
 pub mod node;
+pub mod output;
 pub mod parse;
 pub mod routing;
 pub mod schedule;
@@ -24,6 +25,7 @@ mod depends;
 mod disclose;
 mod edges;
 mod fill;
+pub mod gates;
 mod keys;
 mod nested;
 mod on_failure;
@@ -40,6 +42,8 @@ mod steps;
 mod swarm;
 mod swarm_keys;
 mod templates;
+mod timeouts;
+mod tried;
 mod workflow_keys;
 
 #[cfg(test)]

@@ -8,14 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caching::Caching;
+use super::gates::Gate;
 use super::monitoring::Monitoring;
+use super::output::{Format, Output};
 use super::resources::{After, Resources};
 use super::schedule::Schedule;
 use super::targets::Targets;
 use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
-use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits};
+use crate::api::{Budget, Checkpointing, Deadlines, Keeping, Level, OnFull, SharedLimits};
 use crate::data::units::Percentage;
 use crate::diagnostic::Key;
 use crate::journal::Durability;
@@ -149,6 +151,8 @@ pub struct Chain {
     pub optimization: Optimization,
     /// What `final_output` is made of.
     pub format: Format,
+    /// What becomes of that before it counts.
+    pub output: Option<Output>,
     /// What its runs are to reach.
     pub targets: Targets,
     /// What all runs of a job together may spend.
@@ -194,8 +198,10 @@ pub struct Step {
     pub repeat: Option<Repeat>,
     /// What it gives when it fails.
     pub default: Option<Value>,
-    /// A JSON Schema that its results fit.
-    pub output: Option<Value>,
+    /// What becomes of its results before they count.
+    pub output: Option<Output>,
+    /// What its results must pass.
+    pub gates: Vec<Gate>,
     /// How it may be answered from a cache.
     pub cache: Option<Caching>,
     /// Where the step stands.
@@ -222,6 +228,8 @@ pub struct Work {
     pub config: BoxStageConfig,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// What else bounds its time.
+    pub deadlines: Deadlines,
     /// When to try again.
     pub retry: Retries,
     /// The rate limit that it keeps with others, by name.
@@ -242,6 +250,11 @@ pub struct Nested {
 }
 
 impl Chain {
+    /// Whether a run may fail although all of its steps have completed.
+    pub(crate) fn can_fail_at_its_end(&self) -> bool {
+        self.output.is_some() || !matches!(self.format, Format::Of(_))
+    }
+
     /// The names of all steps, those of workflows within behind their own: `each/review`.
     pub fn names(&self) -> Vec<String> {
         let of = |step: &Step| {
@@ -268,7 +281,8 @@ impl Chain {
 impl Step {
     /// Whether it asks nobody and is soon done.
     pub fn is_pure(&self) -> bool {
-        let is_plain = self.for_each.is_none() && self.repeat.is_none() && self.fallback.is_empty();
+        let is_plain =
+            self.for_each.is_none() && self.repeat.is_none() && self.fallback.is_empty() && self.gates.is_empty();
         // A cache that is said is asked.
         let is_cached = self.cache.as_ref().is_some_and(|cache| cache.is_said);
         is_plain && !is_cached && self.work.workflow.is_none() && self.work.config.0.is_pure()
@@ -384,19 +398,4 @@ impl Default for Optimization {
             max_concurrency: 10,
         }
     }
-}
-
-/// What `final_output` is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// The results of the last step of the spec.
-    #[default]
-    Last,
-    /// The results of every step by its id.
-    Map,
-    /// The results of every step, in the order of the spec.
-    List,
-    /// The results of every step as one text, in the order of the spec.
-    Text,
 }

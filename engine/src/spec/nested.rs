@@ -14,7 +14,9 @@ use super::parse;
 use super::reader::Reader;
 use super::references::Names;
 use super::secrets::{Printed, SecretSource, declared};
-use super::steps::{Common, TIMEOUT};
+use super::steps::Common;
+use super::tried::TIMEOUT;
+use crate::api::Deadlines;
 use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
 use crate::data::columns::INPUT;
@@ -75,6 +77,7 @@ impl Common<'_> {
             command: "workflow".into(),
             config: inner.input,
             timeout: TIMEOUT,
+            deadlines: Deadlines::default(),
             retry: Retries::default(),
             rate_limit: None,
             places: inner.places,
@@ -138,6 +141,10 @@ pub(super) fn read(
             None
         }
     };
+    if nested.as_ref().is_some_and(|nested| nested.chain.format.file().is_some()) {
+        let problem = Problem::new("a workflow within something else gives its output, and writes no file of it");
+        reader.fault(&at, problem.help("its `output_format` is `last`, `map`, `list`, `text` or `${ … }` here"));
+    }
     let registry = reader.registry;
     let Some(entry) = registry.stages().get("set") else {
         reader.fault(&here, Problem::new("a workflow within another one needs the kind `set`, and there is none"));

@@ -14,7 +14,7 @@ use super::workflow_keys::StepKeys;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
 use crate::api::registry::BoxStageConfig;
-use crate::api::{BuildContext, Cardinality, Limits, Operator, WaitFor};
+use crate::api::{BuildContext, Cardinality, Deadlines, Limits, Operator, WaitFor};
 use crate::data::units::Interval;
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::error::{Error, Result};
@@ -128,6 +128,7 @@ impl OnFailure {
                 command: "escalate".into(),
                 config: BoxStageConfig(Arc::new(Escalate { timeout: keys.timeout.map(|Interval(time)| time) })),
                 timeout: Limits::NO_TIMEOUT.0,
+                deadlines: Deadlines::default(),
                 retry: Retries { max_attempts: 1, ..Retries::default() },
                 rate_limit: None,
                 places: Places::default(),

@@ -16,7 +16,8 @@ use super::nested::{self, Included};
 use super::node::{Content, Node};
 use super::reader::Reader;
 use super::references::Names;
-use super::steps::{Common, Tried};
+use super::steps::Common;
+use super::tried::Tried;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
@@ -45,7 +46,6 @@ struct PipelineStep {
 impl Common<'_> {
     /// A pipeline as what a step does; `way` leads to its block from the step.
     pub(super) fn pipeline(
-        &self,
         reader: &mut Reader<'_>,
         block: &Node,
         (path, way): (&[Key], &[Key]),
@@ -105,13 +105,15 @@ impl Common<'_> {
             Ok(None) => {}
             Err(told) => reader.told.extend(told),
         }
-        let says = block.get("timeout").is_some() || self.defaults.timeout.is_some();
         let config = PipelineStep { file: file.name, text: file.text, included: reader.included.clone(), variables };
+        let config = BoxStageConfig(Arc::new(config));
+        let deadlines = tried.deadlines(reader, &config);
         Some(Work {
             command: PIPELINE.into(),
-            config: BoxStageConfig(Arc::new(config)),
+            config,
             // It takes as long as it takes, unless something is said.
-            timeout: if says { tried.timeout } else { Limits::NO_TIMEOUT.0 },
+            timeout: tried.timeouts.start_to_close.unwrap_or(Limits::NO_TIMEOUT.0),
+            deadlines,
             retry: tried.retry.clone(),
             rate_limit: None,
             places: Places { known: vec![("env".to_owned(), [way.as_slice(), &["env".into()]].concat())] },

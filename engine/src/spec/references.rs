@@ -10,7 +10,7 @@ use crate::data::columns::INPUT;
 use crate::diagnostic::{Key, Problem, did_you_mean};
 
 /// What the record of a step has: the members that a place may name.
-pub(crate) const RECORD: [&str; 13] = [
+pub(crate) const RECORD: [&str; 14] = [
     "status",
     "results",
     "error",
@@ -24,6 +24,7 @@ pub(crate) const RECORD: [&str; 13] = [
     "rounds",
     "fallback",
     "artifacts",
+    "quality_gates",
 ];
 
 /// The ids of the steps of a workflow, in order.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
 use super::case::CaseKeys;
+use super::gates::GateKeys;
 use super::keys::{BLOCKS, PipelineKeys, SinkKeys, SourceKeys, StageKeys, schema_of};
 use super::swarm_keys::{AgentKeys, SwarmKeys};
 use super::workflow_keys::{AlternativeKeys, StepKeys, WorkflowKeys};
@@ -34,6 +35,7 @@ pub fn schema(registry: &Registry) -> Value {
     defs.insert("nested".into(), nested());
     defs.insert("pipeline".into(), pipeline());
     defs.insert("alternative".into(), step(schema_of::<AlternativeKeys>(), &stages, &[], &mut more));
+    defs.insert("gate".into(), step(schema_of::<GateKeys>(), &stages, &[], &mut more));
     defs.extend(more);
     settle("test", schema_of::<CaseKeys>(), &mut defs);
     name_shared(&mut defs);

@@ -12,7 +12,7 @@ use super::node::{Content, Node};
 use super::reader::check_id;
 use crate::data::secret::Secret;
 use crate::diagnostic::{Key, Problem};
-use crate::env::{Env, Program};
+use crate::env::{Env, Heard, Program};
 
 /// A value of a file or a program is at most so long.
 const BYTES_MAX: usize = 64 << 10;
@@ -125,6 +125,7 @@ pub(crate) async fn print(spec: &Node, env: &Env) -> Result<Printed, Vec<Fault>>
             clear_variables: false,
             output_max: BYTES_MAX,
             timeout: TIMEOUT,
+            heard: Heard::default(),
         };
         let value = match env.run(program).await {
             Err(e) => Err(e.message().to_owned()),

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::caching::Caching;
-use super::command::{Command, Said};
+use super::command::{Command, Configured, Said};
 use super::keys::names_of;
 use super::model::{ForEach, Places, Repeat, Starts, Step, Work};
 use super::node::Node;
 use super::on_failure::OnFailure;
+use super::output::Output;
 use super::pipeline_step::PIPELINE;
 use super::reader::{Reader, check_id, own_part};
 use super::references::Names;
@@ -17,15 +16,14 @@ use super::resources::{Resources, elements};
 use super::routing::Routing;
 use super::shared::Shared;
 use super::switch::{SwitchConfig, Way};
-use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RepeatKeys, RetryKeys, StepKeys, WayKeys};
-use crate::api::limits::Retries;
+use super::timeouts::Timeouts;
+use super::tried::Tried;
+use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RepeatKeys, StepKeys, WayKeys};
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
 use crate::data::units::{Interval, Percentage};
 use crate::diagnostic::{Key, Problem};
 
-/// How long an attempt may take when nothing says.
-pub(super) const TIMEOUT: Duration = Duration::from_mins(5);
 /// Names that a step can't have, because `${name}` means something else.
 pub(super) const TAKEN: [&str; 4] = ["input", "steps", "env", "secret"];
 
@@ -42,6 +40,8 @@ pub(super) struct Common<'a> {
     pub(super) ids: Vec<String>,
     pub(super) routing: &'a Routing,
     pub(super) defaults: DefaultKeys,
+    /// How long a step may take that does not say.
+    pub(super) timeouts: Timeouts,
     pub(super) shared: Shared,
     /// Whether models that are not told how hard to think find it out from their task.
     pub(super) adaptive: bool,
@@ -56,12 +56,6 @@ pub(super) struct Read {
     pub chooses: Vec<usize>,
     /// The step, if it has no fault.
     pub step: Option<Step>,
-}
-
-/// How long a step may take, and when it is tried again.
-pub(super) struct Tried {
-    pub(super) timeout: Duration,
-    pub(super) retry: Retries,
 }
 
 impl Common<'_> {
@@ -87,7 +81,7 @@ impl Common<'_> {
             condition(reader, &short, &below("if"))
         });
         let on_failure = OnFailure::read(reader, &keys, path);
-        let mut tried = self.tried(reader, &below("retry"), (keys.timeout, keys.retry.as_ref()), None);
+        let mut tried = self.tried(reader, &below("retry"), (keys.timeout.as_ref(), keys.retry.as_ref()), None);
         if !on_failure.retries {
             tried.retry.max_attempts = 1;
         }
@@ -102,23 +96,16 @@ impl Common<'_> {
         let blocks: Vec<&str> = blocks.collect();
         let instead = blocks.first().copied();
         let command = self.command(reader, node, path, &own, instead.is_some());
-        let both = match (&command, blocks.as_slice()) {
-            (Some(command), [block, ..]) => Some((*block, command.name.as_str())),
-            (None, [first, second, ..]) => Some((*second, *first)),
-            _ => None,
-        };
-        if let Some((block, first)) = both {
-            let problem = Problem::new(format!("a step does one thing, and `{first}` is said already"));
-            reader.fault_at_key(&below(block), problem.help("write two steps"));
-        }
+        let both = does_two(reader, command.as_ref(), &blocks, path);
         let work = match (&keys.switch, &command) {
-            _ if both.is_some() => None,
+            _ if both => None,
             (Some(ways), None) => {
                 let names = Names { item: None, ..names };
                 let config = self.ways(reader, &names, ways, &below("switch"), (&mut needs, &mut chooses));
-                Some(tried.work("switch", BoxStageConfig(std::sync::Arc::new(config)), None, Places::default()))
+                let stage = BoxStageConfig(std::sync::Arc::new(config));
+                Some(tried.work(reader, "switch", Configured { stage, rate_limit: None, places: Places::default() }))
             }
-            _ if instead == Some(PIPELINE) => self.pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
+            _ if instead == Some(PIPELINE) => Self::pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
             _ if instead.is_some() => {
                 let repeat = keys.repeat.as_ref().map(|repeat| (repeat.max_iterations, repeat.every.is_some()));
                 self.nested(reader, node, (path, &[]), &names, repeat, &mut needs)
@@ -126,7 +113,7 @@ impl Common<'_> {
             (_, command) => command.as_ref().and_then(|command| {
                 let said = [Said { block: node, way: Vec::new() }];
                 let does = self.config(reader, command, &said, path, &names, &mut needs)?;
-                Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
+                Some(tried.work(reader, &command.name, does))
             }),
         };
         let alternatives = node.get("fallback").map(Node::elements).unwrap_or_default();
@@ -138,7 +125,10 @@ impl Common<'_> {
                 self.alternative(reader, (command.as_ref(), &tried), [first, other], path, &names, &mut needs)
             })
             .collect();
-        let (output, cache) = (output(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
+        let (output, cache) =
+            (Output::of_step(reader, &keys, instead, path), Caching::read(reader, &keys, instead, path));
+        let of_results = (&Names { again: true, ..names }, &tried);
+        let gates = self.gates(reader, (&keys, node.get("quality_gates"), undoes), path, of_results, &mut needs);
         let resources = Resources::read(reader, &keys, path);
         let refs = read_by_places(&mut needs, said.len());
         let mut step = (reader.faults.len() == before).then_some(()).and(work).map(|work| Step {
@@ -159,6 +149,7 @@ impl Common<'_> {
             repeat,
             default: keys.default.clone(),
             output,
+            gates,
             cache,
             path: path.clone(),
         });
@@ -186,12 +177,12 @@ impl Common<'_> {
         let own = names_of::<AlternativeKeys>();
         let keys = reader.keys::<AlternativeKeys>(own_part(other.block, &own), &here, &[])?;
         let retry = [&here, ["retry".into()].as_slice()].concat();
-        let tried = self.tried(reader, &retry, (keys.timeout, keys.retry.as_ref()), Some(usual));
+        let tried = self.tried(reader, &retry, (keys.timeout.as_ref(), keys.retry.as_ref()), Some(usual));
         if other.block.get("workflow").is_some() {
             return self.nested(reader, other.block, (path, &other.way), names, None, needs);
         }
         if other.block.get(PIPELINE).is_some() {
-            return self.pipeline(reader, other.block, (path, &other.way), (names, &tried), needs);
+            return Self::pipeline(reader, other.block, (path, &other.way), (names, &tried), needs);
         }
         let new = self.command(reader, other.block, &here, &own, true);
         let (command, said) = match (&new, command) {
@@ -203,7 +194,7 @@ impl Common<'_> {
             }
         };
         let does = self.config(reader, command, &said, path, names, needs)?;
-        Some(tried.work(&command.name, does.stage, does.rate_limit, does.places))
+        Some(tried.work(reader, &command.name, does))
     }
 
     /// The ways out of a switch.
@@ -267,49 +258,18 @@ impl Common<'_> {
             fail_fast: keys.fail_fast,
         })
     }
-
-    /// What is said, over what the spec says, over what is usual: the defaults of Temporal, with three attempts at most.
-    fn tried(
-        &self,
-        reader: &mut Reader<'_>,
-        path: &[Key],
-        (timeout, said): (Option<Interval>, Option<&RetryKeys>),
-        usual: Option<&Tried>,
-    ) -> Tried {
-        let of_spec = self.defaults.timeout.map_or(TIMEOUT, |Interval(t)| t);
-        let timeout = timeout.map_or_else(|| usual.map_or(of_spec, |usual| usual.timeout), |Interval(t)| t);
-        if let (Some(usual), None) = (usual, said) {
-            return Tried { timeout, retry: usual.retry.clone() };
-        }
-        let first = Retries {
-            initial_interval: Interval(Duration::from_secs(1)),
-            max_interval: Interval(Duration::from_secs(100)),
-            ..Retries::default()
-        };
-        let Ok(Value::Object(mut all)) = serde_json::to_value(&first) else { return Tried { timeout, retry: first } };
-        let of_all: Vec<Key> = vec!["defaults".into(), "retry".into()];
-        for (keys, at) in [(self.defaults.retry.as_ref(), of_all.as_slice()), (said, path)] {
-            match keys {
-                Some(RetryKeys::Said(said)) => all.extend(said.clone()),
-                Some(RetryKeys::Name(name)) => {
-                    all.extend(self.shared.retry(reader, at, name).cloned().unwrap_or_default());
-                }
-                None => {}
-            }
-        }
-        let retry = serde_json::from_value(all.into()).unwrap_or_else(|e| {
-            reader.fault(if said.is_some() { path } else { &of_all }, Problem::new(e.to_string()));
-            first
-        });
-        Tried { timeout, retry }
-    }
 }
 
-impl Tried {
-    fn work(&self, command: &str, config: BoxStageConfig, rate_limit: Option<String>, places: Places) -> Work {
-        let (timeout, retry) = (self.timeout, self.retry.clone());
-        Work { command: command.to_owned(), config, timeout, retry, rate_limit, places, workflow: None }
-    }
+/// Tells it when a step says two things that it does: a command and these blocks, or several of those.
+fn does_two(reader: &mut Reader<'_>, command: Option<&Command>, blocks: &[&str], path: &[Key]) -> bool {
+    let (block, first) = match (command, blocks) {
+        (Some(command), [block, ..]) => (*block, command.name.as_str()),
+        (None, [first, second, ..]) => (*second, *first),
+        _ => return false,
+    };
+    let problem = Problem::new(format!("a step does one thing, and `{first}` is said already"));
+    reader.fault_at_key(&[path, &[block.into()]].concat(), problem.help("write two steps"));
+    true
 }
 
 /// The rounds of a step.
@@ -333,28 +293,6 @@ fn read_by_places(needs: &mut Vec<usize>, said: usize) -> Vec<usize> {
     refs.dedup();
     needs.extend(&refs);
     refs
-}
-
-/// What the results are to be like.
-fn output(reader: &mut Reader<'_>, keys: &StepKeys, instead: Option<&str>, path: &[Key]) -> Option<Value> {
-    let schema = &keys.output.as_ref()?.schema;
-    let at = [path, &["output".into()]].concat();
-    if let Some(block) = instead {
-        let problem = Problem::new(format!("the results of a `{block}` are not checked here"));
-        reader.fault_at_key(&at, problem.help("say it of a step with a command"));
-    }
-    match jsonschema::validator_for(schema) {
-        Err(e) => {
-            let at = [at.as_slice(), &["schema".into()]].concat();
-            reader.fault(&at, Problem::new(format!("this is no JSON Schema: {e}")));
-        }
-        Ok(schema) if keys.default.as_ref().is_some_and(|default| !schema.is_valid(default)) => {
-            let at = [path, &["default".into()]].concat();
-            reader.fault(&at, Problem::new("this does not fit the `output.schema` of the step"));
-        }
-        Ok(_) => {}
-    }
-    Some(schema.clone())
 }
 
 /// A condition is one place.

@@ -15,6 +15,7 @@ use super::references::reduce;
 use super::resources::{Resources, order};
 use super::steps::TAKEN;
 use super::swarm_keys::{AgentKeys, SwarmKeys, Topology};
+use crate::api::Deadlines;
 use crate::api::limits::Retries;
 use crate::api::template::Template;
 use crate::data::units::{Interval, Percentage};
@@ -76,7 +77,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         durability: keys.durability,
         fail_fast: false,
         optimization: keys.optimization.clone(),
-        format: keys.output_format,
+        format: keys.output_format.clone(),
+        output: None,
         targets: keys.targets.clone(),
         budget: keys.budget,
         monitoring: keys.monitoring.clone(),
@@ -258,8 +260,8 @@ fn work(reader: &mut Reader<'_>, kind: &str, config: Value, path: &[Key]) -> Opt
         max_interval: Interval(Duration::from_secs(100)),
         ..Retries::default()
     };
-    let command = kind.to_owned();
-    Some(Work { command, config, timeout: TIMEOUT, retry, rate_limit: None, places: Places::default(), workflow: None })
+    let (command, deadlines, places) = (kind.to_owned(), Deadlines::default(), Places::default());
+    Some(Work { command, config, timeout: TIMEOUT, deadlines, retry, rate_limit: None, places, workflow: None })
 }
 
 fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
@@ -281,6 +283,7 @@ fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
         repeat: None,
         default: None,
         output: None,
+        gates: Vec::new(),
         cache: None,
         path,
     }

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::keys::{TestBlock, Version};
 use super::mode::Type;
-use super::model::{Format, Optimization};
+use super::model::Optimization;
 use super::monitoring::Monitoring;
+use super::output::Format;
 use super::secrets::SecretKeys;
 use super::targets::Targets;
 use super::workflow_keys::{DefaultKeys, InputKeys};

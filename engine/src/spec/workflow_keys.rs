@@ -7,16 +7,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::caching::CacheKeys;
-use super::keys::{AlternativeBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
+use super::keys::{AlternativeBlock, GateBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
-use super::model::{Format, Optimization};
+use super::model::Optimization;
 use super::monitoring::Monitoring;
 use super::on_failure::Strategy;
+use super::output::{Format, OutputKeys};
 use super::routing::Route;
 use super::schedule::ScheduleKeys;
 use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use super::targets::Targets;
+use super::timeouts::TimeoutKeys;
 use crate::api::Budget;
 use crate::api::limits::Retries;
 use crate::data::units::{Interval, Percentage};
@@ -57,6 +59,12 @@ pub(crate) struct WorkflowKeys {
     /// What `final_output` is made of.
     #[serde(default)]
     pub output_format: Format,
+    /// What becomes of that before it counts.
+    pub output: Option<OutputKeys>,
+    /// What the output of a run must pass, as for a step: it is `${quality_gates.results}` in what is asked about it, and a step of this name
+    /// tells what was said.
+    #[schemars(length(min = 1))]
+    pub quality_gates: Option<Vec<GateBlock>>,
     /// When what a step gave must be in the journal: `sync` is before the next step starts, `async` soon, `exit` when the run ends.
     #[serde(default)]
     pub durability: Durability,
@@ -93,8 +101,8 @@ pub(crate) struct InputKeys {
 pub(crate) struct DefaultKeys {
     /// When to try again.
     pub retry: Option<RetryKeys>,
-    /// How long one attempt may take.
-    pub timeout: Option<Interval>,
+    /// How long steps may take; a `heartbeat` is for those that give signs of life.
+    pub timeout: Option<TimeoutKeys>,
     /// The model of steps that call one.
     pub model: Option<String>,
 }
@@ -138,8 +146,8 @@ pub(crate) struct StepKeys {
     /// It changes nothing outside.
     #[serde(default)]
     pub stateless: bool,
-    /// How long one attempt may take: `5m`, or a number of seconds.
-    pub timeout: Option<Interval>,
+    /// How long it may take: `5m` or a number of seconds for one attempt, or several limits by name.
+    pub timeout: Option<TimeoutKeys>,
     /// When to try again.
     pub retry: Option<RetryKeys>,
     /// A place such as `${input.wanted}` or `${.input.count > 3}` that is true or false; when false, the step is skipped.
@@ -160,6 +168,10 @@ pub(crate) struct StepKeys {
     pub pipeline: Option<PipelineBlock>,
     /// What the results of the step, and of its fallbacks, are to be like.
     pub output: Option<OutputKeys>,
+    /// What the results must pass, one gate after the other, before they count; those of fallbacks too. A JSON Schema, a condition or a score
+    /// of jq, or a step's kind that is asked about them: a program, a model.
+    #[schemars(length(min = 1))]
+    pub quality_gates: Option<Vec<GateBlock>>,
     /// Answers the step from a cache where the same was asked before, by whichever run: its configuration, with what is filled in.
     pub cache: Option<CacheKeys>,
     /// What is tried when the step fails for good, in order: other commands, or the same one with other `args` or `with`.
@@ -173,14 +185,6 @@ pub(crate) struct StepKeys {
     pub on_failure: Option<Vec<Strategy>>,
     /// What undoes the step when it completed and the run failed: of all such steps the last one first.
     pub compensate: Option<AlternativeBlock>,
-}
-
-/// `output`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OutputKeys {
-    /// A JSON Schema. Results that do not fit are a failed attempt; a JSON document in a text that a model gave is taken out of it first.
-    pub schema: Value,
 }
 
 /// `repeat`.
@@ -219,8 +223,8 @@ pub(crate) struct AlternativeKeys {
     pub args: Option<Value>,
     /// The configuration of the command, by name.
     pub with: Option<Map<String, Value>>,
-    /// How long one attempt may take; as for the step if it does not say.
-    pub timeout: Option<Interval>,
+    /// How long it may take; as for the step if it does not say.
+    pub timeout: Option<TimeoutKeys>,
     /// When to try again; as for the step if it does not say.
     pub retry: Option<RetryKeys>,
     /// A workflow, as for a step.

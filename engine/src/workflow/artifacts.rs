@@ -83,9 +83,17 @@ fn artifact(path: &Path, env: &Env) -> Result<Option<Artifact>> {
         hash.update(&piece[..read]);
         bytes += read as u64;
     }
-    let sha256 = hash.finalize().iter().fold(String::new(), |mut text, byte| {
+    Ok(Some(Artifact { path: path.display().to_string(), sha256: hexadecimal(hash), bytes }))
+}
+
+/// The SHA-256 of a content, in hexadecimal.
+pub(super) fn sha256(content: &[u8]) -> String {
+    hexadecimal(Sha256::new_with_prefix(content))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
-    });
-    Ok(Some(Artifact { path: path.display().to_string(), sha256, bytes }))
+    })
 }

@@ -23,6 +23,9 @@ pub struct Attempts {
     pub due: i64,
     /// When the first one began.
     pub since: i64,
+    /// When it could have, which is when it did if nothing is noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<i64>,
     /// How many there were.
     pub attempts: u32,
     /// How many of them count: what was refused because of a limit alone does not.
@@ -53,7 +56,8 @@ impl Attempts {
 
     /// For who tries it again.
     pub(super) fn tried(&self) -> Tried {
-        Tried { attempts: self.counted, due: Timestamp(self.due) }
+        let scheduled = Timestamp(self.scheduled.unwrap_or(self.since));
+        Tried { attempts: self.counted, scheduled, due: Timestamp(self.due) }
     }
 
     /// How long until the next one.

@@ -16,6 +16,7 @@ use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
 use crate::error::Result;
 use crate::spec::caching::Caching;
+use crate::spec::output::Output;
 use crate::time::Timestamp;
 
 /// What is kept by another version may be read otherwise.
@@ -48,8 +49,8 @@ pub(super) struct Cached {
 pub(super) struct Asks<'a> {
     pub caching: &'a Caching,
     pub config: &'a BoxStageConfig,
-    /// The schema of its results.
-    pub output: Option<&'a Value>,
+    /// What becomes of its results.
+    pub output: Option<&'a Output>,
     pub own: Arc<str>,
     pub steps: Arc<[String]>,
 }
@@ -57,7 +58,8 @@ pub(super) struct Asks<'a> {
 impl Cached {
     pub(super) fn of(asks: Asks<'_>, place: Place, context: &BuildContext) -> Self {
         let Asks { caching, config, output, own, steps } = asks;
-        let (kind, output) = (config.0.kind(), output.map(Value::to_string).unwrap_or_default());
+        let (kind, output) =
+            (config.0.kind(), output.map(serde_json::to_string).transpose().ok().flatten().unwrap_or_default());
         let mock = if context.mock { "mock" } else { "" };
         let step = Key::of(["step", VERSION, kind, &caching.version, &output, mock]);
         // The text is hashed, and goes nowhere: there may be secrets in it.

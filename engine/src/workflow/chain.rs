@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::admit::AdmitConfig;
 use super::decisions::Decides;
 use super::documents::ResultConfig;
+use super::finish::{FileConfig, OUTPUT};
 use super::journaled::What;
 use super::recorded::Recorded;
 use super::rest::{self, AtRest, RestConfig};
@@ -171,7 +172,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         workflow: spec.name.clone(),
         file: file.to_owned(),
         steps: shapes(spec),
-        format: spec.format,
+        format: spec.format.clone(),
+        output: spec.output.clone(),
         kept: journal.is_some(),
     };
     let mut first = "@admit".to_owned();
@@ -186,11 +188,18 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         ends.push(Input { node: first.clone(), port: Some(rest::PORT.to_owned()) });
     }
     let Wired { mut last, kept } = wiring.steps(spec, &Within::outermost(first));
+    // What is decided again writes nothing.
+    if spec.format.file().is_some() && runs.recorded.is_none() {
+        let config = BoxStageConfig(Arc::new(FileConfig(documents.clone())));
+        let before = std::mem::replace(&mut last, OUTPUT.to_owned());
+        wiring.stage(OUTPUT, config, vec![before], vec!["output_format".into()]);
+    }
     if journal.is_some() {
         let ids = |steps: Vec<&String>| steps.into_iter().map(|id| Arc::from(id.as_str())).collect();
         let steps: Vec<&String> = spec.steps.iter().map(|s| &s.id).collect();
         let told = steps.iter().copied().filter(|id| !kept.contains(*id)).collect();
-        let what = What::End { steps: ids(steps), told: ids(told) };
+        let ends = spec.can_fail_at_its_end().then(|| documents.clone());
+        let what = What::End { steps: ids(steps), told: ids(told), ends };
         last = wiring.journaled("@end", what, last, Vec::new());
     }
     wiring.stage("@document", BoxStageConfig::new(documents), vec![last], Vec::new());

@@ -15,12 +15,13 @@ use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts
 use super::fail_fast::FailFast;
 use super::record::{CANCELED, Record, Status};
 use super::recorded::Recorded;
-use super::start::Start;
+use super::start::{Start, ended};
 use super::wait::Wait;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Asked, History};
+use crate::time::Timestamp;
 
 /// How the record begins of a step that completed: whether it did is asked of every record by every step that needs it.
 const COMPLETED: &str = "{\"status\":\"COMPLETED\"";
@@ -45,6 +46,8 @@ pub(super) struct Begin {
     pub fallback: usize,
     /// What it gives when it fails, if nothing else is tried then.
     pub default: Option<Value>,
+    /// What the name of the step has behind it where it is kept while its gates are asked, in order.
+    pub marks: Arc<[String]>,
     /// What somebody asks of runs meanwhile.
     pub asked: Asked,
     /// What ends runs that have failed.
@@ -60,6 +63,7 @@ impl Begin {
             start: Start::at_once(),
             fallback: 0,
             default: None,
+            marks: Arc::default(),
             asked: Asked::default(),
             fails: FailFast::default(),
             recorded: None,
@@ -132,6 +136,12 @@ impl Course {
         let name = place.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
         if let Some(record) = known(rows, row, &name)? {
             return Ok(Some(record));
+        }
+        // What it gave was kept before its gates were asked, and what they said behind each of them.
+        for mark in self.begin.marks.iter().rev().filter(|_| done.is_none()) {
+            if let Some(record) = known(rows, row, &format!("{name}{mark}"))? {
+                return Ok(Some(record));
+            }
         }
         if let Some(recorded) = &self.begin.recorded
             && let Some(record) = recorded.given(&self.name(rows, row)?)?
@@ -207,6 +217,12 @@ impl Course {
         let fallen = self.begin.fails.ended(run, name);
         let either = select(asked, fallen).map(|either| either.factor_first().0);
         Some(either.map(|reason| Error::new(Kind::Canceled, reason)).boxed())
+    }
+
+    /// When it could be begun: what it needs had ended, and what was tried before it.
+    pub(super) fn ready(&self, rows: &RecordBatch, row: usize) -> Result<Option<Timestamp>> {
+        let ready = self.begin.start.ready(rows, row)?;
+        Ok(if self.begin.fallback > 0 { ready.max(ended(self.before(rows, row)?)?) } else { ready })
     }
 
     /// What was before a fallback.

@@ -8,12 +8,14 @@ use serde_json::{Map, Value};
 
 use super::artifacts::Artifact;
 use super::decisions::decided;
+use super::finish::{OUTPUT, finish};
 use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
     Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
     StateArtifact, StepMetrics, StepShape, Taken,
 };
-use crate::spec::model::Format;
+use crate::error::Error;
+use crate::journal::RunState;
 
 /// The records of the steps of one run, in the order of the spec, and the failed record of a bad input.
 pub(super) struct Run {
@@ -28,14 +30,19 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
     let pending = run.steps.iter().any(|r| r.status.is_open());
     let is_good = run.admission.is_none() && !pending && !run.steps.iter().any(|r| failed(&r));
     let results = results(config, run);
+    let finished = is_good.then(|| finish(config, &run.id, &results)).transpose();
+    let unfinished = finished.as_ref().err().map(unfinished);
+    let is_good = is_good && unfinished.is_none();
+    let finished = finished.ok().flatten().unwrap_or_default();
+    let status = state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused())));
     let metrics = metrics(config, run);
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
     ResultDocument {
         schema: "bourn.result/v1".to_owned(),
         run_id: run.id.clone(),
         workflow: config.workflow.clone(),
-        status: state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused()))),
-        final_output: if is_good { final_output(config, &results) } else { Value::Null },
+        status: if unfinished.is_some() { RunState::Failed } else { status },
+        final_output: finished.told(),
         workflow_results: results,
         decision_path: taken(config, run),
         branch_results: branches(config, run),
@@ -43,9 +50,9 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         partial_results: partial,
         compensated: compensated(config, run),
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
-        error_analysis: analysis(config, run),
+        error_analysis: unfinished.or_else(|| analysis(config, run)),
         recovery_plan: plan(config, run, is_good || pending),
-        state_artifacts: artifacts(config, run),
+        state_artifacts: artifacts(config, run, finished.file.as_ref()),
         performance_report: report(config, run, metrics.duration_ms),
         execution_metrics: metrics,
     }
@@ -93,12 +100,13 @@ fn branches(config: &DocumentConfig, run: &Run) -> BTreeMap<String, BTreeMap<Str
 }
 
 /// The files that steps left, in the order of the spec.
-fn artifacts(config: &DocumentConfig, run: &Run) -> Vec<StateArtifact> {
+fn artifacts(config: &DocumentConfig, run: &Run, output: Option<&(Artifact, Vec<u8>)>) -> Vec<StateArtifact> {
     let of = |(step, record): (&StepShape, &Record)| {
         let file = |file: &Artifact| StateArtifact { step: step.id.clone(), file: file.clone() };
         record.artifacts.iter().map(file).collect::<Vec<_>>()
     };
-    config.steps.iter().zip(&run.steps).flat_map(of).collect()
+    let output = output.map(|(file, _)| StateArtifact { step: OUTPUT.to_owned(), file: file.clone() });
+    config.steps.iter().zip(&run.steps).flat_map(of).chain(output).collect()
 }
 
 /// The steps that were undone, the last one first.
@@ -115,14 +123,11 @@ fn compensated(config: &DocumentConfig, run: &Run) -> Vec<String> {
     undone.into_iter().map(|(_, of)| of).collect()
 }
 
-fn final_output(config: &DocumentConfig, results: &Map<String, Value>) -> Value {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    match config.format {
-        Format::Last => results.values().next_back().cloned().unwrap_or_default(),
-        Format::Map => Value::Object(results.clone()),
-        Format::List => results.values().cloned().collect(),
-        Format::Text => results.values().map(text).collect::<Vec<_>>().join("\n\n").into(),
-    }
+/// Why a run of which all steps are done gives nothing.
+fn unfinished(error: &Error) -> ErrorAnalysis {
+    let (class, detail) = (error.class().to_owned(), error.to_string());
+    let (r#type, title) = (format!("urn:bourn:error:{class}"), title(&class).to_owned());
+    ErrorAnalysis { r#type, title, class, detail, instance: "/output".into(), attempts: 1, affected_steps: Vec::new() }
 }
 
 /// The failure that came first, and what it kept from running.
@@ -238,6 +243,7 @@ fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
         usage: record.usage,
         reason: record.reason.clone(),
         fallback: record.fallback,
+        quality_gates: record.quality_gates.clone(),
     };
     Metrics {
         // RFC 3339 in UTC with a fixed number of digits sorts as text.

@@ -9,12 +9,12 @@ use arrow::record_batch::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{ADMISSION, RUN, cell, numbers};
-use super::document::{Run, document};
-use super::record::Record;
+use super::columns::{RUN, numbers};
+use super::document::document;
+use super::finish::run_of;
 use super::result::DocumentConfig;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
-use crate::data::columns::{RUN_ID, json_field};
+use crate::data::columns::json_field;
 use crate::data::records::{ROWS_MAX, compact};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
@@ -61,17 +61,7 @@ impl Stage for Documents {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
         let (mut documents, mut states) = (Vec::new(), Vec::new());
         for row in 0..rows.num_rows() {
-            let read = |name: &str| -> Result<Option<Record>> {
-                Ok(cell(rows, name, row)?.map(serde_json::from_str).transpose()?)
-            };
-            let record =
-                |name: &String| read(name)?.ok_or_else(|| Error::engine(format!("step `{name}` has no record")));
-            let run = Run {
-                id: cell(rows, RUN_ID, row)?.unwrap_or_default().to_owned(),
-                admission: read(ADMISSION)?,
-                steps: self.config.steps.iter().map(|s| record(&s.id)).collect::<Result<_>>()?,
-            };
-            let document = document(&self.config, &run);
+            let document = document(&self.config, &run_of(&self.config, rows, row)?);
             documents.push(serde_json::to_string(&document)?);
             states.push(document.status.name());
         }

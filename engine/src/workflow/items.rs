@@ -88,6 +88,7 @@ impl ErasedStage for ItemsConfig {
                 start: self.start.clone(),
                 fallback: 0,
                 default: None,
+                marks: Arc::default(),
                 asked: self.asked.clone(),
                 fails: self.fails.clone(),
                 recorded: self.recorded.clone(),

@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 
 use super::columns::{ADMISSION, HISTORY, ITEM, SCOPE, numbers, scope, texts};
 use super::course::{is_open, item, known, status};
+use super::document::document;
+use super::finish::run_of;
 use super::record::{Record, Status, state};
 use super::rest::AtRest;
+use super::result::DocumentConfig;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
 use crate::api::{BuildContext, Call, CallContext, Cardinality, Distribution, Limits, Operator, Order, Reply};
@@ -44,8 +47,11 @@ pub(super) enum What {
     Start(Wait, AtRest),
     /// Steps have ended.
     Steps(Arc<[Arc<str>]>, Wait),
+    /// The work of a step is done, or a gate of it was asked: kept under the name of the step with this mark behind it.
+    Mark(Arc<str>, Arc<str>, Wait),
     /// Runs have ended: of all steps, and what is still to be told of some.
-    End { steps: Vec<Arc<str>>, told: Vec<Arc<str>> },
+    /// What becomes of their results may fail them still, if `ends` says so.
+    End { steps: Vec<Arc<str>>, told: Vec<Arc<str>>, ends: Option<DocumentConfig> },
 }
 
 impl ErasedStage for Journaled {
@@ -88,6 +94,7 @@ impl ErasedStage for Journaled {
         match &self.what {
             What::Start(..) => json!({ "runs": "begin" }),
             What::Steps(steps, _) => json!({ "steps": steps }),
+            What::Mark(step, mark, _) => json!({ "step": step, "mark": mark }),
             What::End { .. } => json!({ "runs": "end" }),
         }
     }
@@ -133,6 +140,13 @@ impl Call for Told {
                 let known = journal.start(started).await?;
                 self.begun(&rows, &known, rest, context.env.wall())
             }
+            What::Mark(step, mark, wait) => {
+                let steps = marked(&rows, step, mark)?;
+                if !steps.numbers.is_empty() {
+                    journal.append(Entries { steps: vec![steps], ..Entries::default() }, *wait).await?;
+                }
+                Ok(Reply::rows(rows))
+            }
             What::Steps(steps, wait) => {
                 let steps = steps.iter().map(|step| new(&rows, step)).collect::<Result<Vec<_>>>()?;
                 let steps: Vec<Steps> = steps.into_iter().filter(|steps| !steps.numbers.is_empty()).collect();
@@ -141,8 +155,14 @@ impl Call for Told {
                 }
                 Ok(Reply::rows(rows))
             }
-            What::End { steps, told } => {
-                let ends = Ends { numbers: numbers(&rows)?.to_vec(), states: states(&rows, steps)? };
+            What::End { steps, told, ends } => {
+                let mut states = states(&rows, steps)?;
+                for (row, state) in states.iter_mut().enumerate().filter(|(_, s)| **s == RunState::Completed) {
+                    if let Some(config) = ends {
+                        *state = document(config, &run_of(config, &rows, row)?).status;
+                    }
+                }
+                let ends = Ends { numbers: numbers(&rows)?.to_vec(), states };
                 let steps = told.iter().map(|step| new(&rows, step)).collect::<Result<_>>()?;
                 journal.append(Entries { steps, ends, ..Entries::default() }, Wait::Durable).await?;
                 Ok(Reply::rows(rows))
@@ -208,6 +228,26 @@ fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
     let records = records.as_any().downcast_ref::<StringArray>().cloned();
     let records = records.ok_or_else(|| Error::engine("records are texts"))?;
     Ok(Steps { step: step.clone(), numbers: kept, names: (are_items || is_within).then_some(names), records })
+}
+
+/// The records of a step whose gates are asked, as far as the journal has neither them nor the last word on the step.
+fn marked(rows: &RecordBatch, step: &Arc<str>, mark: &str) -> Result<Steps> {
+    let (all, records) = (numbers(rows)?, texts(rows, step)?);
+    let (mut places, mut numbers, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    for (row, number) in all.iter().enumerate() {
+        let own = item(rows, row)?.map_or_else(|| step.to_string(), |place| place.of(step));
+        let name = format!("{own}{mark}");
+        let is_wanted = records.is_valid(row) && super::gate::is_to_be_kept(records.value(row))?;
+        if is_wanted && known(rows, row, &own)?.is_none() && known(rows, row, &name)?.is_none() {
+            places.push(row as u64);
+            numbers.push(*number);
+            names.push(format!("{}{name}", scope(rows, row)?));
+        }
+    }
+    let records = take(records, &UInt64Array::from(places), None)?;
+    let records = records.as_any().downcast_ref::<StringArray>().cloned();
+    let records = records.ok_or_else(|| Error::engine("records are texts"))?;
+    Ok(Steps { step: step.clone(), numbers, names: Some(names), records })
 }
 
 /// How each run ended.

@@ -8,6 +8,7 @@ use super::artifacts::Artifact;
 use crate::api::Usage;
 use crate::error::{Error, Kind};
 use crate::journal::{Ask, RunState};
+use crate::spec::gates::OnFail;
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +86,26 @@ pub struct Record {
     /// The files that it left where it says that it `writes`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
+    /// What its quality gates said, in order, as far as they were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality_gates: Vec<GateResult>,
+}
+
+/// What a quality gate said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GateResult {
+    /// The gate.
+    pub name: String,
+    /// Whether it was passed.
+    pub passed: bool,
+    /// The score, of a gate that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Why it was not passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What that did to the step.
+    pub on_fail: OnFail,
 }
 
 /// What became of the elements of a list.
@@ -246,6 +267,7 @@ impl Record {
             duration_ms: None,
             usage: None,
             artifacts: Vec::new(),
+            quality_gates: Vec::new(),
         }
     }
 

@@ -11,11 +11,11 @@ use super::attempts::Attempts;
 use super::chain::shapes;
 use super::decisions::Decides;
 use super::document::{Run, document};
-use super::record::{Cost, Record, Status};
+use super::record::{Cost, GateResult, Record, Status};
 use crate::error::Result;
 use crate::journal::{History, RunState};
 use crate::spec::Chain;
-use crate::spec::model::Format;
+use crate::spec::output::{Format, Output};
 
 /// The JSON Schema (2020-12) of the result document.
 pub fn schema() -> Json {
@@ -31,7 +31,8 @@ pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &Hi
         workflow: spec.name.clone(),
         file: file.to_owned(),
         steps: shapes(spec),
-        format: spec.format,
+        format: spec.format.clone(),
+        output: spec.output.clone(),
         kept: true,
     };
     let (id, state) = run;
@@ -254,6 +255,9 @@ pub struct StepMetrics {
     /// Which of its fallbacks gave its results, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<usize>,
+    /// What its quality gates said, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality_gates: Vec<GateResult>,
 }
 
 /// Where the time of a run went.
@@ -281,6 +285,9 @@ pub(super) struct DocumentConfig {
     pub steps: Vec<StepShape>,
     /// What `final_output` is made of.
     pub format: Format,
+    /// What becomes of that before it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
     /// Whether what steps gave is kept, so that it need not be done again.
     pub kept: bool,
 }

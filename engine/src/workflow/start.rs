@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use arrow::record_batch::RecordBatch;
+use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::spec::Chain;
 use crate::spec::model::Starts;
 use crate::spec::switch::holds;
+use crate::time::Timestamp;
 
 /// Why a step is skipped whose condition is false.
 pub(super) const CONDITION: &str = "its condition is false";
@@ -70,6 +72,21 @@ struct Chosen {
     not_chosen_by: Option<String>,
     #[serde(default)]
     results: Value,
+}
+
+/// When a step ended, from its record.
+pub(super) fn ended(record: &str) -> Result<Option<Timestamp>> {
+    #[derive(Deserialize)]
+    struct Times {
+        #[serde(default)]
+        started_at: Option<String>,
+        #[serde(default)]
+        duration_ms: Option<i64>,
+    }
+    let Times { started_at, duration_ms } = serde_json::from_str(record)?;
+    let begun = started_at.and_then(|at| DateTime::parse_from_rfc3339(&at).ok());
+    let took = duration_ms.unwrap_or_default().saturating_mul(1_000);
+    Ok(begun.map(|begun| Timestamp(begun.timestamp_micros().saturating_add(took))))
 }
 
 impl Start {
@@ -132,6 +149,13 @@ impl Start {
         let Some(condition) = &self.condition else { return Ok(None) };
         let wanted = holds(condition, rows, row, "if")?;
         Ok((!wanted).then(|| Skip::For(CONDITION.into())))
+    }
+
+    /// When the last of the steps before it ended; none if there is none that did anything.
+    pub(super) fn ready(&self, rows: &RecordBatch, row: usize) -> Result<Option<Timestamp>> {
+        let ids = self.needs.iter().map(|need| &need.id).chain(&self.after);
+        let mut ends = ids.map(|id| ended(record(rows, id, row)?));
+        ends.try_fold(None, |last, end| Ok(last.max(end?)))
     }
 
     /// Whether a step before it has not ended.

@@ -11,6 +11,7 @@ use super::cached::{Asks, Cached, Place};
 use super::checked::Checked;
 use super::course::{Begin, Course};
 use super::fail_fast::FailFast;
+use super::gate;
 use super::recorded::Recorded;
 use super::rounds::Again;
 use super::staged::Staged;
@@ -21,7 +22,8 @@ use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
 use crate::api::{
-    BoxCall, BuildContext, Call, CallContext, Cardinality, Distribution, Inputs, Limits, Operator, Order, Reply,
+    BoxCall, BuildContext, Call, CallContext, Cardinality, Deadlines, Distribution, Inputs, Limits, Operator, Order,
+    Reply,
 };
 use crate::data::columns::json_field;
 use crate::data::units::Interval;
@@ -31,6 +33,7 @@ use crate::journal::{Durability, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::caching::Caching;
 use crate::spec::model::{Places, Repeat, Work};
+use crate::spec::output::Output;
 
 /// Runs that wait for a time in this process at once.
 const WAITING: usize = 4_096;
@@ -53,9 +56,12 @@ pub(super) struct StepConfig {
     /// Which fallback it is, from 1; 0 is the step itself.
     fallback: usize,
     limits: Limits,
+    deadlines: Deadlines,
     default: Option<Value>,
-    /// What its results are to be like.
-    output: Option<Value>,
+    /// What becomes of its results before they count.
+    output: Option<Output>,
+    /// As in [`Begin`].
+    marks: Arc<[String]>,
     /// Where files of it are.
     writes: Writes,
     repeat: Option<Repeat>,
@@ -107,9 +113,11 @@ impl StepConfig {
                 start: start.clone(),
                 fallback,
                 limits,
+                deadlines: work.deadlines,
                 // The last that is tried gives it.
                 default: step.default.clone().filter(|_| fallback == step.fallback.len()),
                 output: step.output.clone(),
+                marks: gate::marks(step).collect(),
                 writes: Writes::of(&step.resources.writes),
                 repeat: step.repeat.clone().filter(|_| fallback == 0),
                 places: work.places.clone(),
@@ -207,6 +215,9 @@ impl ErasedStage for StepConfig {
         if self.repeat.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be repeated").under("command").into());
         }
+        if self.output.is_some() && self.fallback == 0 && self.inner.0.waits().is_some() {
+            return Err(Problem::new("what a wait gives is not checked here").under("output").into());
+        }
         if self.cache.is_some() && self.inner.0.waits().is_some() {
             return Err(Problem::new("a wait can't be answered from a cache").under("cache").into());
         }
@@ -245,6 +256,7 @@ impl ErasedStage for StepConfig {
                 start: self.start.clone(),
                 fallback: self.fallback,
                 default: self.default.clone(),
+                marks: self.marks.clone(),
                 asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
                 fails: self.fails.clone(),
                 recorded: self.recorded.clone(),
@@ -275,13 +287,19 @@ impl ErasedStage for StepConfig {
                 Durability::Exit => None,
             }),
         });
-        let checked = self.output.as_ref().map(Checked::of).transpose()?;
+        let checked = self.output.as_ref().map(Checked::of);
         let writes = self.writes.clone();
         // What is decided again is answered by its history, and not by what others have asked.
         let cached = if self.recorded.is_some() { None } else { self.cached(context) };
         // What asks nobody is quicker done than looked up, unless somebody knows better.
         let is_cached = cached.is_some() && self.cache.as_ref().is_some_and(|(caching, _)| caching.is_said);
-        let notes = Notes { journal: self.journal.clone(), key: self.key.clone(), is_answered: false, cached };
+        let notes = Notes {
+            journal: self.journal.clone(),
+            key: self.key.clone(),
+            is_answered: false,
+            cached,
+            deadlines: self.deadlines,
+        };
         match inner {
             Operator::Stage(inner) if again.is_some() || is_cached => {
                 let call = StepCall::new(BoxCall::new(Staged::new(inner)), course, (again, checked, writes), notes);

@@ -21,14 +21,14 @@ use super::rounds::{Again, add, before, round};
 use super::wait::PATIENCE;
 use crate::api::cache::Turn;
 use crate::api::call::Cached as Looked;
-use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Reply, Trace, Tried, Usage};
+use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Reply, Trace, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, BackingOff, Entries, Journal, Wait};
 use crate::time::Timestamp;
 
 /// Why a step has not been asked that counts as degraded.
-const UNPAID: &str = "the budget is spent";
+pub(super) const UNPAID: &str = "the budget is spent";
 
 /// When the first attempt of a request began, and how many there were.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub(super) struct Notes {
     pub is_answered: bool,
     /// Where it is looked for what was asked before.
     pub cached: Option<Cached>,
+    /// What bounds its time beside that of an attempt.
+    pub deadlines: Deadlines,
 }
 
 pub(super) struct StepCall {
@@ -134,12 +136,12 @@ impl StepCall {
         match (record.status, record.degraded) {
             (Status::Failed | Status::TimedOut, _) => Ok(self.course.failed(record)),
             // It had not been asked, for want of money.
-            (Status::Completed, true) => {
+            (Status::Completed, true) if record.quality_gates.is_empty() => {
                 Ok(Record { results: Some(self.course.begin.default.clone().unwrap_or_default()), ..record })
             }
-            (Status::Completed, false) => {
+            (Status::Completed, _) => {
                 let Some(checked) = &self.checked else { return Ok(record) };
-                match checked.check(record.results.clone().unwrap_or_default()) {
+                match checked.fits(record.results.clone().unwrap_or_default()) {
                     Ok(results) => Ok(Record { results: Some(results), ..record }),
                     Err(wrong) => Ok(self.course.failed(Record::failed(&wrong, record.attempts))),
                 }
@@ -163,11 +165,16 @@ impl StepCall {
         context: &CallContext,
     ) -> Result<Option<RecordBatch>> {
         let (now, fallback) = (context.env.wall(), self.course.begin.fallback);
+        let scheduled = match self.attempts(rows)? {
+            Some(known) => known.tried().scheduled,
+            None => self.scheduled(rows, context)?,
+        };
         let begun = lock(&self.begun).get(&context.idempotency_key).cloned();
         let wait = i64::try_from(backoff.wait.as_micros()).unwrap_or(i64::MAX);
         let attempts = Attempts {
             due: now.0.saturating_add(wait),
             since: begun.as_ref().map_or(now, |begun| begun.at).0,
+            scheduled: Some(scheduled.0),
             attempts: begun.map_or(backoff.attempts, |begun| begun.attempts),
             counted: backoff.attempts,
             fallback,
@@ -255,6 +262,19 @@ impl Call for StepCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         Ok(self.attempts(rows)?.map(|attempts| attempts.tried()))
+    }
+
+    fn deadlines(&self) -> Option<Deadlines> {
+        Some(self.notes.deadlines)
+    }
+
+    fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp> {
+        if self.before(rows, &self.name(rows)?)?.is_some_and(|before| before.rounds > Some(0)) {
+            // Another round follows at once.
+            let begun = lock(&self.begun).get(&context.idempotency_key).map(|begun| begun.at);
+            return Ok(begun.unwrap_or_else(|| context.env.wall()));
+        }
+        Ok(self.course.ready(rows, 0)?.max(Some(context.ingested)).unwrap_or_default())
     }
 
     fn backs_off<'a>(

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::decisions::{Decision, decisions};
+use super::lines::order;
 use super::record::Record;
 use super::recorded::{Recorded, is_given};
-use super::wiring::order;
 use crate::error::{Error, Result};
 use crate::journal::History;
 use crate::spec::Chain;
@@ -48,7 +48,9 @@ pub fn judge(spec: &Chain, recorded: &Recorded, replayed: &History) -> Result<Ve
     let missing = recorded.missing();
     let judge = Judge { spec, recorded, replayed, missing: &missing };
     let mut verdict = Verdict::default();
-    let mut names: Vec<&String> = recorded.history().0.keys().filter(|name| !name.starts_with('@')).collect();
+    // What a step was kept under while its gates were asked is a part of what it left in the end.
+    let is_step = |name: &&String| !name.starts_with('@') && !History::is_of_gate(name);
+    let mut names: Vec<&String> = recorded.history().0.keys().filter(is_step).collect();
     names.sort_by_cached_key(|name| place(spec, name));
     for name in names {
         match judge.step(name)? {

@@ -1,17 +1,17 @@
 //! The steps of a workflow in a graph: a node for each step, a gather wherever branches meet, and a workflow within another one in
 //! the place of a step.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cached::Place as Looked;
 use super::chain::shapes;
-use super::collect::CollectConfig;
 use super::course::Begin;
-use super::fail_fast::{FailFast, Watch};
+use super::fail_fast::FailFast;
+use super::gate;
 use super::gather::GatherConfig;
-use super::items::ItemsConfig;
 use super::journaled::{Journaled, What};
+use super::lines::{hidden, leaves, lines, order};
 use super::nested::{BackConfig, IntoConfig, OutConfig};
 use super::recorded::Recorded;
 use super::start::Start;
@@ -23,7 +23,7 @@ use crate::diagnostic::Key;
 use crate::graph::{Graph, Input, Node, Role};
 use crate::journal::{Asked, Durability, Journal, Wait};
 use crate::spec::Chain;
-use crate::spec::model::{ForEach, Nested, Repeat, Step};
+use crate::spec::model::{Nested, Repeat, Step};
 
 /// A graph that is being made.
 pub(super) struct Wiring {
@@ -35,7 +35,7 @@ pub(super) struct Wiring {
     /// The history of a run that is decided again.
     pub(super) recorded: Option<Recorded>,
     /// What ends runs that have failed.
-    fails: FailFast,
+    pub(super) fails: FailFast,
     /// Where steps look for what was asked before.
     cache: Looked,
     /// The node that joins each pair that was joined before.
@@ -51,9 +51,9 @@ pub(super) struct Within {
     /// The node behind which they begin.
     first: String,
     /// Where the workflow stands in the outer spec, if it has a file of its own: places in that are not places of the spec.
-    path: Option<Vec<Key>>,
+    pub(super) path: Option<Vec<Key>>,
     /// What the names of its rate limits begin with.
-    rates: String,
+    pub(super) rates: String,
     /// Whether it undoes a step, or is done at the end.
     in_cleanup: bool,
     is_outermost: bool,
@@ -83,11 +83,11 @@ impl Within {
         Self { is_outermost: false, is_pipeline: true, ..Self::outermost(String::new()) }
     }
 
-    fn id(&self, step: &str) -> String {
+    pub(super) fn id(&self, step: &str) -> String {
         format!("{}{step}", self.prefix)
     }
 
-    fn path(&self, step: &Step) -> Vec<Key> {
+    pub(super) fn path(&self, step: &Step) -> Vec<Key> {
         self.path.clone().unwrap_or_else(|| step.path.clone())
     }
 }
@@ -126,12 +126,12 @@ impl Wiring {
     }
 
     /// What somebody asks of runs meanwhile.
-    fn asked(&self) -> Asked {
+    pub(super) fn asked(&self) -> Asked {
         self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default()
     }
 
     /// Whether what a step gave is kept behind it, and whether the next one waits for that.
-    fn kept(&self) -> Option<Wait> {
+    pub(super) fn kept(&self) -> Option<Wait> {
         self.journal.as_ref()?;
         match self.durability {
             Durability::Sync => Some(Wait::Durable),
@@ -228,7 +228,8 @@ impl Wiring {
             if let Some(nested) = &work.workflow {
                 let (asked, fails) = (self.asked(), self.fails.clone());
                 let (default, recorded) = (config.default(), self.recorded.clone());
-                let begin = Begin { start: start.clone(), fallback, default, asked, fails, recorded };
+                let marks = gate::marks(step).collect();
+                let begin = Begin { start: start.clone(), fallback, default, marks, asked, fails, recorded };
                 let place = Place {
                     id: &step.id,
                     node: within.id(&step.id),
@@ -237,6 +238,7 @@ impl Wiring {
                     path: within.path(step),
                 };
                 reads = self.nested(&place, nested, &begin, reads, within);
+                reads = self.gates(spec, at, (start, fallback), reads, within);
                 continue;
             }
             let config = config.hiding(hidden(spec, at)).with_key(self.key.clone()).replaying(self.recorded.clone());
@@ -244,7 +246,7 @@ impl Wiring {
             let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
             self.graph.nodes.push(node);
-            reads = id;
+            reads = self.gates(spec, at, (start, fallback), id, within);
         }
         reads
     }
@@ -297,7 +299,8 @@ impl Wiring {
                 id: (*id).to_owned(),
                 workflow: nested.chain.name.clone(),
                 steps: shapes(&nested.chain),
-                format: nested.chain.format,
+                format: nested.chain.format.clone(),
+                output: nested.chain.output.clone(),
             };
             self.stage(&out, BoxStageConfig::new(config), vec![last], path.clone());
             let back = match begin.fallback {
@@ -319,56 +322,6 @@ impl Wiring {
         reads
     }
 
-    /// The rows of the elements that a step goes through.
-    fn items(
-        &mut self,
-        step: &Step,
-        each: &ForEach,
-        start: &Start,
-        carried: Vec<String>,
-        from: String,
-        within: &Within,
-    ) -> String {
-        let config = ItemsConfig {
-            id: step.id.as_str().into(),
-            carried,
-            start: start.clone(),
-            list: each.list.clone(),
-            name: each.name.clone(),
-            asked: self.asked(),
-            fails: self.fails.clone(),
-            recorded: self.recorded.clone(),
-        };
-        let id = format!("@items:{}", within.id(&step.id));
-        self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));
-        id
-    }
-
-    /// Where the rest of a run, or of a list, ends when a step, or an element, has failed.
-    fn watch(&mut self, step: &Step, tolerated: Option<f64>, from: String, within: &Within) -> String {
-        let id = format!("@watch:{}{}", within.id(&step.id), if tolerated.is_some() { "[]" } else { "" });
-        let config = Watch { step: step.id.as_str().into(), fails: self.fails.clone(), tolerated };
-        self.stage(&id, BoxStageConfig(Arc::new(config)), vec![from], within.path(step));
-        id
-    }
-
-    /// The run again, when all elements have ended.
-    fn collect(&mut self, step: &Step, each: &ForEach, from: String, mut items: String, within: &Within) -> String {
-        let id = within.id(&step.id);
-        if each.fail_fast {
-            items = self.watch(step, Some(each.tolerated.0), items, within);
-        }
-        if let Some(wait) = self.kept() {
-            let what = What::Steps([step.id.as_str().into()].into(), wait);
-            items = self.journaled(&format!("@kept:{id}[]"), what, items, within.path(step));
-        }
-        let (all, with) = (format!("@all:{id}"), format!("@with:{id}"));
-        let config = CollectConfig { step: step.id.clone(), tolerated: each.tolerated.0 };
-        self.stage(&all, BoxStageConfig::new(config), vec![items], within.path(step));
-        self.stage(&with, BoxStageConfig::new(GatherConfig {}), vec![from, all], within.path(step));
-        with
-    }
-
     /// The node whose rows have the columns of all of these: itself if it is one, a cascade of joins otherwise.
     fn gather(&mut self, steps: &[String], within: &Within) -> String {
         let node = |id: &String| self.last.get(&within.id(id)).cloned().unwrap_or_else(|| within.id(id));
@@ -388,8 +341,9 @@ impl Wiring {
             }
             // `@` and `+` stand in no id of a step, so it is the only one of this name.
             let name = |id: &str| {
-                let bare =
-                    ["@kept:", "@with:", "@watch:", "@fallback:"].iter().find_map(|prefix| id.strip_prefix(prefix));
+                let bare = ["@kept:", "@with:", "@watch:", "@fallback:", "@gate:"]
+                    .iter()
+                    .find_map(|prefix| id.strip_prefix(prefix));
                 bare.unwrap_or_else(|| id.trim_start_matches('@')).to_owned()
             };
             let id = format!("@{}+{}", name(&left), name(right));
@@ -406,53 +360,4 @@ pub(super) fn node(id: &str, role: Role, from: Vec<String>, path: Vec<Key>) -> N
     let (fallback, rate_limit, journal) = (Vec::new(), None, None);
     let (on_error, on_full, lanes, admission) = (None, OnFull::Block, None, None);
     Node { id: id.to_owned(), role, inputs, on_error, on_full, fallback, rate_limit, journal, lanes, admission, path }
-}
-
-/// The steps, each behind those that it needs; otherwise as in the spec.
-pub(super) fn order(steps: &[Step]) -> Vec<usize> {
-    let mut placed = vec![false; steps.len()];
-    let mut order = Vec::new();
-    while order.len() < steps.len() {
-        let ready = |at: &usize| !placed[*at] && steps[*at].follows.iter().all(|one| placed[*one]);
-        let next = (0..steps.len()).find(ready).expect("steps without a cycle have a next one");
-        placed[next] = true;
-        order.push(next);
-    }
-    order
-}
-
-/// The steps in this order, those together that stand in one line: they need the same ones, ask nobody and are soon done.
-fn lines(spec: &Chain, order: Vec<usize>) -> Vec<Vec<usize>> {
-    let mut lines: Vec<Vec<usize>> = Vec::new();
-    for at in order {
-        let follows = &spec.steps[at].follows;
-        let beside = |line: &&mut Vec<usize>| {
-            line.iter().all(|other| spec.steps[*other].follows == *follows && spec.steps[*other].stands_in_line())
-        };
-        let may = spec.optimization.parallel_where_possible && !spec.fail_fast && spec.steps[at].stands_in_line();
-        match lines.iter_mut().find(beside).filter(|_| may) {
-            Some(line) => line.push(at),
-            None => lines.push(vec![at]),
-        }
-    }
-    lines
-}
-
-/// The steps whose columns may stand in the rows that a step of a line sees, though it does not depend on them.
-fn hidden(spec: &Chain, at: usize) -> Vec<String> {
-    if !spec.steps[at].is_pure() {
-        return Vec::new();
-    }
-    let (mut before, mut next) = (BTreeSet::from([at]), vec![at]);
-    while let Some(at) = next.pop() {
-        let step = &spec.steps[at];
-        next.extend(step.reads.iter().chain(&step.follows).copied().filter(|one| before.insert(*one)));
-    }
-    (0..spec.steps.len()).filter(|at| !before.contains(at)).map(|at| spec.steps[at].id.clone()).collect()
-}
-
-/// The steps that no other one comes behind.
-fn leaves(steps: &[Step]) -> Vec<String> {
-    let needed = |at: usize| steps.iter().any(|s| s.follows.contains(&at));
-    (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
 }

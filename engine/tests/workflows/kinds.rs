@@ -47,6 +47,9 @@ pub struct Say {
     better: Option<String>,
     #[serde(default)]
     limits: Limits,
+    /// How long it is silent between two signs of life, in milliseconds; it gives none if it is not said.
+    #[serde(default)]
+    alive: Option<u64>,
 }
 
 /// The most calls of `Say` at once, and how many there were.
@@ -90,6 +93,9 @@ impl StageConfig for Say {
     }
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
+    }
+    fn silent(&self) -> Option<&'static str> {
+        self.alive.is_none().then_some("it says all at once")
     }
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let call = Saying { config: self.clone(), schema: with_column(&context.inputs[0], "said") };
@@ -137,7 +143,12 @@ impl Call for Saying {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let _counted = Counted::new();
         let fill = |text: &str| Template::parse(text).map_err(|p| Error::validation(p.message))?.render(&rows, 0);
-        let after = fill(&self.config.after)?.parse().unwrap_or(0);
+        let mut after = fill(&self.config.after)?.parse().unwrap_or(0);
+        while let Some(silent) = self.config.alive.filter(|silent| *silent < after) {
+            context.env.sleep(Duration::from_millis(silent)).await;
+            context.bill.alive(context.env.monotonic());
+            after -= silent;
+        }
         context.env.sleep(Duration::from_millis(after)).await;
         match fill(&self.config.fail)?.as_str() {
             "permanent" => return Err(Error::new(Kind::Other, "no such luck")),

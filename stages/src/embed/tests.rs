@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float32Type;
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{Bill, Call, CallContext, Reply, Usage};
+use bourn_engine::api::{Call, CallContext, Reply, Usage};
 use bourn_engine::env::Env;
 use bourn_engine::rows;
 use bourn_engine::testing::conformance;
@@ -42,15 +42,9 @@ impl Embedder for Noting {
 
 fn context(env: &Env) -> CallContext {
     CallContext {
-        env: env.clone(),
-        stage: "e".into(),
         idempotency_key: Arc::from("k"),
-        attempt: 1,
         deadline: std::time::Duration::from_mins(1),
-        journal: None,
-        feedback: None,
-        bill: Bill::default(),
-        trace: bourn_engine::api::Trace::default(),
+        ..CallContext::of(env.clone(), "e")
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bourn_engine::api::{Bill, BoxCall, Call, CallContext};
+use bourn_engine::api::{BoxCall, Call, CallContext};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
 use bourn_engine::testing::conformance;
@@ -41,15 +41,9 @@ async fn ask(config: Value) -> Result<Value, Error> {
 
 fn context(env: &Env) -> CallContext {
     CallContext {
-        env: env.clone(),
-        stage: "h".into(),
         idempotency_key: Arc::from("key-1"),
-        attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
-        journal: None,
-        feedback: None,
-        bill: Bill::default(),
-        trace: bourn_engine::api::Trace::default(),
+        ..CallContext::of(env.clone(), "h")
     }
 }
 

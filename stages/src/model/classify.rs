@@ -118,6 +118,31 @@ pub fn classify(failed: Failed<'_>, now: Timestamp) -> Error {
     }
 }
 
+/// The status that an error stands for which came with 200: a gateway tells so of the service behind it, and a service when it fails in the
+/// middle of its answer. What says nothing of itself is a fault of the service.
+pub fn status(error: &Value) -> u16 {
+    let number = error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
+    let word = |name: &str| error[name].as_str().and_then(|word| STATUSES.iter().find(|(known, _)| *known == word));
+    number.or_else(|| word("code").or_else(|| word("type")).map(|(_, status)| *status)).unwrap_or(500)
+}
+
+/// `error.type` and `error.code` of either service, and the status that they come with elsewhere.
+const STATUSES: &[(&str, u16)] = &[
+    ("invalid_api_key", 401),
+    ("model_not_found", 404),
+    ("insufficient_quota", 429),
+    ("rate_limit_exceeded", 429),
+    ("invalid_request_error", 400),
+    ("authentication_error", 401),
+    ("billing_error", 402),
+    ("permission_error", 403),
+    ("not_found_error", 404),
+    ("request_too_large", 413),
+    ("rate_limit_error", 429),
+    ("timeout_error", 504),
+    ("overloaded_error", 529),
+];
+
 impl Row {
     fn fits(&self, status: u16, words: [&str; 2], text: &str) -> bool {
         (self.statuses.0..=self.statuses.1).contains(&status)

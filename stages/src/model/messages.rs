@@ -29,6 +29,8 @@ pub struct Manner {
     pub price: Price,
     /// Whether OpenAI itself is asked.
     pub is_original: bool,
+    /// Whether the answer comes in pieces.
+    pub stream: bool,
 }
 
 impl Manner {
@@ -61,6 +63,14 @@ pub fn body(service: Service, manner: &Manner, prompt: &Prompt) -> Value {
         body.insert("temperature".into(), json!(temperature.to_string().parse::<f64>().unwrap_or_default()));
     }
     Value::Object(body)
+}
+
+/// Asks for the answer in pieces. It is the same one, so this is no part of what it depends on.
+pub fn in_pieces(service: Service, body: &mut Value) {
+    body["stream"] = json!(true);
+    if service == Service::OpenAi {
+        body["stream_options"] = json!({ "include_usage": true });
+    }
 }
 
 fn anthropic(manner: &Manner, prompt: &Prompt) -> Map<String, Value> {
@@ -154,7 +164,7 @@ pub fn finish(service: Service, answer: &Value) -> Option<String> {
 }
 
 /// What an answer cost.
-fn usage(service: Service, price: Price, told: &Value) -> Usage {
+pub fn usage(service: Service, price: Price, told: &Value) -> Usage {
     let count = |name: &str| told[name].as_u64().unwrap_or(0);
     let (input_tokens, output_tokens) = match service {
         Service::Anthropic => {
@@ -179,6 +189,7 @@ mod tests {
             json_schema: Some(json!({ "type": "object" })),
             price: Price { input: 1.0, output: 2.0 },
             is_original: false,
+            stream: true,
         }
     }
 

@@ -1,10 +1,12 @@
 //! `model`: asks a language model about each row.
 
+mod answering;
 mod call;
 mod classify;
 mod complexity;
 mod messages;
 pub mod mock;
+mod pieces;
 pub mod provider;
 pub mod registry;
 pub(crate) mod remote;
@@ -70,6 +72,11 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2))]
     pub temperature: Option<f32>,
+    /// Whether the answer comes in pieces, as it is written. It is the same one, and counts when its end has come: what breaks off is asked
+    /// again. Say it for long answers, which idle connections do not survive, and for `timeout: { heartbeat: … }` of a step. Not every
+    /// service that is compatible with OpenAI tells with the pieces what they cost, so it is not done if not said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
     /// Texts at which the answer ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
@@ -136,6 +143,7 @@ impl Model {
             json_schema: self.json_schema.clone(),
             price: self.price.unwrap_or_default(),
             is_original: address.is_original,
+            stream: self.stream,
         };
         Ok(Remote::new(client, Link::new(found.service, address)?, manner))
     }
@@ -182,6 +190,10 @@ impl StageConfig for Model {
         check.finish(self.planned(&inputs[0]))
     }
 
+    fn silent(&self) -> Option<&'static str> {
+        (!self.stream).then_some("without `stream: true` a model says nothing until its answer is there")
+    }
+
     fn is_stateless(&self) -> bool {
         true
     }
@@ -204,5 +216,7 @@ impl StageConfig for Model {
     }
 }
 
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

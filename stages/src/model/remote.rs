@@ -2,13 +2,14 @@
 
 use bourn_engine::api::CallContext;
 use bourn_engine::{Error, Kind, Result};
-use bourn_http::{body, errors};
+use bourn_http::errors;
 use reqwest::Client;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::classify::{Failed, classify};
+use super::answering::Answering;
 use super::messages::{self, Manner};
+use super::pieces::Pieces;
 use super::provider::{About, Prompt, Provider, Said};
 use super::registry::Service;
 use super::settings::Address;
@@ -16,9 +17,6 @@ use super::told_limits::limits;
 
 /// The version of Anthropic's API.
 const VERSION: &str = "2023-06-01";
-/// The most bytes of an answer.
-const ANSWER_MAX: usize = 10 << 20;
-
 /// A client of a service.
 pub struct Remote {
     client: Client,
@@ -61,6 +59,11 @@ impl Link {
         Ok(Self { service, address, headers })
     }
 
+    /// What is not to be repeated.
+    pub fn key(&self) -> &str {
+        self.address.key.as_ref().map_or("", |key| key.expose())
+    }
+
     /// Where it is asked.
     pub fn base(&self) -> &str {
         &self.address.base
@@ -83,6 +86,34 @@ impl Link {
         body: &Value,
         context: &CallContext,
     ) -> Result<(Value, HeaderMap)> {
+        let answering = self.send(client, path, body, context).await?;
+        let headers = answering.response.headers().clone();
+        Ok((answering.whole(context).await?, headers))
+    }
+
+    /// The same of an answer in `pieces`, if the service gives it so: they have what has come of it, also when it fails.
+    ///
+    /// # Errors
+    /// As for [`post`](Self::post), and when the pieces end before the last one.
+    pub async fn stream(
+        &self,
+        client: &Client,
+        path: &str,
+        body: &Value,
+        context: &CallContext,
+        pieces: &mut Pieces,
+    ) -> Result<(Value, HeaderMap)> {
+        let since = context.env.monotonic();
+        let answering = self.send(client, path, body, context).await?;
+        let headers = answering.response.headers().clone();
+        if answering.is_whole() {
+            return Ok((answering.whole(context).await?, headers));
+        }
+        answering.gather(context, since, pieces).await?;
+        Ok((pieces.answer().clone(), headers))
+    }
+
+    async fn send(&self, client: &Client, path: &str, body: &Value, context: &CallContext) -> Result<Answering<'_>> {
         let url = format!("{}/{path}", self.address.base);
         let url = reqwest::Url::parse(&url).map_err(|e| Error::validation(format!("`base_url`: {e}")))?;
         let asked = format!("POST {}", errors::shown(&url));
@@ -90,31 +121,7 @@ impl Link {
         headers.insert("idempotency-key", HeaderValue::try_from(&*context.idempotency_key)?);
         let request = client.post(url).headers(headers).body(body.to_string());
         let response = request.send().await.map_err(|e| errors::transport(&asked, e))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let read = body::read(response, ANSWER_MAX, "answers of models").await;
-        let failed = |status: u16, body: &[u8]| {
-            let key = self.address.key.as_ref().map_or("", |key| key.expose());
-            classify(Failed { asked: &asked, status, headers: &headers, body, key }, context.env.wall())
-        };
-        if !(200..300).contains(&status) {
-            return Err(failed(status, &read.unwrap_or_default()));
-        }
-        // An answer that is too long, broken off or rubbish is the service's fault, and may be right the next time.
-        let bytes = read.map_err(|e| e.context(&asked).transient())?;
-        let document: Value = serde_json::from_slice(&bytes).map_err(|e| {
-            let start: String = String::from_utf8_lossy(&bytes).chars().take(60).collect();
-            let message = format!("{asked}: the answer is no JSON: {e}; it begins with `{}`", start.escape_debug());
-            Error::new(Kind::Io, message).transient()
-        })?;
-        // Gateways report errors of the service behind them so.
-        match document.get("error").filter(|error| error.is_object()) {
-            Some(error) => {
-                let status =
-                    error["code"].as_u64().and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 400);
-                Err(failed(status.unwrap_or(500), &bytes))
-            }
-            None => Ok((document, headers)),
-        }
+        Ok(Answering { link: self, asked, response })
     }
 }
 
@@ -128,8 +135,17 @@ impl Remote {
 impl Provider for Remote {
     async fn answer(&self, prompt: &Prompt, context: &CallContext) -> Result<Said> {
         let service = self.link.service;
-        let body = messages::body(service, &self.manner, prompt);
-        let (answer, headers) = self.link.post(&self.client, messages::path(service), &body, context).await?;
+        let (mut body, path) = (messages::body(service, &self.manner, prompt), messages::path(service));
+        let (answer, headers) = if self.manner.stream {
+            messages::in_pieces(service, &mut body);
+            let mut pieces = Pieces::of(service);
+            let told = self.link.stream(&self.client, path, &body, context, &mut pieces).await;
+            // What breaks off has its price too, as far as it was told.
+            let lost = || context.bill.lost(messages::usage(service, self.manner.price, &pieces.answer()["usage"]));
+            told.inspect_err(|_| lost())?
+        } else {
+            self.link.post(&self.client, path, &body, context).await?
+        };
         let (text, usage) = messages::read(service, &self.manner, &answer)?;
         let (model, finish) = (answer["model"].as_str().map(str::to_owned), messages::finish(service, &answer));
         Ok(Said { text, usage, limits: limits(service, &headers, context.env.wall()), model, finish })

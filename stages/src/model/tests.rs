@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bourn_engine::api::{Bill, Call, CallContext, Reply};
+use bourn_engine::api::{Call, CallContext, Reply};
 use bourn_engine::error::Retry;
 use bourn_engine::rows;
 use bourn_engine::testing::conformance;
@@ -31,15 +31,11 @@ fn told(config: Value, mock: Mock, attempt: u32, feedback: Option<&str>) -> Resu
     let Operator::Call(call, _) = config.over(mock, &rows.schema())? else { panic!("a call") };
     let simulation = Simulation::new(1);
     let context = CallContext {
-        env: simulation.env(),
-        stage: "m".into(),
         idempotency_key: Arc::from("k"),
         attempt,
         deadline: Duration::from_mins(1),
-        journal: None,
         feedback: feedback.map(Arc::from),
-        bill: Bill::default(),
-        trace: bourn_engine::api::Trace::default(),
+        ..CallContext::of(simulation.env(), "m")
     };
     simulation.run(async move { call.call(rows, &context).await }).done()
 }
@@ -160,15 +156,9 @@ fn a_model_that_hangs_says_nothing_and_can_be_given_up() {
     let simulation = Simulation::new(1);
     let env = simulation.env();
     let context = CallContext {
-        env: env.clone(),
-        stage: "m".into(),
         idempotency_key: Arc::from("k"),
-        attempt: 1,
         deadline: Duration::from_mins(1),
-        journal: None,
-        feedback: None,
-        bill: Bill::default(),
-        trace: bourn_engine::api::Trace::default(),
+        ..CallContext::of(env.clone(), "m")
     };
     let given_up = simulation.run(async move {
         let asked = std::pin::pin!(call.call(rows, &context));

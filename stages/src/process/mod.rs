@@ -147,6 +147,11 @@ impl StageConfig for Process {
         check.finish(answer::schema(&inputs[0], &self.output))
     }
 
+    fn silent(&self) -> Option<&'static str> {
+        let stays = "a program that stays for all rows (`mode: stream`) says nothing until its line is there";
+        (self.mode == Mode::Stream).then_some(stays)
+    }
+
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }

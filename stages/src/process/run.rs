@@ -6,7 +6,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::CallContext;
 use bourn_engine::api::memo::Key;
 use bourn_engine::api::template::Template;
-use bourn_engine::env::{Exit, Finished, Program};
+use bourn_engine::env::{Exit, Finished, Heard, Program};
 use bourn_engine::{Error, Kind, Result};
 use serde_json::Value;
 
@@ -53,6 +53,7 @@ impl Run {
             clear_variables: self.clear_env,
             output_max: self.output_max,
             timeout,
+            heard: Heard::default(),
         })
     }
 }
@@ -61,7 +62,9 @@ impl Ask for Run {
     async fn ask(&self, rows: &RecordBatch, row: usize, context: &CallContext) -> Result<Answer> {
         let program = self.program(rows, row, context.deadline.saturating_sub(context.env.monotonic()))?;
         let name = program.argv.first().cloned().unwrap_or_default();
-        let finished = context.env.run(program).await?;
+        let (bill, env) = (context.bill.clone(), context.env.clone());
+        let heard = Heard::by(move || bill.alive(env.monotonic()));
+        let finished = context.env.run(Program { heard, ..program }).await?;
         ended_well(&name, &finished)?;
         read(&name, finished.output, self.parse).map(Answer::from)
     }

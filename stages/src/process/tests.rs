@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use bourn_engine::api::{Bill, Call, CallContext};
+use bourn_engine::api::{Call, CallContext};
 use bourn_engine::env::Env;
 use bourn_engine::error::Retry;
 use bourn_engine::testing::conformance;
@@ -21,6 +21,11 @@ fn process(config: Value) -> Process {
 
 /// What a program gives for the row `{"word": "hello", "n": 7}`, in the real world.
 fn run(config: Value) -> Result<Value, Error> {
+    run_alive(config).map(|(value, _)| value)
+}
+
+/// The same, and whether it gave a sign of life.
+fn run_alive(config: Value) -> Result<(Value, bool), Error> {
     let rows: RecordBatch = rows![{"word": "hello", "n": 7, "none": null}];
     let env = Env::system();
     let inputs = vec![rows.schema()];
@@ -29,19 +34,22 @@ fn run(config: Value) -> Result<Value, Error> {
     config.schema(&build.inputs).map_err(|p| Error::validation(p.0[0].message.clone()))?;
     let Operator::Call(call, _) = config.build(&build)? else { panic!("a call") };
     let context = CallContext {
-        env: env.clone(),
-        stage: "p".into(),
         idempotency_key: Arc::from("k"),
-        attempt: 1,
         deadline: env.monotonic() + Duration::from_mins(1),
-        journal: None,
-        feedback: None,
-        bill: Bill::default(),
-        trace: bourn_engine::api::Trace::default(),
+        ..CallContext::of(env.clone(), "p")
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let reply = runtime.block_on(call.call(rows, &context))?;
-    Ok(rows_of(&reply.rows).remove(0)["result"].take())
+    Ok((rows_of(&reply.rows).remove(0)["result"].take(), context.bill.total().alive.is_some()))
+}
+
+#[test]
+fn what_a_program_writes_is_a_sign_of_life() {
+    assert_eq!(run_alive(sh("echo out")).unwrap(), (json!("out"), true));
+    assert_eq!(run_alive(sh("echo err >&2")).unwrap(), (json!(""), true));
+    assert_eq!(run_alive(sh("exit 0")).unwrap(), (json!(""), false));
+    assert_eq!(process(sh("exit 0")).silent(), None);
+    assert!(process(json!({"command": ["cat"], "mode": "stream"})).silent().is_some());
 }
 
 fn sh(script: &str) -> Value {

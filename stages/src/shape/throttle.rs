@@ -116,6 +116,7 @@ mod tests {
                 idempotency_key: "k".into(),
                 attempt: 1,
                 deadline: Limits::NO_TIMEOUT.0,
+                ingested: bourn_engine::time::Timestamp(0),
                 journal: None,
                 feedback: None,
                 bill: bourn_engine::api::Bill::default(),

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::process::Command;
 
-use crate::env::{Child, End, Exit, Finished, Launch, Program};
+use crate::env::{Child, End, Exit, Finished, Heard, Launch, Program};
 use crate::error::{Error, Kind, Result};
 
 /// A child that is killed with its group when it is dropped.
@@ -120,14 +120,15 @@ pub async fn run(program: Program) -> Result<Finished> {
             let _unread = stdin.write_all(&program.input).await;
         }
     };
-    let name = program.argv.first().cloned().unwrap_or_default();
+    let (name, max) = (program.argv.first().cloned().unwrap_or_default(), program.output_max);
     let work = async {
         // The first output that is too long ends the program, whatever the other one does.
         let feed = async {
             feed.await;
             Ok(())
         };
-        let outputs = tokio::try_join!(feed, collect(stdout, program.output_max), collect(stderr, program.output_max));
+        let outputs =
+            tokio::try_join!(feed, collect(stdout, max, &program.heard), collect(stderr, max, &program.heard));
         let ((), output, errors) = outputs?;
         let status = child.wait().await?;
         Ok(Finished { status: status.code(), signal: status.signal(), output, errors })
@@ -140,10 +141,13 @@ pub async fn run(program: Program) -> Result<Finished> {
     }
 }
 
-async fn collect(stream: Option<impl AsyncRead + Unpin>, max: usize) -> Result<Vec<u8>> {
+async fn collect(stream: Option<impl AsyncRead + Unpin>, max: usize, heard: &Heard) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
-        stream.take(max as u64 + 1).read_to_end(&mut bytes).await?;
+        let mut stream = stream.take(max as u64 + 1);
+        while stream.read_buf(&mut bytes).await? > 0 {
+            heard.tell();
+        }
     }
     if bytes.len() > max {
         return Err(Error::new(Kind::Budget, format!("the program wrote more than {max} bytes and was ended")));

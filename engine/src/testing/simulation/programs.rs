@@ -51,6 +51,7 @@ impl Programs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::Heard;
     use crate::testing::simulation::Simulation;
 
     fn program(name: &str) -> Program {
@@ -61,6 +62,7 @@ mod tests {
             clear_variables: false,
             output_max: 10,
             timeout: Duration::from_secs(9),
+            heard: Heard::default(),
         }
     }
 

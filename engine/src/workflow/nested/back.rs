@@ -25,7 +25,7 @@ use crate::data::columns::{RUN_ID, json_field};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, RunState};
-use crate::spec::model::Format;
+use crate::spec::output::{Format, Output as Shaped};
 use crate::state::{Keyed, StateVisitor};
 
 /// The way out: of the records of the inner steps that of the outer one.
@@ -40,6 +40,9 @@ pub(in crate::workflow) struct OutConfig {
     pub steps: Vec<StepShape>,
     /// What of them is the result.
     pub format: Format,
+    /// What becomes of that before it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Shaped>,
 }
 
 impl OutConfig {
@@ -49,8 +52,8 @@ impl OutConfig {
     }
 
     fn result(&self) -> DocumentConfig {
-        let (workflow, steps, format) = (self.workflow.clone(), self.steps.clone(), self.format);
-        DocumentConfig { workflow, file: String::new(), steps, format, kept: false }
+        let (workflow, steps, format) = (self.workflow.clone(), self.steps.clone(), self.format.clone());
+        DocumentConfig { workflow, file: String::new(), steps, format, output: self.output.clone(), kept: false }
     }
 }
 

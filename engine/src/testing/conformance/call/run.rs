@@ -16,6 +16,7 @@ use crate::env::Env;
 use crate::error::{Error, Kind, Retry};
 use crate::testing::conformance::{Broken, Check, drop_after, equal, in_time, require};
 use crate::testing::harness::rows::{columns, difference};
+use crate::time::Timestamp;
 
 /// The most awaits at which a request is dropped.
 const DROPS: usize = 32;
@@ -121,6 +122,7 @@ impl<C> Run<'_, C> {
             idempotency_key: Arc::from(format!("request-{number}")),
             attempt,
             deadline: self.env.monotonic() + self.suite.bound,
+            ingested: Timestamp::MIN,
             journal: None,
             feedback: None,
             bill: Bill::default(),

@@ -1,0 +1,55 @@
+//! In what order steps stand in a graph, and which of them in one line.
+
+use std::collections::BTreeSet;
+
+use crate::spec::Chain;
+use crate::spec::model::Step;
+
+/// The steps, each behind those that it needs; otherwise as in the spec.
+pub(super) fn order(steps: &[Step]) -> Vec<usize> {
+    let mut placed = vec![false; steps.len()];
+    let mut order = Vec::new();
+    while order.len() < steps.len() {
+        let ready = |at: &usize| !placed[*at] && steps[*at].follows.iter().all(|one| placed[*one]);
+        let next = (0..steps.len()).find(ready).expect("steps without a cycle have a next one");
+        placed[next] = true;
+        order.push(next);
+    }
+    order
+}
+
+/// The steps in this order, those together that stand in one line: they need the same ones, ask nobody and are soon done.
+pub(super) fn lines(spec: &Chain, order: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut lines: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        let follows = &spec.steps[at].follows;
+        let beside = |line: &&mut Vec<usize>| {
+            line.iter().all(|other| spec.steps[*other].follows == *follows && spec.steps[*other].stands_in_line())
+        };
+        let may = spec.optimization.parallel_where_possible && !spec.fail_fast && spec.steps[at].stands_in_line();
+        match lines.iter_mut().find(beside).filter(|_| may) {
+            Some(line) => line.push(at),
+            None => lines.push(vec![at]),
+        }
+    }
+    lines
+}
+
+/// The steps whose columns may stand in the rows that a step of a line sees, though it does not depend on them.
+pub(super) fn hidden(spec: &Chain, at: usize) -> Vec<String> {
+    if !spec.steps[at].is_pure() {
+        return Vec::new();
+    }
+    let (mut before, mut next) = (BTreeSet::from([at]), vec![at]);
+    while let Some(at) = next.pop() {
+        let step = &spec.steps[at];
+        next.extend(step.reads.iter().chain(&step.follows).copied().filter(|one| before.insert(*one)));
+    }
+    (0..spec.steps.len()).filter(|at| !before.contains(at)).map(|at| spec.steps[at].id.clone()).collect()
+}
+
+/// The steps that no other one comes behind.
+pub(super) fn leaves(steps: &[Step]) -> Vec<String> {
+    let needed = |at: usize| steps.iter().any(|s| s.follows.contains(&at));
+    (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
+}
