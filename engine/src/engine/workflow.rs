@@ -55,7 +55,8 @@ impl Engine {
 }
 
 impl Workflow {
-    /// The same with its runs in a journal, as this job of it: what a run has done is not done again when it goes on.
+    /// The same with its runs in a journal, as this job of it: what a run has done is not done again when it goes on. A job is one call of
+    /// [`Workflow::run_as`] or [`Workflow::run_all`], and the calls that go on with it, with the same inputs.
     #[must_use]
     pub fn with_journal(self, journal: Arc<dyn Journal>, job: u64) -> Self {
         Self { journal: Some((journal, job)), ..self }
@@ -72,7 +73,15 @@ impl Workflow {
     /// # Errors
     /// What keeps it from being planned or started, or ended the job.
     pub async fn run(&self, input: &Value) -> Result<ResultDocument> {
-        let id = run_id(self.engine.env());
+        self.run_as(&run_id(self.engine.env()), input).await
+    }
+
+    /// The same with an id of its own, by which a journal knows it again.
+    ///
+    /// # Errors
+    /// As for [`Workflow::run`].
+    pub async fn run_as(&self, id: &str, input: &Value) -> Result<ResultDocument> {
+        let id = id.to_owned();
         let mut documents = self.start(stream::iter([input.clone()]), |runs| runs.with_id(id)).await?;
         let last = documents.next().await.transpose()?;
         // The job has ended when nothing follows.

@@ -50,6 +50,11 @@ struct State {
 }
 
 impl Rest {
+    /// A job begins, which reads all of its inputs: what an earlier one of the same process has left comes with them.
+    pub(crate) fn begin(&self) {
+        *self.state() = State::default();
+    }
+
     /// So many runs were read.
     pub(crate) fn read(&self, runs: u64) {
         self.state().open += runs;

@@ -279,11 +279,10 @@ impl Chain {
 }
 
 impl Step {
-    /// Whether it asks nobody and is soon done.
+    /// Whether it asks nobody, no cache that is said either, and is soon done.
     pub fn is_pure(&self) -> bool {
         let is_plain =
             self.for_each.is_none() && self.repeat.is_none() && self.fallback.is_empty() && self.gates.is_empty();
-        // A cache that is said is asked.
         let is_cached = self.cache.as_ref().is_some_and(|cache| cache.is_said);
         is_plain && !is_cached && self.work.workflow.is_none() && self.work.config.0.is_pure()
     }

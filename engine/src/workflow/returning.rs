@@ -72,6 +72,7 @@ impl ErasedConnector for Returning {
             let inner = Arc::new(schema.project(&(0..own).collect::<Vec<_>>())?);
             let inputs = Inputs::Idle(self.inputs.0.source(SourceContext { schema: inner, ..context }).await?);
             let (journal, rest) = (self.journal.clone(), self.journal.asked().rest().clone());
+            rest.begin();
             let reading = Reading { inputs, place: None, env, schema, journal, rest, stays: self.stays };
             Ok(BoxSource::new(reading))
         }

@@ -7,6 +7,7 @@ mod cached;
 mod conflicts;
 mod documents;
 mod each;
+mod embedded;
 mod escalations;
 mod fail_fast;
 mod failures;
