@@ -9,7 +9,7 @@ use bourn_engine::Result;
 use bourn_engine::api::Backoff;
 use bourn_engine::api::observer::{Asked, Observer, OfStep};
 use bourn_engine::env::Env;
-use bourn_engine::journal::{Asked as Asks, Earlier, Entries, Journal, Started, Wait};
+use bourn_engine::journal::{Asked as Asks, Earlier, Entries, Journal, Returned, Started, Wait};
 use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::result::ResultDocument;
 use futures::FutureExt;
@@ -213,6 +213,10 @@ impl Journal for Watched {
             Ok(known)
         }
         .boxed()
+    }
+
+    fn returned(&self, runs: Vec<u64>) -> BoxFuture<'static, Result<Vec<Returned>>> {
+        self.inner.returned(runs)
     }
 
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>> {

@@ -51,13 +51,16 @@ fn a_signal_is_heard_by_the_job_that_still_reads_inputs() {
 
 #[test]
 fn who_says_so_waits_for_the_end_of_a_run() {
-    let folder = Folder::with(&[("asks.yaml", SPEC)]);
-    let job = folder.command(&["run", "asks.yaml", "--input", r#"{"n": 1}"#, "--id", "a", "--wait", "-o", "json"]);
-    let job = { job }.spawn().unwrap();
-    while !folder.bourn(&["runs", "list", "--status", "waiting"]).out.contains("asks") {}
-    assert_eq!(folder.bourn(&["signal", "a", "go"]).code, Some(0));
-    let ended = ended(job.wait_with_output().unwrap());
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let document: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!((&document["status"], &document["final_output"]), (&json!("COMPLETED"), &json!([1, null])));
+    // Nobody listens there, which is nothing to a run.
+    for monitoring in [&[] as &[&str], &["--monitoring", "otlp=http://127.0.0.1:1"]] {
+        let folder = Folder::with(&[("asks.yaml", SPEC)]);
+        let args = ["run", "asks.yaml", "--input", r#"{"n": 1}"#, "--id", "a", "--wait", "-o", "json"];
+        let job = folder.command(&[args.as_slice(), monitoring].concat()).spawn().unwrap();
+        while !folder.bourn(&["runs", "list", "--status", "waiting"]).out.contains("asks") {}
+        assert_eq!(folder.bourn(&["signal", "a", "go"]).code, Some(0));
+        let ended = ended(job.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let document: Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!((&document["status"], &document["final_output"]), (&json!("COMPLETED"), &json!([1, null])));
+    }
 }

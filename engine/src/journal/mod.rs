@@ -9,8 +9,7 @@ mod entry;
 mod memory;
 mod rest;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 
 use crate::error::Result;
 
@@ -30,12 +29,8 @@ pub trait Journal: Send + Sync + 'static {
     /// is appended later is never durable before it.
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>>;
 
-    /// The runs of these numbers that have not ended, as they began: they come back after they were at rest. A journal that keeps none
-    /// has none.
-    fn returned(&self, runs: Vec<u64>) -> BoxFuture<'static, Result<Vec<Returned>>> {
-        drop(runs);
-        ready(Ok(Vec::new())).boxed()
-    }
+    /// The runs of these numbers that have not ended, as they began: they come back after they were at rest.
+    fn returned(&self, runs: Vec<u64>) -> BoxFuture<'static, Result<Vec<Returned>>>;
 
     /// What somebody asks of these runs meanwhile: always the same one. By itself nobody asks anything.
     fn asked(&self) -> Asked {
