@@ -60,14 +60,29 @@ fn text(document: &ResultDocument, steps: &[&str]) -> String {
     } else if document.status == RunState::Completed {
         let _ = write!(text, "\n{}\n", output(&document.final_output));
     }
-    if !document.degraded.is_empty() {
-        let _ = writeln!(
-            text,
-            "\ndegraded: {} failed, and the spec says what to take instead",
-            document.degraded.join(", ")
-        );
-    }
+    tell_degraded(&mut text, document);
     text
+}
+
+/// Says which steps gave something else than they were to, and which did not pass all of their gates.
+fn tell_degraded(text: &mut String, document: &ResultDocument) {
+    // One that blocks has failed its step.
+    let warned = |step: &StepMetrics| {
+        let gates = step.quality_gates.iter().filter(|gate| !gate.passed && step.status == Status::Completed);
+        gates.map(|gate| (gate.name.clone(), gate.reason.clone().unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let steps = &document.execution_metrics.steps;
+    let gates = steps.iter().flat_map(|(id, step)| warned(step).into_iter().map(move |gate| (id, gate)));
+    for (at, (id, (name, reason))) in gates.enumerate() {
+        let _ = writeln!(text, "{}degraded: {id} did not pass `{name}`: {reason}", if at == 0 { "\n" } else { "" });
+    }
+    let failed: Vec<&str> = (document.degraded.iter())
+        .filter(|id| steps.get(*id).is_none_or(|step| warned(step).is_empty()))
+        .map(String::as_str)
+        .collect();
+    if !failed.is_empty() {
+        let _ = writeln!(text, "\ndegraded: {} failed, and the spec says what to take instead", failed.join(", "));
+    }
 }
 
 fn row(id: &str, step: &StepMetrics, document: &ResultDocument) -> Vec<String> {

@@ -46,6 +46,12 @@ async fn programs_and_models_judge_and_are_asked_once() {
     let document: Value = serde_json::from_str(&warned.out).unwrap();
     assert_eq!((&document["status"], &document["degraded"]), (&json!("COMPLETED"), &json!(["draft"])));
 
+    let told = folder.bourn(&["runs", "result", "warned"]).quietly();
+    assert!(
+        told.ends_with("degraded: draft did not pass `review`: its score is 0.5, and at least 0.8 is asked for\n"),
+        "{told}"
+    );
+
     std::fs::write(folder.path("s.yaml"), FLOW.replace("MIN", "4").replace("SCORE", "0.5")).unwrap();
     let blocked = run(&["--id", "blocked"]);
     let document: Value = serde_json::from_str(&blocked.out).unwrap();
