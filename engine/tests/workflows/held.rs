@@ -13,7 +13,8 @@ use serde_json::json;
 
 use crate::kinds::{SEEN, lines_of, run_beside};
 
-/// Requests that fail, hang, are tried again, wait their turn, or are dropped; lists, rounds, branches, and something at the end.
+/// Requests that fail, hang, are tried again, wait their turn, or are dropped; lists, rounds, branches, a wait that leaves
+/// the process, and something at the end.
 const SPEC: &str = "
 rate_limits: { slow: 200/s }
 steps:
@@ -22,6 +23,7 @@ steps:
   - { id: each, command: say, args: '${item}', for_each: { in: '${input.list}', max_concurrency: 3, tolerated_failure_percentage: 50 }, with: { fail: '${item}' }, retry: { max_attempts: 2 } }
   - { id: again, command: say, args: '${ask.results}', repeat: { until: '${.input.after > 900}', max_iterations: 2 }, compensate: { command: say, args: undone } }
   - { id: last, command: say, args: 'l ${each.results}', needs: [again, side] }
+  - { id: later, hold: { seconds: 90 }, needs: ask }
 finally:
   - { id: end, command: say, args: over }
 ";
@@ -41,7 +43,7 @@ fn nothing_is_held_when_all_runs_have_ended_however_they_did() {
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let journal = Memory::default();
     let (kept, asked) = (Arc::new(journal.clone()), journal.asked());
-    let all = Runs::of("lines", BoxConnector::new(lines_of(&lines))).with_journal(kept, 1);
+    let all = Runs::of("lines", BoxConnector::new(lines_of(&lines))).with_journal(kept, 1).staying(true);
     let worked = run_beside(SPEC, all, 7, |env| async move {
         for n in 0..runs {
             env.sleep(Duration::from_millis(3)).await;
