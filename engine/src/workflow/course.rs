@@ -164,7 +164,11 @@ impl Course {
             return match self.stopped(rows, row)? {
                 // A pause comes between the step and what is tried next; a run that is to end has failed here.
                 Some(paused) if is_failed && is_open(&paused)? => Ok(Some(paused)),
-                None if is_failed => Ok(None),
+                None if is_failed => {
+                    let cut_off = |recorded: &Recorded| recorded.was_cut_off(&self.name(rows, row)?);
+                    let was_cut_off = self.begin.recorded.as_ref().map(cut_off).transpose()?.unwrap_or_default();
+                    Ok(was_cut_off.then(|| record.to_owned()))
+                }
                 _ => Ok(Some(record.to_owned())),
             };
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::attempts::Attempts;
+use super::course::status;
 use super::record::{Failure, Record, Status};
 use crate::error::Result;
 use crate::journal::History;
@@ -67,6 +68,28 @@ impl Recorded {
     /// came to a step under way is no decision either.
     pub(super) fn given(&self, name: &str) -> Result<Option<Record>> {
         Ok(self.record(name)?.filter(is_given))
+    }
+
+    /// Whether a step that has failed may have been kept from its fallbacks: none of them was tried, and something else of the run has
+    /// failed or was canceled.
+    pub(super) fn was_cut_off(&self, name: &str) -> Result<bool> {
+        let Some(Record { error: Some(error), attempts, degraded: false, .. }) = self.record(name)? else {
+            return Ok(false);
+        };
+        if error.attempts != attempts {
+            return Ok(false);
+        }
+        // What it is an element or a step of has failed because of it.
+        let is_around = |other: &str| name.strip_prefix(other).is_some_and(|rest| rest.starts_with(['[', '/', '#']));
+        for (other, record) in &self.0.history.0 {
+            if other == name || other.starts_with('@') || is_around(other) {
+                continue;
+            }
+            if matches!(status(record.get())?, Status::Failed | Status::TimedOut | Status::Canceled) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The record of a workflow within this one, of whose steps nothing is kept: it is taken as a whole.

@@ -256,6 +256,27 @@ steps:
     assert_eq!(differs(&waits.replace("signal: go", "signal: start"), &past).0, "held");
 }
 
+#[test]
+fn what_another_failure_has_kept_from_its_fallback_is_not_decided_anew() {
+    let spec = "
+fail_fast: true
+steps:
+  - { id: a, command: say, with: { text: a, fail: permanent }, retry: { max_attempts: 1 }, fallback: [{ letters: abc }] }
+  - { id: b, command: say, with: { text: b, fail: permanent }, retry: { max_attempts: 1 } }
+";
+    let mut cut_off = 0;
+    for seed in 0..40 {
+        let past = runs(spec, &["{}"], None, seed).remove(0);
+        cut_off += usize::from(past.history.0["a"].get().starts_with("{\"status\":\"FAILED\""));
+        assert_eq!(again(spec, &past).difference, None, "{past:#?}");
+    }
+    assert!(cut_off > 0, "the fallback was there first each time");
+    // A fallback that the spec has got since is one.
+    let alone = "steps: [{ id: a, command: say, with: { text: a, fail: permanent }, retry: { max_attempts: 1 } }]";
+    let past = runs(alone, &["{}"], None, 1).remove(0);
+    assert_eq!(differs(&alone.replace(" } }]", " }, fallback: [{ letters: abc }] }]"), &past).0, "a");
+}
+
 /// What a step of a random spec is, by what it needs.
 fn block(at: usize, kind: usize, needs: &[usize]) -> String {
     let seen: Vec<_> = needs.iter().map(|n| format!("(.s{n}.results | tojson)")).collect();
