@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Entries, History, Journal, Waiting};
 use crate::time::Timestamp;
 
-/// A run that waits for longer leaves the process, and comes back when it is started again.
+/// A run that waits for longer is at rest: it holds nothing, and comes back at the source of inputs.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) struct WaitCall {
