@@ -215,6 +215,11 @@ impl Job {
         self.number
     }
 
+    /// The journal that it is in.
+    pub fn journal(&self) -> &Sqlite {
+        &self.journal
+    }
+
     /// What the writer of its journal has done so far.
     pub fn stats(&self) -> Stats {
         self.journal.stats()

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::args::{Form, Run};
 use crate::failure::Failure;
 use crate::monitoring::Monitor;
+use crate::runs::rewards;
 use crate::screen::Screen;
 
 /// The journal of a job, if it has one.
@@ -88,6 +89,9 @@ impl Kept {
         let own = || self.job.as_ref().map(|job| Arc::new(job.cache()) as Arc<dyn Cache>);
         let runs = Runs { cache: cache.or_else(own), ..runs };
         let Some(job) = &self.job else { return Ok(runs) };
+        if let Spec::Chain(spec) = spec {
+            rewards::teach(job.journal(), spec)?;
+        }
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
         let journal = monitor.journal(Arc::new(job.clone()), runs.key.as_deref());

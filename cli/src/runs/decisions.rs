@@ -21,7 +21,7 @@ use crate::failure::{Exit, Failure};
 pub(super) struct Decided {
     at: String,
     step: String,
-    /// `if`, `switch`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
+    /// `if`, `switch`, `route`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
     kind: &'static str,
     /// As the spec has it.
     condition: Value,

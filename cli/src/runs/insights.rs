@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::args;
+use super::rewards::{self, Mean, Routes};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
@@ -18,7 +19,7 @@ use crate::prepare;
 use crate::screen::Screen;
 
 /// The runs that are looked at for the result of one.
-const LOOKED_AT: usize = 1_000;
+pub(super) const LOOKED_AT: usize = 1_000;
 /// Of fewer runs nothing is advised.
 const ENOUGH: u64 = 20;
 
@@ -30,6 +31,9 @@ pub struct Found {
     /// Runs by how they stand.
     status: BTreeMap<&'static str, u64>,
     steps: BTreeMap<String, Step>,
+    /// What the ways of routes have brought, by route.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    routes: Routes,
     advice: Vec<String>,
 }
 
@@ -105,6 +109,7 @@ pub fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
         *found.status.entry(run.status.name()).or_default() += 1;
     }
     found.steps = steps(journal, &runs)?;
+    found.routes = rewards::routes(journal, &runs)?;
     found.advice = found.steps.iter().flat_map(|(name, step)| advice(name, step)).collect();
     Ok(found)
 }
@@ -115,7 +120,7 @@ pub fn find(journal: &Sqlite, args: &args::Insights) -> Result<Found, Failure> {
 /// When the journal can't be read, or is damaged.
 pub(super) fn of_ways(journal: &Sqlite, chain: &Chain) -> Result<LearningInsights, Failure> {
     let runs = runs_of(journal, &chain.name, LOOKED_AT)?;
-    let known = steps(journal, &runs)?;
+    let (known, routes) = (steps(journal, &runs)?, rewards::routes(journal, &runs)?);
     let mut found = LearningInsights { runs: runs.len() as u64, ..LearningInsights::default() };
     for way in &chain.steps {
         let of = known.get(&way.id).map_or_else(WayTaken::default, |step| WayTaken {
@@ -123,9 +128,13 @@ pub(super) fn of_ways(journal: &Sqlite, chain: &Chain) -> Result<LearningInsight
             completed: step.count("COMPLETED") + step.count("CACHED") - step.degraded,
             failed: step.count("FAILED") + step.count("TIMED_OUT") + step.degraded,
             usd: step.usd,
+            reward: None,
         });
         for switch in &way.chosen_by {
-            found.ways.entry(chain.steps[*switch].id.clone()).or_default().insert(way.id.clone(), of);
+            let switch = &chain.steps[*switch].id;
+            let is_it = |(steps, _): &(&String, &Mean)| steps.split(", ").any(|step| step == way.id);
+            let reward = routes.get(switch).and_then(|ways| ways.iter().find(is_it)).map(|(_, mean)| mean.mean);
+            found.ways.entry(switch.clone()).or_default().insert(way.id.clone(), WayTaken { reward, ..of });
         }
     }
     found.advice = known.iter().flat_map(|(name, step)| advice(name, step)).collect();
@@ -199,7 +208,7 @@ impl Step {
 }
 
 /// `each[]/words` for `each[3]/words`.
-fn without_places(name: &str) -> String {
+pub(super) fn without_places(name: &str) -> String {
     let mut parts = name.split('[');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |all, part| all + "[" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
@@ -256,6 +265,10 @@ fn text(found: &Found) -> String {
     }
     lines.extend(table.lines().map(|line| line.trim().to_owned()));
     lines.push(String::new());
+    for (route, ways) in &found.routes {
+        let way = |(way, Mean { rewards, mean }): (&String, &Mean)| format!("{way} {mean:.3} in {rewards} runs");
+        lines.push(format!("rewards of {route}: {}", ways.iter().map(way).collect::<Vec<_>>().join("; ")));
+    }
     lines.extend(found.advice.iter().map(|advice| format!("advice: {advice}")));
     lines.join("\n").trim_end().to_owned()
 }

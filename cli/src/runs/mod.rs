@@ -16,6 +16,7 @@ mod history;
 pub mod insights;
 mod list;
 pub mod replay;
+pub mod rewards;
 mod show;
 pub mod signal;
 mod stop;

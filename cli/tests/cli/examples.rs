@@ -266,3 +266,13 @@ fn a_text_that_passes_gates_and_goes_to_a_file() {
     assert!(file["text"].as_str().unwrap().ends_with("a paragraph about tides"), "{file}");
     assert_eq!(document["final_output"]["path"], "out/one.json");
 }
+
+#[test]
+fn two_models_of_which_the_better_one_is_asked_more_often() {
+    let folder = Folder::with(&[]);
+    let told = run(&folder, "20-models.yaml", &["--mock", "--inputs", "examples/data/questions.jsonl", "-o", "json"]);
+    let documents = told.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    assert_eq!(documents.filter(|document| document["status"] == "COMPLETED").count(), 6, "{}", told.err);
+    let insights = folder.bourn(&["insights", "models"]).quietly();
+    assert!(insights.contains("rewards of who: cheap ") && insights.contains("; dear "), "{insights}");
+}

@@ -43,3 +43,35 @@ fn a_result_has_the_way_that_was_taken_what_it_gave_and_what_all_runs_say_of_it(
     assert_eq!(way("small"), json!({ "taken": 4, "completed": 3, "failed": 1, "usd": 0.0 }));
     assert_eq!(way("large"), json!({ "taken": 2, "completed": 2, "failed": 0, "usd": 0.0 }));
 }
+
+const ROUTED: &str = "\
+name: routed
+steps:
+  - id: who
+    route: { policy: epsilon_greedy, epsilon: 0, ways: [cheap, dear], reward: '${.cheap.results // .dear.results}' }
+  - { id: cheap, set: { value: 1 } }
+  - { id: dear, set: { value: 5 } }
+";
+
+#[test]
+fn a_route_knows_what_its_ways_have_brought_in_earlier_processes() {
+    let folder = Folder::with(&[("routed.yaml", ROUTED)]);
+    let run = |id: &str| {
+        let told = folder.bourn(&["run", "routed.yaml", "--input", "{}", "--id", id, "-o", "json"]).quietly();
+        let document: Value = serde_json::from_str(&told).unwrap();
+        document["decision_path"].clone()
+    };
+    let took = |way: &str| json!([{ "step": "who", "kind": "route", "result": [way] }]);
+    assert_eq!(["a", "b", "c", "d"].map(run), ["cheap", "dear", "dear", "dear"].map(took));
+    let found: Value = serde_json::from_str(&folder.bourn(&["insights", "routed", "-o", "json"]).quietly()).unwrap();
+    let expected = json!({ "who": { "cheap": { "rewards": 1, "mean": 1.0 }, "dear": { "rewards": 3, "mean": 5.0 } } });
+    assert_eq!(found["routes"], expected);
+    let text = folder.bourn(&["insights", "routed"]).quietly();
+    assert!(text.contains("rewards of who: cheap 1.000 in 1 runs; dear 5.000 in 3 runs"), "{text}");
+    let result: Value = serde_json::from_str(&folder.bourn(&["runs", "result", "d", "-o", "json"]).quietly()).unwrap();
+    assert_eq!(result["learning_insights"]["ways"]["who"]["dear"]["reward"], 5.0);
+    // A run that goes on knows it too, and decides nothing anew.
+    let again = folder.bourn(&["runs", "show", "a", "--decisions", "-o", "json"]).quietly();
+    assert!(again.contains("route") && again.contains("cheap"), "{again}");
+    assert_eq!(folder.bourn(&["runs", "replay", "a"]).code, Some(0));
+}

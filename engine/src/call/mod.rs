@@ -6,6 +6,7 @@ pub mod deadlines;
 pub mod known;
 pub mod learnt;
 pub mod metered;
+pub mod places;
 pub mod rate_limit;
 pub mod retry;
 pub mod spend;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
+use super::places::Places;
 use crate::api::limits::Retries;
 use crate::api::{Backoff, BoxCall, Call, CallContext, Outage, Reply, Usage};
 use crate::error::{Error, Kind, Result, Retry as Hint};
@@ -25,6 +26,8 @@ pub struct Retry<C> {
     pub stats: Arc<StageStats>,
     /// Where it is told that nothing helps for a while; one for all lanes of the stage.
     pub outage: Outage,
+    /// Where its place is, which it gives up for a wait that is noted.
+    pub places: Arc<Places>,
 }
 
 /// The waits between attempts, without the first.
@@ -53,7 +56,7 @@ impl<C: Call> Call for Retry<C> {
                 waits.nth(last as usize);
             }
             context.attempt += tried.attempts;
-            context.env.sleep(tried.due.since(context.env.wall())).await;
+            self.places.rest(context.env.sleep(tried.due.since(context.env.wall()))).await;
         }
         loop {
             let error = match self.inner.call(rows.clone(), &context).await {
@@ -77,12 +80,16 @@ impl<C: Call> Call for Retry<C> {
             self.stats.retries.fetch_add(1, Relaxed);
             self.outage.failed(&error, wait);
             let backoff = Backoff { attempts: context.attempt, wait, error: &error };
-            if let Some(noted) = self.call.backs_off(&rows, backoff, &context)
-                && let Some(answer) = noted.await?
-            {
-                return Ok(Reply::rows(answer));
+            let sleep = context.env.sleep(wait);
+            match self.call.backs_off(&rows, backoff, &context) {
+                Some(noted) => {
+                    if let Some(answer) = noted.await? {
+                        return Ok(Reply::rows(answer));
+                    }
+                    self.places.rest(sleep).await;
+                }
+                None => sleep.await,
             }
-            context.env.sleep(wait).await;
             context.attempt += 1;
         }
     }

@@ -10,6 +10,7 @@ use super::again::Again;
 use super::deadlines::{ScheduleToClose, ScheduleToStart};
 use super::known::Known;
 use super::metered::{self, Metered};
+use super::places::Places;
 use super::rate_limit::{Limiter, RateLimit};
 use super::retry::Retry;
 use super::spend::{Pause, Purse, Spend};
@@ -32,6 +33,8 @@ pub struct Shared {
     pub purses: Vec<Arc<Purse>>,
     /// Stops the job, so that it goes on when there is more to spend.
     pub pause: Pause,
+    /// Of the requests of the lane.
+    pub places: Arc<Places>,
     /// The counters of the lane.
     pub stats: Arc<StageStats>,
 }
@@ -59,8 +62,9 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
     };
     let (purses, pause, journal) = (shared.purses, shared.pause, shared.journal);
     let call = Spend { call: known.clone(), inner: call, purses, pause, journal, stats: shared.stats.clone() };
-    let (policy, stats, outage) = (limits.retry.clone(), shared.stats.clone(), shared.outage);
-    let call = BoxCall::new(Retry { inner: call, call: known.clone(), policy, stats, outage });
+    let (policy, stats) = (limits.retry.clone(), shared.stats.clone());
+    let (outage, places) = (shared.outage, shared.places);
+    let call = BoxCall::new(Retry { inner: call, call: known.clone(), policy, stats, outage, places });
     let call = match deadlines.schedule_to_close {
         Some(limit) => BoxCall::new(ScheduleToClose { call: known.clone(), inner: call, limit }),
         None => call,

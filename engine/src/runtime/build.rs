@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::align::Inputs;
 use super::book::Kept;
-use super::call_task::{CallTask, RequestKey};
+use super::call_task::CallTask;
 use super::chain::{Chain, Slot, Worker};
 use super::chain_task::ChainTask;
 use super::channel::{Mailbox, Post, Receiver, Sender};
@@ -18,7 +18,7 @@ use super::exchange::Router;
 use super::fallback::Fallback;
 use super::job::Start;
 use super::ledgers::Ledgers;
-use super::requests::Requests;
+use super::requests::{RequestKey, Requests};
 use super::sink_task::{self, SinkTask, Trying};
 use super::source_task::{Before, SourceTask};
 use super::spool::{Folder, Spool};
@@ -30,6 +30,7 @@ use crate::api::{
 };
 use crate::call::adaptive::Gate;
 use crate::call::metered::Metered;
+use crate::call::places::Places;
 use crate::call::rate_limit::Limiter;
 use crate::call::stack::{Shared, stack};
 use crate::checkpoint::coordinator::Command;
@@ -262,7 +263,9 @@ impl<'a> Builder<'a> {
         let metered = self.metered(node);
         let limiter = self.limiters.entry(spaced).or_insert_with(|| Arc::new(Limiter::new(limits.rate, &env)));
         let (journal, purses) = self.ledgers.of(node);
+        let places = Arc::new(Places::new(limits.in_flight));
         let shared = Shared {
+            places: places.clone(),
             limiter: limiter.clone(),
             gate,
             metered,
@@ -280,6 +283,7 @@ impl<'a> Builder<'a> {
             id: node.id.clone(),
             call: stack(call, &limits, shared),
             limits,
+            places,
             purses,
             cardinality: node.cardinality,
             context: CallContext {

@@ -17,10 +17,11 @@ use super::dead_letter;
 use super::emit::Outlets;
 use super::in_flight::InFlight;
 use super::narrow::panicked;
-use super::requests::{Request, Requests};
+use super::requests::{Request, RequestKey, Requests};
 use super::shares::Shares;
 use super::supervise::{Note, Supervisor};
 use crate::api::{BoxCall, Call, CallContext, Cardinality, Limits, Rejected, Reply};
+use crate::call::places::{Place, Places};
 use crate::call::spend::Purse;
 use crate::checkpoint::coordinator::{Report, TaskId};
 use crate::checkpoint::saved::{Saved, Saver};
@@ -29,9 +30,9 @@ use crate::data::records::{Records, bytes_held};
 use crate::data::secret::Secrets;
 use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::graph::{OnError, Role};
+use crate::graph::OnError;
 use crate::metrics::{StageStats, Tally};
-use crate::plan::{DEAD_LETTERS, PlannedNode};
+use crate::plan::DEAD_LETTERS;
 use crate::state::visitor::Piece;
 use crate::time::Timestamp;
 
@@ -51,6 +52,8 @@ pub struct CallTask {
     pub call: BoxCall,
     /// What bounds it.
     pub limits: Limits,
+    /// Of its requests: as many as may be in flight.
+    pub places: Arc<Places>,
     /// What its requests are paid out of.
     pub purses: Vec<Arc<Purse>>,
     /// How many rows leave for one that enters.
@@ -75,35 +78,6 @@ pub struct CallTask {
     pub secrets: Secrets,
     /// The world.
     pub env: Env,
-}
-
-/// What the idempotency keys of a stage's requests are made from, beside the row itself.
-pub struct RequestKey {
-    /// Its id, kind and configuration.
-    pub stage: String,
-    /// Different for each job and lane: for rows that can't be told apart by where they were read.
-    pub unique: u64,
-}
-
-impl RequestKey {
-    /// Its kind and configuration are part of it, so that a changed stage asks anew.
-    pub fn of(node: &PlannedNode, unique: u64) -> Self {
-        let Role::Stage(config) = &node.role else { return Self { stage: String::new(), unique } };
-        Self { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
-    }
-
-    /// The same for a replayed row; without an origin, unique in the job.
-    fn of_request(&self, request: &Request, id: &str) -> Arc<str> {
-        let Some(origin) = request.header.origin.as_deref() else {
-            return format!("{id}-{:x}-{}", self.unique, request.number).into();
-        };
-        let row = crate::data::json::row_value(&request.rows, 0).map(|v| serde_json::Value::Object(v).to_string());
-        let mut hash = blake3::Hasher::new();
-        hash.update(self.stage.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
-        hash.update(origin.position.to_string().as_bytes()).update(b"\0");
-        hash.update(row.unwrap_or_default().as_bytes());
-        hash.finalize().to_hex()[..32].into()
-    }
 }
 
 /// A request that has come back.
@@ -144,6 +118,8 @@ enum Next {
     Answer(Answered),
     /// There is nothing left to pay with.
     Spent,
+    /// There is a place for one more request.
+    Free,
 }
 
 impl CallTask {
@@ -156,10 +132,11 @@ impl CallTask {
         // A barrier or the end that waits until nothing is in flight.
         let mut control: Option<Event> = None;
         loop {
-            while in_flight.len() < self.limits.in_flight
+            while self.may_begin(&in_flight)
+                && let Some(place) = self.places.take()
                 && let Some(request) = self.requests.next(self.limits.rows, |r| self.key.of_request(r, &self.id))
             {
-                self.submit(request, &mut in_flight).await;
+                self.submit(request, place, &mut in_flight).await;
             }
             if let Some(to) = time.due(&self.requests) {
                 self.outlets.flush(&mut shares).await?;
@@ -192,7 +169,7 @@ impl CallTask {
                     self.barrier(epoch, &mut tally, &mut shares).await?;
                 }
                 Next::Event(event) => control = Some(event),
-                Next::Spent => {}
+                Next::Spent | Next::Free => {}
                 Next::Answer(answered) => self.answer(answered, &mut tally, &mut shares).await?,
             }
         }
@@ -204,8 +181,13 @@ impl CallTask {
         Ok(())
     }
 
-    /// Starts a request. One that is answered at once costs no task.
-    async fn submit(&self, request: Request, in_flight: &mut InFlight<Answered>) {
+    /// Whether there is room for one more: those that wait without a place are not among the ones that may be in flight.
+    fn may_begin(&self, in_flight: &InFlight<Answered>) -> bool {
+        in_flight.len() < self.limits.in_flight + self.places.resting()
+    }
+
+    /// Starts a request, which has its place until it is answered. One that is answered at once costs no task.
+    async fn submit(&self, request: Request, place: Place, in_flight: &mut InFlight<Answered>) {
         let mut context = self.context.clone();
         context.idempotency_key = request.key.clone().unwrap_or_default();
         context.ingested = request.header.ingested;
@@ -225,6 +207,7 @@ impl CallTask {
                 }
                 reply => reply,
             };
+            drop(place);
             Answered { request, reply, took: env.monotonic().saturating_sub(start) }
         }
         .boxed();
@@ -248,6 +231,8 @@ impl CallTask {
         let waits_for_answers = !in_flight.is_empty();
         let start = self.env.monotonic();
         shares.flush(std::iter::once((&mut *tally, &self.stats)));
+        let (places, most) = (self.places.clone(), self.limits.in_flight);
+        let begins = !self.requests.wants_more();
         let inputs = &mut self.inputs;
         let mut input =
             std::pin::pin!(async move { if reads { inputs.next().await } else { std::future::pending().await } });
@@ -259,6 +244,9 @@ impl CallTask {
             }
             if let Poll::Ready(Some(answer)) = in_flight.poll_next(context) {
                 return Poll::Ready(answer.map(Next::Answer));
+            }
+            if begins && places.poll_free(context).is_ready() && in_flight.len() < most + places.resting() {
+                return Poll::Ready(Ok(Next::Free));
             }
             input.as_mut().poll(context).map(|event| event.map(Next::Event))
         })

@@ -50,6 +50,7 @@ impl Caching {
         let fault = match instead {
             Some("workflow") => Some(("a workflow is not answered from a cache", "say it of the steps in it")),
             Some("pipeline") => Some(("a pipeline writes something, which no cache does", "take `cache` away")),
+            Some("route") => Some(("a `route` chooses anew for each run", "take `cache` away")),
             Some(_) => Some(("a `switch` asks nobody, so there is nothing to be cached", "take `cache` away")),
             None if keys.repeat.is_some() => Some((
                 "what is done in rounds reads what the round before gave, and is not cached",
@@ -73,7 +74,8 @@ impl Caching {
     pub(super) fn all(steps: &mut [Step]) {
         for step in steps {
             let config = &step.work.config.0;
-            let may = step.work.workflow.is_none() && step.repeat.is_none() && config.waits().is_none();
+            let asks = step.work.workflow.is_none() && step.route.is_none() && config.waits().is_none();
+            let may = asks && step.repeat.is_none();
             if may && (config.is_stateless() || step.resources.stateless) && step.cache.is_none() {
                 step.cache = Some(Self { ttl: TTL, version: String::new(), is_said: false });
             }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::caching::Caching;
 use super::edges::{cycle, cycle_problem};
-use super::model::{Chain, Optimization, Starts, Step};
+use super::model::{Chain, Optimization, Starts, Step, Work};
 use super::monitoring::Monitoring;
 use super::node::{Content, Member, Node};
 use super::output::Output;
@@ -82,10 +82,12 @@ pub(crate) fn read(
     let keys = keys?;
     let chosen_by = |at: usize| (0..read.len()).filter(|by| read[*by].chooses.contains(&at)).collect::<Vec<_>>();
     let chosen_by: Vec<_> = (0..read.len()).map(chosen_by).collect();
-    let mut steps: Vec<Step> = read.into_iter().map(|read| read.step).collect::<Option<_>>()?;
+    let (steps, rewards): (Vec<Option<Step>>, Vec<_>) = read.into_iter().map(|read| (read.step, read.reward)).unzip();
+    let mut steps: Vec<Step> = steps.into_iter().collect::<Option<_>>()?;
     for (step, (needs, chosen_by)) in steps.iter_mut().zip(needs.into_iter().zip(chosen_by)) {
         (step.reads, step.chosen_by) = (needs, chosen_by);
     }
+    rewarded(&mut steps, rewards);
     reduce(&mut steps);
     order(&mut steps, !keys.optimization.assume_stateless);
     if keys.optimization.cache {
@@ -106,6 +108,17 @@ pub(crate) fn read(
         monitoring: keys.monitoring,
         schedule,
     })
+}
+
+/// Adds for each route the step that says what its way has brought, when all others have ended. No step of a spec can have its name.
+fn rewarded(steps: &mut Vec<Step>, rewards: Vec<Option<Work>>) {
+    let before = |step: &Step| step.starts != Starts::Finally;
+    let reads: Vec<usize> = (0..steps.len()).filter(|at| before(&steps[*at])).collect();
+    for (at, work) in rewards.into_iter().enumerate().filter_map(|(at, work)| Some((at, work?))) {
+        let path = [steps[at].path.as_slice(), &["route".into(), "reward".into()]].concat();
+        let step = Step::new(&format!("{}.reward", steps[at].id), work, reads.clone(), path);
+        steps.push(Step { starts: Starts::Finally, refs: vec![at], ..step });
+    }
 }
 
 /// The step that the gates of a run stand behind: it gives what the run gives, when all others have ended well.

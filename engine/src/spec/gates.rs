@@ -136,7 +136,7 @@ impl Common<'_> {
         needs: &mut Vec<usize>,
     ) -> Vec<Gate> {
         let path = &[path, &["quality_gates".into()]].concat();
-        if list.is_some() && (keys.switch.is_some() || undoes) {
+        if list.is_some() && (keys.switch.is_some() || keys.route.is_some() || undoes) {
             reader.fault_at_key(path, Problem::new("what chooses or undoes gives no results to judge"));
         }
         let nodes = list.map(Node::elements).unwrap_or_default();

@@ -15,6 +15,7 @@ pub mod schedule;
 pub mod schema;
 pub mod targets;
 
+pub mod route;
 pub(crate) mod switch;
 
 mod chain;

@@ -84,8 +84,11 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
         let may_be: &[&'static str] = if key == "steps" { &["workflow", "pipeline"] } else { &["workflow"] };
         may_be.iter().copied().find(|kind| blocks.iter().any(|block| block.get(kind).is_some()))
     };
-    let switches =
-        || spec.get("steps").map(Node::elements).unwrap_or_default().iter().any(|s| s.get("switch").is_some());
+    // What chooses the steps that come next.
+    let chooser = || {
+        let blocks = spec.get("steps").map(Node::elements).unwrap_or_default();
+        ["switch", "route"].into_iter().find(|key| blocks.iter().any(|block| block.get(key).is_some()))
+    };
     if let Ok(mode) = written.parse::<Mode>() {
         let lacks = match mode {
             Mode::Chain | Mode::Flow => steps.is_none().then_some("steps"),
@@ -113,7 +116,7 @@ pub(crate) fn choose(spec: &Node) -> Result<Choice, Problem> {
         (None, None, Some(_)) if let Some(kind) = nests("steps") => {
             because(Mode::Hybrid, &format!("steps` and a step `{kind}"))
         }
-        (None, None, Some(_)) if switches() => because(Mode::Flow, "switch"),
+        (None, None, Some(_)) if let Some(key) = chooser() => because(Mode::Flow, key),
         (None, None, Some(key)) => because(Mode::Chain, key),
         (None, None, None) => {
             let problem = Problem::new("there is nothing to do: neither `sources` nor `steps`");

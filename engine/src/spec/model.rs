@@ -1,6 +1,7 @@
 //! A spec that was checked: what a graph is made of.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use super::gates::Gate;
 use super::monitoring::Monitoring;
 use super::output::{Format, Output};
 use super::resources::{After, Resources};
+use super::route::Arms;
 use super::schedule::Schedule;
 use super::targets::Targets;
 use crate::api::limits::Retries;
@@ -190,6 +192,8 @@ pub struct Step {
     pub follows: Vec<usize>,
     /// The switches that may choose it: places in [`Chain::steps`].
     pub chosen_by: Vec<usize>,
+    /// What is known of the ways that it chooses by what they have brought.
+    pub route: Option<Arc<Arms>>,
     /// When its place is false, the step is skipped.
     pub condition: Option<Template>,
     /// The list for each of whose elements it is done.
@@ -265,6 +269,20 @@ impl Chain {
         self.steps.iter().flat_map(of).collect()
     }
 
+    /// What is known of the ways of its routes, by the name of the route: `who`, or `each/who` of a workflow within.
+    pub fn routes(&self) -> Vec<(String, Arc<Arms>)> {
+        let of = |step: &Step| {
+            let within = step.nested().flat_map(|nested| nested.chain.routes());
+            let within = within.map(|(name, arms)| (format!("{}/{name}", step.id), arms));
+            step.route
+                .iter()
+                .map(|arms| (step.id.clone(), arms.clone()))
+                .chain(within.collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        self.steps.iter().flat_map(of).collect()
+    }
+
     /// The step of this name: `review`, or `each/review` of a workflow within another one. Rounds and elements may be named:
     /// `each[3]/review`.
     pub fn step(&self, name: &str) -> Option<&Step> {
@@ -279,6 +297,33 @@ impl Chain {
 }
 
 impl Step {
+    /// One that reads these others, and says nothing else.
+    pub(crate) fn new(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Self {
+        Self {
+            id: id.to_owned(),
+            work,
+            fallback: Vec::new(),
+            starts: Starts::Completed,
+            said: Vec::new(),
+            refs: reads.clone(),
+            reads,
+            needs: Vec::new(),
+            resources: Resources::default(),
+            after: Vec::new(),
+            follows: Vec::new(),
+            chosen_by: Vec::new(),
+            route: None,
+            condition: None,
+            for_each: None,
+            repeat: None,
+            default: None,
+            output: None,
+            gates: Vec::new(),
+            cache: None,
+            path,
+        }
+    }
+
     /// Whether it asks nobody, no cache that is said either, and is soon done.
     pub fn is_pure(&self) -> bool {
         let is_plain =

@@ -54,6 +54,8 @@ pub(super) struct Read {
     pub needs: Vec<usize>,
     /// The steps that it may choose.
     pub chooses: Vec<usize>,
+    /// What says what that has brought.
+    pub reward: Option<Work>,
     /// The step, if it has no fault.
     pub step: Option<Step>,
 }
@@ -89,14 +91,20 @@ impl Common<'_> {
         let names = Names { item, again: keys.repeat.is_some(), ..names };
         let repeat = keys.repeat.as_ref();
         let repeat = repeat.and_then(|repeat| rounds(reader, repeat, &names, &below("repeat"), &mut needs));
-        if keys.repeat.is_some() && keys.switch.is_some() {
-            reader.fault_at_key(&below("repeat"), Problem::new("a `switch` chooses once"));
+        let chooser = [(keys.switch.is_some(), "switch"), (keys.route.is_some(), "route")];
+        if let Some((_, chooser)) = chooser.iter().find(|(is_said, _)| *is_said) {
+            let often =
+                [(keys.repeat.is_some(), "repeat"), (keys.for_each.is_some() && *chooser == "route", "for_each")];
+            for (_, key) in often.iter().filter(|(is_said, _)| *is_said) {
+                reader.fault_at_key(&below(key), Problem::new(format!("a `{chooser}` chooses once")));
+            }
         }
-        let blocks = ["switch", "workflow", PIPELINE].into_iter().filter(|key| node.get(key).is_some());
+        let blocks = ["switch", "route", "workflow", PIPELINE].into_iter().filter(|key| node.get(key).is_some());
         let blocks: Vec<&str> = blocks.collect();
         let instead = blocks.first().copied();
         let command = self.command(reader, node, path, &own, instead.is_some());
         let both = does_two(reader, command.as_ref(), &blocks, path);
+        let (mut reward, mut route) = (None, None);
         let work = match (&keys.switch, &command) {
             _ if both => None,
             (Some(ways), None) => {
@@ -105,6 +113,12 @@ impl Common<'_> {
                 let stage = BoxStageConfig(std::sync::Arc::new(config));
                 Some(tried.work(reader, "switch", Configured { stage, rate_limit: None, places: Places::default() }))
             }
+            _ if instead == Some("route") => keys.route.as_ref().and_then(|keys| {
+                let names = Names { item: None, ..names };
+                let routed = self.routed(reader, &names, (keys, &tried), &below("route"), &mut chooses)?;
+                (reward, route) = (Some(routed.says), Some(routed.arms));
+                Some(routed.work)
+            }),
             _ if instead == Some(PIPELINE) => Self::pipeline(reader, node, (path, &[]), (&names, &tried), &mut needs),
             _ if instead.is_some() => {
                 let repeat = keys.repeat.as_ref().map(|repeat| (repeat.max_iterations, repeat.every.is_some()));
@@ -144,6 +158,7 @@ impl Common<'_> {
             after: Vec::new(),
             follows: Vec::new(),
             chosen_by: Vec::new(),
+            route,
             condition,
             for_each,
             repeat,
@@ -156,7 +171,7 @@ impl Common<'_> {
         if let Some(step) = &mut step {
             elements(reader, step);
         }
-        Read { needs, chooses, step }
+        Read { needs, chooses, reward, step }
     }
 
     /// What is tried in place of a step: another command, or the same one with something else.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::keys::names_of;
-use super::model::{Chain, ForEach, Places, Starts, Step, Work};
+use super::model::{Chain, ForEach, Places, Step, Work};
 use super::monitoring::Monitoring;
 use super::node::Node;
 use super::reader::{Reader, check_id, later};
 use super::references::reduce;
-use super::resources::{Resources, order};
+use super::resources::order;
 use super::steps::TAKEN;
 use super::swarm_keys::{AgentKeys, SwarmKeys, Topology};
 use crate::api::Deadlines;
@@ -232,14 +232,14 @@ impl Swarm<'_> {
         let known = [("model", "model"), ("max_tokens", "max_tokens"), ("system", "role")];
         let known = known.map(|(key, place)| (key.to_owned(), vec![place.into()])).into();
         let work = work(reader, "model", config, &path)?;
-        Some(step(id, Work { places: Places { known }, ..work }, Vec::new(), path))
+        Some(Step::new(id, Work { places: Places { known }, ..work }, Vec::new(), path))
     }
 }
 
 /// A step that makes one value of others.
 fn set(reader: &mut Reader<'_>, id: &str, value: Value, reads: Vec<usize>) -> Option<Step> {
     let path: Vec<Key> = vec!["agents".into()];
-    work(reader, "set", value, &path).map(|work| step(id, work, reads, path))
+    work(reader, "set", value, &path).map(|work| Step::new(id, work, reads, path))
 }
 
 /// What a kind does with this configuration.
@@ -262,29 +262,4 @@ fn work(reader: &mut Reader<'_>, kind: &str, config: Value, path: &[Key]) -> Opt
     };
     let (command, deadlines, places) = (kind.to_owned(), Deadlines::default(), Places::default());
     Some(Work { command, config, timeout: TIMEOUT, deadlines, retry, rate_limit: None, places, workflow: None })
-}
-
-fn step(id: &str, work: Work, reads: Vec<usize>, path: Vec<Key>) -> Step {
-    Step {
-        id: id.to_owned(),
-        work,
-        fallback: Vec::new(),
-        starts: Starts::Completed,
-        said: Vec::new(),
-        refs: reads.clone(),
-        reads,
-        needs: Vec::new(),
-        resources: Resources::default(),
-        after: Vec::new(),
-        follows: Vec::new(),
-        chosen_by: Vec::new(),
-        condition: None,
-        for_each: None,
-        repeat: None,
-        default: None,
-        output: None,
-        gates: Vec::new(),
-        cache: None,
-        path,
-    }
 }

@@ -160,6 +160,9 @@ pub(crate) struct StepKeys {
     /// names are skipped.
     #[schemars(length(min = 1))]
     pub switch: Option<Vec<WayKeys>>,
+    /// Chooses the steps that come next by what they have brought in earlier runs, instead of a command. The other steps that it names are
+    /// skipped.
+    pub route: Option<RouteKeys>,
     /// The step is a workflow itself: the file of a spec, or `{ spec: FILE or a spec, input: what it is given }`. What it gives is the
     /// workflow's `final_output`.
     pub workflow: Option<NestedBlock>,
@@ -199,6 +202,37 @@ pub(crate) struct RepeatKeys {
     /// How long to wait between two rounds.
     #[serde(default)]
     pub every: Option<Interval>,
+}
+
+/// `route`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteKeys {
+    /// How the way is chosen.
+    #[allow(dead_code, reason = "there is one")]
+    pub policy: Policy,
+    /// How often any way is taken, whatever is known: 0 to 1.
+    #[serde(default = "epsilon")]
+    #[schemars(range(min = 0, max = 1))]
+    pub epsilon: f64,
+    /// The ways: the step that comes next, or several.
+    #[schemars(length(min = 2))]
+    pub ways: Vec<OneOrMany>,
+    /// A place with a number, such as `${.answer.results.score}`: what the run has brought, the more the better. It is read when all steps
+    /// have ended, and is 0 where it is no number.
+    pub reward: String,
+}
+
+/// The policy of a `route`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Policy {
+    /// The way that has brought most at the mean, and now and then any of them.
+    EpsilonGreedy,
+}
+
+fn epsilon() -> f64 {
+    0.1
 }
 
 /// A way out of a `switch`.

@@ -10,7 +10,7 @@ use crate::spec::model::Step;
 /// Something that was decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// `if`, `switch`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
+    /// `if`, `switch`, `route`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
     pub kind: &'static str,
     /// The key of the spec that has the condition.
     pub key: &'static str,
@@ -24,8 +24,11 @@ pub struct Decision {
 pub(super) struct Decides {
     /// Whether it has a condition.
     condition: bool,
-    /// Whether it chooses a way.
-    pub switch: bool,
+    /// Whether it chooses a way by conditions.
+    switch: bool,
+    /// Whether it does by what ways have brought.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    route: bool,
     /// The commands of its fallbacks.
     fallbacks: Vec<String>,
     /// What it gives when it fails.
@@ -33,10 +36,16 @@ pub(super) struct Decides {
 }
 
 impl Decides {
+    /// Whether it says which steps come next.
+    pub(super) fn chooses(&self) -> bool {
+        self.switch || self.route
+    }
+
     pub(super) fn of(step: &Step) -> Self {
         Self {
             condition: step.condition.is_some(),
             switch: step.work.command == "switch",
+            route: step.route.is_some(),
             fallbacks: step.fallback.iter().map(|work| work.command.clone()).collect(),
             default: step.default.clone(),
         }
@@ -60,8 +69,9 @@ pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
             _ => add("if", "if", json!(true)),
         }
     }
-    if record.status == Status::Completed && step.switch {
-        add("switch", "switch", record.results.clone().unwrap_or_default());
+    if record.status == Status::Completed && step.chooses() {
+        let key = if step.route { "route" } else { "switch" };
+        add(key, key, record.results.clone().unwrap_or_default());
     }
     if record.attempts > 1 && record.rounds.is_none() && record.items.is_none() {
         add("retry", "retry", json!({ "attempts": record.attempts }));

@@ -78,7 +78,7 @@ fn taken(config: &DocumentConfig, run: &Run) -> Vec<Taken> {
 /// What the steps gave of the ways that were taken.
 fn branches(config: &DocumentConfig, run: &Run) -> BTreeMap<String, BTreeMap<String, Map<String, Value>>> {
     let mut branches = BTreeMap::new();
-    for (switch, chosen) in config.steps.iter().zip(&run.steps).filter(|(step, _)| step.decides.switch) {
+    for (switch, chosen) in config.steps.iter().zip(&run.steps).filter(|(step, _)| step.decides.chooses()) {
         let Some(Value::Array(chosen)) = &chosen.results else { continue };
         let all = config.steps.iter().filter(|step| step.chosen_by.contains(&switch.id));
         let all: Vec<(&str, Vec<String>)> = all.map(|way| (way.id.as_str(), downstream(config, &way.id))).collect();

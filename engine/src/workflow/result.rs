@@ -117,7 +117,7 @@ pub struct ResultDocument {
 pub struct Taken {
     /// The step.
     pub step: String,
-    /// `if`, `switch`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
+    /// `if`, `switch`, `route`, `fallback`, `default`, `retry`, `repeat` or `tolerated`.
     pub kind: String,
     /// What came out: of a switch the steps that it chose.
     pub result: Json,
@@ -145,6 +145,9 @@ pub struct WayTaken {
     pub failed: u64,
     /// What it cost in all of them, in US dollars.
     pub usd: f64,
+    /// What a `route` that chose it says it has brought, at the mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
 }
 
 /// A file that a step left.

@@ -162,3 +162,19 @@ output_format: map
     assert_eq!(ended.of(0, "/workflow_results"), json!({ "each": ["done", "done", "done"], "rounds": "done" }));
     assert_eq!(ended.of(0, "/execution_metrics/steps/rounds/attempts"), 3);
 }
+
+#[test]
+fn a_step_that_waits_for_its_next_attempt_gives_its_place_to_others_and_never_more_than_there_are_ask() {
+    let spec = "
+optimization: { max_concurrency: 1 }
+steps: [ { id: ask, say: { text: done, after: '1000', fail: '${input.fail}' }, retry: { max_attempts: 2 } } ]
+";
+    let lines: Vec<_> = (0..13).map(|n| format!(r#"{{"fail": "{}"}}"#, if n < 3 { "later:30" } else { "" })).collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let runs = Runs::of("lines", BoxConnector::new(lines_of(&lines)));
+    let worked = run(spec, runs.with_journal(Arc::new(Memory::default()), 1), 1);
+    assert!((0..13).all(|run| worked.of(run, "/status") == "COMPLETED"));
+    // The three are tried, then the others; after half a minute the three come back, one behind the other.
+    assert!(worked.took >= Duration::from_secs(34) && worked.took < Duration::from_secs(35), "{:?}", worked.took);
+    assert_eq!(SEEN.with(|seen| (seen.calls.load(SeqCst), seen.most.load(SeqCst))), (16, 1));
+}

@@ -23,6 +23,7 @@ mod plans;
 mod replays;
 mod returns;
 mod rounds;
+mod routes;
 mod stops;
 mod timeouts;
 mod waits;

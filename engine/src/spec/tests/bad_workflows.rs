@@ -156,3 +156,46 @@ fn the_whole_of_a_workflow() {
     spec.yaml:4:16 `table` is none of `last`, `map`, `list`, `text`
     ");
 }
+
+#[test]
+fn routes() {
+    let spec = "steps:
+  - id: who
+    for_each: { in: '${input.list}', as: one }
+    route: { policy: epsilon_greedy, epsilon: 1.5, ways: [a, nowhere], reward: 'much ${a.results}' }
+    cache: { ttl: 1d }
+  - { id: a, command: set, args: 1 }
+  - { id: one, route: { policy: epsilon_greedy, ways: [a], reward: '${nobody.results}' } }
+  - { id: two, route: { policy: greedy, ways: [a, who], reward: '${a.results}' } }
+  - { id: both, command: set, args: 1, route: { policy: epsilon_greedy, ways: [a, who], reward: '${a.results}' } }
+";
+    assert_snapshot!(told(spec), @"
+    spec.yaml:4:47 this must be at most 1
+    spec.yaml:7:55 too few here: at least 2 must be said
+    spec.yaml:8:33 `greedy` is none of `epsilon_greedy`
+    spec.yaml:9:40 a step does one thing, and `set` is said already (write two steps)
+    ");
+    let spec = "steps:
+  - id: who
+    for_each: { in: '${input.list}', as: one }
+    route: { policy: epsilon_greedy, ways: [a, nowhere], reward: 'much ${a.results}' }
+    cache: { ttl: 1d }
+    quality_gates: [{ condition: '${. == 1}' }]
+  - { id: a, command: set, args: 1 }
+  - { id: b, command: set, args: 1 }
+  - { id: two, route: { policy: epsilon_greedy, ways: [a, b], reward: '${nobody.results}' }, repeat: { until: '${two.results}', max_iterations: 2 } }
+  - { id: three, route: { policy: epsilon_greedy, ways: [a, b], reward: '${a.result}' } }
+  - { id: four, needs: b, route: { policy: epsilon_greedy, ways: [a, b], reward: '${.a.results}' } }
+";
+    assert_snapshot!(told(spec), @"
+    spec.yaml:3:5 a `route` chooses once
+    spec.yaml:4:48 there is no step `nowhere` (there is: a, b, two, three, four)
+    spec.yaml:4:66 a reward is one place with a number (for example `reward: ${.answer.results.score}`)
+    spec.yaml:5:5 a `route` chooses anew for each run (take `cache` away)
+    spec.yaml:6:5 what chooses or undoes gives no results to judge
+    spec.yaml:8:5 cycle: b -> four -> b (each can start only after the one before it; take one away)
+    spec.yaml:9:72 there is no step `nobody` (a plain `${` is written `$${`; a variable is `${env.NAME}`)
+    spec.yaml:9:94 a `route` chooses once
+    spec.yaml:10:74 a step has no `result` (did you mean `results`?)
+    ");
+}
