@@ -15,6 +15,7 @@ mod ends;
 mod fault;
 mod job;
 mod look;
+mod office;
 mod read;
 mod replace;
 mod schema;

@@ -109,7 +109,7 @@ CREATE TABLE looks (
 /// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
 const CHECKPOINT_PAGES: i64 = 8_192;
 /// How long a write waits for another process that writes.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(30);
+pub const BUSY: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Settles a connection, and brings the tables to this version.
 pub fn prepare(connection: &mut Connection) -> Result<(), Fault> {

@@ -1,108 +1,115 @@
-//! The one writer of a process: a thread, a queue before it, and a commit for all that has come meanwhile.
+//! The one writer of a process: a queue, a commit for all that is in it, and a thread that sees to it. Who brings an order when nobody
+//! else does writes it, rather than waking the thread and being woken by it.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bourn_engine::env::{Env, points};
+use bourn_engine::env::Env;
 use bourn_engine::{Error, Result};
-use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::fault::{Fault, Faults as _};
+pub use crate::office::{Clock, Stats};
 
-/// Orders that wait, at most; each is of a batch of runs.
-const QUEUE: usize = 1_024;
+use crate::fault::Fault;
+use crate::office::{Counters, Office, Order, Work, Written};
+use crate::schema::BUSY;
+
 /// Orders of one commit, at most.
 const GROUP: usize = 1_024;
+/// Orders that wait, those of a commit under way included; each is of a batch of runs.
+const QUEUE: usize = 2 * GROUP;
 /// How long orders that nobody waits for are held back, for one that somebody waits for to take them with it.
 const LINGER: Duration = Duration::from_millis(5);
-
-/// What is to be written. It may be called again, when another one of the same commit has failed.
-type Work = Box<dyn FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send>;
-
-struct Order {
-    work: Work,
-    /// Who waits for it.
-    done: Option<oneshot::Sender<Result<()>>>,
-}
-
-/// An order and its place in the queue, which is free as soon as the order is taken out.
-type Queued = (Order, OwnedSemaphorePermit);
-
-/// What a writer has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Commits, each with one fsync.
-    pub commits: u64,
-    /// Orders in them.
-    pub orders: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    commits: AtomicU64,
-    orders: AtomicU64,
-}
-
-/// Gives every event a time of its own.
-pub struct Clock {
-    env: Env,
-    last: i64,
-}
-
-impl Clock {
-    /// Microseconds since 1970, later than every one before.
-    pub fn next(&mut self) -> i64 {
-        self.last = (self.last + 1).max(self.env.wall().0);
-        self.last
-    }
-
-    /// The time of what happened then, if nothing that is written came later.
-    pub fn of(&mut self, then: i64) -> i64 {
-        self.last = (self.last + 1).max(then);
-        self.last
-    }
-}
-
-/// Why nothing more can be written.
-type Broken = Arc<Mutex<Option<Error>>>;
+/// Who brings an order writes it when so many commits, one behind the other, have found nobody waiting when they ended, ...
+const ALONE: u32 = 4;
+/// ... and a commit usually takes no longer than this: a task must not stand still for longer than a batch takes.
+const QUICK: Duration = Duration::from_millis(1);
 
 pub struct Writer {
-    queue: Option<mpsc::Sender<Queued>>,
+    desk: Arc<Desk>,
     /// What keeps the queue bounded.
     room: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
-    counters: Arc<Counters>,
-    broken: Broken,
+}
+
+/// Where orders wait. Whoever has the office takes them, in the order in which they came.
+struct Desk {
+    queue: Mutex<Queue>,
+    /// Wakes the thread.
+    news: Condvar,
+    office: Mutex<Office>,
+    counters: Counters,
+    env: Env,
+    /// How many commits, one behind the other, have found nobody waiting when they ended.
+    alone: AtomicU32,
+    /// How many nanoseconds a commit usually takes: a mean in which the last one is an eighth.
+    usual: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    orders: VecDeque<Order>,
+    /// How many of them somebody waits for.
+    awaited: usize,
+    /// When the oldest came.
+    since: Duration,
+    thread: Sleep,
+    is_closed: bool,
+    /// Why nothing more can be written.
+    broken: Option<Error>,
+}
+
+/// What the thread waits for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sleep {
+    /// It is awake.
+    #[default]
+    None,
+    /// Any order.
+    Any,
+    /// One that somebody waits for, or that those that are there have waited long enough.
+    Awaited,
 }
 
 impl Writer {
     /// Starts the thread.
     pub fn start(connection: Connection, path: PathBuf, env: &Env) -> Result<Self> {
-        let (queue, orders) = mpsc::channel();
-        let (counters, broken) = (Arc::new(Counters::default()), Broken::default());
         let clock = Clock { env: env.clone(), last: 0 };
-        let office = Office { connection, path, clock, counters: counters.clone(), broken: broken.clone() };
-        let thread = std::thread::Builder::new().name("bourn-journal".into()).spawn(move || office.work(orders))?;
-        let room = Arc::new(Semaphore::new(QUEUE));
-        Ok(Self { queue: Some(queue), room, thread: Some(thread), counters, broken })
+        let desk = Arc::new(Desk {
+            queue: Mutex::default(),
+            news: Condvar::new(),
+            office: Mutex::new(Office { connection, path, clock, patience: BUSY }),
+            counters: Counters::default(),
+            env: env.clone(),
+            alone: AtomicU32::new(0),
+            usual: AtomicU64::new(0),
+        });
+        let of_thread = desk.clone();
+        let thread = std::thread::Builder::new().name("bourn-journal".into()).spawn(move || of_thread.work())?;
+        Ok(Self { desk, room: Arc::new(Semaphore::new(QUEUE)), thread: Some(thread) })
     }
 
     pub fn stats(&self) -> Stats {
-        Stats { commits: self.counters.commits.load(Relaxed), orders: self.counters.orders.load(Relaxed) }
+        self.desk.counters.stats()
     }
 
-    /// Writes behind everything that was ordered before; returns when it is on the disk.
+    /// Writes behind everything that was ordered before; returns when it is on the disk. It may stand still for as long as a commit usually
+    /// takes, up to a millisecond.
     pub async fn write(
         &self,
         work: impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send + 'static,
     ) -> Result<()> {
         let (done, ended) = oneshot::channel();
         self.order(Box::new(work), Some(done)).await?;
-        ended.await.map_err(|_| self.gone())?
+        if !self.desk.write_alone() {
+            self.desk.wake();
+        }
+        ended.await.map_err(|_| self.desk.gone())?
     }
 
     /// The same, without waiting for the disk: it may go there with the next one that somebody waits for. When it fails, everything later fails too.
@@ -122,100 +129,241 @@ impl Writer {
     }
 
     async fn order(&self, work: Work, done: Option<oneshot::Sender<Result<()>>>) -> Result<()> {
-        let queue = self.queue.as_ref().ok_or_else(|| self.gone())?;
-        let place = self.room.clone().acquire_owned().await.map_err(|_| self.gone())?;
-        queue.send((Order { work, done }, place)).map_err(|_| self.gone())
-    }
-
-    fn gone(&self) -> Error {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        broken.as_ref().map_or_else(|| Error::engine("the journal is closed"), Error::summary)
+        let place = self.room.clone().acquire_owned().await.map_err(|_| self.desk.gone())?;
+        self.desk.put(Order { work, done, _place: place })
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         // What was ordered is written first.
-        self.queue = None;
+        self.desk.queue().is_closed = true;
+        self.desk.news.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-struct Office {
-    connection: Connection,
-    path: PathBuf,
-    clock: Clock,
-    counters: Arc<Counters>,
-    broken: Broken,
-}
-
-impl Office {
-    fn work(mut self, orders: mpsc::Receiver<Queued>) {
-        let mut group = Vec::new();
-        while let Ok(first) = orders.recv() {
-            let until = self.clock.env.monotonic() + LINGER;
-            let (mut next, mut is_awaited) = (Some(first), false);
-            while let Some((order, _)) = next.take() {
-                is_awaited |= order.done.is_some();
-                group.push(order);
-                if group.len() == GROUP {
-                    break;
-                }
-                let left = || until.saturating_sub(self.clock.env.monotonic());
-                next = match orders.try_recv() {
-                    Ok(order) => Some(order),
-                    Err(_) if is_awaited => None,
-                    Err(_) => orders.recv_timeout(left()).ok(),
-                };
-            }
-            if !self.commit(&mut group) {
-                return;
-            }
-        }
+impl Desk {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits all orders together, or else each alone, so that one at fault does not take the others with it. False when nothing
-    /// more can be written.
-    fn commit(&mut self, group: &mut Vec<Order>) -> bool {
-        if group.len() > 1 && self.together(group).is_ok() {
-            group.drain(..).for_each(|order| answer(order, Ok(())));
-            return true;
-        }
-        for order in group.drain(..) {
-            let mut alone = vec![order];
-            let result = self.together(&mut alone).map_err(|fault| fault.at(&self.path));
-            let Some(order) = alone.pop() else { continue };
-            match (&order.done, result) {
-                (None, Err(error)) => {
-                    // Nobody waits for this order, so nobody would know: all that come behind it are told instead.
-                    *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return false;
-                }
-                (_, result) => answer(order, result),
-            }
-        }
-        true
+    fn gone(&self) -> Error {
+        self.queue().broken.as_ref().map_or_else(|| Error::engine("the journal is closed"), Error::summary)
     }
 
-    fn together(&mut self, orders: &mut [Order]) -> Result<(), Fault> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).told("lock")?;
-        for order in orders.iter_mut() {
-            (order.work)(&transaction, &mut self.clock)?;
+    /// Puts an order behind all others. Who waits for one sees to it that it is written.
+    fn put(&self, order: Order) -> Result<()> {
+        let mut queue = self.queue();
+        if queue.broken.is_some() || queue.is_closed {
+            drop(queue);
+            return Err(self.gone());
         }
-        self.clock.env.reached(points::JOURNAL_COMMIT);
-        transaction.commit().told("write")?;
-        self.clock.env.reached(points::JOURNAL_COMMITTED);
-        self.counters.commits.fetch_add(1, Relaxed);
-        self.counters.orders.fetch_add(orders.len() as u64, Relaxed);
+        if queue.orders.is_empty() {
+            queue.since = self.env.monotonic();
+        }
+        let is_awaited = order.done.is_some();
+        queue.awaited += usize::from(is_awaited);
+        queue.orders.push_back(order);
+        if !is_awaited && queue.thread == Sleep::Any {
+            self.news.notify_one();
+        }
         Ok(())
     }
+
+    /// There is an order that somebody waits for.
+    fn wake(&self) {
+        if self.queue().thread != Sleep::None {
+            self.news.notify_one();
+        }
+    }
+
+    /// The oldest orders. Only who has the office may ask for them.
+    fn take(&self) -> Vec<Order> {
+        let mut queue = self.queue();
+        let count = queue.orders.len().min(GROUP);
+        let group: Vec<_> = queue.orders.drain(..count).collect();
+        queue.awaited -= group.iter().filter(|order| order.done.is_some()).count();
+        group
+    }
+
+    /// What the thread does.
+    fn work(&self) {
+        while self.wait() {
+            let mut office = self.office.lock().unwrap_or_else(PoisonError::into_inner);
+            // Somebody else may have written meanwhile what there was.
+            let group = self.take();
+            if !group.is_empty() {
+                self.commit(&mut office, group, BUSY);
+            }
+        }
+    }
+
+    /// Waits until there is something to be written; false when nothing will be.
+    fn wait(&self) -> bool {
+        let mut queue = self.queue();
+        loop {
+            if queue.broken.is_some() || (queue.is_closed && queue.orders.is_empty()) {
+                return false;
+            }
+            let waited = self.env.monotonic().saturating_sub(queue.since);
+            let is_due = queue.awaited > 0 || queue.is_closed || queue.orders.len() >= GROUP || waited >= LINGER;
+            if !queue.orders.is_empty() && is_due {
+                return true;
+            }
+            queue = if queue.orders.is_empty() {
+                queue.thread = Sleep::Any;
+                self.news.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                queue.thread = Sleep::Awaited;
+                self.news.wait_timeout(queue, LINGER - waited).unwrap_or_else(PoisonError::into_inner).0
+            };
+            queue.thread = Sleep::None;
+        }
+    }
+
+    /// Writes what there is, if nobody else writes or waits lately and that takes no time; false if the thread is to do it.
+    fn write_alone(&self) -> bool {
+        if self.alone.load(Relaxed) < ALONE || Duration::from_nanos(self.usual.load(Relaxed)) > QUICK {
+            return false;
+        }
+        let mut office = match self.office.try_lock() {
+            Ok(office) => office,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let group = self.take();
+        group.is_empty() || self.commit(&mut office, group, Duration::ZERO)
+    }
+
+    /// False when another process writes, and that is not to be waited for.
+    fn commit(&self, office: &mut Office, group: Vec<Order>, patience: Duration) -> bool {
+        let start = self.env.monotonic();
+        let written = office.commit(group, patience, &self.counters);
+        let took = bourn_engine::metrics::nanos(self.env.monotonic().saturating_sub(start));
+        let usual = self.usual.load(Relaxed);
+        self.usual.store(usual - usual / 8 + took / 8, Relaxed);
+        let mut queue = self.queue();
+        let alone = if queue.awaited == 0 { self.alone.load(Relaxed).saturating_add(1) } else { 0 };
+        self.alone.store(alone, Relaxed);
+        match written {
+            Written::All => true,
+            Written::Busy(group) => {
+                queue.awaited += group.iter().filter(|order| order.done.is_some()).count();
+                group.into_iter().rev().for_each(|order| queue.orders.push_front(order));
+                false
+            }
+            Written::Broken(error, rest) => {
+                queue.broken = Some(error);
+                // Who waits for them is told, as they are dropped.
+                let orders = std::mem::take(&mut queue.orders);
+                queue.awaited = 0;
+                self.news.notify_one();
+                drop(queue);
+                drop((rest, orders));
+                true
+            }
+        }
+    }
 }
 
-fn answer(order: Order, result: Result<()>) {
-    if let Some(done) = order.done {
-        // Whoever asked may have gone.
-        let _ = done.send(result);
+#[cfg(test)]
+mod tests {
+    use std::thread::{ThreadId, current};
+
+    use futures::FutureExt;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::schema;
+
+    fn writer(folder: &TempDir) -> Writer {
+        let path = folder.path().join("journal.db");
+        let mut connection = Connection::open(&path).unwrap();
+        schema::prepare(&mut connection).unwrap();
+        Writer::start(connection, path, &Env::system()).unwrap()
+    }
+
+    /// By which thread it was written.
+    fn by(written: &Arc<Mutex<Option<ThreadId>>>) -> impl FnMut(&Connection, &mut Clock) -> Result<(), Fault> + use<> {
+        let written = written.clone();
+        move |_, _| {
+            *written.lock().unwrap() = Some(current().id());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_is_alone_writes_its_orders_and_who_is_not_does_not() {
+        let folder = TempDir::new().unwrap();
+        let (writer, written) = (writer(&folder), Arc::new(Mutex::new(None)));
+        let desk = &writer.desk;
+        // Who waited is told before the office is free again.
+        let is_free = || drop(desk.office.lock().unwrap());
+        let here = |order: &dyn Fn()| {
+            is_free();
+            order();
+            written.lock().unwrap().take() == Some(current().id())
+        };
+        let one = || writer.write_now(by(&written)).unwrap();
+        let quick = || {
+            is_free();
+            desk.usual.store(0, Relaxed);
+        };
+        for _ in 0..ALONE {
+            assert!(!here(&one), "the thread does it at first");
+        }
+        quick();
+        assert!(here(&one));
+        // What nobody waits for goes with it, before it.
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let noted = |n: u32| {
+            let times = times.clone();
+            move |_: &Connection, _: &mut Clock| {
+                times.lock().unwrap().push(n);
+                Ok(())
+            }
+        };
+        quick();
+        let before = writer.stats();
+        futures::executor::block_on(async {
+            // The thread lingers over this one.
+            writer.write_later(noted(1)).await?;
+            writer.write(noted(2)).await
+        })
+        .unwrap();
+        assert_eq!(*times.lock().unwrap(), [1, 2]);
+        let after = writer.stats();
+        assert_eq!((after.commits - before.commits, after.orders - before.orders), (1, 2));
+        // Commits that take long are for the thread.
+        is_free();
+        desk.usual.store(bourn_engine::metrics::nanos(2 * QUICK), Relaxed);
+        assert!(!here(&one));
+        // So are those of many.
+        quick();
+        let mut all: Vec<_> = (0..3).map(|_| Box::pin(writer.write(by(&written)))).collect();
+        let office = desk.office.lock().unwrap();
+        assert!(all.iter_mut().all(|write| write.as_mut().now_or_never().is_none()));
+        drop(office);
+        all.into_iter().for_each(|write| futures::executor::block_on(write).unwrap());
+        assert_ne!(written.lock().unwrap().take(), Some(current().id()));
+    }
+
+    #[test]
+    fn who_is_alone_does_not_stand_still_while_another_process_writes() {
+        let folder = TempDir::new().unwrap();
+        let (writer, written) = (writer(&folder), Arc::new(Mutex::new(None)));
+        writer.desk.alone.store(ALONE, Relaxed);
+        let other = Connection::open(folder.path().join("journal.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut write = Box::pin(writer.write(by(&written)));
+        assert!(write.as_mut().now_or_never().is_none());
+        assert!(written.lock().unwrap().is_none());
+        other.execute_batch("COMMIT").unwrap();
+        futures::executor::block_on(write).unwrap();
+        assert_ne!(written.lock().unwrap().take(), Some(current().id()));
+        assert_eq!(writer.stats(), Stats { commits: 1, orders: 1 });
     }
 }
