@@ -1,7 +1,7 @@
 //! The stages that Bourn comes with; [`register`] is the list.
 //!
 //! `shape` makes rows into other rows, `route` sends them different ways, `set` adds a value made of the row, `merge` makes one of several, and the rest
-//! are calls: `http`, `process` and `model` ask once for each row and add one column with the answer, and `embed` asks for many at once.
+//! are calls: `http`, `process`, `lookup` and `model` ask once for each row and add one column with the answer, and `embed` asks for many at once.
 //!
 //! A workflow in a program, in no server, with no file. The engine is what its parts are: these kinds of steps, and if they are said the
 //! world (`Engine::with_env`), a journal, a cache; a test puts others in their places.
@@ -27,6 +27,7 @@
 
 pub mod embed;
 pub mod http;
+pub mod lookup;
 pub mod merge;
 pub mod model;
 pub mod process;
@@ -46,6 +47,7 @@ use bourn_engine::api::Registry;
 
 pub use embed::Embed;
 pub use http::Http;
+pub use lookup::Lookup;
 pub use merge::Merge;
 pub use model::Model;
 pub use process::Process;
@@ -77,6 +79,7 @@ pub fn register(registry: Registry) -> Registry {
         .stage::<Merge>()
         .stage::<Http>()
         .stage::<Process>()
+        .stage::<Lookup>()
         .stage::<Model>()
         .stage::<Wait>()
         .stage::<Embed>()

@@ -27,6 +27,20 @@ sink:
   stdout: {}",
     ),
     (
+        "lookup",
+        "source:
+  file: { path: flights.parquet }
+stages:
+  - id: named
+    lookup:
+      database: airports.db
+      query: select name, city from airports where code = ?1
+      params: [\"${origin}\"]
+      output: airport
+sink:
+  stdout: {}",
+    ),
+    (
         "sql",
         "source:
   file: { path: flights.parquet }

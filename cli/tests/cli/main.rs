@@ -24,6 +24,7 @@ mod gates;
 mod held;
 mod ids;
 mod insights;
+mod lookups;
 mod memory;
 mod mock_llm;
 mod models;

@@ -81,7 +81,7 @@ pub struct Routing(BTreeMap<String, Route>);
 
 /// The kinds that commands stand for, and the key that `args` fill. Data, not knowledge: a kind that is not registered is
 /// told when a step uses it.
-const KNOWN: [(&str, &str, &str); 8] = [
+const KNOWN: [(&str, &str, &str); 9] = [
     ("/query", "model", "prompt"),
     ("/task", "model", "prompt"),
     ("/protocol", "model", "prompt"),
@@ -90,6 +90,7 @@ const KNOWN: [(&str, &str, &str); 8] = [
     ("merge", "merge", "of"),
     ("http", "http", "url"),
     ("process", "process", "command"),
+    ("sql", "lookup", "query"),
 ];
 
 impl Default for Routing {
