@@ -96,7 +96,8 @@ impl Sending {
     }
 }
 
-type Stopped = Shared<futures::future::BoxFuture<'static, ()>>;
+/// Ends when the job is over.
+pub type Stopped = Shared<futures::future::BoxFuture<'static, ()>>;
 
 struct Work {
     sender: Sender,

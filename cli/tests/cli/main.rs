@@ -6,6 +6,7 @@ mod collector;
 mod support;
 mod swarms;
 
+mod alerts;
 mod answers;
 mod artifacts;
 mod bad_input;
