@@ -21,6 +21,7 @@ use bourn_engine::journal::Journal;
 use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::monitoring::Monitoring;
 use bourn_engine::spec::{Loaded, Spec};
+use bourn_journal::Job;
 
 use alerts::Alerting;
 use queue::Queue;
@@ -88,15 +89,17 @@ impl Monitor {
         }
     }
 
-    /// The journal, with its entries seen; `key` is what the keys of its one run begin with, where that is not its id.
-    pub fn journal(&self, inner: Arc<dyn Journal>, key: Option<&str>) -> Arc<dyn Journal> {
-        let eyes = self.eyes();
+    /// The journal of a job, with its entries seen; `key` is what the keys of its one run begin with, where that is not its id.
+    pub fn journal(&self, job: &Job, key: Option<&str>) -> Arc<dyn Journal> {
+        let (inner, tasks) = (Arc::new(job.clone()), self.alerting.as_ref().and_then(|all| all.tasks(job.path())));
+        let eyes = Eyes { tasks, ..self.eyes() };
         if eyes.is_empty() { inner } else { Arc::new(Watched { inner, eyes, key: key.map(str::to_owned) }) }
     }
 
     /// Who sees the runs of the job, in its journal or, if it keeps none, by their documents.
     pub fn eyes(&self) -> Eyes {
-        Eyes { spans: self.traced().cloned(), counts: self.alerting.as_ref().map(|alerting| alerting.counts().clone()) }
+        let counts = self.alerting.as_ref().map(|alerting| alerting.counts().clone());
+        Eyes { spans: self.traced().cloned(), counts, tasks: None }
     }
 
     /// Who makes spans.

@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 use opentelemetry_sdk::trace::Sampler;
 
-use super::alerts::Counts;
+use super::alerts::{Counts, Tasks};
 use super::ids;
 use super::queue::Queue;
 use super::spans::{Brief, Manner, Over, nanos};
@@ -196,6 +196,8 @@ pub struct Eyes {
     pub spans: Option<Arc<Spans>>,
     /// Who counts them.
     pub counts: Option<Arc<Counts>>,
+    /// Who tells of those that wait for somebody.
+    pub tasks: Option<Arc<Tasks>>,
 }
 
 impl Eyes {
@@ -235,7 +237,7 @@ impl Journal for Watched {
         let given = |at: usize| (payloads && runs.inputs.is_valid(at)).then(|| runs.inputs.value(at).to_owned());
         let begun: Vec<_> =
             runs.numbers.iter().enumerate().map(|(at, n)| (*n, runs.ids.value(at).to_owned(), given(at))).collect();
-        let (Eyes { spans, counts }, key) = (self.eyes.clone(), self.key.clone());
+        let (Eyes { spans, counts, .. }, key) = (self.eyes.clone(), self.key.clone());
         let started = self.inner.start(runs);
         async move {
             let known = started.await?;
@@ -257,9 +259,13 @@ impl Journal for Watched {
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>> {
         let made = self.eyes.spans.as_ref().map(|spans| (spans.of(&entries), spans.queue.clone()));
         let counted = self.eyes.counts.as_ref().map(|counts| (entries.ends.clone(), counts.clone()));
+        let tasks = self.eyes.tasks.as_ref().map(|tasks| (tasks.of(&entries.waits), tasks.clone()));
         let appended = self.inner.append(entries, wait);
         async move {
             appended.await?;
+            if let Some((notices, tasks)) = tasks {
+                tasks.tell(notices);
+            }
             if let Some((ends, counts)) = counted {
                 counts.ended(&ends);
             }

@@ -19,6 +19,7 @@ pub mod replay;
 mod show;
 pub mod signal;
 mod stop;
+pub mod task;
 mod watch;
 
 use std::time::Duration;

@@ -5,39 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wiremock::matchers::any;
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::ResponseTemplate;
 
+use crate::hook::{came, hook, until};
 use crate::support::{Folder, ended};
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A receiver that answers so.
-async fn hook(answer: ResponseTemplate) -> MockServer {
-    let server = MockServer::start().await;
-    Mock::given(any()).respond_with(answer).mount(&server).await;
-    server
-}
-
-async fn came(hook: &MockServer) -> Vec<Value> {
-    let requests = hook.received_requests().await.unwrap();
-    requests.iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
-}
-
-/// Waits until so many have come.
-async fn until(hook: &MockServer, count: usize) -> Vec<Value> {
-    let mut tick = tokio::time::interval(Duration::from_millis(5));
-    let found = async {
-        while came(hook).await.len() < count {
-            tick.tick().await;
-        }
-    };
-    let in_time = tokio::time::timeout(PATIENCE, found).await;
-    let came = came(hook).await;
-    assert!(in_time.is_ok(), "{came:?}");
-    came
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_fires_once_to_a_webhook_and_is_resolved_once_while_the_job_goes_on() {

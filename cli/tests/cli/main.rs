@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what the tests share is no test for clippy")]
 
 mod collector;
+mod hook;
 mod support;
 mod swarms;
 
@@ -48,6 +49,7 @@ mod specs;
 mod stops;
 mod streams;
 mod taps;
+mod tasks;
 mod told;
 mod watch;
 mod watching;

@@ -38,6 +38,9 @@ pub struct Monitoring {
     /// Who is told of alerts that do not say it themselves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Receiver>,
+    /// Who is told, once, of each step that begins to wait for a person: for a signal, or for a decision about its failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Receiver>,
 }
 
 /// How much is logged.
@@ -87,6 +90,7 @@ impl Monitoring {
             // No command line says these.
             alerts: self.alerts,
             notify: self.notify,
+            tasks: self.tasks,
         }
     }
 
@@ -108,7 +112,9 @@ impl Monitoring {
         let Some(said) = said else { return };
         let own = said.fault().map(|(name, problem)| problem.under(name));
         let alerts = alerts::faults(&said.alerts, &said.notify).into_iter().map(|problem| problem.under("alerts"));
-        for problem in own.into_iter().chain(alerts).chain(Receiver::faults(&said.notify, "notify")) {
+        let receivers = [("notify", &said.notify), ("tasks", &said.tasks)];
+        let receivers = receivers.into_iter().flat_map(|(name, all)| Receiver::faults(all, name));
+        for problem in own.into_iter().chain(alerts).chain(receivers) {
             reader.fault(&["monitoring".into()], problem);
         }
     }

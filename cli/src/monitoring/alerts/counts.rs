@@ -88,6 +88,11 @@ impl Runs {
         }
     }
 
+    /// The id of one that is under way.
+    pub fn id(&self, number: u64) -> Option<&str> {
+        self.running.get(&number).map(|(id, _)| id.as_str())
+    }
+
     /// How many are under way.
     pub fn running(&self) -> usize {
         self.running.len()

@@ -1,11 +1,13 @@
-//! Alerts: the figures of a job are looked at again and again, and receivers told what has changed.
+//! Alerts: the figures of a job are looked at again and again, and receivers told what has changed; and which steps wait for somebody.
 
 mod counts;
 mod delivery;
 mod figures;
 mod notice;
 mod rule;
+mod tasks;
 
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -28,6 +30,7 @@ use delivery::{Queues, deliver, queues};
 use figures::{Job, Started};
 use notice::Moment;
 use rule::{Change, Rule};
+pub use tasks::Tasks;
 
 use super::sending::Stopped;
 use crate::failure::Failure;
@@ -41,6 +44,10 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The thread that looks and tells, and what it is told.
 pub struct Alerting {
     counts: Arc<Counts>,
+    workflow: String,
+    /// Who is told of tasks.
+    tasks: Vec<usize>,
+    secrets: Secrets,
     queues: Queues,
     seen: Arc<Mutex<Seen>>,
     stop: Option<oneshot::Sender<()>>,
@@ -55,12 +62,12 @@ struct Seen {
 }
 
 impl Alerting {
-    /// Begins, if the spec has any rules.
+    /// Begins, if the spec has any rules, or says who is told of tasks.
     ///
     /// # Errors
     /// When a receiver can't be told anything, or the system has no thread left.
     pub fn start(loaded: &Loaded, said: &Monitoring, env: &Env, screen: &Screen) -> Result<Option<Self>, Failure> {
-        if said.alerts.is_empty() {
+        if said.alerts.is_empty() && said.tasks.is_empty() {
             return Ok(None);
         }
         let mut receivers = Vec::new();
@@ -71,17 +78,20 @@ impl Alerting {
             let program = alert.program().map_err(|problem| Failure::invalid(problem.message))?;
             rules.push(Rule::of(alert.clone(), program, told));
         }
+        let tasks = said.tasks.iter().map(|receiver| place(&mut receivers, receiver)).collect();
         let invalid = |why: String| Failure::invalid(format!("monitoring: {why}"));
         let (queues, deliveries) = queues(&receivers, env).map_err(invalid)?;
         let screen = screen.clone();
         let (counts, seen) = (Arc::new(Counts::new(env.clone())), Arc::<Mutex<Seen>>::default());
+        let (job, secrets) = (job(&loaded.spec, counts.clone()), loaded.document.secrets().clone());
+        let (workflow, hidden) = (job.name.clone(), secrets.clone());
         let work = Work {
-            job: job(&loaded.spec, counts.clone()),
+            job,
             rules,
             interval: said.interval.map_or(INTERVAL, |interval| interval.0),
             queues: queues.clone(),
             seen: seen.clone(),
-            secrets: loaded.document.secrets().clone(),
+            secrets,
             env: env.clone(),
             warn: Box::new(move |text| screen.warn(text)),
         };
@@ -101,12 +111,26 @@ impl Alerting {
             });
         };
         let thread = Builder::new().name("bourn-alerts".into()).spawn(run).map_err(failed)?;
-        Ok(Some(Self { counts, queues, seen, stop: Some(stop), thread: Some(thread) }))
+        let (stop, thread) = (Some(stop), Some(thread));
+        Ok(Some(Self { counts, workflow, tasks, secrets: hidden, queues, seen, stop, thread }))
     }
 
     /// Who counts runs.
     pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
+    }
+
+    /// Who tells of tasks, which are answered in this journal.
+    pub fn tasks(&self, journal: &Path) -> Option<Arc<Tasks>> {
+        let tasks = || Tasks {
+            workflow: self.workflow.clone(),
+            receivers: self.tasks.clone(),
+            queues: self.queues.clone(),
+            counts: self.counts.clone(),
+            secrets: self.secrets.clone(),
+            journal: journal.to_owned(),
+        };
+        (!self.tasks.is_empty()).then(|| Arc::new(tasks()))
     }
 
     /// The job has started.

@@ -1,6 +1,7 @@
-//! What receivers are told of an alert: the JSON of Alertmanager's webhooks, and a line for people.
+//! What receivers are told: of an alert the JSON of Alertmanager's webhooks, of a task what the inbox shows, and a line for people.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use bourn_engine::data::secret::Secrets;
 use bourn_engine::spec::alerts::Alert;
@@ -8,6 +9,7 @@ use bourn_engine::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::rule::Change;
+use crate::runs::task::Wait;
 
 /// When something ends that has not: Go's zero time, as Alertmanager writes it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -72,6 +74,17 @@ pub fn alert(alert: &Alert, change: Change, moment: &Moment<'_>) -> Notice {
         "receiver": "bourn", "groupLabels": { "alertname": alert.alert }, "commonLabels": labels, "commonAnnotations": annotations,
         "externalURL": "", "alerts": [one],
     });
+    Notice { document, text }
+}
+
+/// What is told of a step that waits for somebody: what `bourn inbox` shows, and the commands that answer it.
+pub fn task(task: &str, workflow: &str, wait: &Wait, journal: &Path) -> Notice {
+    let mut document = wait.document(task, workflow);
+    let answers = wait.answers(task, journal);
+    let said = format!("[WAITING] {task} of {workflow}: {}", wait.what());
+    let text =
+        [said.as_str()].into_iter().chain(answers.values().filter_map(Value::as_str)).collect::<Vec<_>>().join("\n");
+    document["answers"] = answers.into();
     Notice { document, text }
 }
 
