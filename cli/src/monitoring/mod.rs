@@ -5,6 +5,7 @@ mod alerts;
 mod attributes;
 mod ids;
 mod metrics;
+mod models;
 mod post;
 mod queue;
 mod sending;
@@ -24,11 +25,13 @@ use bourn_engine::spec::{Loaded, Spec};
 use bourn_journal::Job;
 
 use alerts::Alerting;
+use models::Models;
 use queue::Queue;
 use sending::{Outcome, Sending};
 use settings::Settings;
 use spans::Manner;
 pub use watched::Eyes;
+use watched::Heard;
 use watched::Spans;
 use watched::Watched;
 
@@ -46,6 +49,8 @@ pub struct Monitor {
 
 struct AtWork {
     spans: Arc<Spans>,
+    /// Who counts questions to models, where metrics are sent.
+    models: Option<Arc<Models>>,
     queue: Queue,
     sending: Sending,
     /// Where to, as it may be shown.
@@ -72,21 +77,24 @@ impl Monitor {
             Spec::Chain(spec) => spec.name.clone(),
         };
         let (queue, waiting) = Queue::new();
-        let sending = Sending::start(&settings, waiting, &env).map_err(|e| Failure::Failed(e.into()))?;
-        let manner = Manner { secrets: loaded.document.secrets().clone(), payloads: settings.payloads, name };
+        let secrets = loaded.document.secrets();
+        let models = settings.metrics.as_ref().map(|_| Arc::new(Models::new(secrets.clone())));
+        let sending =
+            Sending::start(&settings, (waiting, models.clone()), &env).map_err(|e| Failure::Failed(e.into()))?;
+        let manner = Manner { secrets: secrets.clone(), payloads: settings.payloads, name };
         let has_traces = settings.traces.is_some();
         let to = [&settings.traces, &settings.metrics].into_iter().flatten().next();
         let to = to.map(|target| bourn_http::errors::shown(&target.url)).unwrap_or_default();
         let spans = Arc::new(Spans::new(manner, settings.sampler, queue.clone(), env.clone()));
-        Ok(Self { at_work: Some(AtWork { spans, queue, sending, to, has_traces }), alerting, env, screen })
+        Ok(Self { at_work: Some(AtWork { spans, models, queue, sending, to, has_traces }), alerting, env, screen })
     }
 
     /// The engine, with its questions to models seen.
     pub fn engine(&self, engine: &Engine) -> Engine {
-        match self.traced() {
-            Some(spans) => engine.clone().with_observer(spans.clone()),
-            None => engine.clone(),
-        }
+        let models = self.at_work.as_ref().and_then(|at_work| at_work.models.clone());
+        let heard = Heard { spans: self.traced().cloned(), models };
+        let is_heard = heard.spans.is_some() || heard.models.is_some();
+        if is_heard { engine.clone().with_observer(Arc::new(heard)) } else { engine.clone() }
     }
 
     /// The journal of a job, with its entries seen; `key` is what the keys of its one run begin with, where that is not its id.

@@ -21,6 +21,7 @@ use opentelemetry_sdk::trace::Sampler;
 
 use super::alerts::{Counts, Tasks};
 use super::ids;
+use super::models::Models;
 use super::queue::Queue;
 use super::spans::{Brief, Manner, Over, nanos};
 
@@ -218,6 +219,31 @@ impl Eyes {
             spans.document(&serde_json::from_str(document)?);
         }
         Ok(())
+    }
+}
+
+/// Who hears of questions to models, which are all counted, also where no span is sent of them.
+pub struct Heard {
+    /// Who makes spans of them.
+    pub spans: Option<Arc<Spans>>,
+    /// Who counts them.
+    pub models: Option<Arc<Models>>,
+}
+
+impl Observer for Heard {
+    fn asked(&self, asked: &Asked<'_>) {
+        if let Some(models) = &self.models {
+            models.asked(asked);
+        }
+        if let Some(spans) = &self.spans {
+            spans.asked(asked);
+        }
+    }
+
+    fn tried(&self, step: &OfStep, tried: &Backoff<'_>, now: Timestamp) {
+        if let Some(spans) = &self.spans {
+            spans.tried(step, tried, now);
+        }
     }
 }
 
