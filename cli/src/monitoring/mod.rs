@@ -31,9 +31,7 @@ use sending::{Outcome, Sending};
 use settings::Settings;
 use spans::Manner;
 pub use watched::Eyes;
-use watched::Heard;
-use watched::Spans;
-use watched::Watched;
+use watched::{Heard, Spans, Watched};
 
 use crate::failure::Failure;
 use crate::logs;
