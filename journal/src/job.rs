@@ -1,6 +1,7 @@
 //! A job: the runs that one command begins, and another one goes on with.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
@@ -322,6 +323,10 @@ pub(crate) fn add(
         history.forget_open();
         return Ok(());
     };
+    if let Some(step) = history.tried_again(&name, &data).filter(|_| kind == "signal") {
+        history.forget(step, has_completed);
+        return Ok(());
+    }
     let damaged = |e| Fault::Damaged(format!("what it has of `{name}` is no JSON: {e}"));
     let data = RawValue::from_string(data).map_err(damaged)?;
     let name = match kind.as_str() {

@@ -1,4 +1,4 @@
-//! Requests to a collector: protobuf over HTTP, and what became of them.
+//! Requests to a collector or whoever else is told something, and what became of them.
 
 use bourn_http::{Options, SharedClient, body, errors};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
@@ -65,24 +65,52 @@ impl Sender {
     }
 
     async fn post(&self, to: &Target, bytes: Vec<u8>) -> Result<Vec<u8>, Refused> {
-        let options = Options { url: to.url.as_str(), redirects: 0, same_host: true, idle_max: 1 };
-        let never = |why: String| Refused { why, is_passing: false };
-        let client = self.client.get(&options).map_err(|e| never(e.to_string()))?;
-        let asked = format!("POST {}", errors::shown(&to.url));
-        let request = client.post(to.url.clone()).headers(to.headers.clone()).timeout(to.timeout);
-        let protobuf = HeaderValue::from_static("application/x-protobuf");
-        let answer = request.header(CONTENT_TYPE, protobuf).body(bytes).send().await;
-        let passing = |e: bourn_engine::Error| Refused { why: e.to_string(), is_passing: true };
-        let answer = answer.map_err(|e| passing(errors::transport(&asked, e)))?;
-        let status = answer.status();
-        let read = body::read(answer, ANSWER_MAX, "answers of collectors").await;
-        if status.is_success() {
-            return Ok(read.unwrap_or_default());
-        }
-        // Those that the specification of OTLP says to try again.
-        let is_passing = [429, 502, 503, 504].contains(&status.as_u16());
-        Err(Refused { why: format!("{asked}: {status}"), is_passing })
+        let posting = Posting {
+            to,
+            shown: errors::shown(&to.url),
+            content_type: "application/x-protobuf",
+            bytes,
+            // Those that the specification of OTLP says to try again.
+            passing: |status| [429, 502, 503, 504].contains(&status),
+        };
+        post(&self.client, posting).await
     }
+}
+
+/// A request.
+pub struct Posting<'a> {
+    /// Where it goes.
+    pub to: &'a Target,
+    /// The same, as it may be shown.
+    pub shown: String,
+    /// What it is.
+    pub content_type: &'static str,
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// Whether one that is answered with this status may be taken another time.
+    pub passing: fn(u16) -> bool,
+}
+
+/// Sends it; the answer.
+///
+/// # Errors
+/// When it was not taken.
+pub async fn post(client: &SharedClient, posting: Posting<'_>) -> Result<Vec<u8>, Refused> {
+    let Posting { to, shown, content_type, bytes, passing } = posting;
+    let options = Options { url: to.url.as_str(), redirects: 0, same_host: true, idle_max: 1 };
+    let never = |why: String| Refused { why, is_passing: false };
+    let client = client.get(&options).map_err(|e| never(e.to_string()))?;
+    let asked = format!("POST {shown}");
+    let request = client.post(to.url.clone()).headers(to.headers.clone()).timeout(to.timeout);
+    let answer = request.header(CONTENT_TYPE, HeaderValue::from_static(content_type)).body(bytes).send().await;
+    let transport = |e: bourn_engine::Error| Refused { why: e.to_string(), is_passing: true };
+    let answer = answer.map_err(|e| transport(errors::transport(&asked, e)))?;
+    let status = answer.status();
+    let read = body::read(answer, ANSWER_MAX, "answers of whom is told").await;
+    if status.is_success() {
+        return Ok(read.unwrap_or_default());
+    }
+    Err(Refused { why: format!("{asked}: {status}"), is_passing: passing(status.as_u16()) })
 }
 
 fn scope() -> InstrumentationScope {

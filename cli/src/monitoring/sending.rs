@@ -15,6 +15,7 @@ use futures::future::{Either, FutureExt, Shared, pending, select};
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use super::metrics;
+use super::models::Models;
 use super::post::{Refused, Sender};
 use super::settings::{Settings, Target};
 
@@ -60,13 +61,18 @@ impl Sending {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn start(settings: &Settings, waiting: mpsc::Receiver<Span>, env: &Env) -> io::Result<Self> {
+    pub fn start(
+        settings: &Settings,
+        (waiting, models): (mpsc::Receiver<Span>, Option<Arc<Models>>),
+        env: &Env,
+    ) -> io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (outcome, job) = (Arc::<Mutex<Outcome>>::default(), Arc::<Mutex<Option<Watching>>>::default());
         let work = Work {
             sender: Sender::new(settings.resource.clone()),
             traces: settings.traces.clone(),
             metrics: settings.metrics.clone(),
+            models,
             interval: settings.interval,
             env: env.clone(),
             outcome: outcome.clone(),
@@ -96,12 +102,14 @@ impl Sending {
     }
 }
 
-type Stopped = Shared<futures::future::BoxFuture<'static, ()>>;
+/// Ends when the job is over.
+pub type Stopped = Shared<futures::future::BoxFuture<'static, ()>>;
 
 struct Work {
     sender: Sender,
     traces: Option<Target>,
     metrics: Option<Target>,
+    models: Option<Arc<Models>>,
     interval: Duration,
     env: Env,
     outcome: Arc<Mutex<Outcome>>,
@@ -220,7 +228,9 @@ impl Work {
     async fn job_metrics(&mut self) {
         let job = lock(&self.job).clone();
         let (Some(to), Some(Watching { stats, began })) = (&self.metrics, job) else { return };
-        let all = metrics::of(&stats, began, self.env.wall());
+        let now = self.env.wall();
+        let of_models = self.models.iter().flat_map(|models| models.metrics(began, now));
+        let all = metrics::of(&stats, began, now).into_iter().chain(of_models).collect();
         let sent = self.sender.metrics(to, all).await;
         lock(&self.outcome).metrics.0 += 1;
         match sent {

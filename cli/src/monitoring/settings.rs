@@ -17,7 +17,7 @@ use super::attributes::text;
 /// How often metrics are sent, where nobody says it.
 const INTERVAL: Duration = Duration::from_mins(1);
 /// How long a collector may take for an answer, where nobody says it.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a kind of things is sent.
 #[derive(Clone, Debug)]

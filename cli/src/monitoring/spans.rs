@@ -202,14 +202,13 @@ impl Manner {
     pub fn question(&self, trace: TraceId, asked: &Asked<'_>) -> Span {
         let Asked { question, stage, key, attempt, began, took, ended, .. } = asked;
         let Question { operation, provider, model, address, max_tokens, temperature, .. } = question;
-        let address = address.and_then(|address| Url::parse(address).ok());
-        let port = address.as_ref().and_then(Url::port_or_known_default);
+        let (server, port) = server(*address);
         let mut attributes = Attributes::without(&self.secrets)
             .text("gen_ai.operation.name", operation)
             .text_of("gen_ai.provider.name", Some(*provider).filter(|provider| !provider.is_empty()))
             .text_of("gen_ai.request.model", *model)
             .count("gen_ai.request.max_tokens", max_tokens.unwrap_or(0).into())
-            .text_of("server.address", address.as_ref().and_then(Url::host_str))
+            .text_of("server.address", server.as_deref())
             .count("server.port", port.unwrap_or(0).into())
             .text("bourn.stage", stage)
             .number("bourn.attempt", (*attempt).into());
@@ -285,6 +284,13 @@ fn span(trace: TraceId, id: SpanId, name: &str, (began, ended): (u64, u64)) -> S
         end_time_unix_nano: ended.max(began),
         ..Span::default()
     }
+}
+
+/// The host and port of an address.
+pub fn server(address: Option<&str>) -> (Option<String>, Option<u16>) {
+    let address = address.and_then(|address| Url::parse(address).ok());
+    let host = address.as_ref().and_then(Url::host_str).map(str::to_owned);
+    (host, address.as_ref().and_then(Url::port_or_known_default))
 }
 
 /// A moment as spans have it.

@@ -9,7 +9,7 @@ use bourn_engine::Result;
 use bourn_engine::api::Backoff;
 use bourn_engine::api::observer::{Asked, Observer, OfStep};
 use bourn_engine::env::Env;
-use bourn_engine::journal::{Asked as Asks, Earlier, Entries, Journal, Returned, Started, Wait};
+use bourn_engine::journal::{Asked as Asks, Earlier, Entries, Journal, Returned, RunState, Started, Wait};
 use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::result::ResultDocument;
 use futures::FutureExt;
@@ -19,7 +19,9 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::Event;
 use opentelemetry_sdk::trace::Sampler;
 
+use super::alerts::{Counts, Tasks};
 use super::ids;
+use super::models::Models;
 use super::queue::Queue;
 use super::spans::{Brief, Manner, Over, nanos};
 
@@ -188,28 +190,89 @@ impl Observer for Spans {
     }
 }
 
-/// A journal whose entries become spans when they are written. What it keeps is that of the one within.
+/// Who sees the runs of a job. A clone sees the same.
+#[derive(Clone, Debug, Default)]
+pub struct Eyes {
+    /// Who makes spans of them.
+    pub spans: Option<Arc<Spans>>,
+    /// Who counts them.
+    pub counts: Option<Arc<Counts>>,
+    /// Who tells of those that wait for somebody.
+    pub tasks: Option<Arc<Tasks>>,
+}
+
+impl Eyes {
+    /// Whether nobody looks.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_none() && self.counts.is_none()
+    }
+
+    /// A run that no journal is told of has come to this document.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn document(&self, document: &str, state: RunState) -> Result<()> {
+        if let Some(counts) = &self.counts {
+            counts.document(state);
+        }
+        if let Some(spans) = &self.spans {
+            spans.document(&serde_json::from_str(document)?);
+        }
+        Ok(())
+    }
+}
+
+/// Who hears of questions to models, which are all counted, also where no span is sent of them.
+pub struct Heard {
+    /// Who makes spans of them.
+    pub spans: Option<Arc<Spans>>,
+    /// Who counts them.
+    pub models: Option<Arc<Models>>,
+}
+
+impl Observer for Heard {
+    fn asked(&self, asked: &Asked<'_>) {
+        if let Some(models) = &self.models {
+            models.asked(asked);
+        }
+        if let Some(spans) = &self.spans {
+            spans.asked(asked);
+        }
+    }
+
+    fn tried(&self, step: &OfStep, tried: &Backoff<'_>, now: Timestamp) {
+        if let Some(spans) = &self.spans {
+            spans.tried(step, tried, now);
+        }
+    }
+}
+
+/// A journal whose entries are seen when they are written. What it keeps is that of the one within.
 pub struct Watched {
     /// Where they are kept.
     pub inner: Arc<dyn Journal>,
-    /// Who makes spans of them.
-    pub spans: Arc<Spans>,
+    /// Who sees them.
+    pub eyes: Eyes,
     /// What the keys of the one run begin with, where that is not its id.
     pub key: Option<String>,
 }
 
 impl Journal for Watched {
     fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<Earlier>>>> {
-        let given = |at: usize| {
-            (runs.inputs.is_valid(at) && self.spans.manner.payloads).then(|| runs.inputs.value(at).to_owned())
-        };
-        let begun =
+        let payloads = self.eyes.spans.as_ref().is_some_and(|spans| spans.manner.payloads);
+        let given = |at: usize| (payloads && runs.inputs.is_valid(at)).then(|| runs.inputs.value(at).to_owned());
+        let begun: Vec<_> =
             runs.numbers.iter().enumerate().map(|(at, n)| (*n, runs.ids.value(at).to_owned(), given(at))).collect();
-        let (spans, key) = (self.spans.clone(), self.key.clone());
+        let (Eyes { spans, counts, .. }, key) = (self.eyes.clone(), self.key.clone());
         let started = self.inner.start(runs);
         async move {
             let known = started.await?;
-            spans.begun(begun, &known, key.as_deref());
+            if let Some(counts) = counts {
+                counts.begun(begun.iter().map(|(number, id, _)| (*number, id.clone())).collect(), &known);
+            }
+            if let Some(spans) = spans {
+                spans.begun(begun, &known, key.as_deref());
+            }
             Ok(known)
         }
         .boxed()
@@ -220,12 +283,22 @@ impl Journal for Watched {
     }
 
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>> {
-        let (spans, queue) = (self.spans.of(&entries), self.spans.queue.clone());
+        let made = self.eyes.spans.as_ref().map(|spans| (spans.of(&entries), spans.queue.clone()));
+        let counted = self.eyes.counts.as_ref().map(|counts| (entries.ends.clone(), counts.clone()));
+        let tasks = self.eyes.tasks.as_ref().map(|tasks| (tasks.of(&entries.waits), tasks.clone()));
         let appended = self.inner.append(entries, wait);
         async move {
             appended.await?;
-            for span in spans {
-                queue.put(span);
+            if let Some((notices, tasks)) = tasks {
+                tasks.tell(notices);
+            }
+            if let Some((ends, counts)) = counted {
+                counts.ended(&ends);
+            }
+            if let Some((spans, queue)) = made {
+                for span in spans {
+                    queue.put(span);
+                }
             }
             Ok(())
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::targets::Measured;
 use super::writer::Writer;
-use crate::monitoring::Spans;
+use crate::monitoring::Eyes;
 
 /// How many failed runs are told one by one.
 const TOLD_MAX: usize = 10;
@@ -31,7 +31,7 @@ pub struct Documents {
     seen: Arc<Mutex<Seen>>,
     #[serde(skip)]
     #[schemars(skip)]
-    spans: Option<Arc<Spans>>,
+    eyes: Eyes,
 }
 
 /// What went by.
@@ -82,10 +82,10 @@ impl Documents {
         self
     }
 
-    /// Has the spans of runs made of their documents, when nobody sees them elsewhere.
+    /// Has runs seen by their documents, when nobody sees them elsewhere.
     #[must_use]
-    pub fn seen_by(self, spans: Option<&Arc<Spans>>) -> Self {
-        Self { spans: spans.cloned(), ..self }
+    pub fn seen_by(self, eyes: Eyes) -> Self {
+        Self { eyes, ..self }
     }
 
     /// What went by so far.
@@ -141,9 +141,7 @@ impl Sink for DocumentsSink {
             if let Some(measured) = seen.measured.as_mut().filter(|_| state.has_ended()) {
                 measured.add(&serde_json::from_str(document)?, state == RunState::Completed);
             }
-            if let Some(spans) = &self.documents.spans {
-                spans.document(&serde_json::from_str(document)?);
-            }
+            self.documents.eyes.document(document, state)?;
             seen.waiting += u64::from(state == RunState::Waiting);
             seen.paused += u64::from(state == RunState::Paused);
             if state.has_ended() && state != RunState::Completed {

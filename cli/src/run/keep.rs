@@ -94,7 +94,8 @@ impl Kept {
         }
         let has_budget = matches!(spec, Spec::Chain(spec) if spec.budget.is_some());
         let spent = if has_budget { job.spent().map_err(Failure::Failed)? } else { Usage::default() };
-        let journal = monitor.journal(Arc::new(job.clone()), runs.key.as_deref());
+        monitor.has_spent(spent);
+        let journal = monitor.journal(job, runs.key.as_deref());
         Ok(runs.having_spent(spent).with_journal(journal, job.number()))
     }
 

@@ -20,7 +20,7 @@ use crate::answer;
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
 use crate::given;
-use crate::monitoring::Monitor;
+use crate::monitoring::{Eyes, Monitor};
 use crate::prepare;
 use crate::report::document;
 use crate::screen::Screen;
@@ -57,7 +57,7 @@ pub async fn run(
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let runs = runs.staying(args.wait);
     let kept = Kept::begin(engine, loaded, args, screen)?;
-    let unkept = monitor.traced().filter(|_| !kept.is_kept());
+    let unkept = if kept.is_kept() { Eyes::default() } else { monitor.eyes() };
     let documents = documents.measuring(!targets.is_empty()).seen_by(unkept);
     let shared = cache::of(args.cache.as_deref(), engine.env())?;
     let engine = &shared.engine(engine);

@@ -218,11 +218,14 @@ pub struct Approve {
     #[arg(value_name = "TASK")]
     pub task: String,
     /// What the step gives then: JSON, or `@FILE`; `{"approved": true}` if it is not said; what a step gives instead that has failed.
-    #[arg(long, value_name = "JSON|@FILE", conflicts_with = "reject")]
+    #[arg(long, value_name = "JSON|@FILE", conflicts_with_all = ["reject", "retry"])]
     pub data: Option<String>,
     /// Say no: the step gives `{"approved": false}`, with the reason; one that has failed fails for good.
     #[arg(long, value_name = "REASON")]
     pub reject: Option<String>,
+    /// Try a step again that has failed: its attempts begin anew.
+    #[arg(long, conflicts_with = "reject")]
+    pub retry: bool,
     /// Who decides, as the history tells; the user who is logged in if it is not said.
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,

@@ -1,7 +1,6 @@
 //! `bourn runs diagnose`: why a run stands as it does, and what can be done about it.
 
 use bourn_engine::journal::{Ask, RunState};
-use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::record::Record;
 use bourn_engine::workflow::result::{RecoveryPlan, document_of};
@@ -103,11 +102,11 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         .into_iter()
         .map(|(step, wait)| Waits {
             step,
+            since: wait.began(),
+            until: wait.until(),
             signal: wait.signal,
             attempts: wait.attempts,
             error: wait.error,
-            since: Timestamp(wait.since).to_string(),
-            until: wait.due.map(|due| Timestamp(due).to_string()),
             is_over: wait.due.is_some_and(|due| due <= now.0),
         })
         .collect();

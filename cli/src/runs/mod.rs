@@ -20,6 +20,7 @@ pub mod rewards;
 mod show;
 pub mod signal;
 mod stop;
+pub mod task;
 mod watch;
 
 use std::time::Duration;

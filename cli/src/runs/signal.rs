@@ -2,46 +2,18 @@
 
 use bourn_engine::Engine;
 use bourn_engine::journal::{History, RunState};
-use bourn_engine::time::Timestamp;
 use bourn_journal::{Filter, Run, Sqlite};
 use comfy_table::{Table, presets};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::args::{Approve, Inbox, One, Signal};
+use super::task::Wait;
 use super::{Place, go_on};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
 use crate::screen::Screen;
 use crate::{given, prepare};
-
-/// A step that waits, as the journal has it.
-#[derive(Deserialize)]
-pub(super) struct Wait {
-    pub due: Option<i64>,
-    pub since: i64,
-    pub signal: Option<String>,
-    /// How often it was tried, of a step that is tried again then, and why the last attempt failed.
-    pub attempts: Option<u32>,
-    pub error: Option<String>,
-    /// What went wrong, where a person is to decide about it.
-    pub decide: Option<String>,
-}
-
-impl Wait {
-    /// In words.
-    pub fn what(&self) -> String {
-        if let Some(wrong) = &self.decide {
-            return format!("decision: {wrong}");
-        }
-        match (&self.signal, self.attempts) {
-            (Some(name), _) => format!("signal {name}"),
-            (None, Some(attempts)) => format!("attempt {}", attempts + 1),
-            (None, None) => "a time".to_owned(),
-        }
-    }
-}
 
 /// The steps of a run that wait, or are tried again later, by id.
 pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
@@ -75,9 +47,8 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
             tasks.push((format!("{}/{step}", run.id), run.workflow.clone(), wait));
         }
     }
-    let time = |micros: i64| Timestamp(micros).to_string();
     if screen.form == Form::Json {
-        let one = |(task, workflow, wait): &(String, String, Wait)| json!({ "task": task, "workflow": workflow, "signal": wait.signal, "attempts": wait.attempts, "error": wait.error, "decide": wait.decide, "since": time(wait.since), "until": wait.due.map(time) });
+        let one = |(task, workflow, wait): &(String, String, Wait)| wait.document(task, workflow);
         answer::print(&format!("{:#}", tasks.iter().map(one).collect::<Value>()))?;
         return Ok(Exit::Ok);
     }
@@ -88,8 +59,8 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["task", "workflow", "waits for", "since", "until"]);
     for (task, workflow, wait) in &tasks {
-        let until = wait.due.map_or_else(String::new, time);
-        table.add_row([task.clone(), workflow.clone(), wait.what(), time(wait.since), until]);
+        let until = wait.until().unwrap_or_default();
+        table.add_row([task.clone(), workflow.clone(), wait.what(), wait.began(), until]);
     }
     answer::print(&table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n"))?;
     Ok(Exit::Ok)
@@ -102,6 +73,7 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
 pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
     let (run, step) = split(args)?;
     let data = match (&args.data, &args.reject) {
+        _ if args.retry => serde_json::from_str(History::RETRY).map_err(|e| Failure::Failed(e.into()))?,
         (Some(data), _) => given::input(data)?,
         (None, Some(reason)) => json!({ "approved": false, "reason": reason }),
         (None, None) => json!({ "approved": true }),
@@ -110,11 +82,16 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
     at(&one, screen, |place, run| {
         let waits = waits(place.journal, run)?;
         let wait = waits.iter().find(|(waiting, _)| waiting == step).map(|(_, wait)| wait);
-        if args.data.is_none() && args.reject.is_none() && wait.is_some_and(|wait| wait.decide.is_some()) {
+        let is_decision = wait.is_some_and(|wait| wait.decide.is_some());
+        if args.data.is_none() && args.reject.is_none() && !args.retry && is_decision {
             let message = format!(
-                "step `{step}` of run `{}` has failed: `--data` says what it gives instead, `--reject` lets it fail",
+                "step `{step}` of run `{}` has failed: `--data` says what it gives instead, `--retry` tries it again, `--reject` lets it fail",
                 run.id
             );
+            return Err(Failure::invalid(message));
+        }
+        if args.retry && wait.is_some() && !is_decision {
+            let message = format!("step `{step}` of run `{}` has not failed, so there is nothing to try again", run.id);
             return Err(Failure::invalid(message));
         }
         let signal = wait.and_then(|wait| wait.signal.clone());

@@ -141,6 +141,15 @@ impl Came {
         below.iter().map(line).collect()
     }
 
+    /// The points of a histogram: what each is told apart by, how many values, and their sum.
+    pub fn histogram(&self, name: &str) -> Vec<(BTreeMap<String, Value>, u64, f64)> {
+        use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+        let metric = self.metrics.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("no {name}"));
+        let Some(Data::Histogram(histogram)) = &metric.data else { panic!("{metric:?}") };
+        let points = histogram.data_points.iter();
+        points.map(|point| (plain(&point.attributes), point.count, point.sum.unwrap())).collect()
+    }
+
     /// The values of all lanes of a counter of this stage.
     pub fn total(&self, name: &str, stage: &str) -> i64 {
         use opentelemetry_proto::tonic::metrics::v1::metric::Data;

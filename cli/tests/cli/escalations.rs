@@ -26,7 +26,10 @@ fn a_failure_waits_in_the_inbox_until_somebody_says_what_the_step_gives() {
     assert_eq!((inbox[0]["task"].clone(), inbox[0]["decide"].clone()), (json!("one/pay"), json!(asked)));
     assert!(folder.bourn(&["inbox"]).quietly().contains(&format!("decision: {asked}")));
     let undecided = folder.bourn(&["approve", "one/pay"]).refused(2);
-    assert!(undecided.contains("`--data` says what it gives instead, `--reject` lets it fail"), "{undecided}");
+    assert!(
+        undecided.contains("`--data` says what it gives instead, `--retry` tries it again, `--reject` lets it fail"),
+        "{undecided}"
+    );
     let decided = folder.bourn(&["approve", "one/pay", "--data", "\"a friend\"", "-o", "json"]);
     assert_eq!(json_of(&decided.out)["final_output"], "paid by a friend", "{}", decided.err);
     assert_eq!(calls(), 1, "what has failed is not done again");

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "what the tests share is no test for clippy")]
 
 mod collector;
+mod hook;
 mod support;
 mod swarms;
 
+mod alerts;
 mod answers;
 mod artifacts;
 mod bad_input;
@@ -48,6 +50,7 @@ mod specs;
 mod stops;
 mod streams;
 mod taps;
+mod tasks;
 mod told;
 mod watch;
 mod watching;

@@ -111,6 +111,8 @@ async fn payloads_are_sent_where_the_spec_says_so_and_sampling_decides_by_the_ru
     let none =
         monitored(&folder, &collector, &["run", "tree.yaml", "--mock", "--input", INPUT, "--monitoring", "sample=0"]);
     assert_eq!((none.code, collector.came().spans.len()), (Some(0), before));
+    // What is not sampled counts all the same.
+    assert_eq!(collector.came().histogram("gen_ai.client.operation.duration")[0].1, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,6 +280,19 @@ async fn a_pipeline_sends_its_counters_and_what_its_models_are_asked() {
     );
     assert!(came.total("bourn_stage_input_tokens_total", "say") > 0);
     assert!(came.metrics.iter().any(|metric| metric.name == "bourn_stage_latency_seconds"));
+    let tokens = came.histogram("gen_ai.client.token.usage");
+    let of = |which: &str| tokens.iter().find(|(attributes, ..)| attributes["gen_ai.token.type"] == which).unwrap();
+    let counted = |stage: &str| came.total(stage, "say") as f64;
+    assert_eq!((of("input").1, of("input").2), (6, counted("bourn_stage_input_tokens_total")));
+    assert_eq!((of("output").1, of("output").2), (6, counted("bourn_stage_output_tokens_total")));
+    let [(attributes, count, _)] = &came.histogram("gen_ai.client.operation.duration")[..] else { panic!() };
+    assert_eq!(
+        (json!(attributes), *count),
+        (
+            json!({ "gen_ai.operation.name": "chat", "gen_ai.provider.name": "mock", "gen_ai.request.model": "sonnet" }),
+            6
+        )
+    );
     assert_eq!(
         came.spans.iter().filter(|span| span.name == "chat sonnet" && span.parent_span_id.is_empty()).count(),
         6

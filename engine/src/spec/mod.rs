@@ -1,5 +1,6 @@
 //! Text to a typed spec, with places.
 
+pub mod alerts;
 pub mod caching;
 pub mod case;
 pub mod document;
@@ -10,6 +11,7 @@ pub mod monitoring;
 pub mod node;
 pub mod output;
 pub mod parse;
+pub mod receiver;
 pub mod routing;
 pub mod schedule;
 pub mod schema;

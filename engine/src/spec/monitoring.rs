@@ -1,16 +1,18 @@
-//! What is told of a job while it runs: where its spans and metrics go, how many of them, and what is logged.
+//! What is told of a job while it runs: where its spans and metrics go, how many of them, what is logged, and who hears of troubles.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::alerts::{self, Alert};
 use super::reader::Reader;
+use super::receiver::Receiver;
 use crate::data::units::Interval;
 use crate::diagnostic::Problem;
 
-/// Where spans and metrics are sent, and what is in them. What is not said is taken from the variables of OpenTelemetry, such as
-/// `OTEL_EXPORTER_OTLP_ENDPOINT`; without any nothing is sent.
+/// Where spans and metrics are sent, what is in them, and who is told when something is wrong. Where they are sent and what is not said of
+/// it is taken from the variables of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`; without any nothing is sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Monitoring {
@@ -24,12 +26,21 @@ pub struct Monitoring {
     /// Whether spans have inputs, results and what models were asked and answered. They have none if not said, and never a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payloads: Option<bool>,
-    /// How often metrics are sent; each minute if not said.
+    /// How often metrics are sent, and the conditions of alerts are looked at; if not said, each minute, and each 10 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<Interval>,
     /// What is logged on stderr, where the variable `BOURN_LOG` does not say it; `warn` if not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
+    /// When who is told that something is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<Alert>,
+    /// Who is told of alerts that do not say it themselves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Receiver>,
+    /// Who is told, once, of each step that begins to wait for a person: for a signal, or for a decision about its failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<Receiver>,
 }
 
 /// How much is logged.
@@ -64,7 +75,7 @@ impl fmt::Display for LogLevel {
 }
 
 impl Monitoring {
-    /// The names of what can be said.
+    /// The names of what can be said by one value.
     pub const NAMES: [&str; 5] = ["otlp", "sample", "payloads", "interval", "log_level"];
 
     /// This, with what `others` say instead.
@@ -76,6 +87,10 @@ impl Monitoring {
             payloads: others.payloads.or(self.payloads),
             interval: others.interval.or(self.interval),
             log_level: others.log_level.or(self.log_level),
+            // No command line says these.
+            alerts: self.alerts,
+            notify: self.notify,
+            tasks: self.tasks,
         }
     }
 
@@ -94,8 +109,13 @@ impl Monitoring {
 
     /// Tells what is wrong with what a spec says.
     pub(super) fn read(said: Option<&Self>, reader: &mut Reader<'_>) {
-        if let Some((name, problem)) = said.and_then(Self::fault) {
-            reader.fault(&["monitoring".into(), name.into()], problem);
+        let Some(said) = said else { return };
+        let own = said.fault().map(|(name, problem)| problem.under(name));
+        let alerts = alerts::faults(&said.alerts, &said.notify).into_iter().map(|problem| problem.under("alerts"));
+        let receivers = [("notify", &said.notify), ("tasks", &said.tasks)];
+        let receivers = receivers.into_iter().flat_map(|(name, all)| Receiver::faults(all, name));
+        for problem in own.into_iter().chain(alerts).chain(receivers) {
+            reader.fault(&["monitoring".into()], problem);
         }
     }
 }

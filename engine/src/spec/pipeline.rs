@@ -77,7 +77,12 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Pipeline> {
     let before = reader.faults.len();
     let spec = reader.document.filled();
     let keys = reader.keys::<PipelineKeys>(spec.value(), &[], &LATER);
-    Monitoring::read(keys.as_ref().and_then(|k| k.monitoring.as_ref()), reader);
+    let monitoring = keys.as_ref().and_then(|k| k.monitoring.as_ref());
+    Monitoring::read(monitoring, reader);
+    if monitoring.is_some_and(|said| !said.tasks.is_empty()) {
+        let problem = Problem::new("no stage of a pipeline waits for a person").help("`tasks` is for workflows");
+        reader.fault_at_key(&["monitoring".into(), "tasks".into()], problem);
+    }
     let shared = Shared::read(reader, spec);
     let parts = parts(reader, spec, &shared);
     let whole = reader.faults.len();

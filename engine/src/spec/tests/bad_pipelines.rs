@@ -33,6 +33,41 @@ fn keys() {
 }
 
 #[test]
+fn rules_of_alerts() {
+    let rule = |rest: &str| {
+        with(&format!("monitoring:\n  notify: [{{ webhook: 'http://h' }}]\n  alerts:\n    - {{ alert: A, {rest} }}\n"))
+    };
+    let good = "expr: '.stages.say.rows_in / .stages.say.rows_out > 0.5 and (.runs | .failed > 0)', window: 10m, for: 1m, repeat: 1h, labels: { severity: page }";
+    assert_eq!(told(&rule(good)), "");
+    assert_snapshot!(told(&rule("expr: '.runs.faild > 1 or .rums.x == 1'")), @"
+    spec.yaml:8:32 `runs` has no `faild` (did you mean `failed`?)
+    spec.yaml:8:46 there are no figures `rums` (did you mean `runs`?)
+    ");
+    assert_snapshot!(told(&rule("expr: '.stages.say.rows > 1'")), @"spec.yaml:8:38 `stages` has no `rows` (did you mean `rows_in`?)");
+    assert_snapshot!(told(&rule("expr: '.runs.failed'")), @"spec.yaml:8:25 this is neither true nor false: 1.0");
+    assert_snapshot!(told(&rule("expr: '.runs.failed > '")), @"spec.yaml:8:40 `.runs.failed >` is no jq: term expected");
+    assert_snapshot!(told(&rule("expr: '.runs.failed > nope(1)'")), @"spec.yaml:8:41 `.runs.failed > nope(1)` has no filter `nope` to use");
+    assert_snapshot!(told(&rule("expr: 'true', window: 0s, repeat: 0s, labels: { job: x }")), @"
+    spec.yaml:8:41 this is longer than no time
+    spec.yaml:8:53 this is longer than no time
+    spec.yaml:8:65 these labels are given by themselves (`alertname` is the name of the alert, `job` that of the workflow or pipeline)
+    ");
+    assert_snapshot!(told(&rule("expr: 'true', for: long")), @"spec.yaml:8:38 `long` is no duration such as `200ms`, `5m` or `1d`: expected number at 0");
+    assert_snapshot!(told(&rule("expr: 'true', notify: [{ webhok: x }, {}, { slack: x }, { exec: [] }, { exec: [a], headers: { b: c } }, { webhook: 'http://h', headers: { 'a b': c } }]")), @"spec.yaml:8:44 unknown key `webhok` (did you mean `webhook`?)");
+    assert_snapshot!(told(&rule("expr: 'true', notify: [{}, { slack: x }, { exec: [] }, { exec: [a], headers: { b: c } }, { webhook: 'http://h', headers: { 'a b': c } }]")), @"
+    spec.yaml:8:42 a receiver is one of `webhook`, `slack` and `exec` (for example `{ webhook: 'http://127.0.0.1:9093/hook' }`)
+    spec.yaml:8:55 this is no URL of a webhook (it begins with `http://` or `https://`)
+    spec.yaml:8:68 this names no program (for example `[notify-send, Bourn]`)
+    spec.yaml:8:96 headers are those of a `webhook`
+    spec.yaml:8:149 `a b` can't be sent as a header
+    ");
+    assert_snapshot!(told(&with("monitoring:\n  alerts:\n    - { alert: A, expr: 'true' }\n    - { alert: A, expr: 'true', notify: [{ exec: [a] }] }\n")), @"
+    spec.yaml:7:7 nobody is told of this alert (`notify: [{ webhook: URL }]` here, or below `monitoring` for all rules)
+    spec.yaml:8:16 there are two alerts `A` (each has a name of its own)
+    ");
+}
+
+#[test]
 fn a_connector_that_is_not_in_this_build() {
     let registry = super::kinds::registry().absent("nats", "nats").absent("file", "never");
     let told = |text: &str| {
