@@ -43,6 +43,7 @@ pub fn show(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
         "execution_metadata": {
             "workflow": run.workflow, "workflow_type": run.workflow_type, "status": run.status,
             "start_time": run.started.to_string(), "end_time": run.ended.map(|t| t.to_string()),
+            "deadline": run.deadline.map(|t| t.to_string()),
             "execution_strategy": { "parallel_where_possible": chain.optimization.parallel_where_possible,
                 "durability": chain.durability },
             "input": input, "file": spec.file, "spec_hash": spec.hash, "job": run.job, "source": spec.source,

@@ -9,6 +9,7 @@ mod swarms;
 mod answers;
 mod artifacts;
 mod bad_input;
+mod budgets;
 mod bundles;
 mod cached;
 mod cases;
@@ -32,6 +33,7 @@ mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
 mod outages;
+mod overdue;
 mod paid;
 mod pipelines;
 mod replays;

@@ -8,6 +8,7 @@ pub mod mode;
 pub mod model;
 pub mod monitoring;
 pub mod node;
+pub mod optimization;
 pub mod output;
 pub mod parse;
 pub mod routing;
@@ -17,6 +18,7 @@ pub mod targets;
 
 pub(crate) mod switch;
 
+mod budget;
 mod chain;
 mod check;
 mod checkpoint;

@@ -34,7 +34,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
     let unfinished = finished.as_ref().err().map(unfinished);
     let is_good = is_good && unfinished.is_none();
     let finished = finished.ok().flatten().unwrap_or_default();
-    let status = state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused())));
+    let status = state(run.admission.is_some(), run.steps.iter().map(Record::standing));
     let metrics = metrics(config, run);
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
     ResultDocument {
@@ -50,7 +50,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         partial_results: partial,
         compensated: compensated(config, run),
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
-        error_analysis: unfinished.or_else(|| analysis(config, run)),
+        error_analysis: unfinished.or_else(|| overdue(config, run, status)).or_else(|| analysis(config, run)),
         recovery_plan: plan(config, run, is_good || pending),
         state_artifacts: artifacts(config, run, finished.file.as_ref()),
         performance_report: report(config, run, metrics.duration_ms),
@@ -125,9 +125,26 @@ fn compensated(config: &DocumentConfig, run: &Run) -> Vec<String> {
 
 /// Why a run of which all steps are done gives nothing.
 fn unfinished(error: &Error) -> ErrorAnalysis {
-    let (class, detail) = (error.class().to_owned(), error.to_string());
-    let (r#type, title) = (format!("urn:bourn:error:{class}"), title(&class).to_owned());
-    ErrorAnalysis { r#type, title, class, detail, instance: "/output".into(), attempts: 1, affected_steps: Vec::new() }
+    told(error.class(), error.to_string(), "/output", Vec::new())
+}
+
+/// A failure that is no step's.
+fn told(class: &str, detail: String, instance: &str, affected_steps: Vec<String>) -> ErrorAnalysis {
+    let (r#type, title) = (format!("urn:bourn:error:{class}"), title(class).to_owned());
+    let (class, instance) = (class.to_owned(), instance.to_owned());
+    ErrorAnalysis { r#type, title, class, detail, instance, attempts: 1, affected_steps }
+}
+
+/// What is to be said of a run whose time is over.
+fn overdue(config: &DocumentConfig, run: &Run, status: RunState) -> Option<ErrorAnalysis> {
+    if status != RunState::TimedOut {
+        return None;
+    }
+    let limit = config.timeout.map_or_else(String::new, |timeout| format!(" of {timeout}"));
+    let is_ended = |record: &Record| record.standing() == RunState::TimedOut;
+    let ended = config.steps.iter().zip(&run.steps).filter(|(_, record)| is_ended(record));
+    let detail = format!("it took longer than its `timeout`{limit}");
+    Some(told("timeout", detail, "/run", ended.map(|(step, _)| step.id.clone()).collect()))
 }
 
 /// The failure that came first, and what it kept from running.

@@ -12,6 +12,7 @@ use super::chain::shapes;
 use super::decisions::Decides;
 use super::document::{Run, document};
 use super::record::{Cost, GateResult, Record, Status};
+use crate::data::units::Interval;
 use crate::error::Result;
 use crate::journal::{History, RunState};
 use crate::spec::Chain;
@@ -33,6 +34,7 @@ pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &Hi
         steps: shapes(spec),
         format: spec.format.clone(),
         output: spec.output.clone(),
+        timeout: spec.timeout,
         kept: true,
     };
     let (id, state) = run;
@@ -168,7 +170,7 @@ pub struct ErrorAnalysis {
     pub class: String,
     /// What went wrong.
     pub detail: String,
-    /// Where: `/steps/ID` or `/input`.
+    /// Where: `/steps/ID`, `/input`, `/output`, or `/run` of one that took longer than it may.
     pub instance: String,
     /// How often it was tried.
     pub attempts: u32,
@@ -288,6 +290,9 @@ pub(super) struct DocumentConfig {
     /// What becomes of that before it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
+    /// How long a run may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
     /// Whether what steps gave is kept, so that it need not be done again.
     pub kept: bool,
 }
