@@ -1,7 +1,7 @@
 //! `--monitoring`: spans and metrics of a job to a collector, by OTLP. What a collector does, or does not, is nothing to the job.
 
 mod attributes;
-mod ids;
+pub mod ids;
 mod metrics;
 mod post;
 mod queue;

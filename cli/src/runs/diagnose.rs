@@ -3,6 +3,7 @@
 use bourn_engine::api::{Budget, OnExceeded};
 use bourn_engine::journal::{Ask, RunState};
 use bourn_engine::time::Timestamp;
+use bourn_engine::workflow::analysis::analyze;
 use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::record::Record;
 use bourn_engine::workflow::result::{RecoveryPlan, document_of};
@@ -68,7 +69,7 @@ struct Failed {
     /// Whether the run went on with the step's default.
     degraded: bool,
     /// What is done about failures of this class.
-    advice: &'static str,
+    advice: String,
 }
 
 #[derive(Serialize)]
@@ -119,7 +120,7 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         let Some(record) = history.0.get(&step.id) else { continue };
         let record: Record = serde_json::from_str(record.get()).map_err(|e| Failure::Failed(e.into()))?;
         if let Some(error) = record.error {
-            let advice = advice(&error.class);
+            let advice = analyze(&error, &step.id, &history, run.status).advice;
             let (class, message, attempts) = (error.class, error.message, error.attempts);
             let degraded = record.degraded;
             failed.push(Failed { step: step.id.clone(), class, message, attempts, degraded, advice });
@@ -209,19 +210,6 @@ fn why(found: &Found) -> (String, Vec<String>) {
             let why = format!("its process{process} has gone before it ended, and nobody runs job {number}");
             (why, vec![format!("bourn runs resume {id}")])
         }
-    }
-}
-
-/// What is done about failures of a class.
-fn advice(class: &str) -> &'static str {
-    match class {
-        "transient" | "timeout" => "see whether the service is there and well, then recover",
-        "rate_limit" => "ask less at once (`limits`, `max_concurrency`), or later, then recover",
-        "validation" => "mend the input or what the step before gave (`bourn runs fork --set`)",
-        "budget" => "raise the limit that is told, or recover with a larger `--budget`",
-        "canceled" => "recover, if it is wanted after all",
-        "engine" => "this is a fault of Bourn: tell us, with the history",
-        _ => "mend what the message says, then recover",
     }
 }
 

@@ -35,6 +35,7 @@ mod offline;
 mod outages;
 mod overdue;
 mod paid;
+mod pinned;
 mod pipelines;
 mod replays;
 mod retention;

@@ -37,7 +37,9 @@ impl Spend {
         match purse.budget().on_exceeded {
             OnExceeded::Fail => Err(failed()),
             OnExceeded::Pause => {
-                stops.into_iter().for_each(|stop| stop(purse.to_string()));
+                if let Some(stop) = stops {
+                    stop(purse.to_string());
+                }
                 match self.call.postponed(rows)? {
                     Some(rows) => Ok(Reply::rows(rows)),
                     // The request is state of the job's last checkpoint, and is dropped with its task.

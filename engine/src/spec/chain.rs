@@ -105,6 +105,7 @@ pub(crate) fn read(
         fail_fast: keys.fail_fast,
         timeout: keys.timeout,
         durability: keys.durability,
+        mode_thresholds: keys.mode_thresholds,
         optimization: keys.optimization,
         format: keys.output_format,
         output,

@@ -2,6 +2,7 @@
 
 pub mod caching;
 pub mod case;
+pub mod complexity;
 pub mod document;
 pub mod load;
 pub mod mode;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caching::Caching;
+use super::complexity::ModeThresholds;
 use super::gates::Gate;
 use super::monitoring::Monitoring;
 use super::optimization::Optimization;
@@ -150,6 +151,8 @@ pub struct Chain {
     pub timeout: Option<Interval>,
     /// When what a step gave must be durable.
     pub durability: Durability,
+    /// From which figures on it counts as another mode.
+    pub mode_thresholds: ModeThresholds,
     /// What may be done to make it faster or cheaper.
     pub optimization: Optimization,
     /// What `final_output` is made of.

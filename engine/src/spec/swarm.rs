@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::budget::BudgetKeys;
+use super::complexity::ModeThresholds;
 use super::keys::names_of;
 use super::model::{Chain, ForEach, Places, Starts, Step, Work};
 use super::monitoring::Monitoring;
@@ -78,6 +79,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         durability: keys.durability,
         fail_fast: false,
         timeout: keys.timeout,
+        mode_thresholds: ModeThresholds::default(),
         optimization: keys.optimization.clone(),
         format: keys.output_format.clone(),
         output: None,

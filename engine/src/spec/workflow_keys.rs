@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::budget::BudgetKeys;
 use super::caching::CacheKeys;
+use super::complexity::ModeThresholds;
 use super::keys::{AlternativeBlock, GateBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
 use super::monitoring::Monitoring;
@@ -37,6 +38,9 @@ pub(crate) struct WorkflowKeys {
     pub version: Option<Version>,
     /// How the spec is read; by what is in it if it does not say.
     pub r#type: Option<Type>,
+    /// From which figures on the steps count as a flow or a swarm, where `type` says neither.
+    #[serde(default)]
+    pub mode_thresholds: ModeThresholds,
     /// What a run is given.
     pub input: Option<InputKeys>,
     /// What holds for steps that do not say.

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
+use super::analysis::title;
 use super::artifacts::Artifact;
 use super::decisions::decided;
 use super::finish::{OUTPUT, finish};
 use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
-    Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
+    Action, Applied, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
     StateArtifact, StepMetrics, StepShape, Taken,
 };
 use crate::error::Error;
@@ -169,19 +170,6 @@ fn analysis(config: &DocumentConfig, run: &Run) -> Option<ErrorAnalysis> {
     Some(of(first.2, format!("/steps/{}{below}", first.0.id), affected))
 }
 
-fn title(class: &str) -> &'static str {
-    match class {
-        "transient" => "a passing failure that did not pass",
-        "rate_limit" => "too many requests",
-        "timeout" => "it took longer than allowed",
-        "validation" => "the data does not fit",
-        "budget" => "a limit was reached",
-        "canceled" => "stopped",
-        "engine" => "a fault of the engine",
-        _ => "a lasting failure",
-    }
-}
-
 /// The steps that need this one, over any number of others, in the order of the spec.
 fn downstream(config: &DocumentConfig, id: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
@@ -305,8 +293,28 @@ fn report(config: &DocumentConfig, run: &Run, duration_ms: u64) -> PerformanceRe
     let rank = |way: &(u64, Vec<String>)| (way.0, way.1.len(), Reverse(way.1.clone()));
     let (time, path) = longest.into_values().max_by_key(rank).unwrap_or_default();
     let steps_ms = took.values().sum();
-    // Only steps that overlapped can have taken longer together than the run did.
-    let side_by_side = steps_ms > duration_ms;
-    let optimization_applied = side_by_side.then(|| "parallel_where_possible".to_owned()).into_iter().collect();
+    let optimization_applied = applied(run, steps_ms, duration_ms);
     PerformanceReport { critical_path: path, critical_path_ms: time, steps_ms, optimization_applied }
+}
+
+/// What had an effect, as far as the records show one.
+fn applied(run: &Run, steps_ms: u64, duration_ms: u64) -> Vec<Applied> {
+    let mut all = Vec::new();
+    // Only steps that overlapped can have taken longer together than the run did.
+    if let Some(saved) = steps_ms.checked_sub(duration_ms).filter(|saved| *saved > 0) {
+        let effect = format!("steps of {steps_ms} ms took {duration_ms} ms");
+        let name = "parallel_where_possible".to_owned();
+        all.push(Applied { name, effect, saved_ms: Some(saved), answers: None });
+    }
+    let of = |record: &Record| match (&record.items, record.status) {
+        (Some(items), _) => items.cached,
+        (None, Status::Cached) => 1,
+        _ => 0,
+    };
+    let answers: u64 = run.steps.iter().map(of).sum();
+    if answers > 0 {
+        let effect = format!("{answers} answer{} from the cache", if answers == 1 { "" } else { "s" });
+        all.push(Applied { name: "cache".to_owned(), effect, saved_ms: None, answers: Some(answers) });
+    }
+    all
 }

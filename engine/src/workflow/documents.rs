@@ -196,7 +196,9 @@ impl Results {
     ) -> Result<()> {
         let runs: Vec<u64> = runs.into_iter().take(made.num_rows()).collect();
         if let Some(purses) = &self.purses {
-            runs.iter().for_each(|run| purses.end(*run));
+            for run in &runs {
+                purses.end(*run);
+            }
         }
         if let Some(rest) = &self.rest {
             let states = made.column(1).as_string_opt::<i32>().ok_or_else(|| Error::engine("states are texts"))?;

@@ -142,7 +142,7 @@ pub struct ItemFailure {
 /// Why a step failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `canceled` or `engine`.
+    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `guardrail`, `canceled`, `lost_worker` or `engine`.
     pub class: String,
     /// What went wrong.
     pub message: String,

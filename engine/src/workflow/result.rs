@@ -166,7 +166,7 @@ pub struct ErrorAnalysis {
     pub r#type: String,
     /// The class in words.
     pub title: String,
-    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `canceled` or `engine`.
+    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `guardrail`, `canceled`, `lost_worker` or `engine`.
     pub class: String,
     /// What went wrong.
     pub detail: String,
@@ -271,8 +271,23 @@ pub struct PerformanceReport {
     pub critical_path_ms: u64,
     /// The time of all steps, in milliseconds: more than the critical path when some ran side by side.
     pub steps_ms: u64,
-    /// Optimisations that had an effect on this run.
-    pub optimization_applied: Vec<String>,
+    /// What of `optimization` had an effect on this run, and which; nothing if nothing had.
+    pub optimization_applied: Vec<Applied>,
+}
+
+/// Something that had an effect on a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Applied {
+    /// The key: `parallel_where_possible` or `cache`.
+    pub name: String,
+    /// What it did, in words.
+    pub effect: String,
+    /// How much time steps that ran side by side saved, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_ms: Option<u64>,
+    /// How many steps, and elements of lists, were answered from the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
 }
 
 /// Makes the documents.
