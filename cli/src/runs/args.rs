@@ -22,7 +22,7 @@ pub enum Runs {
         /// Of this workflow alone.
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
-        /// Those alone that stand like this: RUNNING, WAITING, PAUSED, COMPLETED, FAILED, CANCELED or TIMED_OUT.
+        /// Those alone that stand like this: RUNNING, WAITING, PAUSED, COMPLETED, FAILED, CANCELED or `TIMED_OUT`.
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<bourn_engine::journal::RunState>,
         /// Those alone that were started with this label.
