@@ -6,7 +6,9 @@ use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::diagnostic::Problem;
 use bourn_engine::graph::Role;
 use bourn_engine::plan::{Asking, DEAD_LETTERS, Plan, PlannedEdge};
+use bourn_engine::spec::complexity::ModeThresholds;
 use bourn_engine::spec::{Choice, Loaded, Spec};
+use bourn_engine::workflow::mode::ModeRule;
 use bourn_engine::workflow::{Analysis, Dependencies, analyze, dependencies, redundant};
 use serde_json::{Value, json};
 
@@ -138,6 +140,13 @@ fn text(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> String {
     });
     let (mode, total) = (&analysis.mode, analysis.complexity.total);
     let head = format!("{mode} ({}), complexity {total:.1} of 10\n", analysis.mode_reason);
+    let rule = analysis.mode_rule.map(|ModeRule { parallel, thresholds, .. }| {
+        let ModeThresholds { swarm_complexity, swarm_parallel, flow_complexity } = thresholds;
+        format!(
+            "  mode: {parallel:.2} of the steps side by side; a flow from complexity {flow_complexity}, a swarm from {swarm_complexity} and {swarm_parallel}\n"
+        )
+    });
+    let head = head + &rule.unwrap_or_default();
     let held_back = match &loaded.spec {
         Spec::Chain(chain) => chain.held_back(),
         Spec::Pipeline(_) => Vec::new(),
@@ -180,7 +189,7 @@ fn json(loaded: &Loaded, plan: &Plan, analysis: &Analysis) -> Value {
     let chains =
         plan.chains.iter().map(|chain| chain.iter().map(|n| plan.nodes[*n].id.to_string()).collect::<Vec<_>>());
     json!({
-        "mode": analysis.mode, "mode_reason": analysis.mode_reason, "complexity": analysis.complexity,
+        "mode": analysis.mode, "mode_reason": analysis.mode_reason, "mode_rule": analysis.mode_rule, "complexity": analysis.complexity,
         "is_sequential": analysis.is_sequential, "parallel_opportunities": analysis.parallel_opportunities,
         "optimizations": analysis.optimizations, "dependencies": steps(loaded), "name": plan.name,
         "memory": plan.options.memory, "epoch_seconds": plan.epoch_every.map(|d| d.as_secs_f64()),

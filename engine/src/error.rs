@@ -35,6 +35,10 @@ pub enum Kind {
     Canceled,
     /// A limit on memory, money or tokens was reached.
     Budget,
+    /// A service refuses what it was asked, or what it would have to answer, by its rules of conduct.
+    Guardrail,
+    /// Who did the work was ended from outside in the middle of it: a program by a signal.
+    LostWorker,
     /// A promise of the engine itself was broken, a panic included.
     Engine,
     /// Anything else; see the source.
@@ -98,7 +102,7 @@ impl Error {
     /// An error of this kind that will not go away by itself.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         let retry = match kind {
-            Kind::Timeout | Kind::RateLimit | Kind::Overloaded => Retry::Soon,
+            Kind::Timeout | Kind::RateLimit | Kind::Overloaded | Kind::LostWorker => Retry::Soon,
             _ => Retry::Never,
         };
         Self(Box::new(Inner { kind, retry, message: message.into(), place: Place::default(), source: None }))
@@ -253,14 +257,16 @@ impl Error {
         self.0.source.as_deref()
     }
 
-    /// The class in a result document: `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`,
-    /// `canceled` or `engine`.
+    /// The class in a result document: `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `guardrail`,
+    /// `canceled`, `lost_worker` or `engine`.
     pub fn class(&self) -> &'static str {
         match (self.0.kind, self.0.retry) {
             (Kind::RateLimit, _) => "rate_limit",
             (Kind::Timeout, _) => "timeout",
             (Kind::Validation, _) => "validation",
             (Kind::Budget, _) => "budget",
+            (Kind::Guardrail, _) => "guardrail",
+            (Kind::LostWorker, _) => "lost_worker",
             (Kind::Canceled, _) => "canceled",
             (Kind::Engine, _) => "engine",
             (_, Retry::Soon | Retry::After(_)) => "transient",

@@ -31,7 +31,7 @@ impl Sqlite {
         let _claim = self.claim(run.job)?;
         let number = run.number;
         self.0.writer.write_now(move |c, clock| {
-            let update = "UPDATE runs SET status = 'RUNNING', ended = NULL WHERE run = ?1 AND ended IS NOT NULL";
+            let update = "UPDATE runs SET status = 'RUNNING', ended = NULL, deadline = NULL WHERE run = ?1 AND ended IS NOT NULL";
             if c.execute(update, [number]).told("write")? == 0 {
                 return Err(Fault::Refused("the run has not ended".into()));
             }

@@ -63,12 +63,12 @@ const WRONG: [(&str, &str, &str); 6] = [
     ),
     (
         "runs that have ended and say otherwise, or the other way round",
-        "SELECT count(*), min(id) FROM runs WHERE (status IN ('COMPLETED', 'FAILED', 'CANCELED')) IS NOT (ended IS NOT NULL)",
+        "SELECT count(*), min(id) FROM runs WHERE (status IN ('COMPLETED', 'FAILED', 'CANCELED', 'TIMED_OUT')) IS NOT (ended IS NOT NULL)",
         "compare with `bourn runs show RUN --history`; `bourn runs fork RUN` makes a new one of what it has",
     ),
     (
         "runs with a status that there is not",
-        "SELECT count(*), min(id) FROM runs WHERE status NOT IN ('RUNNING', 'WAITING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELED')",
+        "SELECT count(*), min(id) FROM runs WHERE status NOT IN ('RUNNING', 'WAITING', 'PAUSED', 'COMPLETED', 'FAILED', 'CANCELED', 'TIMED_OUT')",
         "they can't be shown: use the Bourn that wrote them, or restore a copy",
     ),
     (

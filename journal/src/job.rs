@@ -1,11 +1,12 @@
 //! A job: the runs that one command begins, and another one goes on with.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
-use bourn_engine::journal::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Started, Wait};
+use bourn_engine::api::Usage;
+use bourn_engine::journal::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Spending, Started, Wait};
+use bourn_engine::time::Timestamp;
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -16,6 +17,7 @@ use crate::Sqlite;
 use crate::asked::Listener;
 use crate::claim::Claim;
 use crate::fault::{Fault, Faults as _};
+use crate::spent::{RETRIED, spent};
 use crate::writer::{Clock, Stats};
 
 /// How many runs a job can have: what the number of a run leaves for its place in the job.
@@ -263,8 +265,9 @@ impl Job {
             let number = place_of(run);
             place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
         };
-        let mut statement =
-            c.prepare_cached("SELECT run, id, input, status FROM runs WHERE run BETWEEN ?1 AND ?2").told("read")?;
+        let mut statement = c
+            .prepare_cached("SELECT run, id, input, status, started, deadline FROM runs WHERE run BETWEEN ?1 AND ?2")
+            .told("read")?;
         let mut rows = statement.query(range).told("read")?;
         while let Some(row) = rows.next().told("read")? {
             let run: i64 = row.get(0).told("read")?;
@@ -281,17 +284,30 @@ impl Job {
             }
             let state = text(3)?.and_then(RunState::of);
             let state = state.ok_or_else(|| Fault::Damaged(format!("run {number} stands as nothing that is known")))?;
-            there[at] = Some(Earlier { state, history: History::default() });
+            let since = Some(Timestamp(row.get(4).told("read")?));
+            let deadline = row.get::<_, Option<i64>>(5).told("read")?.map(Timestamp);
+            let (history, spent) = (History::default(), Usage::default());
+            there[at] = Some(Earlier { state, history, since, spent, deadline });
         }
-        let events = "SELECT run, kind, step, data FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
+        let events =
+            "SELECT run, kind, step, data, position FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
         let mut statement = c.prepare_cached(events).told("read")?;
-        let mut rows = statement.query(range).told("read")?;
+        let (mut rows, mut spending) = (statement.query(range).told("read")?, (None, Spending::default()));
         while let Some(row) = rows.next().told("read")? {
             let run: i64 = row.get(0).told("read")?;
             let Some((_, at)) = find(run) else { continue };
-            let event = (row.get(1).told("read")?, row.get(2).told("read")?, row.get(3).told("read")?);
-            let earlier = there[at].as_mut();
-            add(&mut earlier.ok_or_else(|| Fault::Damaged(format!("run {run} never began")))?.history, event)?;
+            let event: (String, Option<String>, Option<String>) =
+                (row.get(1).told("read")?, row.get(2).told("read")?, row.get(3).told("read")?);
+            let earlier = there[at].as_mut().ok_or_else(|| Fault::Damaged(format!("run {run} never began")))?;
+            if spending.0 != Some(run) {
+                spending = (Some(run), Spending::default());
+            }
+            if event.0 == RETRIED {
+                earlier.since = Some(Timestamp(row.get(4).told("read")?));
+            }
+            spent(&mut spending.1, &event)?;
+            earlier.spent = spending.1.total();
+            add(&mut earlier.history, event)?;
         }
         Ok(())
     }
@@ -302,22 +318,25 @@ pub fn has_completed(record: &str) -> bool {
     ["COMPLETED", "CACHED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
 }
 
+/// What a run that is tried again is told to do anew.
+pub(crate) fn anew(data: Option<&str>) -> Result<Vec<String>, Fault> {
+    let told = data.map(serde_json::from_str).transpose();
+    Ok(told
+        .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
+        .unwrap_or_default())
+}
+
 /// Adds what happened to what is known of a run: its kind, its step or signal, its data.
 pub(crate) fn add(
     history: &mut History,
     (kind, name, data): (String, Option<String>, Option<String>),
 ) -> Result<(), Fault> {
     let (Some(name), Some(data)) = (name, data.clone()) else {
-        if kind != "retried" {
+        if kind != RETRIED {
             return Ok(());
         }
         // Tried again: what did not complete is done anew, and what was told to be.
-        let told: Vec<String> = data
-            .as_deref()
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
-            .unwrap_or_default();
+        let told = anew(data.as_deref())?;
         let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
         history.forget_open();
@@ -356,19 +375,33 @@ impl Journal for Job {
             } else {
                 vec![None; runs.numbers.len()]
             };
-            let new: Vec<usize> = known.iter().enumerate().filter(|(_, k)| k.is_none()).map(|(at, _)| at).collect();
-            if new.is_empty() {
+            let which = |wanted: fn(&Option<Earlier>) -> bool| {
+                known.iter().enumerate().filter(|(_, known)| wanted(known)).map(|(at, _)| at).collect::<Vec<usize>>()
+            };
+            let new = which(Option::is_none);
+            // The time of one that is tried again counts anew, and so does that of one whose spec did not bound it.
+            let mut anew = which(|known| known.as_ref().is_some_and(|k| k.deadline.is_none() && !k.state.has_ended()));
+            anew.retain(|at| runs.deadlines.get(*at).is_some_and(Option::is_some));
+            if new.is_empty() && anew.is_empty() {
                 return Ok(known);
             }
             // It may be written later than it began.
             let (number, wait, began) = (job.number, runs.wait, job.journal.0.env.wall().0);
             let insert = move |c: &Connection, clock: &mut Clock| {
-                let insert = "INSERT INTO runs (run, id, status, input, started) VALUES (?1, ?2, 'RUNNING', ?3, ?4)";
+                let insert = "INSERT INTO runs (run, id, status, input, started, deadline) \
+                              VALUES (?1, ?2, 'RUNNING', ?3, ?4, ?5)";
                 let mut statement = c.prepare_cached(insert).told("write")?;
+                let deadline = |at: usize| runs.deadlines.get(at).copied().flatten().map(|deadline| deadline.0);
                 for at in &new {
                     let run = run_number(number, runs.numbers[*at])?;
-                    let row = params![run, runs.ids.value(*at), given(&runs.inputs, *at), clock.of(began)];
-                    statement.execute(row).map_err(|e| taken(e, runs.ids.value(*at)))?;
+                    let (id, input) = (runs.ids.value(*at), given(&runs.inputs, *at));
+                    let row = params![run, id, input, clock.of(began), deadline(*at)];
+                    statement.execute(row).map_err(|e| taken(e, id))?;
+                }
+                for at in &anew {
+                    let update = "UPDATE runs SET deadline = ?2 WHERE run = ?1";
+                    let row = params![run_number(number, runs.numbers[*at])?, deadline(*at)];
+                    c.prepare_cached(update).and_then(|mut statement| statement.execute(row)).told("write")?;
                 }
                 Ok(())
             };

@@ -26,6 +26,8 @@ pub struct Run {
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
+    /// When its time is over; none where that is not bounded.
+    pub deadline: Option<Timestamp>,
     /// Its input as JSON; none when that was no good.
     pub input: Option<String>,
     /// The run that it was made from.
@@ -101,7 +103,7 @@ pub struct Spec {
 }
 
 /// What a query may name. Times are RFC 3339 in UTC, labels are read as `labels ->> 'team'`.
-pub const COLUMNS: [&str; 12] = [
+pub const COLUMNS: [&str; 13] = [
     "run_id",
     "workflow",
     "workflow_type",
@@ -109,6 +111,7 @@ pub const COLUMNS: [&str; 12] = [
     "started_at",
     "ended_at",
     "duration_ms",
+    "deadline",
     "labels",
     "input",
     "forked_from",
@@ -123,7 +126,9 @@ SELECT * FROM (
         strftime('%Y-%m-%dT%H:%M:%fZ', runs.started / 1e6, 'unixepoch') AS started_at,
         strftime('%Y-%m-%dT%H:%M:%fZ', runs.ended / 1e6, 'unixepoch') AS ended_at,
         (runs.ended - runs.started) / 1000 AS duration_ms,
-        labels, input, forked_from, mock, job, run, process, run_key, runs.started AS micros_started, runs.ended AS micros_ended
+        strftime('%Y-%m-%dT%H:%M:%fZ', runs.deadline / 1e6, 'unixepoch') AS deadline,
+        labels, input, forked_from, mock, job, run, process, run_key, runs.started AS micros_started, runs.ended AS micros_ended,
+        runs.deadline AS micros_deadline
     FROM runs JOIN jobs ON job = run >> 32
 )";
 
@@ -139,6 +144,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         status: RunState::of(&status).ok_or_else(unknown)?,
         started: Timestamp(row.get("micros_started")?),
         ended: row.get::<_, Option<i64>>("micros_ended")?.map(Timestamp),
+        deadline: row.get::<_, Option<i64>>("micros_deadline")?.map(Timestamp),
         input: row.get("input")?,
         forked_from: row.get("forked_from")?,
         mock: row.get("mock")?,

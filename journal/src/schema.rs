@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 8] = [
+const VERSIONS: [&str; 9] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -104,6 +104,10 @@ CREATE TABLE looks (
     seen TEXT
 );
 ",
+    "
+-- When the time of a run is over; NULL while that is not bounded, or counts anew from when it goes on.
+ALTER TABLE runs ADD COLUMN deadline INTEGER;
+",
 ];
 
 /// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
@@ -173,7 +177,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 8: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 9: run a later Bourn, or use another file"
         );
     }
 }

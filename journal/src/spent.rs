@@ -1,14 +1,31 @@
 //! What the runs of a job have cost, read off what their steps left.
 
-use std::collections::BTreeMap;
-
 use bourn_engine::Result;
 use bourn_engine::api::Usage;
-use bourn_engine::journal::History;
+use bourn_engine::journal::Spending;
 use rusqlite::params;
 
-use crate::fault::Faults as _;
-use crate::job::{Job, run_number};
+use crate::fault::{Fault, Faults as _};
+use crate::job::{Job, anew, run_number};
+
+/// What happened to a run that is tried again.
+pub(crate) const RETRIED: &str = "retried";
+
+/// Adds what happened to what a run has cost: its kind, its step, its data.
+pub(crate) fn spent(
+    spending: &mut Spending,
+    (kind, step, data): &(String, Option<String>, Option<String>),
+) -> Result<(), Fault> {
+    match (kind.as_str(), step, data) {
+        (RETRIED, _, data) => spending.retried(&anew(data.as_deref())?),
+        ("step", Some(step), Some(data)) => {
+            let damaged = |e| Fault::Damaged(format!("what it has of `{step}` is no record: {e}"));
+            spending.left(step, data).map_err(damaged)?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
 
 impl Job {
     /// What the steps of its runs have cost, as far as they have ended.
@@ -17,52 +34,23 @@ impl Job {
     /// When the journal can't be read.
     pub fn spent(&self) -> Result<Usage> {
         self.journal.read(|c| {
-            let query = "SELECT run, step, data ->> '$.usage.input_tokens', data ->> '$.usage.output_tokens', \
-                         data ->> '$.usage.usd' FROM events WHERE run >= ?1 AND run < ?2 AND kind = 'step' \
-                         AND data ->> '$.usage' IS NOT NULL AND data ->> '$.status' <> 'REUSED' ORDER BY run";
+            let query = "SELECT run, kind, step, data FROM events WHERE run >= ?1 AND run < ?2 AND \
+                         (kind = 'retried' OR kind = 'step' AND data ->> '$.usage' IS NOT NULL) ORDER BY run, position";
             let mut statement = c.prepare(query).told("read")?;
             let range = params![run_number(self.number, 0)?, run_number(self.number + 1, 0)?];
-            let (mut spent, mut run, mut rows) = (Usage::default(), None, statement.query(range).told("read")?);
-            // What elements, rounds and inner steps of a step have cost, which its own record has together.
-            let mut open: BTreeMap<String, Usage> = BTreeMap::new();
-            // What a step has cost so far is told again each time that a gate of it was asked.
-            let mut told: BTreeMap<String, Usage> = BTreeMap::new();
+            let (mut total, mut run, mut of_run) = (Usage::default(), None, Spending::default());
+            let mut rows = statement.query(range).told("read")?;
             while let Some(row) = rows.next().told("read")? {
-                let (of, step): (i64, String) = (row.get(0).told("read")?, row.get(1).told("read")?);
+                let of: i64 = row.get(0).told("read")?;
                 if run != Some(of) {
-                    told.clear();
-                    for usage in std::mem::take(&mut open).into_values() {
-                        spent += usage;
-                    }
+                    total += std::mem::take(&mut of_run).total();
                     run = Some(of);
                 }
-                let usage = Usage {
-                    input_tokens: row.get(2).told("read")?,
-                    output_tokens: row.get(3).told("read")?,
-                    usd: row.get(4).told("read")?,
-                };
-                let own = History::before_gates(&step).map(str::to_owned);
-                let before = told.remove(own.as_ref().unwrap_or(&step)).unwrap_or_default();
-                if let Some((whole, _)) = step.split_once(['[', '#', '/']) {
-                    *open.entry(whole.to_owned()).or_default() += less(usage, before);
-                    told.extend(own.map(|own| (own, usage)));
-                } else {
-                    open.remove(&step);
-                    spent += usage;
-                }
+                let event = (row.get(1).told("read")?, row.get(2).told("read")?, row.get(3).told("read")?);
+                spent(&mut of_run, &event)?;
             }
-            for usage in open.into_values() {
-                spent += usage;
-            }
-            Ok(spent)
+            total += of_run.total();
+            Ok(total)
         })
-    }
-}
-
-fn less(usage: Usage, told: Usage) -> Usage {
-    Usage {
-        input_tokens: usage.input_tokens.saturating_sub(told.input_tokens),
-        output_tokens: usage.output_tokens.saturating_sub(told.output_tokens),
-        usd: (usage.usd - told.usd).max(0.0),
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use arrow::array::StringArray;
 use bourn_engine::env::Env;
 use bourn_engine::journal::{Ask, Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
+use bourn_engine::time::Timestamp;
 use bourn_engine::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -42,6 +43,8 @@ fn begin(source: Option<&str>) -> Begin {
 
 fn started(numbers: std::ops::Range<u64>) -> Started {
     Started {
+        deadlines: Vec::new(),
+        at: Timestamp(0),
         returned: Vec::new(),
         ids: numbers.clone().map(|n| Some(format!("r{n}"))).collect(),
         inputs: numbers.clone().map(|n| (n != 3).then(|| n.to_string())).collect(),
@@ -211,6 +214,36 @@ fn an_id_is_taken_once_and_another_order_of_the_same_commit_is_kept() {
 }
 
 #[test]
+fn the_time_of_a_run_is_over_when_it_was_said_first_until_it_is_tried_again() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let begun = journal.begin(&begin(None)).unwrap();
+    let until = |job: &Job, deadline: i64| {
+        let started = Started { deadlines: vec![Some(Timestamp(deadline)); 2], ..started(0..2) };
+        let known = block_on(job.start(started)).unwrap();
+        known.into_iter().map(|k| k.map(|k| (k.since.unwrap(), k.deadline))).collect::<Vec<_>>()
+    };
+    assert_eq!(until(&begun.job, 70), [None, None]);
+    append(&begun.job, end(&[1], RunState::TimedOut));
+    drop(begun);
+    let job = journal.go_on(1).unwrap();
+    let known = until(&job, 90);
+    let run = journal.run("r1").unwrap();
+    assert_eq!(known[1], Some((run.started, Some(Timestamp(70)))));
+    assert_eq!((run.status, run.deadline), (RunState::TimedOut, Some(Timestamp(70))));
+    drop(job);
+    journal.reopen(&run, &[]).unwrap();
+    let job = journal.go_on(1).unwrap();
+    let again = until(&job, 90)[1].unwrap();
+    assert!(again.0 > run.ended.unwrap() && again.1.is_none(), "{again:?}");
+    assert_eq!(until(&job, 110)[1], Some((again.0, Some(Timestamp(90)))));
+    let filter =
+        Filter { query: Some("deadline < '1970-01-02' and run_id = 'r1'".into()), limit: 9, ..Filter::default() };
+    assert_eq!(journal.runs(&filter).unwrap()[0].deadline, Some(Timestamp(90)));
+    assert!(journal.health().unwrap().troubles.is_empty());
+}
+
+#[test]
 fn a_run_tried_again_keeps_what_completed() {
     let folder = TempDir::new().unwrap();
     let journal = open(&folder);
@@ -255,6 +288,8 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
     assert_eq!((forked.forked_from.as_deref(), forked.job, forked.place()), (Some("r2"), 2, 0));
     let job = journal.go_on(2).unwrap();
     let known = block_on(job.start(Started {
+        deadlines: Vec::new(),
+        at: Timestamp(0),
         returned: Vec::new(),
         ids: StringArray::from(vec!["f"]),
         inputs: StringArray::from(vec!["2"]),

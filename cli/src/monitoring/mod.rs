@@ -3,7 +3,7 @@
 
 mod alerts;
 mod attributes;
-mod ids;
+pub mod ids;
 mod metrics;
 mod models;
 mod post;
@@ -97,7 +97,8 @@ impl Monitor {
 
     /// The journal of a job, with its entries seen; `key` is what the keys of its one run begin with, where that is not its id.
     pub fn journal(&self, job: &Job, key: Option<&str>) -> Arc<dyn Journal> {
-        let (inner, tasks) = (Arc::new(job.clone()), self.alerting.as_ref().and_then(|all| all.tasks(job.path())));
+        let (inner, tasks) =
+            (Arc::new(job.clone()), self.alerting.as_ref().and_then(|all| all.tasks(job.journal().path())));
         let eyes = Eyes { tasks, ..self.eyes() };
         if eyes.is_empty() { inner } else { Arc::new(Watched { inner, eyes, key: key.map(str::to_owned) }) }
     }

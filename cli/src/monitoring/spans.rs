@@ -119,6 +119,7 @@ impl Manner {
         let other = ("_OTHER".to_owned(), String::new());
         let failure = match over.state {
             RunState::Completed => None,
+            RunState::TimedOut => Some(("timeout".to_owned(), "the time of the run is over".to_owned())),
             RunState::Canceled => Some(("canceled".to_owned(), "the run was canceled".to_owned())),
             _ => Some(over.failure.cloned().unwrap_or(other)),
         };

@@ -52,7 +52,7 @@ fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -
     let result = runtime.block_on(async {
         let engine = prepare::engine(&args.journal.journal);
         let mut loaded = prepare::load_to_run(&args.spec, &engine).await?;
-        budget::apply(&mut loaded.spec, &args.budget);
+        budget::apply(&mut loaded.spec, &args.budget)?;
         screen.hide(loaded.document.secrets());
         let ended = match &loaded.spec {
             Spec::Pipeline(spec) => {

@@ -22,7 +22,7 @@ pub enum Runs {
         /// Of this workflow alone.
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
-        /// Those alone that stand like this: RUNNING, WAITING, PAUSED, COMPLETED, FAILED or CANCELED.
+        /// Those alone that stand like this: RUNNING, WAITING, PAUSED, COMPLETED, FAILED, CANCELED or `TIMED_OUT`.
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<bourn_engine::journal::RunState>,
         /// Those alone that were started with this label.
@@ -297,6 +297,6 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 fn status(text: &str) -> Result<bourn_engine::journal::RunState, String> {
-    let known = "there are RUNNING, WAITING, PAUSED, COMPLETED, FAILED and CANCELED";
+    let known = "there are RUNNING, WAITING, PAUSED, COMPLETED, FAILED, CANCELED and TIMED_OUT";
     bourn_engine::journal::RunState::of(&text.to_uppercase()).ok_or_else(|| known.to_owned())
 }

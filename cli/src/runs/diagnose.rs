@@ -1,6 +1,8 @@
 //! `bourn runs diagnose`: why a run stands as it does, and what can be done about it.
 
+use bourn_engine::api::{Budget, OnExceeded};
 use bourn_engine::journal::{Ask, RunState};
+use bourn_engine::workflow::analysis::analyze;
 use bourn_engine::workflow::context::ExecutionContext;
 use bourn_engine::workflow::record::Record;
 use bourn_engine::workflow::result::{RecoveryPlan, document_of};
@@ -23,6 +25,8 @@ pub(super) struct Found {
     since: String,
     /// In a sentence.
     why: String,
+    /// When it has to have ended, if it has not.
+    deadline: Option<String>,
     job: Job,
     waits: Vec<Waits>,
     failed: Vec<Failed>,
@@ -64,7 +68,7 @@ struct Failed {
     /// Whether the run went on with the step's default.
     degraded: bool,
     /// What is done about failures of this class.
-    advice: &'static str,
+    advice: String,
 }
 
 #[derive(Serialize)]
@@ -115,7 +119,7 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         let Some(record) = history.0.get(&step.id) else { continue };
         let record: Record = serde_json::from_str(record.get()).map_err(|e| Failure::Failed(e.into()))?;
         if let Some(error) = record.error {
-            let advice = advice(&error.class);
+            let advice = analyze(&error, &step.id, &history, run.status).advice;
             let (class, message, attempts) = (error.class, error.message, error.attempts);
             let degraded = record.degraded;
             failed.push(Failed { step: step.id.clone(), class, message, attempts, degraded, advice });
@@ -135,6 +139,7 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
         status: run.status,
         since: since.to_string(),
         why: String::new(),
+        deadline: run.deadline.filter(|_| !run.status.has_ended()).map(|at| at.to_string()),
         job,
         waits,
         failed,
@@ -149,8 +154,14 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
     (found.why, found.next) = why(&found);
     if run.status == RunState::Paused && asked(&events) != Some(Ask::Pause) {
         // What it waits for is money.
-        found.why = "what its job may spend is spent".into();
-        found.next = vec![format!("bourn runs resume {} --budget usd=… or tokens=…", run.id)];
+        let pauses = |budget: Option<Budget>| budget.is_some_and(|budget| budget.on_exceeded == OnExceeded::Pause);
+        let (whose, before) = match (pauses(chain.run_budget), pauses(chain.budget)) {
+            (true, false) => ("it", "per_run."),
+            (true, true) => ("it, or its job,", "[per_run.]"),
+            _ => ("its job", ""),
+        };
+        found.why = format!("what {whose} may spend is spent");
+        found.next = vec![format!("bourn runs resume {} --budget {before}usd=… or {before}tokens=…", run.id)];
     }
     Ok(found)
 }
@@ -165,6 +176,7 @@ fn why(found: &Found) -> (String, Vec<String>) {
             let degraded = if found.failed.is_empty() { "" } else { ", degraded" };
             (format!("it has completed{degraded}"), vec![format!("bourn runs result {id}")])
         }
+        RunState::TimedOut => ("it took longer than its `timeout`".into(), planned()),
         RunState::Canceled => ("somebody has canceled it".into(), vec![format!("bourn runs recover {id}")]),
         RunState::Failed => {
             let why = found.failed.iter().find(|failed| !failed.degraded).map_or_else(
@@ -200,22 +212,10 @@ fn why(found: &Found) -> (String, Vec<String>) {
     }
 }
 
-/// What is done about failures of a class.
-fn advice(class: &str) -> &'static str {
-    match class {
-        "transient" | "timeout" => "see whether the service is there and well, then recover",
-        "rate_limit" => "ask less at once (`limits`, `max_concurrency`), or later, then recover",
-        "validation" => "mend the input or what the step before gave (`bourn runs fork --set`)",
-        "budget" => "raise the limit that is told, or recover with a larger `--budget`",
-        "canceled" => "recover, if it is wanted after all",
-        "engine" => "this is a fault of Bourn: tell us, with the history",
-        _ => "mend what the message says, then recover",
-    }
-}
-
 fn text(found: &Found) -> String {
     let mut lines = vec![format!("{} {}: {} since {}", found.workflow, found.run_id, found.status.name(), found.since)];
     lines.push(format!("{}.", found.why));
+    lines.extend(found.deadline.iter().map(|at| format!("  it has to have ended at {at}, or is ended then")));
     for wait in &found.waits {
         if let (Some(attempts), Some(until)) = (wait.attempts, &wait.until) {
             let why = wait.error.as_deref().unwrap_or_default();

@@ -64,7 +64,7 @@ pub fn recover(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<
 }
 
 fn recoverable(run: &Run) -> Result<(), Failure> {
-    if !matches!(run.status, RunState::Failed | RunState::Canceled) {
+    if !matches!(run.status, RunState::Failed | RunState::Canceled | RunState::TimedOut) {
         let way = if run.status.has_ended() { "" } else { "; `bourn runs resume` goes on with it" };
         let message = format!("run `{}` is {}: there is nothing to recover{way}", run.id, run.status.name());
         return Err(Failure::invalid(message));
@@ -128,7 +128,7 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
     let result = runtime.block_on(async {
         let loaded = request.load_to_run(&spec.text, &spec.file, engine.registry(), engine.env()).await;
         let mut loaded = loaded.map_err(Failure::Problems)?;
-        budget::apply(&mut loaded.spec, budget);
+        budget::apply(&mut loaded.spec, budget)?;
         screen.hide(loaded.document.secrets());
         chain(&loaded)?;
         let monitor = Monitor::start(&loaded, &[], engine.env(), screen)?;

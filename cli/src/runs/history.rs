@@ -33,6 +33,7 @@ impl Told {
             RunState::Completed => "RunCompleted",
             RunState::Failed => "RunFailed",
             RunState::Canceled => "RunCanceled",
+            RunState::TimedOut => "RunTimedOut",
             RunState::Running | RunState::Waiting | RunState::Paused => return None,
         };
         run.ended.map(|at| Self { at, name: name.into(), step: None, data: None, who: None })

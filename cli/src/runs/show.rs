@@ -12,6 +12,7 @@ use super::{Place, insights};
 use crate::answer;
 use crate::args::Form;
 use crate::failure::{Exit, Failure};
+use crate::monitoring::ids;
 use crate::prepare;
 use crate::report::document;
 use bourn_engine::journal::RunState;
@@ -43,9 +44,11 @@ pub fn show(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
         "execution_metadata": {
             "workflow": run.workflow, "workflow_type": run.workflow_type, "status": run.status,
             "start_time": run.started.to_string(), "end_time": run.ended.map(|t| t.to_string()),
+            "deadline": run.deadline.map(|t| t.to_string()),
             "execution_strategy": { "parallel_where_possible": chain.optimization.parallel_where_possible,
                 "durability": chain.durability },
             "input": input, "file": spec.file, "spec_hash": spec.hash, "job": run.job, "source": spec.source,
+            "trace_id": ids::of_run(&run.workflow, run.key.as_deref().unwrap_or(&run.id)).to_string(),
             "mock": run.mock, "labels": run.labels, "forked_from": run.forked_from, "engine_version": env!("CARGO_PKG_VERSION"),
         },
         "execution_context": context,

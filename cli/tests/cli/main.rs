@@ -11,6 +11,7 @@ mod alerts;
 mod answers;
 mod artifacts;
 mod bad_input;
+mod budgets;
 mod bundles;
 mod cached;
 mod cases;
@@ -35,7 +36,9 @@ mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;
 mod outages;
+mod overdue;
 mod paid;
+mod pinned;
 mod pipelines;
 mod replays;
 mod retention;

@@ -46,6 +46,11 @@ fn the_chain_of_the_seed_is_valid_and_can_be_planned_without_a_model() {
     ");
     let plan = document(&folder.bourn(&["plan", "chain.json", "-o", "json"]).quietly());
     assert_eq!((&plan["mode"], &plan["mode_reason"]), (&"chain".into(), &"the spec says `type: chain`".into()));
+    let rule = &plan["mode_rule"];
+    assert_eq!(rule["complexity"], plan["complexity"]["total"]);
+    assert_eq!(rule["parallel"], plan["parallel_opportunities"]);
+    let thresholds = serde_json::json!({ "flow_complexity": 5.0, "swarm_complexity": 8.0, "swarm_parallel": 0.6 });
+    assert_eq!(rule["thresholds"], thresholds);
 }
 
 #[test]

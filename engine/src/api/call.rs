@@ -118,6 +118,12 @@ pub trait Call: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The run that pays a request, of a workflow that says what each may spend. Asked before each attempt.
+    fn payer(&self, rows: &RecordBatch) -> Option<u64> {
+        let _ = rows;
+        None
+    }
+
     /// What bounds the time of its requests beside `limits.timeout`, which is then told by the name that it has among these. Asked when the job
     /// is built.
     fn deadlines(&self) -> Option<Deadlines> {
@@ -349,6 +355,9 @@ impl Call for BoxCall {
 
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         self.0.tried(rows)
+    }
+    fn payer(&self, rows: &RecordBatch) -> Option<u64> {
+        self.0.payer(rows)
     }
     fn deadlines(&self) -> Option<Deadlines> {
         self.0.deadlines()

@@ -45,6 +45,7 @@ pub trait ErasedCall: Send + Sync {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>>;
+    fn payer(&self, rows: &RecordBatch) -> Option<u64>;
     fn deadlines(&self) -> Option<Deadlines>;
     fn scheduled(&self, rows: &RecordBatch, context: &CallContext) -> Result<Timestamp>;
     fn backs_off<'a>(
@@ -96,6 +97,9 @@ impl<C: Call> ErasedCall for C {
     }
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {
         Call::tried(self, rows)
+    }
+    fn payer(&self, rows: &RecordBatch) -> Option<u64> {
+        Call::payer(self, rows)
     }
     fn deadlines(&self) -> Option<Deadlines> {
         Call::deadlines(self)

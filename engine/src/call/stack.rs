@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::{BoxCall, Call, Limits, Memo, Outage};
+use crate::api::{BoxCall, Call, Limits, Memo, Outage, Purse, Purses};
 use crate::metrics::StageStats;
 
 use super::adaptive::{Adaptive, Gate};
@@ -13,7 +13,7 @@ use super::metered::{self, Metered};
 use super::places::Places;
 use super::rate_limit::{Limiter, RateLimit};
 use super::retry::Retry;
-use super::spend::{Pause, Purse, Spend};
+use super::spend::{Pause, Spend};
 use super::timeout::Timeout;
 
 /// What the layers of a stage share.
@@ -31,6 +31,8 @@ pub struct Shared {
     pub journal: Option<Arc<dyn Memo>>,
     /// What may be spent: by the stage, and by the job.
     pub purses: Vec<Arc<Purse>>,
+    /// The same by each run.
+    pub runs: Option<Purses>,
     /// Stops the job, so that it goes on when there is more to spend.
     pub pause: Pause,
     /// Of the requests of the lane.
@@ -60,8 +62,9 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
         Some(limit) => BoxCall::new(ScheduleToStart { call: known.clone(), inner: call, limit }),
         None => call,
     };
-    let (purses, pause, journal) = (shared.purses, shared.pause, shared.journal);
-    let call = Spend { call: known.clone(), inner: call, purses, pause, journal, stats: shared.stats.clone() };
+    let (purses, runs) = (shared.purses, shared.runs);
+    let (pause, journal) = (shared.pause, shared.journal);
+    let call = Spend { call: known.clone(), inner: call, purses, runs, pause, journal, stats: shared.stats.clone() };
     let (policy, stats) = (limits.retry.clone(), shared.stats.clone());
     let (outage, places) = (shared.outage, shared.places);
     let call = BoxCall::new(Retry { inner: call, call: known.clone(), policy, stats, outage, places });

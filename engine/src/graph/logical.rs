@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, SharedLimits, Usage};
+use crate::api::{Budget, Checkpointing, Keeping, Level, OnFull, Purses, SharedLimits, Usage};
 use crate::data::secret::Secrets;
 use crate::data::units::Percentage;
 use crate::diagnostic::Key;
@@ -112,6 +112,8 @@ pub struct Options {
     pub rate_limits: BTreeMap<String, SharedLimits>,
     /// What all stages together may spend.
     pub budget: Option<Budget>,
+    /// What each run of a workflow may spend.
+    pub purses: Option<Purses>,
     /// Of a workflow whose runs a journal keeps, what they have spent in earlier processes: with it a job goes on that has paused.
     pub kept: Option<Usage>,
     /// Values that no message, dead letter or record of a run may show.
@@ -139,6 +141,7 @@ impl Default for Options {
             delivery: None,
             rate_limits: BTreeMap::new(),
             budget: None,
+            purses: None,
             kept: None,
             secrets: Secrets::default(),
             memory: 512 << 20,

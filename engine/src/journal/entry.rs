@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::api::Usage;
+use crate::time::Timestamp;
+
 /// When what a step gave must be durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +46,8 @@ pub enum RunState {
     Failed,
     /// It was stopped.
     Canceled,
+    /// It took longer than it may.
+    TimedOut,
     /// It waits for a time or a signal, in no process.
     Waiting,
     /// Somebody has paused it: it is in no process.
@@ -51,8 +56,8 @@ pub enum RunState {
 
 impl RunState {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Running, Self::Waiting, Self::Paused, Self::Completed, Self::Failed, Self::Canceled];
+    pub const ALL: [Self; 7] =
+        [Self::Running, Self::Waiting, Self::Paused, Self::Completed, Self::Failed, Self::Canceled, Self::TimedOut];
 
     /// As it is written: `COMPLETED`.
     pub fn name(self) -> &'static str {
@@ -61,6 +66,7 @@ impl RunState {
             Self::Completed => "COMPLETED",
             Self::Failed => "FAILED",
             Self::Canceled => "CANCELED",
+            Self::TimedOut => "TIMED_OUT",
             Self::Waiting => "WAITING",
             Self::Paused => "PAUSED",
         }
@@ -90,6 +96,10 @@ pub struct Started {
     pub wait: Wait,
     /// The numbers of those that began in this process and come back after they were at rest.
     pub returned: Vec<u64>,
+    /// When those begin that are new, for who has no clock.
+    pub at: Timestamp,
+    /// When the time of each is over that begins now, or begins again; none where it is not bounded.
+    pub deadlines: Vec<Option<Timestamp>>,
 }
 
 /// A run that comes back.
@@ -175,6 +185,22 @@ pub struct Earlier {
     pub state: RunState,
     /// What is known of it.
     pub history: History,
+    /// When it began, or was tried again last.
+    pub since: Option<Timestamp>,
+    /// What its steps have cost.
+    pub spent: Usage,
+    /// When its time is over; none if that counts from now on, or is not bounded.
+    pub deadline: Option<Timestamp>,
+}
+
+impl Earlier {
+    pub(crate) fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
 }
 
 /// What the journal knows of a run: the record of each step that ended, as it was written, by the id of the step.

@@ -8,8 +8,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use serde_json::value::RawValue;
 
-use super::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Started, Wait};
+use super::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Spending, Started, Wait};
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 
 /// Keeps everything for as long as it lives. A clone is the same one.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,10 @@ pub struct Kept {
     pub state: RunState,
     /// What its steps left.
     pub history: History,
+    /// When it began.
+    pub since: Timestamp,
+    /// When its time is over.
+    pub deadline: Option<Timestamp>,
 }
 
 impl Memory {
@@ -40,15 +45,21 @@ impl Memory {
         let mut known = Vec::new();
         for (i, number) in runs.numbers.iter().enumerate() {
             let (id, input) = (text(&runs.ids, i).unwrap_or_default(), text(&runs.inputs, i));
+            let deadline = runs.deadlines.get(i).copied().flatten();
             let earlier = match all.get(number) {
                 Some(kept) if kept.id != id || kept.input != input => {
                     return Err(Error::validation(format!("run {number} is not what it was when it began")));
                 }
-                Some(kept) => Some(Earlier { state: kept.state, history: kept.history.clone() }),
+                Some(kept) => {
+                    let (state, history, deadline) = (kept.state, kept.history.clone(), kept.deadline);
+                    let spent = Spending::of(&history)?.total();
+                    Some(Earlier { state, history, since: Some(kept.since), spent, deadline })
+                }
                 None => None,
             };
             if earlier.is_none() {
-                all.insert(*number, Kept { id, input, state: RunState::Running, history: History::default() });
+                let (state, history) = (RunState::Running, History::default());
+                all.insert(*number, Kept { id, input, state, history, since: runs.at, deadline });
             }
             known.push(earlier);
         }

@@ -8,6 +8,7 @@ mod asked;
 mod entry;
 mod memory;
 mod rest;
+mod spending;
 
 use futures::future::BoxFuture;
 
@@ -19,6 +20,7 @@ pub use entry::{
 };
 pub use memory::Memory;
 pub use rest::Rest;
+pub use spending::Spending;
 
 /// The journal of one job: of all runs that one command has begun. Runs are told apart by their number in the order of admission.
 pub trait Journal: Send + Sync + 'static {

@@ -1,16 +1,16 @@
 //! A pass of checks: what stages are to keep and to account for, they can.
 
 use super::{OperatorKind, Plan, PlannedNode};
-use crate::api::{Accounts, Budget, OnExceeded};
+use crate::api::{Accounts, Budget, OnExceeded, Purses};
 use crate::diagnostic::{Problem, Problems};
 
 impl Plan {
-    /// The budgets that bind a node: its own, and that of the job if it asks models.
+    /// The budgets that bind a node: its own, and those of the job and of each run if it asks models.
     pub(crate) fn budgets(&self, node: &PlannedNode) -> impl Iterator<Item = Budget> {
         let own =
             if let OperatorKind::Call(limits) = &node.operator { limits.budget.as_deref().copied() } else { None };
-        let jobs = self.options.budget.filter(|_| node.accounts.tokens);
-        own.into_iter().chain(jobs)
+        let jobs = self.options.budget.into_iter().chain(self.options.purses.as_ref().map(Purses::budget));
+        own.into_iter().chain(jobs.filter(|_| node.accounts.tokens))
     }
 
     /// Whether the job is to stop when a budget is spent, and to go on later.

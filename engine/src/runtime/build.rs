@@ -272,6 +272,7 @@ impl<'a> Builder<'a> {
             outage,
             journal: journal.clone(),
             purses: purses.clone(),
+            runs: self.plan.options.purses.clone().filter(|_| node.accounts.tokens),
             pause: self.ledgers.pause(),
             stats: stats.clone(),
         };

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::channel::Post;
 use super::job::Start;
-use crate::api::{Account, Memo};
-use crate::call::spend::{Pause, Purse};
+use crate::api::{Account, Memo, Purse};
+use crate::call::spend::Pause;
 use crate::checkpoint::recovery::Begin;
 use crate::error::{Error, Result};
 use crate::metrics::JobStats;

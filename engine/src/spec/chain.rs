@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
+use super::budget::BudgetKeys;
 use super::caching::Caching;
 use super::edges::{cycle, cycle_problem};
-use super::model::{Chain, Optimization, Starts, Step, Work};
+use super::model::{Chain, Starts, Step, Work};
 use super::monitoring::Monitoring;
 use super::node::{Content, Member, Node};
+use super::optimization::Optimization;
 use super::output::Output;
 use super::reader::{Reader, check_id};
 use super::references::reduce;
@@ -74,6 +76,10 @@ pub(crate) fn read(
     if let Some(keys) = &keys {
         keys.output_format.check(reader, &common.ids);
     }
+    if keys.as_ref().and_then(|keys| keys.timeout).is_some_and(|time| time.0.is_zero()) {
+        let problem = Problem::new("a run that may take no time does nothing");
+        reader.fault(&["timeout".into()], problem.help("without `timeout` it may take as long as it needs"));
+    }
     let said = keys.as_ref().and_then(|keys| keys.output.as_ref());
     let output = said.and_then(|said| Output::read(reader, said, &["output".into()]));
     if reader.faults.len() > before {
@@ -99,12 +105,15 @@ pub(crate) fn read(
         steps,
         rate_limits: common.shared.rates,
         fail_fast: keys.fail_fast,
+        timeout: keys.timeout,
         durability: keys.durability,
+        mode_thresholds: keys.mode_thresholds,
         optimization: keys.optimization,
         format: keys.output_format,
         output,
         targets: keys.targets,
-        budget: keys.budget,
+        budget: keys.budget.and_then(BudgetKeys::of_job),
+        run_budget: keys.budget.and_then(BudgetKeys::of_run),
         monitoring: keys.monitoring,
         schedule,
     })

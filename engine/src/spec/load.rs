@@ -147,8 +147,14 @@ impl Request {
                 return None;
             }
         };
-        if let Some(mode) = self.mode.filter(|m| *m != choice.mode && outer.is_none()) {
-            let problem = Problem::new(format!("this spec can't be run as a {mode}: {}", choice.reason));
+        // Steps may be one of several modes, and which is known when they were read.
+        let is_auto = root.get("type").and_then(Node::text).is_none_or(|said| said == "auto");
+        let may_change = is_auto && outer.is_none() && matches!(choice.mode, Mode::Chain | Mode::Flow);
+        let refused = |choice: &Choice| {
+            let mode = self.mode.filter(|mode| *mode != choice.mode && outer.is_none())?;
+            Some(Problem::new(format!("this spec can't be run as a {mode}: {}", choice.reason)))
+        };
+        if let Some(problem) = refused(&choice).filter(|_| !may_change) {
             reader.fault(&[], problem);
         }
         let has = |key| root.get(key).is_some();
@@ -158,6 +164,13 @@ impl Request {
             Mode::Chain | Mode::Flow => Spec::Chain(Box::new(chain::read(reader, name, &self.routing, outer)?)),
             Mode::Hybrid | Mode::Pipeline => Spec::Pipeline(Box::new(pipeline::read(reader, name)?)),
         };
+        let choice = match &spec {
+            Spec::Chain(chain) if may_change => chain.mode_thresholds.choose(chain, choice),
+            _ => choice,
+        };
+        if let Some(problem) = refused(&choice).filter(|_| may_change) {
+            reader.fault(&[], problem);
+        }
         Some((choice, spec))
     }
 }

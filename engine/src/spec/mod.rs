@@ -3,12 +3,14 @@
 pub mod alerts;
 pub mod caching;
 pub mod case;
+pub mod complexity;
 pub mod document;
 pub mod load;
 pub mod mode;
 pub mod model;
 pub mod monitoring;
 pub mod node;
+pub mod optimization;
 pub mod output;
 pub mod parse;
 pub mod receiver;
@@ -20,6 +22,7 @@ pub mod targets;
 pub mod route;
 pub(crate) mod switch;
 
+mod budget;
 mod chain;
 mod check;
 mod checkpoint;

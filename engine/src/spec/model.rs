@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caching::Caching;
+use super::complexity::ModeThresholds;
 use super::gates::Gate;
 use super::monitoring::Monitoring;
+use super::optimization::Optimization;
 use super::output::{Format, Output};
 use super::resources::{After, Resources};
 use super::route::Arms;
@@ -20,7 +22,7 @@ use crate::api::limits::Retries;
 use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::template::Template;
 use crate::api::{Budget, Checkpointing, Deadlines, Keeping, Level, OnFull, SharedLimits};
-use crate::data::units::Percentage;
+use crate::data::units::{Interval, Percentage};
 use crate::diagnostic::Key;
 use crate::journal::Durability;
 
@@ -147,8 +149,12 @@ pub struct Chain {
     pub rate_limits: BTreeMap<String, SharedLimits>,
     /// Whether the other steps of a run end at once when one has failed.
     pub fail_fast: bool,
+    /// How long a run may take, from its beginning.
+    pub timeout: Option<Interval>,
     /// When what a step gave must be durable.
     pub durability: Durability,
+    /// From which figures on it counts as another mode.
+    pub mode_thresholds: ModeThresholds,
     /// What may be done to make it faster or cheaper.
     pub optimization: Optimization,
     /// What `final_output` is made of.
@@ -159,6 +165,8 @@ pub struct Chain {
     pub targets: Targets,
     /// What all runs of a job together may spend.
     pub budget: Option<Budget>,
+    /// What each run may spend.
+    pub run_budget: Option<Budget>,
     /// Where its spans and metrics are sent.
     pub monitoring: Option<Monitoring>,
     /// When runs begin by themselves.
@@ -254,6 +262,11 @@ pub struct Nested {
 }
 
 impl Chain {
+    /// Whether the time of its runs, or of workflows within, is bounded.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timeout.is_some() || self.steps.iter().flat_map(Step::nested).any(|nested| nested.chain.is_timed())
+    }
+
     /// Whether a run may fail although all of its steps have completed.
     pub(crate) fn can_fail_at_its_end(&self) -> bool {
         self.output.is_some() || !matches!(self.format, Format::Of(_))
@@ -397,49 +410,6 @@ impl Places {
                     place
                 },
             ),
-        }
-    }
-}
-
-/// What may be done to make a workflow faster or cheaper. Nothing here changes what comes out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[allow(clippy::struct_excessive_bools, reason = "switches of the spec, each on its own")]
-pub struct Optimization {
-    /// Steps that do not depend on each other run at the same time.
-    pub parallel_where_possible: bool,
-    /// Steps that do not say what they change change nothing that another one touches. Without it they are done one after the other,
-    /// unless they say `stateless: true`.
-    pub assume_stateless: bool,
-    /// How hard a model thinks follows how hard the task is.
-    pub adaptive_thinking: bool,
-    /// What steps gave is kept in a journal, over a crash; without it a run that is cut off is lost.
-    pub state_persistence: bool,
-    /// Limits follow what is measured.
-    pub auto_tune: bool,
-    /// Steps that change nothing are answered from the cache where the same was asked before, as if each said `cache`.
-    pub cache: bool,
-    /// Requests go to the cheaper batch interface of a provider.
-    pub batch_api: bool,
-    /// Prompts that begin alike are kept by the provider.
-    pub prompt_cache: bool,
-    /// The most requests in flight in each step.
-    #[schemars(range(min = 1, max = 65536))]
-    pub max_concurrency: usize,
-}
-
-impl Default for Optimization {
-    fn default() -> Self {
-        Self {
-            parallel_where_possible: true,
-            assume_stateless: true,
-            adaptive_thinking: false,
-            state_persistence: true,
-            auto_tune: false,
-            cache: false,
-            batch_api: false,
-            prompt_cache: false,
-            max_concurrency: 10,
         }
     }
 }

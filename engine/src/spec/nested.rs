@@ -51,7 +51,7 @@ impl Common<'_> {
         needs: &mut Vec<usize>,
     ) -> Option<Work> {
         let below = |key: &str| [path, way, &[key.into()]].concat();
-        for key in ["timeout", "retry", "args", "with"].into_iter().filter(|key| block.get(key).is_some()) {
+        for key in ["retry", "args", "with"].into_iter().filter(|key| block.get(key).is_some()) {
             let problem = Problem::new(format!("a workflow has no `{key}`"));
             reader
                 .fault_at_key(&below(key), problem.help("say it of the steps in it; what it is given is its `input`"));
@@ -68,11 +68,23 @@ impl Common<'_> {
             }
             _ => {}
         }
+        let timeout = block.get("timeout").and_then(|said| match serde_json::from_value(said.value()) {
+            Ok(time) => Some(time),
+            // What is no limit at all is told with the other keys of the step.
+            Err(_) if !said.is_map() => None,
+            Err(_) => {
+                let problem = Problem::new("a workflow has one `timeout`: how long all of it may take");
+                reader.fault(&below("timeout"), problem.help("`timeout: 10m`; its steps have limits of their own"));
+                None
+            }
+        });
         let place = [way, &["workflow".into()]].concat();
-        let inner = read(reader, (path, &place), &["spec", "input"], Some(self), |reader, input| match input {
+        let mut inner = read(reader, (path, &place), &["spec", "input"], Some(self), |reader, input| match input {
             Some((node, at)) => names.value(reader, node, at, needs),
             None => same(names.item),
         })?;
+        let own = &mut inner.nested.chain.timeout;
+        *own = [*own, timeout].into_iter().flatten().min();
         Some(Work {
             command: "workflow".into(),
             config: inner.input,

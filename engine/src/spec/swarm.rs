@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::budget::BudgetKeys;
+use super::complexity::ModeThresholds;
 use super::keys::names_of;
 use super::model::{Chain, ForEach, Places, Step, Work};
 use super::monitoring::Monitoring;
@@ -76,11 +78,14 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str) -> Option<Chain> {
         rate_limits: BTreeMap::new(),
         durability: keys.durability,
         fail_fast: false,
+        timeout: keys.timeout,
+        mode_thresholds: ModeThresholds::default(),
         optimization: keys.optimization.clone(),
         format: keys.output_format.clone(),
         output: None,
         targets: keys.targets.clone(),
-        budget: keys.budget,
+        budget: keys.budget.and_then(BudgetKeys::of_job),
+        run_budget: keys.budget.and_then(BudgetKeys::of_run),
         monitoring: keys.monitoring.clone(),
         schedule: None,
     })

@@ -6,15 +6,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::budget::BudgetKeys;
 use super::keys::{TestBlock, Version};
 use super::mode::Type;
-use super::model::Optimization;
 use super::monitoring::Monitoring;
+use super::optimization::Optimization;
 use super::output::Format;
 use super::secrets::SecretKeys;
 use super::targets::Targets;
 use super::workflow_keys::{DefaultKeys, InputKeys};
-use crate::api::Budget;
+use crate::data::units::Interval;
 use crate::journal::Durability;
 
 /// Agents that work on one task.
@@ -43,6 +44,9 @@ pub(crate) struct SwarmKeys {
     pub coordination: Option<CoordinationKeys>,
     /// What the agents work on, when the input of the run is no text and says no `task`.
     pub task: Option<String>,
+    /// How long a run may take, from its beginning on, over restarts, waits and pauses: what is under way then is dropped, and the run is
+    /// `TIMED_OUT`.
+    pub timeout: Option<Interval>,
     /// What may be done to make it faster or cheaper.
     #[serde(default)]
     pub optimization: Optimization,
@@ -55,8 +59,8 @@ pub(crate) struct SwarmKeys {
     /// What runs are to reach: when a target is missed, the command ends with 3.
     #[serde(default)]
     pub targets: Targets,
-    /// What all runs of a job together may spend on models.
-    pub budget: Option<Budget>,
+    /// What all runs of a job together may spend on models, and what each of them may.
+    pub budget: Option<BudgetKeys>,
     /// Where spans and metrics are sent, and how much of them.
     pub monitoring: Option<Monitoring>,
     /// Secrets by name, for `${secret.NAME}`; they are never shown.

@@ -6,12 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::budget::BudgetKeys;
 use super::caching::CacheKeys;
+use super::complexity::ModeThresholds;
 use super::keys::{AlternativeBlock, GateBlock, NestedBlock, OneOrMany, PipelineBlock, StepBlock, TestBlock, Version};
 use super::mode::Type;
-use super::model::Optimization;
 use super::monitoring::Monitoring;
 use super::on_failure::Strategy;
+use super::optimization::Optimization;
 use super::output::{Format, OutputKeys};
 use super::routing::Route;
 use super::schedule::ScheduleKeys;
@@ -19,7 +21,6 @@ use super::secrets::SecretKeys;
 use super::shared::RateKeys;
 use super::targets::Targets;
 use super::timeouts::TimeoutKeys;
-use crate::api::Budget;
 use crate::api::limits::Retries;
 use crate::data::units::{Interval, Percentage};
 use crate::journal::Durability;
@@ -37,6 +38,9 @@ pub(crate) struct WorkflowKeys {
     pub version: Option<Version>,
     /// How the spec is read; by what is in it if it does not say.
     pub r#type: Option<Type>,
+    /// From which figures on the steps count as a flow or a swarm, where `type` says neither.
+    #[serde(default)]
+    pub mode_thresholds: ModeThresholds,
     /// What a run is given.
     pub input: Option<InputKeys>,
     /// What holds for steps that do not say.
@@ -51,6 +55,9 @@ pub(crate) struct WorkflowKeys {
     /// Otherwise what does not need the step goes on.
     #[serde(default)]
     pub fail_fast: bool,
+    /// How long a run may take, from its beginning on, over restarts, waits and pauses: what is under way then is dropped, what undoes and
+    /// `finally` are done, and the run is `TIMED_OUT`.
+    pub timeout: Option<Interval>,
     /// What may be done to make it faster or cheaper.
     #[serde(default)]
     pub optimization: Optimization,
@@ -71,8 +78,8 @@ pub(crate) struct WorkflowKeys {
     /// What runs are to reach: when a target is missed, the command ends with 3.
     #[serde(default)]
     pub targets: Targets,
-    /// What all runs of a job together may spend on models.
-    pub budget: Option<Budget>,
+    /// What all runs of a job together may spend on models, and what each of them may.
+    pub budget: Option<BudgetKeys>,
     /// Where spans and metrics are sent, and how much of them.
     pub monitoring: Option<Monitoring>,
     /// When runs begin by themselves: `bourn run` without an input waits for each time, and goes on until Ctrl-C.

@@ -15,6 +15,12 @@ impl Timestamp {
     /// After every event: the watermark of an input that has ended.
     pub const MAX: Self = Self(i64::MAX);
 
+    /// The moment so long behind it, or the last of all.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// The time from `earlier` to `self`; zero if `self` is the earlier one.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
@@ -15,7 +15,9 @@ use super::columns::{RUN, start};
 use super::record::Record;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
 use crate::data::columns::RUN_ID;
+use crate::data::units::Interval;
 use crate::diagnostic::{Problem, Problems};
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::journal::Rest;
 use crate::spec::Chain;
@@ -38,6 +40,12 @@ pub(super) struct AdmitConfig {
     pub first: u64,
     /// A JSON Schema that every input must fit.
     pub input: Option<Json>,
+    /// Whether the time of runs, or of workflows within, is bounded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_timed: bool,
+    /// How long a run may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
     /// The runs at rest of a job that has a journal.
     #[serde(skip)]
     #[schemars(skip)]
@@ -50,7 +58,7 @@ impl StageConfig for AdmitConfig {
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
         let text = inputs[0].field_with_name("text").map(|f| f.data_type() == &DataType::Utf8);
         if text.unwrap_or_default() {
-            Ok(start())
+            Ok(start(self.is_timed))
         } else {
             Err(Problem::new("the source of a workflow gives lines: a column `text`").into())
         }
@@ -64,15 +72,17 @@ impl StageConfig for AdmitConfig {
         Cardinality::AtMostOne
     }
 
-    fn build(&self, _: &BuildContext) -> Result<Operator> {
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
         let schema = self.input.as_ref().map(jsonschema::validator_for).transpose();
         let schema = schema.map_err(|e| Error::validation(format!("the schema of the input: {e}")))?;
-        Ok(Operator::stage(Admit { config: self.clone(), schema, next: Value::new(self.first) }))
+        let (config, env) = (self.clone(), context.env.clone());
+        Ok(Operator::stage(Admit { config, env, schema, next: Value::new(self.first) }))
     }
 }
 
 struct Admit {
     config: AdmitConfig,
+    env: Env,
     schema: Option<jsonschema::Validator>,
     /// The number of the next run.
     next: Value<u64>,
@@ -118,13 +128,21 @@ impl Stage for Admit {
             inputs.push(failure.is_none().then(|| given.to_owned()));
             failures.push(failure.map(|e| serde_json::to_string(&Record::failed(&e, 1))).transpose()?);
         }
-        let columns: Vec<ArrayRef> = vec![
+        let count = numbers.len();
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(ids)),
             Arc::new(UInt64Array::from(numbers)),
             Arc::new(StringArray::from(inputs)),
             Arc::new(StringArray::from(failures)),
         ];
-        out.emit(RecordBatch::try_new(start(), columns)?);
+        if self.config.is_timed {
+            // What the journal knows of a run from before stands over this.
+            let now = self.env.wall();
+            let deadline = self.config.timeout.map(|Interval(time)| now.after(time).0);
+            columns.push(Arc::new(Int64Array::from(vec![now.0; count])));
+            columns.push(Arc::new(Int64Array::from(vec![deadline; count])));
+        }
+        out.emit(RecordBatch::try_new(start(self.config.is_timed), columns)?);
         Ok(Progress::Done)
     }
 

@@ -13,7 +13,7 @@ use super::result::{DocumentConfig, Part, StepShape};
 use super::returning::Returning;
 use super::wiring::{Wired, Wiring, Within, node};
 use crate::api::registry::{BoxConnector, BoxStageConfig};
-use crate::api::{Cache, Usage};
+use crate::api::{Cache, Purses, Usage};
 use crate::env::Env;
 use crate::graph::{Graph, Input, Role};
 use crate::journal::{Durability, Journal, Wait};
@@ -142,6 +142,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     graph.options.rate_limits = spec.rate_limits.clone();
     // What was answered was paid for.
     graph.options.budget = spec.budget.filter(|_| runs.recorded.is_none());
+    let purses = spec.run_budget.filter(|_| runs.recorded.is_none()).map(Purses::new);
+    graph.options.purses.clone_from(&purses);
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     let rest = journal.as_ref().map(|journal| journal.asked().rest().clone());
     let inputs = match &journal {
@@ -161,6 +163,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         job: runs.journal.as_ref().map_or(1, |j| j.job),
         first: runs.first,
         input: spec.input.clone(),
+        is_timed: spec.is_timed(),
+        timeout: spec.timeout,
         rest: rest.clone(),
     };
     graph.options.kept = journal.is_some().then_some(runs.spent);
@@ -174,6 +178,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         steps: shapes(spec),
         format: spec.format.clone(),
         output: spec.output.clone(),
+        timeout: spec.timeout,
         kept: journal.is_some(),
     };
     let mut first = "@admit".to_owned();
@@ -181,7 +186,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     if let Some(journal) = &journal {
         // A run that somebody has started by hand must be known before it asks anybody; one of a stream is read again.
         let wait = if runs.id.is_some() && asks_before_it_is_kept(spec) { Wait::Durable } else { Wait::No };
-        let rest = AtRest { documents: documents.clone(), asked: journal.asked() };
+        let rest = AtRest { documents: documents.clone(), asked: journal.asked(), purses: purses.clone() };
         let begun = wiring.journaled("@begin", What::Start(wait, rest), first.clone(), Vec::new());
         wiring.stage("@rest", BoxStageConfig::new(RestConfig {}), vec![begun], Vec::new());
         "@rest".clone_into(&mut first);
@@ -205,7 +210,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     wiring.stage("@document", BoxStageConfig::new(documents), vec![last], Vec::new());
     wiring.stage(
         "@result",
-        BoxStageConfig::new(ResultConfig { first: runs.first, rest }),
+        BoxStageConfig::new(ResultConfig { first: runs.first, rest, purses }),
         vec!["@document".into()],
         Vec::new(),
     );

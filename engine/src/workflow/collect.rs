@@ -184,7 +184,8 @@ impl Collect {
         let took = start.zip(times.iter().map(|(_, end)| *end).max()).map(|(begin, end)| (end - begin) / 1_000);
         if let Some(stopped) = stopped {
             // However many may fail: a run that was canceled or paused in its items was so in the step.
-            return Ok(Record { attempts, results: None, ..stopped });
+            let usage = (usage != Cost::default()).then_some(usage);
+            return Ok(Record { attempts, results: None, usage, ..stopped });
         }
         Ok(Record {
             status: match is_tolerated {

@@ -1,13 +1,14 @@
 //! The columns of a run beside its steps, and how they are read.
 
 use arrow::array::{Array, AsArray, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::data::columns::{INPUT, RUN_ID, json_field};
 use crate::error::{Error, Result};
+use crate::time::Timestamp;
 
 /// The number of the run in the order of admission, from 0.
 pub(super) const RUN: &str = "_bourn_run";
@@ -30,14 +31,31 @@ pub(super) const ITEMS: &str = "_bourn_items";
 /// The record of the step when no item was started.
 pub(super) const DONE: &str = "_bourn_done";
 
-/// The columns that every run starts with.
-pub(super) fn start() -> SchemaRef {
-    Arc::new(Schema::new(vec![
+/// Where the time of runs is bounded: when a run began, or was begun again, and when it is over. Null where it is not, or never.
+pub(super) const SINCE: &str = "_bourn_since";
+pub(super) const DEADLINE: &str = "_bourn_deadline";
+
+/// The columns that every run starts with, and those that it has where time is bounded.
+pub(super) fn start(is_timed: bool) -> SchemaRef {
+    let all = vec![
         Field::new(RUN_ID, DataType::Utf8, false),
         Field::new(RUN, DataType::UInt64, false),
         json_field(INPUT),
         json_field(ADMISSION),
-    ]))
+    ];
+    let times = if is_timed { times().to_vec() } else { Vec::new() };
+    Arc::new(Schema::new([all, times].concat()))
+}
+
+/// The columns of times.
+pub(super) fn times() -> [Field; 2] {
+    [SINCE, DEADLINE].map(|name| Field::new(name, DataType::Int64, true))
+}
+
+/// The time in a column that need not be there.
+pub(super) fn time(rows: &RecordBatch, name: &str, row: usize) -> Option<Timestamp> {
+    let column = rows.column_by_name(name)?.as_primitive_opt::<Int64Type>()?;
+    column.is_valid(row).then(|| Timestamp(column.value(row)))
 }
 
 /// A text column of the engine's own.

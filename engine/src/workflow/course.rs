@@ -11,16 +11,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::attempts::Attempts;
-use super::columns::{ADMISSION, DONE, HISTORY, ITEM, cell, numbers, scope, texts};
+use super::columns::{ADMISSION, DEADLINE, DONE, HISTORY, ITEM, cell, numbers, scope, texts, time};
 use super::fail_fast::FailFast;
-use super::record::{CANCELED, Record, Status};
+use super::record::{CANCELED, OVERDUE, Record, Status};
 use super::recorded::Recorded;
 use super::start::{Start, ended};
 use super::wait::Wait;
 use crate::data::columns::RESERVED_PREFIX;
 use crate::data::json::cell_value;
+use crate::env::Env;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Asked, History};
+use crate::journal::{Ask, Asked, History};
 use crate::time::Timestamp;
 
 /// How the record begins of a step that completed: whether it did is asked of every record by every step that needs it.
@@ -33,6 +34,8 @@ pub(super) struct Course {
     pub id: Arc<str>,
     /// What leaves.
     pub schema: SchemaRef,
+    /// Whose clock says when the time of a run is over.
+    pub env: Env,
     /// When it starts, and what holds when it fails.
     pub begin: Begin,
 }
@@ -198,17 +201,31 @@ impl Course {
         if self.begin.start.cleans_up() || self.begin.recorded.is_some() {
             return Ok(None);
         }
+        if self.is_overdue(rows, row) {
+            return Ok(Some(Record::dropped(OVERDUE.to_owned())));
+        }
         let reason = self.begin.fails.reason(numbers(rows)?[row], &self.name(rows, row)?);
-        Ok(reason.map(|reason| Record { status: Status::Canceled, ..Record::skipped(reason) }))
+        Ok(reason.map(Record::dropped))
     }
 
-    /// The record of the step, when somebody has asked that its run ends or pauses.
+    /// Whether the run, or the workflow that it is within, has had all the time that it may take.
+    fn is_overdue(&self, rows: &RecordBatch, row: usize) -> bool {
+        time(rows, DEADLINE, row).is_some_and(|deadline| deadline <= self.env.wall())
+    }
+
+    /// The record of the step, when somebody has asked that its run ends or pauses, or its time is over.
     fn stopped(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         if self.begin.start.cleans_up() {
             return Ok(None);
         }
-        let record = self.begin.asked.of(numbers(rows)?[row]).and_then(Record::asked);
-        let record = if record.is_some() { record } else { self.fallen(rows, row)? };
+        let record = match self.begin.asked.of(numbers(rows)?[row]) {
+            // Time passes also for one that is paused.
+            Some(Ask::Pause) if self.begin.recorded.is_none() && self.is_overdue(rows, row) => {
+                Some(Record::dropped(OVERDUE.to_owned()))
+            }
+            Some(asked) => Record::asked(asked),
+            None => self.fallen(rows, row)?,
+        };
         Ok(record.map(|record| serde_json::to_string(&record)).transpose()?)
     }
 
@@ -219,8 +236,20 @@ impl Course {
         let name = self.name(rows, 0).ok()?;
         let asked = self.begin.asked.canceled(run, &name).map(|()| CANCELED.to_owned());
         let fallen = self.begin.fails.ended(run, name);
-        let either = select(asked, fallen).map(|either| either.factor_first().0);
+        let mut either = select(asked, fallen).map(|either| either.factor_first().0).boxed();
+        if let Some(deadline) = time(rows, DEADLINE, 0) {
+            let over = overdue(self.env.clone(), deadline).boxed();
+            either = select(either, over).map(|either| either.factor_first().0).boxed();
+        }
         Some(either.map(|reason| Error::new(Kind::Canceled, reason)).boxed())
+    }
+
+    /// What is left of a step that was dropped with this record: why that was, where it is known.
+    pub(super) fn dropped(&self, rows: &RecordBatch, row: usize, made: Record) -> Result<Record> {
+        Ok(match self.fallen(rows, row)? {
+            Some(fallen) => Record { error: None, reason: fallen.reason, ..made },
+            None => made,
+        })
     }
 
     /// When it could be begun: what it needs had ended, and what was tried before it.
@@ -237,8 +266,11 @@ impl Course {
     /// The record of the step, of what the work that was done left: with the attempts that were before a fallback.
     pub(super) fn made(&self, rows: &RecordBatch, row: usize, made: Record) -> Result<Record> {
         let made = match self.fallen(rows, row)? {
-            // Of a run that has failed elsewhere; a workflow within tells no error of its own then.
-            Some(fallen) if made.status == Status::Canceled || (made.is_failed() && made.error.is_none()) => {
+            // Of a run that has failed elsewhere; a workflow within tells no error of its own then, and no time that is not its own.
+            Some(fallen)
+                if made.status == Status::Canceled
+                    || (made.is_failed() && (made.error.is_none() || made.reason.as_deref() == Some(OVERDUE))) =>
+            {
                 Record { status: Status::Canceled, error: None, reason: fallen.reason, ..made }
             }
             _ if made.has_results() => made,
@@ -272,6 +304,17 @@ impl Course {
             Err(_) => columns.push(column),
         }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+/// Is over when this time has come.
+async fn overdue(env: Env, deadline: Timestamp) -> String {
+    loop {
+        let left = deadline.since(env.wall());
+        if left.is_zero() {
+            return OVERDUE.to_owned();
+        }
+        env.sleep(left).await;
     }
 }
 

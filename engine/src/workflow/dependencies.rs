@@ -105,7 +105,7 @@ pub fn dependencies(spec: &Chain) -> Dependencies {
 
 /// How many steps stand on the longest way to each, itself included.
 fn depths(spec: &Chain) -> Vec<usize> {
-    super::mode::depths(&spec.steps.iter().map(|s| s.follows.clone()).collect::<Vec<_>>())
+    crate::spec::complexity::depths(&spec.steps.iter().map(|s| s.follows.clone()).collect::<Vec<_>>())
 }
 
 /// The parts that no edge joins, each in the order of the spec.

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::DateTime;
 use serde_json::{Map, Value};
 
+use super::analysis::title;
 use super::artifacts::Artifact;
 use super::decisions::decided;
 use super::finish::{OUTPUT, finish};
 use super::record::{Cost, Failure, Record, Status, state};
 use super::result::{
-    Action, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
+    Action, Applied, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
     StateArtifact, StepMetrics, StepShape, Taken,
 };
 use crate::error::Error;
@@ -34,7 +35,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
     let unfinished = finished.as_ref().err().map(unfinished);
     let is_good = is_good && unfinished.is_none();
     let finished = finished.ok().flatten().unwrap_or_default();
-    let status = state(run.admission.is_some(), run.steps.iter().map(|r| (r.standing(), r.is_paused())));
+    let status = state(run.admission.is_some(), run.steps.iter().map(Record::standing));
     let metrics = metrics(config, run);
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
     ResultDocument {
@@ -50,7 +51,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         partial_results: partial,
         compensated: compensated(config, run),
         degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
-        error_analysis: unfinished.or_else(|| analysis(config, run)),
+        error_analysis: unfinished.or_else(|| overdue(config, run, status)).or_else(|| analysis(config, run)),
         recovery_plan: plan(config, run, is_good || pending),
         state_artifacts: artifacts(config, run, finished.file.as_ref()),
         performance_report: report(config, run, metrics.duration_ms),
@@ -125,9 +126,26 @@ fn compensated(config: &DocumentConfig, run: &Run) -> Vec<String> {
 
 /// Why a run of which all steps are done gives nothing.
 fn unfinished(error: &Error) -> ErrorAnalysis {
-    let (class, detail) = (error.class().to_owned(), error.to_string());
-    let (r#type, title) = (format!("urn:bourn:error:{class}"), title(&class).to_owned());
-    ErrorAnalysis { r#type, title, class, detail, instance: "/output".into(), attempts: 1, affected_steps: Vec::new() }
+    told(error.class(), error.to_string(), "/output", Vec::new())
+}
+
+/// A failure that is no step's.
+fn told(class: &str, detail: String, instance: &str, affected_steps: Vec<String>) -> ErrorAnalysis {
+    let (r#type, title) = (format!("urn:bourn:error:{class}"), title(class).to_owned());
+    let (class, instance) = (class.to_owned(), instance.to_owned());
+    ErrorAnalysis { r#type, title, class, detail, instance, attempts: 1, affected_steps }
+}
+
+/// What is to be said of a run whose time is over.
+fn overdue(config: &DocumentConfig, run: &Run, status: RunState) -> Option<ErrorAnalysis> {
+    if status != RunState::TimedOut {
+        return None;
+    }
+    let limit = config.timeout.map_or_else(String::new, |timeout| format!(" of {timeout}"));
+    let is_ended = |record: &Record| record.standing() == RunState::TimedOut;
+    let ended = config.steps.iter().zip(&run.steps).filter(|(_, record)| is_ended(record));
+    let detail = format!("it took longer than its `timeout`{limit}");
+    Some(told("timeout", detail, "/run", ended.map(|(step, _)| step.id.clone()).collect()))
 }
 
 /// The failure that came first, and what it kept from running.
@@ -150,19 +168,6 @@ fn analysis(config: &DocumentConfig, run: &Run) -> Option<ErrorAnalysis> {
     let affected = downstream(config, &first.0.id);
     let below = first.2.at.as_ref().map(|at| format!("/{at}")).unwrap_or_default();
     Some(of(first.2, format!("/steps/{}{below}", first.0.id), affected))
-}
-
-fn title(class: &str) -> &'static str {
-    match class {
-        "transient" => "a passing failure that did not pass",
-        "rate_limit" => "too many requests",
-        "timeout" => "it took longer than allowed",
-        "validation" => "the data does not fit",
-        "budget" => "a limit was reached",
-        "canceled" => "stopped",
-        "engine" => "a fault of the engine",
-        _ => "a lasting failure",
-    }
 }
 
 /// The steps that need this one, over any number of others, in the order of the spec.
@@ -288,8 +293,28 @@ fn report(config: &DocumentConfig, run: &Run, duration_ms: u64) -> PerformanceRe
     let rank = |way: &(u64, Vec<String>)| (way.0, way.1.len(), Reverse(way.1.clone()));
     let (time, path) = longest.into_values().max_by_key(rank).unwrap_or_default();
     let steps_ms = took.values().sum();
-    // Only steps that overlapped can have taken longer together than the run did.
-    let side_by_side = steps_ms > duration_ms;
-    let optimization_applied = side_by_side.then(|| "parallel_where_possible".to_owned()).into_iter().collect();
+    let optimization_applied = applied(run, steps_ms, duration_ms);
     PerformanceReport { critical_path: path, critical_path_ms: time, steps_ms, optimization_applied }
+}
+
+/// What had an effect, as far as the records show one.
+fn applied(run: &Run, steps_ms: u64, duration_ms: u64) -> Vec<Applied> {
+    let mut all = Vec::new();
+    // Only steps that overlapped can have taken longer together than the run did.
+    if let Some(saved) = steps_ms.checked_sub(duration_ms).filter(|saved| *saved > 0) {
+        let effect = format!("steps of {steps_ms} ms took {duration_ms} ms");
+        let name = "parallel_where_possible".to_owned();
+        all.push(Applied { name, effect, saved_ms: Some(saved), answers: None });
+    }
+    let of = |record: &Record| match (&record.items, record.status) {
+        (Some(items), _) => items.cached,
+        (None, Status::Cached) => 1,
+        _ => 0,
+    };
+    let answers: u64 = run.steps.iter().map(of).sum();
+    if answers > 0 {
+        let effect = format!("{answers} answer{} from the cache", if answers == 1 { "" } else { "s" });
+        all.push(Applied { name: "cache".to_owned(), effect, saved_ms: None, answers: Some(answers) });
+    }
+    all
 }

@@ -13,7 +13,7 @@ use super::columns::{RUN, numbers};
 use super::document::document;
 use super::finish::run_of;
 use super::result::DocumentConfig;
-use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
+use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Purses, Stage, StageConfig};
 use crate::data::columns::json_field;
 use crate::data::records::{ROWS_MAX, compact};
 use crate::diagnostic::Problems;
@@ -82,6 +82,10 @@ pub(super) struct ResultConfig {
     #[serde(skip)]
     #[schemars(skip)]
     pub rest: Option<Rest>,
+    /// What each run may spend.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub purses: Option<Purses>,
 }
 
 impl StageConfig for ResultConfig {
@@ -100,8 +104,8 @@ impl StageConfig for ResultConfig {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Operator> {
-        let (next, rest) = (Value::new(self.first), self.rest.clone());
-        Ok(Operator::stage(Results { next, held: Keyed::default(), rest }))
+        let (next, rest, purses) = (Value::new(self.first), self.rest.clone(), self.purses.clone());
+        Ok(Operator::stage(Results { next, held: Keyed::default(), rest, purses }))
     }
 }
 
@@ -109,6 +113,7 @@ impl StageConfig for ResultConfig {
 /// many runs are admitted at once. Another document of a run that has come back leaves as it comes.
 struct Results {
     rest: Option<Rest>,
+    purses: Option<Purses>,
     /// The number of the run that is next.
     next: Value<u64>,
     /// Documents of runs that follow each other, by the number of the first, with as many digits as the largest has, so that they sort.
@@ -189,6 +194,12 @@ impl Results {
         before: Option<StringArray>,
         out: &mut Output,
     ) -> Result<()> {
+        let runs: Vec<u64> = runs.into_iter().take(made.num_rows()).collect();
+        if let Some(purses) = &self.purses {
+            for run in &runs {
+                purses.end(*run);
+            }
+        }
         if let Some(rest) = &self.rest {
             let states = made.column(1).as_string_opt::<i32>().ok_or_else(|| Error::engine("states are texts"))?;
             let states = states.iter().map(|state| state.and_then(RunState::of).unwrap_or(RunState::Running));

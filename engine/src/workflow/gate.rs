@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::columns::{DONE, scope};
+use super::columns::{DONE, numbers, scope};
 use super::course::{Begin, Course, cell_of, item, results, status};
 use super::journaled::What;
 use super::record::{Cost, Failure, GateResult, Record, Status};
@@ -149,7 +149,8 @@ impl ErasedStage for GateConfig {
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let schema = context.inputs[0].clone();
-        let course = Course { id: self.id.as_str().into(), schema, begin: self.begin.clone() };
+        let course =
+            Course { id: self.id.as_str().into(), schema, env: context.env.clone(), begin: self.begin.clone() };
         let own = Limits { rows: 1, in_flight: self.in_flight, order: Order::Free, ..Limits::default() };
         // What is decided again asks nobody.
         let work = self.gate.work.as_ref().filter(|_| self.begin.recorded.is_none());
@@ -286,6 +287,10 @@ impl Call for Gated {
         Accounts { keeps: false, ..accounts }
     }
 
+    fn payer(&self, rows: &RecordBatch) -> Option<u64> {
+        numbers(rows).ok()?.first().copied()
+    }
+
     fn deadlines(&self) -> Option<Deadlines> {
         self.config.gate.work.as_ref().map(|work| work.deadlines)
     }
@@ -313,7 +318,10 @@ impl Call for Gated {
     fn failed(&self, rows: &RecordBatch, error: &Error, _: &CallContext) -> Option<RecordBatch> {
         let record = self.record(rows).ok()?;
         let record = match error.kind() {
-            Kind::Canceled => Record { results: None, reason: None, ..canceled(record, error) },
+            Kind::Canceled => {
+                let dropped = Record { results: None, reason: None, ..canceled(record, error) };
+                self.course.dropped(rows, 0, dropped).ok()?
+            }
             _ => self.judged(record, Err(Error::new(error.kind(), error.message().to_owned()))),
         };
         self.answer(rows, &record).ok()

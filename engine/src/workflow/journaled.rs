@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, Int64Array, StringArray, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, HISTORY, ITEM, SCOPE, numbers, scope, texts};
+use super::columns::{ADMISSION, DEADLINE, HISTORY, ITEM, SCOPE, SINCE, numbers, scope, texts, time};
 use super::course::{is_open, item, known, status};
 use super::document::document;
 use super::finish::run_of;
@@ -126,6 +126,8 @@ impl Call for Told {
                     numbers: numbers(&rows)?.to_vec(),
                     inputs: texts(&rows, INPUT)?.clone(),
                     wait: *wait,
+                    at: context.env.wall(),
+                    deadlines: (0..rows.num_rows()).map(|row| time(&rows, DEADLINE, row)).collect(),
                     returned: {
                         let asked = journal.asked();
                         let rest = asked.rest();
@@ -174,13 +176,23 @@ impl Call for Told {
 impl Told {
     /// Runs with what is known of them from before.
     fn begun(&self, rows: &RecordBatch, known: &[Option<Earlier>], rest: &AtRest, now: Timestamp) -> Result<Reply> {
+        let rows = &timed(rows, known)?;
         let (ids, runs, refused) = (texts(rows, RUN_ID)?, numbers(rows)?, texts(rows, ADMISSION)?);
         let (mut histories, mut documents, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for (row, earlier) in known.iter().enumerate() {
             let of_run = (runs[row], ids.value(row), refused.is_valid(row).then(|| refused.value(row)));
             let document = earlier.as_ref().map(|earlier| rest.document(earlier, of_run, now)).transpose()?.flatten();
+            if document.as_ref().is_none_or(|document| !document.status.has_ended())
+                && let Some(deadline) = time(rows, DEADLINE, row).filter(|deadline| *deadline > now)
+            {
+                // Wherever it waits by then: it comes back to end.
+                rest.asked.rest().waits(runs[row], Some(deadline.0));
+            }
             // Nobody reads the history of one that is at rest.
             let goes_on = earlier.as_ref().filter(|_| document.is_none());
+            if let Some((purses, earlier)) = rest.purses.as_ref().zip(goes_on) {
+                purses.begin(runs[row], earlier.spent);
+            }
             histories.push(goes_on.map(|earlier| serde_json::to_string(&earlier.history)).transpose()?);
             states.push(document.as_ref().map(|document| document.status.name()));
             documents.push(document.map(|document| serde_json::to_string(&document)).transpose()?);
@@ -193,6 +205,21 @@ impl Told {
         let columns = rows.columns().iter().cloned().chain(more).collect();
         Ok(Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?))
     }
+}
+
+/// The rows with the times of runs that began before.
+fn timed(rows: &RecordBatch, known: &[Option<Earlier>]) -> Result<RecordBatch> {
+    if rows.column_by_name(SINCE).is_none() || known.iter().all(Option::is_none) {
+        return Ok(rows.clone());
+    }
+    let mut columns = rows.columns().to_vec();
+    for (name, of) in [(SINCE, Earlier::since as fn(&Earlier) -> Option<Timestamp>), (DEADLINE, Earlier::deadline)] {
+        let at = |(row, earlier): (usize, &Option<Earlier>)| {
+            earlier.as_ref().and_then(of).or_else(|| time(rows, name, row)).map(|time| time.0)
+        };
+        columns[rows.schema_ref().index_of(name)?] = Arc::new(known.iter().enumerate().map(at).collect::<Int64Array>());
+    }
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 
 /// The records of a step that the journal does not have yet.
@@ -262,11 +289,8 @@ fn states(rows: &RecordBatch, steps: &[Arc<str>]) -> Result<Vec<RunState>> {
             let status = status(record)?;
             steps.push(match status {
                 // Of most the status says it all, and results may be large.
-                Status::Pending | Status::Canceled => {
-                    let record: Record = serde_json::from_str(record)?;
-                    (record.standing(), record.is_paused())
-                }
-                status => (status, false),
+                Status::Pending | Status::Canceled => serde_json::from_str::<Record>(record)?.standing(),
+                status => status.of_run(),
             });
         }
         all.push(state(admission.is_valid(row), steps.into_iter()));

@@ -1,5 +1,6 @@
 //! Specs of workflows and pipelines to graphs: a run is a row, a step adds a column.
 
+pub mod analysis;
 pub mod attempts;
 pub mod chain;
 pub mod context;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::journal::Durability;
+use crate::spec::complexity::{Complexity, ModeThresholds, depths, follows, parallel};
 use crate::spec::{Chain, Loaded, Mode, Pipeline, Spec};
 
 /// What `bourn plan` says of a spec beside its plan.
@@ -12,6 +13,8 @@ pub struct Analysis {
     pub mode: Mode,
     /// Why so.
     pub mode_reason: String,
+    /// By which figures, of steps.
+    pub mode_rule: Option<ModeRule>,
     /// How complex it is.
     pub complexity: Complexity,
     /// One after the other and no branch.
@@ -22,19 +25,15 @@ pub struct Analysis {
     pub optimizations: Vec<Wish>,
 }
 
-/// A figure from 0 to 10, and what it is made of. The same spec has the same figure always.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Complexity {
-    /// The sum of the parts, at most 10.
-    pub total: f64,
-    /// 0.3 for each step or stage, at most 3.
-    pub size: f64,
-    /// 0.3 for each one on the longest way, at most 3.
-    pub depth: f64,
-    /// 0.5 for each one beyond the first that can run at the same time, at most 2.
-    pub width: f64,
-    /// 0.5 for each condition, port or place where branches meet, at most 2.
-    pub branches: f64,
+/// What the mode of steps was chosen by, where neither `type` nor a key of the spec says it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ModeRule {
+    /// The complexity that was compared.
+    pub complexity: f64,
+    /// The share of the steps that can run side by side.
+    pub parallel: f64,
+    /// From which figures on steps are a flow or a swarm.
+    pub thresholds: ModeThresholds,
 }
 
 /// A wish under `optimization`, and what becomes of it.
@@ -50,52 +49,25 @@ pub struct Wish {
 
 /// What a spec is made of.
 pub fn analyze(loaded: &Loaded) -> Analysis {
-    let (reads, branches, optimizations) = match &loaded.spec {
-        Spec::Pipeline(spec) => (pipeline_edges(spec), pipeline_branches(spec), Vec::new()),
+    let (reads, branches, optimizations, rule) = match &loaded.spec {
+        Spec::Pipeline(spec) => (pipeline_edges(spec), pipeline_branches(spec), Vec::new(), None),
         Spec::Chain(spec) => {
-            let reads: Vec<_> = spec.steps.iter().map(|s| s.follows.clone()).collect();
-            let wishes = wishes(spec, parallel(&reads));
-            (reads, spec.steps.iter().filter(|s| s.condition.is_some()).count(), wishes)
+            let reads = follows(spec);
+            let (wishes, thresholds) = (wishes(spec, parallel(&reads)), spec.mode_thresholds);
+            let (complexity, parallel) = (Complexity::of_chain(spec).total, parallel(&reads));
+            let rule = ModeRule { complexity, parallel, thresholds };
+            (reads, spec.steps.iter().filter(|s| s.condition.is_some()).count(), wishes, Some(rule))
         }
     };
-    let depths = depths(&reads);
-    let longest = depths.iter().copied().max().unwrap_or(0);
-    let width = (1..=longest).map(|d| depths.iter().filter(|x| **x == d).count()).max().unwrap_or(0);
-    let meets = reads.iter().filter(|r| r.len() > 1).count();
-    let part = |each: f64, count: usize, most: f64| (each * count as f64).min(most);
-    let mut complexity = Complexity {
-        total: 0.0,
-        size: part(0.3, reads.len(), 3.0),
-        depth: part(0.3, longest, 3.0),
-        width: part(0.5, width.saturating_sub(1), 2.0),
-        branches: part(0.5, branches + meets, 2.0),
-    };
-    complexity.total = complexity.size + complexity.depth + complexity.width + complexity.branches;
     Analysis {
         mode: loaded.choice.mode,
         mode_reason: loaded.choice.reason.clone(),
-        complexity,
-        is_sequential: longest == reads.len(),
+        mode_rule: rule,
+        complexity: Complexity::of(&reads, branches),
+        is_sequential: depths(&reads).into_iter().max().unwrap_or(0) == reads.len(),
         parallel_opportunities: parallel(&reads),
         optimizations,
     }
-}
-
-fn parallel(reads: &[Vec<usize>]) -> f64 {
-    let longest = depths(reads).into_iter().max().unwrap_or(0);
-    if reads.is_empty() { 0.0 } else { 1.0 - longest as f64 / reads.len() as f64 }
-}
-
-/// How many stand on the longest way to each, itself included.
-pub(super) fn depths(reads: &[Vec<usize>]) -> Vec<usize> {
-    let mut depths = vec![1; reads.len()];
-    // The longest way grows by at most one each round, and no way is longer than there are nodes.
-    for _ in reads {
-        for (at, from) in reads.iter().enumerate() {
-            depths[at] = 1 + from.iter().map(|f| depths[*f]).max().unwrap_or(0);
-        }
-    }
-    depths
 }
 
 fn pipeline_edges(spec: &Pipeline) -> Vec<Vec<usize>> {

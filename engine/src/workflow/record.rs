@@ -142,7 +142,7 @@ pub struct ItemFailure {
 /// Why a step failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `canceled` or `engine`.
+    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `guardrail`, `canceled`, `lost_worker` or `engine`.
     pub class: String,
     /// What went wrong.
     pub message: String,
@@ -168,33 +168,41 @@ pub struct Cost {
 const PAUSED: &str = "the run is paused";
 /// Why a step was not started, or dropped.
 pub(super) const CANCELED: &str = "the run was canceled";
+/// The same, where its workflow has had all the time that it may take.
+pub(super) const OVERDUE: &str = "the time of the run is over";
 
-/// How a run stands, by its input and how each of its steps stands, and whether that is so because of a pause. What is open comes first: a
-/// run that is stopped while a step waits has not ended.
-pub(super) fn state(is_refused: bool, steps: impl Iterator<Item = (Status, bool)>) -> RunState {
+/// How a run stands, by its input and how it stands because of each of its steps. What is open comes first: a run that is stopped while a
+/// step waits has not ended.
+pub(super) fn state(is_refused: bool, steps: impl Iterator<Item = RunState>) -> RunState {
     let mut state = if is_refused { RunState::Failed } else { RunState::Completed };
     let rank = |state: RunState| match state {
         RunState::Completed => 0,
         RunState::Failed => 1,
-        RunState::Canceled => 2,
-        RunState::Running => 3,
-        RunState::Waiting => 4,
-        RunState::Paused => 5,
+        RunState::TimedOut => 2,
+        RunState::Canceled => 3,
+        RunState::Running => 4,
+        RunState::Waiting => 5,
+        RunState::Paused => 6,
     };
-    for (status, is_paused) in steps {
-        let of_step = match status {
-            Status::Pending if is_paused => RunState::Paused,
-            Status::Pending => RunState::Running,
-            Status::Waiting | Status::BackingOff => RunState::Waiting,
-            Status::Canceled => RunState::Canceled,
-            Status::Failed | Status::TimedOut => RunState::Failed,
-            Status::Completed | Status::Cached | Status::Reused | Status::Skipped => continue,
-        };
+    for of_step in steps {
         if rank(of_step) > rank(state) {
             state = of_step;
         }
     }
     state
+}
+
+impl Status {
+    /// How a run stands because of a step like this, as far as the status says it.
+    pub(super) fn of_run(self) -> RunState {
+        match self {
+            Self::Pending => RunState::Running,
+            Self::Waiting | Self::BackingOff => RunState::Waiting,
+            Self::Canceled => RunState::Canceled,
+            Self::Failed | Self::TimedOut => RunState::Failed,
+            Self::Completed | Self::Cached | Self::Reused | Self::Skipped => RunState::Completed,
+        }
+    }
 }
 
 impl Cost {
@@ -244,10 +252,19 @@ impl Record {
         matches!(self.status, Status::Failed | Status::TimedOut)
     }
 
-    /// How it stands in its run: what was canceled because another step failed has failed with it.
-    pub(super) fn standing(&self) -> Status {
-        let is_asked = self.error.is_some() || self.reason.as_deref() == Some(CANCELED);
-        if self.status == Status::Canceled && !is_asked { Status::Failed } else { self.status }
+    /// How its run stands because of it: what was canceled because another step failed has failed with it.
+    pub(super) fn standing(&self) -> RunState {
+        match (self.status, self.reason.as_deref()) {
+            (Status::Pending, _) if self.is_paused() => RunState::Paused,
+            (Status::Canceled, Some(OVERDUE)) => RunState::TimedOut,
+            (Status::Canceled, reason) if self.error.is_none() && reason != Some(CANCELED) => RunState::Failed,
+            (status, _) => status.of_run(),
+        }
+    }
+
+    /// A step that was not started, or dropped, because the run did not go on.
+    pub(super) fn dropped(reason: String) -> Self {
+        Self { status: Status::Canceled, ..Self::skipped(reason) }
     }
 
     /// A step that was not started.
@@ -279,7 +296,7 @@ impl Record {
     /// A step that is not started, since somebody has asked something else of its run.
     pub(super) fn asked(ask: Ask) -> Option<Self> {
         match ask {
-            Ask::Cancel => Some(Self { status: Status::Canceled, ..Self::skipped(CANCELED.into()) }),
+            Ask::Cancel => Some(Self::dropped(CANCELED.into())),
             Ask::Pause => Some(Self { status: Status::Pending, ..Self::skipped(PAUSED.into()) }),
             Ask::Resume => None,
         }

@@ -16,7 +16,7 @@ use super::documents::made;
 use super::record::Record;
 use super::result::{DocumentConfig, ResultDocument};
 use super::wait::Wait;
-use crate::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage, StageConfig};
+use crate::api::{BuildContext, Cardinality, Operator, Output, Progress, Purses, Stage, StageConfig};
 use crate::data::columns::json_field;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ pub(super) struct AtRest {
     pub documents: DocumentConfig,
     /// What somebody asks of runs: one that is asked something is not at rest.
     pub asked: Asked,
+    /// What each run may spend.
+    pub purses: Option<Purses>,
 }
 
 impl AtRest {
@@ -46,6 +48,9 @@ impl AtRest {
     ) -> Result<Option<ResultDocument>> {
         let waits = earlier.state == RunState::Waiting && self.asked.of(number).is_none();
         if !waits && !earlier.state.has_ended() {
+            return Ok(None);
+        }
+        if waits && earlier.deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(None);
         }
         let Some(steps) = self.steps(number, &earlier.history, waits, now)? else { return Ok(None) };

@@ -12,6 +12,7 @@ use super::chain::shapes;
 use super::decisions::Decides;
 use super::document::{Run, document};
 use super::record::{Cost, GateResult, Record, Status};
+use crate::data::units::Interval;
 use crate::error::Result;
 use crate::journal::{History, RunState};
 use crate::spec::Chain;
@@ -33,6 +34,7 @@ pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &Hi
         steps: shapes(spec),
         format: spec.format.clone(),
         output: spec.output.clone(),
+        timeout: spec.timeout,
         kept: true,
     };
     let (id, state) = run;
@@ -167,11 +169,11 @@ pub struct ErrorAnalysis {
     pub r#type: String,
     /// The class in words.
     pub title: String,
-    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `canceled` or `engine`.
+    /// `transient`, `rate_limit`, `timeout`, `validation`, `permanent`, `budget`, `guardrail`, `canceled`, `lost_worker` or `engine`.
     pub class: String,
     /// What went wrong.
     pub detail: String,
-    /// Where: `/steps/ID` or `/input`.
+    /// Where: `/steps/ID`, `/input`, `/output`, or `/run` of one that took longer than it may.
     pub instance: String,
     /// How often it was tried.
     pub attempts: u32,
@@ -272,8 +274,23 @@ pub struct PerformanceReport {
     pub critical_path_ms: u64,
     /// The time of all steps, in milliseconds: more than the critical path when some ran side by side.
     pub steps_ms: u64,
-    /// Optimisations that had an effect on this run.
-    pub optimization_applied: Vec<String>,
+    /// What of `optimization` had an effect on this run, and which; nothing if nothing had.
+    pub optimization_applied: Vec<Applied>,
+}
+
+/// Something that had an effect on a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Applied {
+    /// The key: `parallel_where_possible` or `cache`.
+    pub name: String,
+    /// What it did, in words.
+    pub effect: String,
+    /// How much time steps that ran side by side saved, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_ms: Option<u64>,
+    /// How many steps, and elements of lists, were answered from the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
 }
 
 /// Makes the documents.
@@ -291,6 +308,9 @@ pub(super) struct DocumentConfig {
     /// What becomes of that before it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
+    /// How long a run may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
     /// Whether what steps gave is kept, so that it need not be done again.
     pub kept: bool,
 }

@@ -252,6 +252,7 @@ impl ErasedStage for StepConfig {
         let course = Course {
             id: self.id.as_str().into(),
             schema: self.output(&context.inputs[0]),
+            env: context.env.clone(),
             begin: Begin {
                 start: self.start.clone(),
                 fallback: self.fallback,

@@ -264,6 +264,10 @@ impl Call for StepCall {
         Ok(self.attempts(rows)?.map(|attempts| attempts.tried()))
     }
 
+    fn payer(&self, rows: &RecordBatch) -> Option<u64> {
+        numbers(rows).ok()?.first().copied()
+    }
+
     fn deadlines(&self) -> Option<Deadlines> {
         Some(self.notes.deadlines)
     }

@@ -278,6 +278,8 @@ impl Wiring {
                 round: repeat.map(|repeat| (round, repeat.until.clone())),
                 input: (*input).clone(),
                 schema: nested.chain.input.clone(),
+                is_timed: nested.chain.is_timed(),
+                timeout: nested.chain.timeout,
             };
             self.stage(&into, BoxStageConfig(Arc::new(config)), vec![reads.clone()], path.clone());
             let is_file = nested.file.is_some();
@@ -301,6 +303,7 @@ impl Wiring {
                 steps: shapes(&nested.chain),
                 format: nested.chain.format.clone(),
                 output: nested.chain.output.clone(),
+                timeout: nested.chain.timeout,
             };
             self.stage(&out, BoxStageConfig::new(config), vec![last], path.clone());
             let back = match begin.fallback {

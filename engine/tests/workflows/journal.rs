@@ -107,6 +107,8 @@ impl Started {
     fn of(journal: &Memory) -> bourn_engine::journal::Started {
         let id = journal.runs()[&0].id.clone();
         bourn_engine::journal::Started {
+            deadlines: Vec::new(),
+            at: bourn_engine::time::Timestamp(0),
             ids: vec![Some(id)].into(),
             numbers: vec![0],
             inputs: vec![Some("{}".to_owned())].into(),

@@ -28,6 +28,11 @@ fn runs(spec: &str, lines: &[&str], ask: Option<(u64, Ask)>, seed: u64) -> Vec<P
             asked.tell(0, ask);
         }
     });
+    past(&journal)
+}
+
+/// What a journal has of runs.
+pub fn past(journal: &Memory) -> Vec<Past> {
     let kept = journal.runs();
     kept.values()
         .map(|run| Past { id: run.id.clone(), input: run.input.clone(), history: run.history.clone() })
@@ -48,7 +53,7 @@ fn compared(past: &Past) -> usize {
 }
 
 #[track_caller]
-fn same(spec: &str, past: &Past) -> Verdict {
+pub fn same(spec: &str, past: &Past) -> Verdict {
     let verdict = again(spec, past);
     let nothing = (None, Vec::new(), Vec::new());
     let found = (verdict.difference.clone(), verdict.not_recorded.clone(), verdict.not_decided.clone());
@@ -308,9 +313,10 @@ fn steps() -> impl Strategy<Value = Vec<(Vec<bool>, usize)>> {
     (1_usize..8).prop_flat_map(move |count| (0..count).map(step).collect::<Vec<_>>())
 }
 
-fn drawn(steps: &[(Vec<bool>, usize)], durability: usize, fail_fast: bool) -> String {
+fn drawn(steps: &[(Vec<bool>, usize)], durability: usize, fail_fast: bool, timeout: u64) -> String {
     let durability = ["sync", "async", "exit"][durability];
-    let mut spec = format!("durability: {durability}\nfail_fast: {fail_fast}\nsteps:\n");
+    let timeout = if timeout > 20 { format!("timeout: {}ms\n", timeout - 20) } else { String::new() };
+    let mut spec = format!("{timeout}durability: {durability}\nfail_fast: {fail_fast}\nsteps:\n");
     for (at, (needs, kind)) in steps.iter().enumerate() {
         let needs: Vec<usize> = needs.iter().enumerate().filter(|(_, needed)| **needed).map(|(n, _)| n).collect();
         writeln!(spec, "  - {{ id: s{at}, {} }}", block(at, *kind, &needs)).unwrap();
@@ -324,9 +330,10 @@ proptest! {
     /// The proof that histories are enough: of random workflows, runs and schedules, however far they came.
     #[test]
     fn a_run_that_is_decided_again_takes_the_same_decisions(
-        steps in steps(), durability in 0..3_usize, fail_fast: bool, seed in 0..1_000_u64, cut in any::<usize>(), when in 0..40_u64
+        steps in steps(), durability in 0..3_usize, fail_fast: bool, seed in 0..1_000_u64, cut in any::<usize>(),
+        when in 0..40_u64, timeout in 0..40_u64
     ) {
-        let spec = drawn(&steps, durability, fail_fast);
+        let spec = drawn(&steps, durability, fail_fast, timeout);
         let ask = (when > 20).then(|| (when - 20, if when % 2 == 0 { Ask::Cancel } else { Ask::Pause }));
         for mut past in runs(&spec, &["{\"n\": 1}", "{\"n\": 2}", "{\"n\": 3}"], ask, seed) {
             let verdict = again(&spec, &past);

@@ -322,12 +322,12 @@ fn a_workflow_stands_in_a_file_of_its_own() {
     assert_eq!(told("steps: [ { id: a, workflow: gone.yaml } ]"), ["specs/outer.yaml: specs/gone.yaml: no such file"]);
     assert_eq!(
         told(
-            "steps: [ { id: a, workflow: { spec: { steps: [ { id: b, say: '${outer}' } ] }, inputs: 1 }, timeout: 5s } ]"
+            "steps: [ { id: a, workflow: { spec: { steps: [ { id: b, say: '${outer}' } ] }, inputs: 1 }, timeout: { heartbeat: 5s } } ]"
         ),
         [
             "specs/outer.yaml: there is no step `outer`",
             "specs/outer.yaml: unknown key `inputs`",
-            "specs/outer.yaml: a workflow has no `timeout`",
+            "specs/outer.yaml: a workflow has one `timeout`: how long all of it may take",
         ]
     );
     assert_eq!(

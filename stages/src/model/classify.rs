@@ -62,6 +62,8 @@ const TABLE: &[Row] = &[
         false,
     ),
     row((402, 402), &[], Kind::Budget, false),
+    row((400, 499), &["content_filter", "content_policy_violation"], Kind::Guardrail, false),
+    says((400, 499), &["content filtering policy", "content management policy"], Kind::Guardrail, false),
     // Larger than the limit itself: it never fits.
     says((429, 429), &["request too large"], Kind::Validation, false),
     row((429, 429), &[], Kind::RateLimit, true),

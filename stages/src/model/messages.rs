@@ -1,7 +1,7 @@
 //! Requests and answers in either service's words.
 
 use bourn_engine::api::Usage;
-use bourn_engine::{Error, Result};
+use bourn_engine::{Error, Kind, Result};
 use serde_json::{Map, Value, json};
 
 use super::complexity::{Complexity, effort};
@@ -146,7 +146,7 @@ pub fn read(service: Service, manner: &Manner, answer: &Value) -> Result<(String
         }
     };
     if let Some(why) = refused {
-        return Err(Error::validation(format!("model `{}`: {why}", manner.model)));
+        return Err(Error::new(Kind::Guardrail, format!("model `{}`: {why}", manner.model)));
     }
     let Some(text) = text else {
         return Err(Error::validation(format!("model `{}` gave an answer without a text", manner.model)).transient());
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(finishes, [Some("end_turn".into()), Some("length".into()), None]);
         let refused = |service, answer: Value| read(service, &manner(), &answer).unwrap_err();
         let anthropic = refused(Service::Anthropic, json!({ "content": [], "stop_reason": "refusal" }));
-        assert_eq!((anthropic.message(), anthropic.class()), ("model `m`: it refuses this prompt", "validation"));
+        assert_eq!((anthropic.message(), anthropic.class()), ("model `m`: it refuses this prompt", "guardrail"));
         let filtered = json!({ "choices": [{ "message": { "content": "x" }, "finish_reason": "content_filter" }] });
         assert_eq!(refused(Service::OpenAi, filtered).message(), "model `m`: its answer was filtered");
         assert_eq!(refused(Service::OpenAi, json!({})).retry(), bourn_engine::error::Retry::Soon);

@@ -90,7 +90,7 @@ fn ended_well(name: &str, finished: &Finished) -> Result<()> {
     // A status is the program's own verdict; a signal came from elsewhere (no memory, an operator) and may not come again.
     Err(match finished.status {
         Some(_) => Error::validation(message),
-        None => Error::new(Kind::Other, message).transient(),
+        None => Error::new(Kind::LostWorker, message),
     })
 }
 

@@ -112,6 +112,7 @@ fn a_status_that_is_not_0_is_an_error_with_the_last_line_of_the_reason() {
 fn a_child_that_dies_is_an_error_that_names_the_signal() {
     let e = run(sh("kill -9 $$")).unwrap_err();
     assert_eq!((e.message(), e.retry()), ("`sh` was ended by signal 9 (SIGKILL)", Retry::Soon));
+    assert_eq!(e.class(), "lost_worker");
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Runs {
     fn count(&mut self, state: RunState) {
         match state {
             RunState::Completed => self.completed += 1,
-            RunState::Failed => self.failed += 1,
+            RunState::Failed | RunState::TimedOut => self.failed += 1,
             RunState::Canceled => self.canceled += 1,
             RunState::Running | RunState::Waiting | RunState::Paused => {}
         }
@@ -117,6 +117,7 @@ impl fmt::Debug for Counts {
 
 #[cfg(test)]
 mod tests {
+    use bourn_engine::api::Usage;
     use bourn_engine::journal::History;
     use bourn_engine::testing::simulation::Simulation;
 
@@ -125,7 +126,9 @@ mod tests {
     #[test]
     fn runs_are_counted_once_however_often_they_come_back() {
         let counts = Counts::new(Simulation::new(1).env());
-        let earlier = |state| Some(Earlier { state, history: History::default() });
+        let earlier = |state| {
+            Some(Earlier { state, history: History::default(), since: None, spent: Usage::default(), deadline: None })
+        };
         let begin = |number, earlier| counts.begun(vec![(number, number.to_string())], &[earlier]);
         let end = |number, state| counts.ended(&Ends { numbers: vec![number], states: vec![state] });
         let stand = || {

@@ -134,6 +134,68 @@ defaults: { model: opus, retry: { jitter: false } }
 }
 
 #[test]
+fn twelve_specs_have_the_mode_that_they_have() {
+    let one = "{ id: ID, model: { prompt: p } }";
+    let steps = |count: usize, more: &dyn Fn(usize) -> String| {
+        let step = |at: usize| format!("{{ id: s{at}, model: {{ prompt: p }}{} }}", more(at));
+        format!("steps: [{}]", (0..count).map(step).collect::<Vec<_>>().join(", "))
+    };
+    let chained = |at: usize| if at > 0 { format!(", needs: s{}", at - 1) } else { String::new() };
+    // Many side by side, of which each but the first three needs two of those.
+    let wide = |at: usize| {
+        let needs = if at > 2 { format!(", needs: [s{}, s{}]", at % 3, (at + 1) % 3) } else { String::new() };
+        format!("{needs}, if: '${{.input.n > {at}}}'")
+    };
+    // The same on a way that is longer.
+    let deep = |at: usize| match at {
+        0 => String::new(),
+        1..10 => format!(", needs: s{}, if: '${{.input.n > 1}}'", at - 1),
+        _ => format!(", needs: s{}, if: '${{.input.n > 1}}'", at % 9),
+    };
+    let lone = format!("steps: [{}]", one.replace("ID", "a"));
+    let agents = "agents: { coordinator: { role: c }, other: { role: o } }";
+    let table: Vec<(String, Mode, &str)> = vec![
+        // What has no end comes first.
+        (PIPELINE.to_owned(), Mode::Pipeline, "the spec has `sources`"),
+        (agents.to_owned(), Mode::Swarm, "the spec has `agents`"),
+        (lone.clone(), Mode::Chain, "the spec has `steps`"),
+        (format!("{lone}\ntype: flow"), Mode::Flow, "the spec says `type: flow`"),
+        (
+            "steps: [{ id: a, switch: [{ then: b }] }, { id: b, model: { prompt: p } }]".to_owned(),
+            Mode::Flow,
+            "the spec has `switch`",
+        ),
+        (
+            "steps: [{ id: a, workflow: { spec: { steps: [{ id: b, model: { prompt: p } }] } } }]".to_owned(),
+            Mode::Hybrid,
+            "the spec has `steps` and a step `workflow`",
+        ),
+        (steps(8, &chained), Mode::Chain, "the spec has `steps`"),
+        (steps(9, &chained), Mode::Flow, "complexity 5.4 is at least 5"),
+        (
+            format!("{}\nmode_thresholds: {{ flow_complexity: 6 }}", steps(9, &chained)),
+            Mode::Chain,
+            "the spec has `steps`",
+        ),
+        (steps(12, &wide), Mode::Flow, "complexity 7.6 is at least 5"),
+        (
+            steps(30, &deep),
+            Mode::Swarm,
+            "complexity 9.5 is at least 8, and 0.67 of the steps side by side at least 0.6",
+        ),
+        (
+            format!("{}\nmode_thresholds: {{ swarm_parallel: 0.7 }}", steps(30, &deep)),
+            Mode::Flow,
+            "complexity 9.5 is at least 5",
+        ),
+    ];
+    for (text, mode, reason) in table {
+        let choice = loaded(&text).unwrap_or_else(|problems| panic!("{text}: {problems:?}")).choice;
+        assert_eq!((choice.mode, choice.reason.as_str()), (mode, reason), "{text}");
+    }
+}
+
+#[test]
 fn the_mode_is_chosen_by_what_is_there_and_an_order_that_can_not_be_followed_is_refused() {
     let chosen = |text: &str| loaded(text).map(|l| (l.choice.mode, l.choice.reason)).map_err(|p| p[0].to_string());
     let step = "steps: [{ id: a, command: set, args: 1 }]";

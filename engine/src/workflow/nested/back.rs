@@ -13,7 +13,7 @@ use super::super::columns::{ADMISSION, DONE, SCOPE, cell, scope, whole_key};
 use super::super::course::{Begin, Course, cell_of};
 use super::super::document::{Run, document};
 use super::super::gather::pair;
-use super::super::record::{CANCELED, Cost, Failure, Record, Status};
+use super::super::record::{CANCELED, Cost, Failure, OVERDUE, Record, Status};
 use super::super::result::{DocumentConfig, ResultDocument, StepShape};
 use super::super::rounds::add;
 use super::{name, with_record};
@@ -22,6 +22,7 @@ use crate::api::{
     BuildContext, Cardinality, Distribution, Inputs, Join, Operator, Output, Progress, Stage, StageConfig,
 };
 use crate::data::columns::{RUN_ID, json_field};
+use crate::data::units::Interval;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, RunState};
@@ -43,6 +44,9 @@ pub(in crate::workflow) struct OutConfig {
     /// What becomes of that before it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Shaped>,
+    /// How long it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Interval>,
 }
 
 impl OutConfig {
@@ -53,7 +57,8 @@ impl OutConfig {
 
     fn result(&self) -> DocumentConfig {
         let (workflow, steps, format) = (self.workflow.clone(), self.steps.clone(), self.format.clone());
-        DocumentConfig { workflow, file: String::new(), steps, format, output: self.output.clone(), kept: false }
+        let (output, timeout) = (self.output.clone(), self.timeout);
+        DocumentConfig { workflow, file: String::new(), steps, format, output, timeout, kept: false }
     }
 }
 
@@ -106,12 +111,17 @@ fn record(shown: ResultDocument, waits: Option<String>) -> Record {
         RunState::Canceled => Status::Canceled,
         RunState::Running | RunState::Paused => Status::Pending,
         RunState::Waiting => Status::Waiting,
+        RunState::TimedOut => Status::TimedOut,
         RunState::Failed => match shown.error_analysis.as_ref().map(|e| e.class.as_str()) {
             Some("timeout") => Status::TimedOut,
             _ => Status::Failed,
         },
     };
+    let is_overdue = shown.status == RunState::TimedOut;
     let failure = shown.error_analysis.filter(|_| status != Status::Completed).map(|e| {
+        if is_overdue {
+            return Failure { class: e.class, message: e.detail, attempts: metrics.attempts, at: None };
+        }
         let at = e.instance.trim_start_matches('/').to_owned();
         let step = at.strip_prefix("steps/").unwrap_or(&at);
         Failure { class: e.class, message: format!("step `{step}`: {}", e.detail), attempts: e.attempts, at: Some(at) }
@@ -123,7 +133,7 @@ fn record(shown: ResultDocument, waits: Option<String>) -> Record {
         reason: match status {
             open if open.is_open() => waits,
             Status::Canceled => Some(CANCELED.to_owned()),
-            _ => None,
+            _ => is_overdue.then(|| OVERDUE.to_owned()),
         },
         degraded: !shown.degraded.is_empty(),
         attempts: metrics.attempts,
@@ -191,7 +201,8 @@ impl ErasedStage for BackConfig {
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
         let schema = with_record(&context.inputs[0], &self.id);
-        let course = Course { id: self.id.clone(), schema, begin: self.begin.clone() };
+        let (env, begin) = (context.env.clone(), self.begin.clone());
+        let course = Course { id: self.id.clone(), schema, env, begin };
         Ok(Operator::join(Back { config: self.clone(), course, left: Keyed::default(), right: Keyed::default() }))
     }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, Int64Array, StringArray, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::super::admit::faults;
-use super::super::columns::{ADMISSION, DONE, HISTORY, RUN, SCOPE, cell, scope};
+use super::super::columns::{ADMISSION, DEADLINE, DONE, HISTORY, RUN, SCOPE, SINCE, cell, numbers, scope, time, times};
 use super::super::course::{Begin, Course, cell_of, known, status};
 use super::super::record::{Record, Status};
 use super::super::step_stage::{Made, StepStage};
@@ -19,7 +19,9 @@ use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage};
 use crate::data::columns::{INPUT, RUN_ID, json_field};
+use crate::data::units::Interval;
 use crate::diagnostic::Problems;
+use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::spec::switch::holds;
 
@@ -37,14 +39,20 @@ pub(in crate::workflow) struct IntoConfig {
     pub input: BoxStageConfig,
     /// A JSON Schema that the input must fit.
     pub schema: Option<Value>,
+    /// Whether its time, or that of a workflow within it, is bounded.
+    pub is_timed: bool,
+    /// How long it may take, all rounds together.
+    pub timeout: Option<Interval>,
 }
 
 impl IntoConfig {
-    fn output(input: &SchemaRef) -> SchemaRef {
+    fn output(&self, input: &SchemaRef) -> SchemaRef {
         let kept = |name: &str| input.field_with_name(name).ok().cloned();
         let known = [kept(RUN_ID), kept(RUN), kept(HISTORY)].into_iter().flatten();
         let own = [json_field(INPUT), json_field(ADMISSION), Field::new(SCOPE, DataType::Utf8, false)];
-        Arc::new(Schema::new(known.chain(own).collect::<Vec<_>>()))
+        let is_timed = self.is_timed || kept(SINCE).is_some();
+        let times = is_timed.then(times).into_iter().flatten();
+        Arc::new(Schema::new(known.chain(own).chain(times).collect::<Vec<_>>()))
     }
 
     /// What the input is made of: of a step that is done in rounds also what the round before left.
@@ -60,7 +68,7 @@ impl ErasedStage for IntoConfig {
 
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
         self.input.0.schema(&[self.read(&inputs[0])])?;
-        Ok(Self::output(&inputs[0]))
+        Ok(self.output(&inputs[0]))
     }
 
     fn distribution(&self) -> Distribution {
@@ -79,10 +87,11 @@ impl ErasedStage for IntoConfig {
         let Operator::Stage(inner) = self.input.0.build(&inner)? else {
             return Err(Error::engine("an input is made by a stage"));
         };
-        let course = Course { id: self.id.clone(), schema: read, begin: self.begin.clone() };
+        let (env, begin) = (context.env.clone(), self.begin.clone());
+        let course = Course { id: self.id.clone(), schema: read, env, begin };
         let step = StepStage::new(inner, course.clone(), (None, None), context.env.clone());
-        let output = Self::output(&context.inputs[0]);
-        Ok(Operator::stage(Into { config: self.clone(), course, step, schema, output }))
+        let (output, env) = (self.output(&context.inputs[0]), context.env.clone());
+        Ok(Operator::stage(Into { config: self.clone(), course, step, schema, output, env }))
     }
 
     fn describe(&self) -> Value {
@@ -96,6 +105,7 @@ struct Into {
     step: StepStage,
     schema: Option<jsonschema::Validator>,
     output: SchemaRef,
+    env: Env,
 }
 
 impl Into {
@@ -128,6 +138,31 @@ impl Into {
         }
         let none = serde_json::to_string(&Record { rounds: Some(0), ..Record::pending() })?;
         self.course.answer(rows, vec![none; rows.num_rows()])
+    }
+
+    /// When the workflow began and when its time is over, of rows in which it is done.
+    fn times(&self, rows: &RecordBatch, is_done: impl Fn(usize) -> bool) -> Result<Vec<ArrayRef>> {
+        let (mut since, mut deadlines) = (Vec::new(), Vec::new());
+        let now = self.env.wall();
+        for row in (0..rows.num_rows()).filter(|_| self.output.index_of(SINCE).is_ok()) {
+            if !is_done(row) {
+                since.push(None);
+                deadlines.push(None);
+                continue;
+            }
+            // What it needs had ended before, and what a fork has taken over, or was done before the run failed, before the run began.
+            let began = self.course.ready(rows, row)?.max(time(rows, SINCE, row)).unwrap_or(now);
+            let own = self.config.timeout.map(|Interval(timeout)| began.after(timeout));
+            let deadline = own.into_iter().chain(time(rows, DEADLINE, row)).min();
+            if let Some(due) = own.filter(|due| *due > now && rows.column_by_name(HISTORY).is_some()) {
+                // Wherever the run waits by then: it comes back.
+                self.config.begin.asked.rest().waits(numbers(rows)?[row], Some(due.0));
+            }
+            since.push(Some(began.0));
+            deadlines.push(deadline.map(|deadline| deadline.0));
+        }
+        let columns = [since, deadlines].map(|times| Arc::new(Int64Array::from(times)) as ArrayRef);
+        Ok(if self.output.index_of(SINCE).is_ok() { columns.to_vec() } else { Vec::new() })
     }
 
     /// The input as text, or the record of the step when it is no good.
@@ -173,11 +208,13 @@ impl Stage for Into {
             let name = name(rows, row, &self.config.id, &self.config.mark)?;
             Ok(format!("{}{name}/", scope(rows, row)?))
         });
+        let times = self.times(rows, |row| inputs[row].is_some())?;
         let own: [ArrayRef; 3] = [
             Arc::new(StringArray::from(inputs)),
             Arc::new(StringArray::from(ended)),
             Arc::new(StringArray::from(scopes.collect::<Result<Vec<_>>>()?)),
         ];
+        let own = [own.to_vec(), times].concat();
         let kept = self.output.fields().iter().filter_map(|field| rows.column_by_name(field.name()).cloned());
         let kept = kept.take(self.output.fields().len() - own.len());
         out.emit(RecordBatch::try_new(self.output.clone(), kept.chain(own).collect())?);

@@ -40,7 +40,7 @@ fn forty_errors_of_providers_mean_what_they_mean() {
         ),
         (400, anthropic("invalid_request_error", "Your credit balance is too low to access the API."), "budget never"),
         (400, anthropic("invalid_request_error", "You have reached your specified API usage limits."), "budget never"),
-        (400, anthropic("invalid_request_error", "Output blocked by content filtering policy"), "validation never"),
+        (400, anthropic("invalid_request_error", "Output blocked by content filtering policy"), "guardrail never"),
         (401, anthropic("authentication_error", "invalid x-api-key"), "permanent never"),
         (402, anthropic("billing_error", "There is an issue with your billing"), "budget never"),
         (403, anthropic("permission_error", "Your API key does not have permission"), "permanent never"),
@@ -65,7 +65,7 @@ fn forty_errors_of_providers_mean_what_they_mean() {
         (
             400,
             openai("invalid_request_error", "content_policy_violation", "rejected by our safety system"),
-            "validation never",
+            "guardrail never",
         ),
         (400, openai("invalid_request_error", "invalid_prompt", "limited access"), "validation never"),
         (400, openai("invalid_request_error", "billing_hard_limit_reached", "Billing hard limit"), "budget never"),
