@@ -38,6 +38,7 @@ mod on_failure;
 mod paths;
 mod pipeline;
 mod pipeline_step;
+mod placed;
 mod reader;
 pub(crate) mod references;
 pub mod resources;
