@@ -24,7 +24,8 @@ fn an_input_that_does_not_fit_begins_no_step() {
     let folder = Folder::with(&[("held.yaml", SPEC)]);
     for (input, why) in [("{}", "\"n\" is a required property"), ("7", "is not of type"), ("{", "not JSON")] {
         let run = folder.bourn(&["run", "held.yaml", "--input", input]);
-        assert!(run.code == Some(2) && run.err.contains(why), "{} {}", run.err, run.out);
+        let told = [run.err, run.out].concat();
+        assert!(run.code == Some(2) && told.contains(why), "{told}");
     }
     let history = |n: usize| {
         let list = json_of(&folder.bourn(&["runs", "list", "-o", "json"]).quietly());

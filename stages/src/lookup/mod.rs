@@ -27,7 +27,7 @@ const ROWS_MAX: usize = 10_000;
 /// is bound as JSON. A statement that gives no rows, such as an `insert`, gives `{"changed": 3}`; it is done at least once for each row,
 /// so let it be one that may be done twice.
 ///
-/// `lookup: { rows: "${orders}", query: "select who, sum(total) as total from input group by who" }` asks the rows that a place has, a list of
+/// `lookup: { rows: "${items}", query: "select who, sum(total) as total from input group by who" }` asks the rows that a place has, a list of
 /// objects, as the table `input`, and nobody else. Their types are found out for each list. Of no rows none are found.
 ///
 /// In a workflow it is the command `sql` too.
