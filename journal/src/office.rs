@@ -93,7 +93,9 @@ impl Office {
         if group.len() > 1 || patience.is_zero() {
             match self.together(&mut group, counters) {
                 Ok(()) => {
-                    group.into_iter().for_each(|order| answer(order, Ok(())));
+                    for order in group {
+                        answer(order, Ok(()));
+                    }
                     return Written::All;
                 }
                 Err(Fault::Sqlite(LOCK, e)) if is_busy(&e) && patience.is_zero() => return Written::Busy(group),

@@ -218,7 +218,7 @@ impl Desk {
                 self.news.wait(queue).unwrap_or_else(PoisonError::into_inner)
             } else {
                 queue.thread = Sleep::Awaited;
-                self.news.wait_timeout(queue, LINGER - waited).unwrap_or_else(PoisonError::into_inner).0
+                self.news.wait_timeout(queue, LINGER.saturating_sub(waited)).unwrap_or_else(PoisonError::into_inner).0
             };
             queue.thread = Sleep::None;
         }
@@ -252,7 +252,9 @@ impl Desk {
             Written::All => true,
             Written::Busy(group) => {
                 queue.awaited += group.iter().filter(|order| order.done.is_some()).count();
-                group.into_iter().rev().for_each(|order| queue.orders.push_front(order));
+                for order in group.into_iter().rev() {
+                    queue.orders.push_front(order);
+                }
                 false
             }
             Written::Broken(error, rest) => {
@@ -347,7 +349,9 @@ mod tests {
         let office = desk.office.lock().unwrap();
         assert!(all.iter_mut().all(|write| write.as_mut().now_or_never().is_none()));
         drop(office);
-        all.into_iter().for_each(|write| futures::executor::block_on(write).unwrap());
+        for write in all {
+            futures::executor::block_on(write).unwrap();
+        }
         assert_ne!(written.lock().unwrap().take(), Some(current().id()));
     }
 

@@ -209,7 +209,9 @@ mod tests {
             })
             .unzip();
         let [fourth, fifth] = [(); 2].map(|()| places.take().unwrap());
-        tells.into_iter().for_each(|tell| tell.send(()).unwrap());
+        for tell in tells {
+            tell.send(()).unwrap();
+        }
         assert!(rests.iter_mut().all(|rest| rest.as_mut().now_or_never().is_none()));
         drop((rests.remove(0), second));
         assert!(rests[0].as_mut().now_or_never().is_none());

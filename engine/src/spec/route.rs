@@ -121,7 +121,7 @@ impl Common<'_> {
             ways.push(chooses[before..].iter().map(|at| self.ids[*at].clone()).collect());
         }
         // It is read when all steps have ended, the route among them: nothing is needed for it.
-        let names = Names { again: true, ..*names };
+        let names = Names { again: true, item: None, ..*names };
         let short = names.text(reader, &keys.reward, &below("reward"), &mut Vec::new());
         let reward = Template::parse(&short).ok()?;
         if !reward.is_one_place() {
@@ -279,10 +279,14 @@ mod tests {
         assert_eq!(arms.choose(0.0, GREEDY), ["b", "c"], "nothing is known of it yet");
         arms.learn(&json!(["b", "c"]), 0.5);
         assert_eq!(arms.choose(0.0, GREEDY), ["a"]);
-        (0..3).for_each(|_| arms.learn(&json!(["a"]), 0.2));
+        for _ in 0..3 {
+            arms.learn(&json!(["a"]), 0.2);
+        }
         assert_eq!(arms.choose(0.0, GREEDY), ["b", "c"]);
         // Those that the spec has no more, and what is no way, say nothing.
-        [json!(["b"]), json!(["d"]), json!("a"), Value::Null].iter().for_each(|way| arms.learn(way, 100.0));
+        for way in [json!(["b"]), json!(["d"]), json!("a"), Value::Null] {
+            arms.learn(&way, 100.0);
+        }
         let known = arms.state().clone();
         assert_eq!((known[0].chosen, known[0].rewards), (3, 4));
         assert!((known[0].mean - 0.4).abs() < 1e-9, "{known:?}");
@@ -294,11 +298,13 @@ mod tests {
         let arms = arms();
         arms.learn(&json!(["a"]), 1.0);
         arms.learn(&json!(["b", "c"]), 0.0);
-        let chance = |share: f64, what: u64| (((share * 2_f64.powi(32)) as u64) << 32) | what;
-        assert_eq!(arms.choose(0.25, chance(0.2499, 1)), ["b", "c"]);
-        assert_eq!(arms.choose(0.25, chance(0.2499, 2)), ["a"]);
-        assert_eq!(arms.choose(0.25, chance(0.25, 1)), ["a"]);
-        assert_eq!(arms.choose(0.0, chance(0.0, 1)), ["a"]);
+        // A quarter of all that the upper half may be.
+        let quarter = 1_u64 << 30;
+        let chance = |upper: u64, lower: u64| (upper << 32) | lower;
+        assert_eq!(arms.choose(0.25, chance(quarter - 1, 1)), ["b", "c"]);
+        assert_eq!(arms.choose(0.25, chance(quarter - 1, 2)), ["a"]);
+        assert_eq!(arms.choose(0.25, chance(quarter, 1)), ["a"]);
+        assert_eq!(arms.choose(0.0, chance(0, 1)), ["a"]);
         assert_eq!(arms.choose(1.0, u64::MAX), ["b", "c"]);
     }
 }

@@ -89,16 +89,8 @@ impl Common<'_> {
         }
         let item = keys.for_each.as_ref().map(|each| each.r#as.as_str());
         let names = Names { item, again: keys.repeat.is_some(), ..names };
-        let repeat = keys.repeat.as_ref();
-        let repeat = repeat.and_then(|repeat| rounds(reader, repeat, &names, &below("repeat"), &mut needs));
-        let chooser = [(keys.switch.is_some(), "switch"), (keys.route.is_some(), "route")];
-        if let Some((_, chooser)) = chooser.iter().find(|(is_said, _)| *is_said) {
-            let often =
-                [(keys.repeat.is_some(), "repeat"), (keys.for_each.is_some() && *chooser == "route", "for_each")];
-            for (_, key) in often.iter().filter(|(is_said, _)| *is_said) {
-                reader.fault_at_key(&below(key), Problem::new(format!("a `{chooser}` chooses once")));
-            }
-        }
+        let repeat = keys.repeat.as_ref().and_then(|r| rounds(reader, r, &names, &below("repeat"), &mut needs));
+        chooses_once(reader, &keys, &below);
         let blocks = ["switch", "route", "workflow", PIPELINE].into_iter().filter(|key| node.get(key).is_some());
         let blocks: Vec<&str> = blocks.collect();
         let instead = blocks.first().copied();
@@ -114,7 +106,6 @@ impl Common<'_> {
                 Some(tried.work(reader, "switch", Configured { stage, rate_limit: None, places: Places::default() }))
             }
             _ if instead == Some("route") => keys.route.as_ref().and_then(|keys| {
-                let names = Names { item: None, ..names };
                 let routed = self.routed(reader, &names, (keys, &tried), &below("route"), &mut chooses)?;
                 (reward, route) = (Some(routed.says), Some(routed.arms));
                 Some(routed.work)
@@ -272,6 +263,16 @@ impl Common<'_> {
             tolerated: keys.tolerated_failure_percentage.unwrap_or(Percentage(0.0)),
             fail_fast: keys.fail_fast,
         })
+    }
+}
+
+/// Tells it when a step that chooses what comes next is to do so often.
+fn chooses_once(reader: &mut Reader<'_>, keys: &StepKeys, below: &impl Fn(&str) -> Vec<Key>) {
+    let said = [(keys.switch.is_some(), "switch"), (keys.route.is_some(), "route")];
+    let Some((_, kind)) = said.iter().find(|(is_said, _)| *is_said) else { return };
+    let often = [(keys.repeat.is_some(), "repeat"), (keys.for_each.is_some() && *kind == "route", "for_each")];
+    for (_, key) in often.iter().filter(|(is_said, _)| *is_said) {
+        reader.fault_at_key(&below(key), Problem::new(format!("a `{kind}` chooses once")));
     }
 }
 

@@ -39,7 +39,9 @@ fn chosen(worked: &Worked) -> Vec<Value> {
 
 fn counts(worked: &Worked) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    chosen(worked).iter().for_each(|way| *counts.entry(way.to_string()).or_default() += 1);
+    for way in chosen(worked) {
+        *counts.entry(way.to_string()).or_default() += 1;
+    }
     counts
 }
 
