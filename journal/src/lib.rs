@@ -1,7 +1,7 @@
 //! The journal in SQLite: what runs of workflows have done and what stages of pipelines have paid for, in one file with one writer.
 //!
-//! A thread writes: it commits at once when it is idle, and what comes while the disk is busy is the next commit. Readers have
-//! connections of their own and never wait for it. Several processes may share a file, each with jobs of its own.
+//! A thread writes, or who brings an order alone: at once when nobody else does, and what comes while the disk is busy is the next
+//! commit. Readers have connections of their own and never wait for it. Several processes may share a file, each with jobs of its own.
 #![forbid(unsafe_code)]
 
 mod answers;
