@@ -7,7 +7,7 @@ use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::targets::Targets;
 use bourn_engine::spec::{Loaded, Mode, Spec};
-use bourn_engine::workflow::{Runs, run_id};
+use bourn_engine::workflow::{Runs, check_input, run_id};
 use serde_json::Value;
 
 use super::cache;
@@ -48,6 +48,7 @@ pub async fn run(
         let message = "its schedule needs a spec in a file, and no `--watch`; `--input` runs it once";
         return Err(Failure::invalid(format!("{}: {message}", args.spec.path)));
     }
+    fits(args, loaded)?;
     let many = args.inputs.is_some();
     let documents = if many { Documents::lines() } else { Documents::kept() };
     let targets = targets(loaded, args);
@@ -83,6 +84,20 @@ pub async fn run(
     let exit = degraded(exit, &documents, args);
     let measured = documents.seen().measured.take().unwrap_or_default();
     Ok(targets::judge(&targets, &measured, took, screen, exit))
+}
+
+/// Nothing begins, and nothing is given up, for the one input of the command line that does not fit.
+///
+/// # Errors
+/// It says where it does not.
+pub fn fits(args: &Run, loaded: &Loaded) -> Result<(), Failure> {
+    let (Spec::Chain(spec), None) = (&loaded.spec, &args.inputs) else { return Ok(()) };
+    let input = one(args.input.as_deref(), loaded.choice.mode)?;
+    let input = serde_json::from_str(&input).map_err(|e| Failure::Invalid(e.into()))?;
+    match check_input(spec, &input) {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(Failure::invalid(format!("the input does not fit: {}", faults.join("; ")))),
+    }
 }
 
 /// What the runs are to reach.

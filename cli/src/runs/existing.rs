@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use bourn_engine::Engine;
 use bourn_engine::journal::{Ask, RunState};
-use bourn_engine::spec::{Loaded, Spec};
-use bourn_engine::workflow::check_input;
+use bourn_engine::spec::Spec;
 use bourn_journal::Sqlite;
 
 use super::args::One;
@@ -13,7 +12,7 @@ use super::{Place, go_on, pause, show, stop};
 use crate::args::{IdReuse, OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
-use crate::run::workflow::one;
+use crate::run::workflow::fits;
 use crate::screen::Screen;
 
 /// How long the process of a run that is replaced may take to end it.
@@ -73,15 +72,4 @@ pub fn existing(args: &Run, screen: &Screen) -> Result<Option<Exit>, Failure> {
         pause(&runtime, &engine);
     }
     Ok(None)
-}
-
-/// Nothing is given up for an input that is no good.
-fn fits(args: &Run, loaded: &Loaded) -> Result<(), Failure> {
-    let (Spec::Chain(spec), None) = (&loaded.spec, &args.inputs) else { return Ok(()) };
-    let input = one(args.input.as_deref(), loaded.choice.mode)?;
-    let input = serde_json::from_str(&input).map_err(|e| Failure::Invalid(e.into()))?;
-    match check_input(spec, &input) {
-        faults if faults.is_empty() => Ok(()),
-        faults => Err(Failure::invalid(format!("the input does not fit: {}", faults.join("; ")))),
-    }
 }

@@ -234,7 +234,7 @@ pub struct Backoff<'a> {
     pub error: &'a Error,
 }
 
-/// What can be accounted for of a call.
+/// What can be accounted for of a call, and what it does itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// It looks into the journal, and keeps its answers there.
@@ -243,6 +243,18 @@ pub struct Accounts {
     pub tokens: bool,
     /// The same for money.
     pub usd: bool,
+    /// What requests are told apart by.
+    pub keys: Keys,
+}
+
+/// What the idempotency keys of a call's requests are made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// The row: the same for one that is replayed.
+    #[default]
+    Row,
+    /// Nothing that is of use to others, because it asks under keys of its own: they differ within a job, which costs nothing.
+    Own,
 }
 
 /// The answer to a request.

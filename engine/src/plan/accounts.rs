@@ -35,7 +35,7 @@ pub fn check(plan: &Plan) -> Result<(), Problems> {
 }
 
 fn of(plan: &Plan, node: &PlannedNode) -> Vec<Problem> {
-    let (Accounts { keeps, tokens, usd }, id) = (node.accounts, &node.id);
+    let (Accounts { keeps, tokens, usd, .. }, id) = (node.accounts, &node.id);
     let asks = matches!(node.operator, OperatorKind::Call(_));
     let mut problems = Vec::new();
     if node.journal.is_some() && !asks {

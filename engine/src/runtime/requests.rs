@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use crate::api::Keys;
 use crate::checkpoint::recovery::Loader;
 use crate::checkpoint::saved::Saver;
 use crate::data::records::{Header, KeptHeader, Records};
@@ -29,8 +30,8 @@ pub struct Request {
 
 /// What the idempotency keys of a stage's requests are made from, beside the row itself.
 pub struct RequestKey {
-    /// Its id, kind and configuration.
-    pub stage: String,
+    /// Its id, kind and configuration. `None`: it asks under keys of its own.
+    pub stage: Option<String>,
     /// Different for each job and lane: for rows that can't be told apart by where they were read.
     pub unique: u64,
 }
@@ -38,18 +39,23 @@ pub struct RequestKey {
 impl RequestKey {
     /// Its kind and configuration are part of it, so that a changed stage asks anew.
     pub fn of(node: &PlannedNode, unique: u64) -> Self {
-        let Role::Stage(config) = &node.role else { return Self { stage: String::new(), unique } };
-        Self { stage: format!("{} {} {}", node.id, config.0.kind(), config.0.describe()), unique }
+        let stage = match &node.role {
+            Role::Stage(config) if node.accounts.keys == Keys::Row => {
+                Some(format!("{} {} {}", node.id, config.0.kind(), config.0.describe()))
+            }
+            _ => None,
+        };
+        Self { stage, unique }
     }
 
-    /// Of a request of the stage `id`: the same for a replayed row; without an origin, unique in the job.
+    /// Of a request of the stage `id`: the same for a replayed row; without an origin or with keys of its own, unique in the job.
     pub fn of_request(&self, request: &Request, id: &str) -> Arc<str> {
-        let Some(origin) = request.header.origin.as_deref() else {
+        let (Some(stage), Some(origin)) = (&self.stage, request.header.origin.as_deref()) else {
             return format!("{id}-{:x}-{}", self.unique, request.number).into();
         };
         let row = crate::data::json::row_value(&request.rows, 0).map(|v| serde_json::Value::Object(v).to_string());
         let mut hash = blake3::Hasher::new();
-        hash.update(self.stage.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
+        hash.update(stage.as_bytes()).update(b"\0").update(origin.split.name().as_bytes()).update(b"\0");
         hash.update(origin.position.to_string().as_bytes()).update(b"\0");
         hash.update(row.unwrap_or_default().as_bytes());
         hash.finalize().to_hex()[..32].into()

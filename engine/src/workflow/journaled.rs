@@ -18,7 +18,9 @@ use super::rest::AtRest;
 use super::result::DocumentConfig;
 use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
-use crate::api::{BuildContext, Call, CallContext, Cardinality, Distribution, Limits, Operator, Order, Reply};
+use crate::api::{
+    Accounts, BuildContext, Call, CallContext, Cardinality, Distribution, Keys, Limits, Operator, Order, Reply,
+};
 use crate::data::columns::{INPUT, RUN_ID, json_field};
 use crate::data::units::Interval;
 use crate::diagnostic::Problems;
@@ -117,6 +119,11 @@ struct Told {
 }
 
 impl Call for Told {
+    fn accounts(&self) -> Accounts {
+        // The journal knows runs by their numbers.
+        Accounts { keys: Keys::Own, ..Accounts::default() }
+    }
+
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let journal = &self.place.journal;
         match &self.place.what {

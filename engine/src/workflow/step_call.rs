@@ -21,7 +21,7 @@ use super::rounds::{Again, add, before, round};
 use super::wait::PATIENCE;
 use crate::api::cache::Turn;
 use crate::api::call::Cached as Looked;
-use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Reply, Trace, Tried, Usage};
+use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Keys, Reply, Trace, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, BackingOff, Entries, Journal, Wait};
@@ -296,8 +296,8 @@ impl Call for StepCall {
     }
 
     fn accounts(&self) -> Accounts {
-        // What a step gave is in the journal of its run.
-        Accounts { keeps: false, ..self.inner.accounts() }
+        // What a step gave is in the journal of its run, and it is asked for under the name of run and step.
+        Accounts { keeps: false, keys: Keys::Own, ..self.inner.accounts() }
     }
 
     fn estimate(&self, rows: &RecordBatch) -> Usage {

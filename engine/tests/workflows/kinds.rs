@@ -128,7 +128,7 @@ impl Drop for Counted {
 
 impl Call for Saying {
     fn accounts(&self) -> Accounts {
-        Accounts { keeps: false, tokens: true, usd: true }
+        Accounts { tokens: true, usd: true, ..Accounts::default() }
     }
 
     fn key(&self, rows: &RecordBatch) -> Result<Option<Key>> {

@@ -333,7 +333,7 @@ impl<E: Embedder> Call for Vectors<E> {
     }
 
     fn accounts(&self) -> Accounts {
-        Accounts { keeps: true, tokens: true, usd: self.price.is_some() }
+        Accounts { keeps: true, tokens: true, usd: self.price.is_some(), ..Accounts::default() }
     }
 
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {

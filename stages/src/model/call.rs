@@ -121,7 +121,7 @@ impl<P: Provider> Ask for Chat<P> {
     }
 
     fn accounts(&self) -> Accounts {
-        Accounts { keeps: true, tokens: true, usd: self.price.is_some() }
+        Accounts { keeps: true, tokens: true, usd: self.price.is_some(), ..Accounts::default() }
     }
 }
 
