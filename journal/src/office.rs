@@ -81,9 +81,18 @@ pub struct Office {
     pub clock: Clock,
     /// How long the connection waits for other processes.
     pub patience: Duration,
+    /// How long its log becomes, in pages.
+    pub log: i64,
 }
 
 impl Office {
+    /// Bounds the log from the next commit on.
+    pub fn bound_log(&mut self, pages: i64) {
+        if self.log != pages && self.connection.pragma_update(None, "wal_autocheckpoint", pages).is_ok() {
+            self.log = pages;
+        }
+    }
+
     /// Commits all orders together, or else each alone, so that one at fault does not take the others with it. Other processes that write are
     /// waited for so long.
     pub fn commit(&mut self, mut group: Vec<Order>, patience: Duration, counters: &Counters) -> Written {

@@ -110,8 +110,11 @@ ALTER TABLE runs ADD COLUMN deadline INTEGER;
 ",
 ];
 
-/// Bytes of the write-ahead log after which SQLite moves them into the database, in pages of 4 KiB.
-const CHECKPOINT_PAGES: i64 = 8_192;
+/// Pages of 4 KiB of the write-ahead log after which SQLite moves them into the database, so that the next ones are written over them: under
+/// load as many as spare it to move a page again and again, ...
+pub const LONG_LOG: i64 = 8_192;
+/// ... and as many as it has by itself when each commit is waited for: one that makes the log longer takes twice as long.
+pub const SHORT_LOG: i64 = 1_000;
 /// How long a write waits for another process that writes.
 pub const BUSY: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -140,7 +143,7 @@ pub fn settle(connection: &Connection) -> Result<(), Fault> {
         return Err(Fault::NoLog(mode));
     }
     connection.pragma_update(None, "synchronous", "FULL").told("open")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).told("open")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LONG_LOG).told("open")?;
     connection.pragma_update(None, "foreign_keys", true).told("open")
 }
 

@@ -17,7 +17,7 @@ pub use crate::office::{Clock, Stats};
 
 use crate::fault::Fault;
 use crate::office::{Counters, Office, Order, Work, Written};
-use crate::schema::BUSY;
+use crate::schema::{BUSY, LONG_LOG, SHORT_LOG};
 
 /// Orders of one commit, at most.
 const GROUP: usize = 1_024;
@@ -29,6 +29,9 @@ const LINGER: Duration = Duration::from_millis(5);
 const ALONE: u32 = 4;
 /// ... and a commit usually takes no longer than this: a task must not stand still for longer than a batch takes.
 const QUICK: Duration = Duration::from_millis(1);
+
+/// After so many of these the log is kept short.
+const STEADY: u32 = 64;
 
 pub struct Writer {
     desk: Arc<Desk>,
@@ -58,6 +61,8 @@ struct Queue {
     awaited: usize,
     /// When the oldest came.
     since: Duration,
+    /// An order came since the thread looked last.
+    is_busy: bool,
     thread: Sleep,
     is_closed: bool,
     /// Why nothing more can be written.
@@ -72,7 +77,7 @@ enum Sleep {
     None,
     /// Any order.
     Any,
-    /// One that somebody waits for, or that those that are there have waited long enough.
+    /// One that somebody waits for, or that those that are there, or come meanwhile, have waited long enough.
     Awaited,
 }
 
@@ -83,7 +88,7 @@ impl Writer {
         let desk = Arc::new(Desk {
             queue: Mutex::default(),
             news: Condvar::new(),
-            office: Mutex::new(Office { connection, path, clock, patience: BUSY }),
+            office: Mutex::new(Office { connection, path, clock, patience: BUSY, log: LONG_LOG }),
             counters: Counters::default(),
             env: env.clone(),
             alone: AtomicU32::new(0),
@@ -166,6 +171,7 @@ impl Desk {
         }
         let is_awaited = order.done.is_some();
         queue.awaited += usize::from(is_awaited);
+        queue.is_busy = true;
         queue.orders.push_back(order);
         if !is_awaited && queue.thread == Sleep::Any {
             self.news.notify_one();
@@ -213,12 +219,14 @@ impl Desk {
             if !queue.orders.is_empty() && is_due {
                 return true;
             }
-            queue = if queue.orders.is_empty() {
+            // Who comes again and again need not wake it each time.
+            queue = if queue.orders.is_empty() && !std::mem::take(&mut queue.is_busy) {
                 queue.thread = Sleep::Any;
                 self.news.wait(queue).unwrap_or_else(PoisonError::into_inner)
             } else {
                 queue.thread = Sleep::Awaited;
-                self.news.wait_timeout(queue, LINGER.saturating_sub(waited)).unwrap_or_else(PoisonError::into_inner).0
+                let rest = if queue.orders.is_empty() { LINGER } else { LINGER.saturating_sub(waited) };
+                self.news.wait_timeout(queue, rest).unwrap_or_else(PoisonError::into_inner).0
             };
             queue.thread = Sleep::None;
         }
@@ -248,6 +256,9 @@ impl Desk {
         let mut queue = self.queue();
         let alone = if queue.awaited == 0 { self.alone.load(Relaxed).saturating_add(1) } else { 0 };
         self.alone.store(alone, Relaxed);
+        if alone == 0 || alone == STEADY {
+            office.bound_log(if alone == 0 { LONG_LOG } else { SHORT_LOG });
+        }
         match written {
             Written::All => true,
             Written::Busy(group) => {

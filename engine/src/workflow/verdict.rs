@@ -104,7 +104,12 @@ impl Judge<'_> {
             };
             let (before, after) = (decided(&record), decided(&again));
             let same = record.outcome() == again.outcome() && before == after;
-            return if same { Ok(Step::Same(before.len())) } else { other(again.outcome()) };
+            return match same {
+                true => Ok(Step::Same(before.len())),
+                // Which of several failures is named, for one: another need may be why.
+                false if self.lacks_a_need(name)? => Ok(Step::NotDecided),
+                false => other(again.outcome()),
+            };
         }
         if self.missing.contains(name) {
             return other(told("it would be asked, and no answer is recorded"));
@@ -138,6 +143,25 @@ impl Judge<'_> {
         }
         let replayed = told("it is never come to");
         Ok(Step::Other(Difference { step: name.to_owned(), recorded: record.outcome(), replayed }))
+    }
+
+    /// Whether a step was decided without all that it comes behind, of which something is neither recorded nor decided.
+    fn lacks_a_need(&self, name: &str) -> Result<bool> {
+        let Some((scope, chain)) = self.around(name) else { return Ok(false) };
+        let Some(step) = chain.step(&name[scope.len()..]) else { return Ok(false) };
+        for need in &step.reads {
+            let need = format!("{scope}{}", chain.steps[*need].id);
+            if record_of(self.replayed, &need)?.is_none() && self.recorded.given(&need)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The workflow that a step is one of, and what its name begins with there.
+    fn around<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a Chain)> {
+        let Some((outer, _)) = name.rsplit_once('/') else { return Some(("", self.spec)) };
+        Some((&name[..=outer.len()], &self.spec.step(outer)?.nested().next()?.chain))
     }
 
     fn is_within_given(&self, name: &str) -> Result<bool> {

@@ -200,6 +200,25 @@ output_format: map
     let verdict = again(spec, &past);
     assert_eq!((verdict.steps, verdict.difference, verdict.not_recorded), (0, None, vec!["a".to_owned()]));
     assert_eq!(verdict.not_decided, ["b", "c"]);
+    // One of two that both failed: whether it was that which kept the third from beginning is not known.
+    let failed = |id: &str| {
+        format!(
+            "  - {{ id: {id}, command: say, with: {{ text: x, fail: permanent }}, retry: {{ max_attempts: 1 }} }}\n"
+        )
+    };
+    let both = format!(
+        "steps:\n{}{}  - {{ id: c, set: {{ value: '${{a.results}}${{b.results}}' }} }}\n",
+        failed("a"),
+        failed("b")
+    );
+    let mut of_both = runs(&both, &["{}"], None, 1).remove(0);
+    assert_eq!(same(&both, &of_both).steps, 3);
+    of_both.history.0.remove("a");
+    let verdict = again(&both, &of_both);
+    assert_eq!(
+        (verdict.difference, verdict.not_recorded, verdict.not_decided),
+        (None, vec!["a".into()], vec!["c".into()])
+    );
     // One that was skipped, and would be asked.
     let skips = spec.replace("id: c,", "id: c, if: false,").replace("if: false", "if: '${.input.go == true}'");
     let past = runs(&skips, &["{}"], None, 1).remove(0);
