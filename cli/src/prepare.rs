@@ -8,6 +8,7 @@ use bourn_engine::Engine;
 use bourn_engine::api::Registry;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::Problems;
+use bourn_engine::env::Env;
 use bourn_engine::graph::Graph;
 use bourn_engine::plan::{Asking, Plan};
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
@@ -26,8 +27,8 @@ pub fn registry() -> Registry {
 }
 
 /// An engine that knows all of that, and keeps answers in this journal.
-pub fn engine(journal: &Path) -> Engine {
-    let engine = Engine::new(registry());
+pub fn engine(journal: &Path, env: Env) -> Engine {
+    let engine = Engine::new(registry()).with_env(env);
     let journals = Journals::new(journal, engine.env());
     engine.with_journal(Arc::new(journals))
 }

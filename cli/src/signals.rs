@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::Builder;
 use std::time::Duration;
 
+use bourn_engine::env::Env;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,7 +28,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system refuses a handler or a thread.
-    pub fn take(deadline: Duration, screen: Screen) -> io::Result<Self> {
+    pub fn take(deadline: Duration, screen: Screen, env: Env) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let mut streams = {
             let _inside = runtime.enter();
@@ -55,6 +56,8 @@ impl Signals {
                 };
             });
             screen.bar().finish_and_clear();
+            // They would go on beside whoever does their steps again.
+            env.end_programs();
             std::process::exit(Exit::Interrupted as i32)
         };
         Builder::new().name("bourn-signals".into()).spawn(watch)?;

@@ -43,6 +43,8 @@ pub trait World: Send + Sync + 'static {
     fn run(&self, program: Program) -> BoxFuture<'static, Result<Finished>>;
     /// Starts a program that stays. It is killed when the [`Child`] is dropped.
     fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>>;
+    /// Kills every program that runs and was started here, with what it has started: the process is about to end without dropping them.
+    fn end_programs(&self) {}
     /// The job has come to one of the [`points`] of its epochs: a test may end the process here. Costs nothing otherwise.
     fn reached(&self, _point: &str) {}
 }

@@ -29,6 +29,8 @@ pub enum Kind {
     NotFound,
     /// It is there, and we may not.
     Permission,
+    /// It is there already, and there is one of each.
+    Conflict,
     /// This connector or stage can't do that.
     Unsupported,
     /// Stopped because the job is stopping.

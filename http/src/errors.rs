@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bourn_engine::data::secret::shortened;
 use bourn_engine::time::Timestamp;
 use bourn_engine::{Error, Kind};
 use chrono::DateTime;
@@ -57,7 +58,7 @@ pub fn status(answer: Refusal<'_>, now: Timestamp) -> Error {
         _ => Kind::Validation,
     };
     let body = String::from_utf8_lossy(body);
-    let said: String = body.trim().chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let said = shortened(body.trim(), SHOWN).replace(char::is_control, " ");
     let said = if said.is_empty() { said } else { format!(": {said}") };
     let redirect = match redirects {
         _ if !status.is_redirection() || !headers.contains_key(LOCATION) => "",

@@ -13,6 +13,8 @@ pub struct Ended {
     pub steps: Vec<(String, String)>,
     /// How each run stands.
     pub runs: Vec<(String, RunState)>,
+    /// Whether there were jobs, and all of them have ended.
+    pub are_over: bool,
 }
 
 impl Sqlite {
@@ -34,7 +36,9 @@ impl Sqlite {
                 let state = RunState::of(&status).ok_or_else(|| Fault::Damaged(format!("no run is {status}")))?;
                 runs.push((id, state));
             }
-            Ok(Ended { steps, runs })
+            let query = "SELECT count(*) > 0 AND count(*) = count(ended) FROM jobs";
+            let are_over = c.query_row(query, (), |row| row.get(0)).told("read")?;
+            Ok(Ended { steps, runs, are_over })
         })
     }
 }

@@ -19,6 +19,8 @@ pub enum Fault {
     Damaged(String),
     /// What was asked for can't be done.
     Refused(String),
+    /// There is a run of this id.
+    Taken(String),
 }
 
 /// To say what was to be done.
@@ -45,6 +47,7 @@ impl fmt::Display for Fault {
             ),
             Self::Damaged(what) => write!(f, "it is damaged: {what}; move it away, or restore a copy"),
             Self::Refused(what) => f.write_str(what),
+            Self::Taken(id) => write!(f, "there is a run `{id}` already"),
             Self::Sqlite(what, e) => {
                 write!(f, "can't {what} it: {e}")?;
                 match e.sqlite_error_code() {
@@ -72,6 +75,7 @@ impl Fault {
             Self::Sqlite(..) => Kind::Io,
             Self::Version { .. } | Self::NoLog(_) => Kind::Unsupported,
             Self::Damaged(_) | Self::Refused(_) => Kind::Validation,
+            Self::Taken(_) => Kind::Conflict,
         };
         Error::new(kind, format!("the journal {}: {self}", path.display())).permanent()
     }

@@ -453,7 +453,7 @@ impl Journal for Job {
 
 pub(crate) fn taken(e: rusqlite::Error, id: &str) -> Fault {
     if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) {
-        return Fault::Refused(format!("there is a run `{id}` already"));
+        return Fault::Taken(id.to_owned());
     }
     Fault::Sqlite("write", e)
 }

@@ -13,6 +13,7 @@ mod replay;
 mod show;
 mod told;
 
+use bourn_engine::env::Env;
 use std::path::Path;
 
 use crate::args::Spec;
@@ -31,7 +32,7 @@ use office::Office;
 pub fn run(what: &Dlq, screen: &Screen) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
-        let engine = prepare::engine(Path::new(JOURNAL));
+        let engine = prepare::engine(Path::new(JOURNAL), Env::system());
         // The secrets of programs too: the letters may be behind one.
         let loaded = prepare::load_to_run(spec(what), &engine).await?;
         screen.hide(loaded.document.secrets());

@@ -133,7 +133,8 @@ async fn run(
     args: &Replay,
     screen: &Screen,
 ) -> Result<std::sync::Arc<bourn_engine::metrics::JobStats>, Failure> {
-    let signals = Signals::take(args.drain_timeout, screen.clone()).map_err(|e| Failure::Failed(e.into()))?;
+    let signals = Signals::take(args.drain_timeout, screen.clone(), office.engine.env().clone())
+        .map_err(|e| Failure::Failed(e.into()))?;
     let job = office.engine.start(plan).await.map_err(Failure::Failed)?;
     signals.stop_with(job.stopper());
     let stats = job.stats().clone();

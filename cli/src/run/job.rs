@@ -70,9 +70,11 @@ pub async fn run_shown(
     let (shape, writes_on_terminal) = (Shape::of(&plan), screen.shares_terminal() && prints(&plan));
     let is_left = matches!(ending, Ending::Left(_));
     let (signals, deadline, enough) = match ending {
-        Ending::Here(enough) => {
-            (Some(Signals::take(args.drain_timeout, screen.clone()).map_err(failed)?), None, enough)
-        }
+        Ending::Here(enough) => (
+            Some(Signals::take(args.drain_timeout, screen.clone(), engine.env().clone()).map_err(failed)?),
+            None,
+            enough,
+        ),
         Ending::Elsewhere(enough) => (None, Some(args.drain_timeout), enough),
         Ending::Left(enough) => (None, None, enough),
     };

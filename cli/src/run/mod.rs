@@ -12,16 +12,17 @@ pub mod watched;
 pub mod workflow;
 pub mod writer;
 
-use bourn_engine::Error;
 use bourn_engine::diagnostic::Problem;
+use bourn_engine::env::Env;
 use bourn_engine::error::Place;
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
+use bourn_engine::{Error, Kind};
 
 use documents::Documents;
 use job::Ending;
 
-use crate::args::{Checkpoint, Run};
+use crate::args::{Checkpoint, OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::monitoring::Monitor;
 use crate::prepare;
@@ -37,20 +38,26 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     if let Some(Checkpoint::Step { run, at }) = &args.begin.from_checkpoint {
         return runs::fork::run_from(args, run, at, screen);
     }
-    if let Some(exit) = runs::existing::existing(args, screen)? {
-        return Ok(exit);
+    loop {
+        if let Some(exit) = runs::existing::existing(args, screen)? {
+            return Ok(exit);
+        }
+        if let Some(schedule) = scheduled::schedule(args)? {
+            return scheduled::run(args, &schedule, screen);
+        }
+        match once(args, screen, Env::system(), Ending::signal()) {
+            // Another process was quicker to begin a run of this id.
+            Err(Failure::Failed(e)) if e.kind() == Kind::Conflict && args.on_conflict != OnConflict::Fail => {}
+            ended => return ended,
+        }
     }
-    if let Some(schedule) = scheduled::schedule(args)? {
-        return scheduled::run(args, &schedule, screen);
-    }
-    once(args, screen, Ending::signal())
 }
 
 /// The same, until it is ended.
-fn once(args: &Run, screen: &Screen, ending: Ending<impl Future<Output = ()>>) -> Result<Exit, Failure> {
+fn once(args: &Run, screen: &Screen, env: Env, ending: Ending<impl Future<Output = ()>>) -> Result<Exit, Failure> {
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
-        let engine = prepare::engine(&args.journal.journal);
+        let engine = prepare::engine(&args.journal.journal, env);
         let mut loaded = prepare::load_to_run(&args.spec, &engine).await?;
         budget::apply(&mut loaded.spec, &args.budget)?;
         screen.hide(loaded.document.secrets());

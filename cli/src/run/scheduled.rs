@@ -54,7 +54,8 @@ pub fn schedule(args: &Run) -> Result<Option<(String, Schedule)>, Failure> {
 pub fn run(args: &Run, (workflow, schedule): &(String, Schedule), screen: &Screen) -> Result<Exit, Failure> {
     let engine = Engine::new(prepare::registry());
     let env = engine.env();
-    let signals = Signals::take(args.drain_timeout, screen.clone()).map_err(|e| Failure::Failed(e.into()))?;
+    let signals = Signals::take(args.drain_timeout, screen.clone(), engine.env().clone())
+        .map_err(|e| Failure::Failed(e.into()))?;
     let (interrupt, mut interrupted) = mpsc::channel::<()>(0);
     let came = signals.stop_with(move || {
         let _again = interrupt.clone().try_send(());
@@ -84,7 +85,7 @@ pub fn run(args: &Run, (workflow, schedule): &(String, Schedule), screen: &Scree
         };
         // One that is there was begun before: it is gone on with, and never begun twice.
         tell(match existing(&one, screen) {
-            Ok(None) => once(&one, screen, Ending::Elsewhere(interrupted.clone())),
+            Ok(None) => once(&one, screen, env.clone(), Ending::Elsewhere(interrupted.clone())),
             other => other.map(|exit| exit.unwrap_or(Exit::Ok)),
         })
     };

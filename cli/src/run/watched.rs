@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bourn_engine::env::Env;
 use bourn_engine::spec::model::Pipeline;
 use futures::FutureExt as _;
 use futures::channel::mpsc;
@@ -27,7 +28,9 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
     let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
     let invitation = format!("watching {}; Ctrl-C ends", names.join(", "));
     // One signal is enough for all jobs.
-    let signals = Signals::take(args.drain_timeout, screen.clone()).map_err(|e| Failure::Failed(e.into()))?;
+    let env = Env::system();
+    let signals =
+        Signals::take(args.drain_timeout, screen.clone(), env.clone()).map_err(|e| Failure::Failed(e.into()))?;
     let (interrupt, mut interrupted) = mpsc::channel::<()>(0);
     signals.stop_with(move || {
         let _again = interrupt.clone().try_send(());
@@ -48,7 +51,7 @@ pub fn run(args: &Run, screen: &Screen) -> Result<Exit, Failure> {
             }
         };
         let over = over.boxed_local().shared();
-        match once(args, screen, Ending::Elsewhere(over.clone().map(drop))) {
+        match once(args, screen, env.clone(), Ending::Elsewhere(over.clone().map(drop))) {
             Ok(_) => {}
             Err(Failure::Unread) => return Ok(Exit::Ok),
             Err(failure) => screen.say(&diagnostics::failure(&failure, screen)),

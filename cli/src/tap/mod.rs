@@ -8,6 +8,7 @@ use bourn_connectors::Blackhole;
 use bourn_engine::api::Checkpointing;
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::diagnostic::{Problems, did_you_mean};
+use bourn_engine::env::Env;
 use bourn_engine::graph::{Graph, Input, Role};
 use bourn_engine::plan::Plan;
 use bourn_engine::spec::Spec;
@@ -37,7 +38,7 @@ pub fn run(args: &Tap, screen: &Screen) -> Result<Exit, Failure> {
     }
     let runtime = prepare::runtime()?;
     let result = runtime.block_on(async {
-        let engine = prepare::engine(&args.run.journal.journal);
+        let engine = prepare::engine(&args.run.journal.journal, Env::system());
         let loaded = prepare::load(&args.run.spec, &engine)?;
         let runs = if let Spec::Pipeline(_) = &loaded.spec {
             run::no_input(&args.run)?;

@@ -140,3 +140,20 @@ fn requests_of_runs_of_one_id_are_told_apart_by_their_keys_and_those_of_one_run_
     run(&folder, 1, &["--id-reuse", "always"]);
     assert_eq!(*keys.lock().unwrap(), ["r/ask", "r~2/ask", "r/ask", "r~2/ask", "r~3/ask"]);
 }
+
+#[test]
+fn of_many_that_begin_a_run_of_one_id_together_all_have_its_result() {
+    let spec = "name: w\nsteps: [{ id: a, process: { command: [sh, -c, 'echo call >> calls; echo done'] } }]\n";
+    let folder = Folder::with(&[("w.yaml", spec)]);
+    for round in 1..=3 {
+        let id = format!("r{round}");
+        let args = ["run", "w.yaml", "--id", &id, "--on-conflict", "use-existing", "-o", "json"];
+        let all: Vec<_> = (0..4).map(|_| folder.command(&args).spawn().unwrap()).collect();
+        for one in all {
+            let one = ended(one.wait_with_output().unwrap());
+            let document: Value = serde_json::from_str(&one.out).unwrap_or_else(|e| panic!("{e}: {}", one.err));
+            assert_eq!((one.code, &document["status"]), (Some(0), &json!("COMPLETED")), "{}", one.err);
+        }
+        assert_eq!(calls(&folder), round, "it is done once");
+    }
+}

@@ -109,3 +109,24 @@ fn a_run_that_nobody_has_is_canceled_here_and_its_job_does_not_begin_it_anew() {
     assert_eq!(states().0, ["CANCELED", "COMPLETED", "WAITING"]);
     assert_eq!((folder.read("calls"), folder.read("told")), ("call\n".repeat(3) + "last\n", "told\n".into()));
 }
+
+#[test]
+fn who_is_ended_at_once_leaves_no_program_of_a_step_behind() {
+    const HELD: &str = "\
+name: held
+steps:
+  - { id: a, process: { command: [sh, -c, 'exec 9> held; flock 9; echo > begun; sleep 5; echo x >> effect'] } }
+";
+    let folder = Folder::with(&[("a.yaml", HELD)]);
+    let child = folder.command(&["run", "a.yaml", "--drain-timeout", "100ms"]).spawn().unwrap();
+    while !folder.path("begun").exists() {
+        std::thread::yield_now();
+    }
+    let sent = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let run = ended(child.wait_with_output().unwrap());
+    assert_eq!(run.code, Some(130), "{}", run.err);
+    // It has the lock as long as it is there.
+    std::fs::File::options().append(true).open(folder.path("held")).unwrap().lock().unwrap();
+    assert!(!folder.path("effect").exists(), "it went on, beside whoever does the step again");
+}

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use bourn_engine::data::secret::shortened;
 use bourn_engine::diagnostic::{Key, Problem, Problems};
 use bourn_engine::{Error, Kind};
 use object_store::Error as Foreign;
@@ -84,7 +85,7 @@ pub fn said(error: &Foreign) -> String {
         (Some(code), _) => code,
         _ => text,
     };
-    told.chars().take(SHOWN).collect()
+    shortened(&told, SHOWN)
 }
 
 /// The HTTP status that is told anywhere in the chain of causes.

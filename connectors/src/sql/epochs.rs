@@ -17,6 +17,7 @@ use bourn_engine::api::output::RejectedRow;
 use bourn_engine::api::{Epochs, Outcome, Receipt, Rejected, Sink, Written};
 use bourn_engine::data::json::row_value;
 use bourn_engine::data::message::Epoch;
+use bourn_engine::data::secret::shortened;
 use bourn_engine::env::Env;
 use bourn_engine::{Error, Kind, Result, Retry};
 use serde::{Deserialize, Serialize};
@@ -205,7 +206,7 @@ impl<D: Database> Transactional<D> {
             }
             RejectedRow::Text(text) => text.clone(),
         };
-        let row: String = row.chars().take(SHOWN_MAX).collect();
+        let row = shortened(&row, SHOWN_MAX);
         let message = format!(
             "{} refuses a row that was staged for it, {row}: {}. Another program or sink has changed the table since, or \
              held it so long that the row could not be tried; mend the table and start again",

@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Date32Type, Field, TimestampMicrosecondType};
 use bourn_engine::data::columns::{MOMENT, json_field};
+use bourn_engine::data::secret::shortened;
 use bourn_engine::data::sql_type::sql_name;
 use bourn_engine::{Error, Result};
 use rusqlite::types::ValueRef;
@@ -188,9 +189,7 @@ pub(super) fn shown(value: ValueRef<'_>) -> String {
         ValueRef::Integer(n) => n.to_string(),
         ValueRef::Real(x) => format!("{x:?}"),
         ValueRef::Text(bytes) => {
-            let text = String::from_utf8_lossy(bytes);
-            let cut: String = text.chars().take(LONGEST).collect();
-            format!("{cut:?}{}", if cut.len() < text.len() { "…" } else { "" })
+            format!("{:?}", shortened(&String::from_utf8_lossy(bytes), LONGEST))
         }
         ValueRef::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
     }

@@ -7,15 +7,20 @@ use std::sync::Arc;
 use jaq_core::load::lex::StrPart;
 use jaq_core::load::parse::{BinaryOp, Term};
 use jaq_core::load::{Arena, File, Loader, span};
+use jaq_core::native::{Fun, bome, run, v};
 use jaq_core::path::Part;
 use jaq_core::{Compiler, Ctx, Filter, Vars, data, unwrap_valr};
 use jaq_json::{Val, read};
+use jaq_std::ValT as _;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 
 /// What an expression must not ask: the world around it.
 const REFUSED: [&str; 6] = ["env", "now", "input", "debug_empty", "stderr_empty", "halt"];
+
+/// What is done here in their place.
+const OURS: &str = "fromjson";
 
 const DEFINED_BY_THEM: [&str; 7] = ["halt", "halt_error", "debug", "stderr", "inputs", "input_line_number", "now"];
 
@@ -39,7 +44,7 @@ impl Program {
     pub fn parse(text: &str) -> Result<Self, (String, usize)> {
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-        let funs = funs.filter(|(name, ..)| !REFUSED.contains(name));
+        let funs = funs.filter(|(name, ..)| !REFUSED.contains(name) && *name != OURS).chain([from_json()]);
         // What is defined by them goes too.
         let defs = defs.filter(|def| !DEFINED_BY_THEM.contains(&def.name));
         let arena = Arena::default();
@@ -116,6 +121,21 @@ impl Program {
     }
 }
 
+/// `fromjson`, which reads one document. Theirs has a frame on the stack for each level of it, of a text that may come from anywhere: this
+/// one says that a text is too deep, as everything else here that reads JSON does.
+fn from_json() -> Fun<data::JustLut<Val>> {
+    run((OURS, v(0), |(_, value)| {
+        let read = |text: &[u8]| {
+            serde_json::from_slice::<Value>(text).map_err(|e| e.to_string())?;
+            read::parse_single(text).map_err(|e| e.to_string())
+        };
+        bome(match value.try_as_utf8_bytes() {
+            Ok(text) => read(text).map_err(|why| jaq_core::Error::str(format_args!("no JSON: {why}"))),
+            Err(e) => Err(e),
+        })
+    }))
+}
+
 fn read_by(term: &Term<&str>, text: &str, ways: &mut Vec<Way>) {
     match term {
         Term::Path(from, path) if matches!(**from, Term::Id) => {
@@ -178,6 +198,19 @@ mod tests {
         for world in ["env", "$ENV", "input", "halt", "now"] {
             assert!(first(world, row.clone()).is_err(), "{world}");
         }
+    }
+
+    #[test]
+    fn a_text_may_hold_any_document_and_one_that_is_too_deep_is_an_error() {
+        let program = Program::parse(". | fromjson").map_err(|(e, _)| e).unwrap();
+        let read = |text: &str| program.first(&json!(text).to_string()).map_err(|e| e.to_string());
+        assert_eq!(read(r#" {"a": [1, 2.5, "x", null]} "#), Ok(json!({"a": [1, 2.5, "x", null]})));
+        for wrong in [&*"[".repeat(1_000_000), "[1] [2]", "", "nope"] {
+            let told = read(wrong).unwrap_err();
+            assert!(told.contains("no JSON: "), "{told}");
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(read(&deep).unwrap_err().contains("recursion limit exceeded"));
     }
 
     #[test]

@@ -67,6 +67,19 @@ struct Hidden {
 
 /// Shorter texts would turn up by chance.
 const SHOWN_MAX: usize = 3;
+/// A line of a secret of several that is no longer than this says too little to be hidden alone.
+const SHORT_LINE: usize = 7;
+/// What stands where a text was cut.
+const CUT: char = '…';
+
+/// The beginning of a text of somebody else, for a message: at most so many characters, with a mark where it was cut, by which
+/// [`Secrets::conceal`] knows that a value may have been cut too.
+pub fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}{CUT}", &text[..end]),
+        None => text.to_owned(),
+    }
+}
 
 impl Secrets {
     /// Values by what is shown instead of each.
@@ -135,8 +148,42 @@ impl Secrets {
                 }
             }
         }
+        if !text.contains(CUT) {
+            return text;
+        }
+        for hidden in self.0.iter() {
+            for form in &hidden.forms {
+                if let Some(by) = by(hidden, form)
+                    && let Some(whole) = without_start(&text, form, &by)
+                {
+                    text = Cow::Owned(whole);
+                }
+            }
+        }
         text
     }
+}
+
+/// The text without what of `form` stands right before where it was cut.
+fn without_start(text: &str, form: &str, by: &str) -> Option<String> {
+    let mut parts = text.split(CUT).peekable();
+    let (mut whole, mut is_other) = (String::with_capacity(text.len()), false);
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            whole.push_str(part);
+            break;
+        }
+        let starts = form.char_indices().map(|(end, _)| &form[..end]).filter(|start| start.len() > SHOWN_MAX);
+        match starts.rev().find_map(|start| part.strip_suffix(start)) {
+            Some(before) => {
+                whole.extend([before, by]);
+                is_other = true;
+            }
+            None => whole.push_str(part),
+        }
+        whole.push(CUT);
+    }
+    is_other.then_some(whole)
 }
 
 /// What stands in the place of a value where a template may read it: `<secret.TOKEN>`.
@@ -150,12 +197,30 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// The forms of a value that messages may hold: as it is, in JSON and in debug quotes, in a URL, in hex, and in base64
-/// at any place of a longer text, as in the header of basic authentication.
+/// The forms of a value that messages may hold: as it is, in JSON (which may be quoted in JSON again) and in debug quotes, in a URL,
+/// in hex, and in base64 at any place of a longer text, as in the header of basic authentication; and each of its lines so, which a
+/// program may print alone.
 fn forms(value: &str) -> Vec<String> {
-    let json = serde_json::to_string(value).unwrap_or_default();
-    let debug = format!("{value:?}");
-    let mut forms = vec![value.to_owned(), json[1..json.len() - 1].to_owned(), debug[1..debug.len() - 1].to_owned()];
+    let mut forms = Vec::new();
+    forms_of(value, &mut forms);
+    let lines = value.lines().map(str::trim);
+    if lines.clone().nth(1).is_some() {
+        lines.clone().filter(|line| line.len() > SHORT_LINE).for_each(|line| forms_of(line, &mut forms));
+    }
+    forms.retain(|form| form.len() > SHOWN_MAX);
+    forms.sort_by_key(|form| (std::cmp::Reverse(form.len()), form.clone()));
+    forms.dedup();
+    forms
+}
+
+fn forms_of(value: &str, forms: &mut Vec<String>) {
+    let quoted = |text: &str| {
+        let json = serde_json::to_string(text).unwrap_or_default();
+        json[1..json.len() - 1].to_owned()
+    };
+    let (json, debug) = (quoted(value), format!("{value:?}"));
+    let (twice, of_debug) = (quoted(&json), quoted(&debug[1..debug.len() - 1]));
+    forms.extend([quoted(&twice), twice, of_debug, value.to_owned(), json, debug[1..debug.len() - 1].to_owned()]);
     for keep in [b"-_.~".as_slice(), b"-_.~!*'()", b"-_.~!$&'()*+,;=:@/"] {
         let url = percent(value, keep);
         forms.extend([url.to_lowercase(), url.replace("%20", "+"), url]);
@@ -170,10 +235,6 @@ fn forms(value: &str) -> Vec<String> {
             forms.extend(base64_within(value.as_bytes(), before, alphabet));
         }
     }
-    forms.retain(|form| form.len() > SHOWN_MAX);
-    forms.sort_by_key(|form| (std::cmp::Reverse(form.len()), form.clone()));
-    forms.dedup();
-    forms
 }
 
 fn percent(value: &str, keep: &[u8]) -> String {
@@ -229,6 +290,32 @@ mod tests {
         for text in told {
             let shown = secrets.conceal(text);
             assert!(shown.contains("${secret.T}") && !shown.contains("ss"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_was_cut_and_what_stands_alone_is_hidden_too() {
+        let secrets = one("CANARY-0123456789");
+        let told = "401: of CANARY-0123456789 and CANARY-0123456789, no more";
+        for most in 0..=told.chars().count() {
+            let shown = secrets.conceal(&shortened(told, most)).into_owned();
+            assert!(!shown.contains("CANA"), "{shown}");
+        }
+        assert_eq!(secrets.conceal("CANARY… is a bird… CAN…"), "${secret.T}… is a bird… CAN…");
+        assert_eq!(shortened("short", 5), "short");
+        let key = one("-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\nx=\n");
+        for line in ["MIIEvQIBADANBgkq", "a hkiG9w0BAQEFAASC b", "MIIEvQIBADANBgkq\\nhkiG9w0BAQEFAASC"] {
+            let shown = key.conceal(line).into_owned();
+            assert!(shown.contains("${secret.T}") && !shown.contains("MIIE") && !shown.contains("hkiG"), "{shown}");
+        }
+        // Quoted in JSON that is quoted itself.
+        let quoted = |text: &str| serde_json::to_string(text).unwrap();
+        let secrets = one("CANARY/4 \"x+y");
+        let mut text = "CANARY/4 \"x+y".to_owned();
+        for times in 0..4 {
+            let shown = secrets.conceal(&text).into_owned();
+            assert!(!shown.contains("CANARY"), "{times}: {shown}");
+            text = quoted(&text);
         }
     }
 

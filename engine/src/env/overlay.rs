@@ -59,6 +59,10 @@ impl World for Overlay {
         }
         self.inner.start(launch)
     }
+    fn end_programs(&self) {
+        self.inner.end_programs();
+    }
+
     fn reached(&self, point: &str) {
         self.inner.reached(point);
     }

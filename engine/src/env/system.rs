@@ -24,12 +24,17 @@ use fatal::Points;
 pub struct SystemWorld {
     start: Instant,
     points: Option<Points>,
+    programs: process::Programs,
 }
 
 impl SystemWorld {
     /// Its monotonic clock starts now.
     pub fn new() -> Self {
-        Self { start: Instant::now(), points: Points::of(|name| std::env::var(name).ok()) }
+        Self {
+            start: Instant::now(),
+            points: Points::of(|name| std::env::var(name).ok()),
+            programs: process::Programs::default(),
+        }
     }
 }
 
@@ -74,11 +79,15 @@ impl World for SystemWorld {
     }
 
     fn run(&self, program: Program) -> BoxFuture<'static, Result<Finished>> {
-        process::run(program).boxed()
+        process::run(self.programs.clone(), program).boxed()
     }
 
     fn start(&self, launch: Launch) -> BoxFuture<'static, Result<Child>> {
-        ready(process::start(&launch)).boxed()
+        ready(process::start(&self.programs, &launch)).boxed()
+    }
+
+    fn end_programs(&self) {
+        self.programs.end();
     }
 
     fn reached(&self, point: &str) {

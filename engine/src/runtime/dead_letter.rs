@@ -74,7 +74,7 @@ pub fn first_error(rejected: Vec<Rejected>) -> Error {
     };
     match shown {
         Some(row) if first.error.place().input.is_none() => {
-            let short: String = row.chars().take(200).collect();
+            let short = crate::data::secret::shortened(&row, 200);
             let message = format!("{} (in the row {short})", first.error.message());
             Error::new(first.error.kind(), message).with_place(first.error.place().clone())
         }

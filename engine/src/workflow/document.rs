@@ -10,7 +10,7 @@ use super::analysis::title;
 use super::artifacts::Artifact;
 use super::decisions::decided;
 use super::finish::{OUTPUT, finish};
-use super::record::{Cost, Failure, Record, Status, state};
+use super::record::{Cost, Failure, Items, Record, Status, state};
 use super::result::{
     Action, Applied, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
     StateArtifact, StepMetrics, StepShape, Taken,
@@ -50,13 +50,25 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
         learning_insights: None,
         partial_results: partial,
         compensated: compensated(config, run),
-        degraded: config.steps.iter().zip(&run.steps).filter(|(_, r)| r.degraded).map(|(s, _)| s.id.clone()).collect(),
+        degraded: config
+            .steps
+            .iter()
+            .zip(&run.steps)
+            .filter(|(_, r)| is_degraded(r))
+            .map(|(s, _)| s.id.clone())
+            .collect(),
         error_analysis: unfinished.or_else(|| overdue(config, run, status)).or_else(|| analysis(config, run)),
         recovery_plan: plan(config, run, is_good || pending),
         state_artifacts: artifacts(config, run, finished.file.as_ref()),
         performance_report: report(config, run, metrics.duration_ms),
         execution_metrics: metrics,
     }
+}
+
+/// Whether it gave less than it was to give: what the spec has for that, or a list in which elements are missing that failed.
+fn is_degraded(record: &Record) -> bool {
+    let lacks = |items: &Items| record.status == Status::Completed && items.failed > 0;
+    record.degraded || record.items.as_ref().is_some_and(lacks)
 }
 
 /// What the steps gave that completed.

@@ -145,10 +145,14 @@ impl Judge<'_> {
         Ok(Step::Other(Difference { step: name.to_owned(), recorded: record.outcome(), replayed }))
     }
 
-    /// Whether a step was decided without all that it comes behind, of which something is neither recorded nor decided.
+    /// Whether a step was decided without all that it depends on, of which something is neither recorded nor decided: those that it comes
+    /// behind, and all others where one that fails stops them.
     fn lacks_a_need(&self, name: &str) -> Result<bool> {
         let Some((scope, chain)) = self.around(name) else { return Ok(false) };
         let Some(step) = chain.step(&name[scope.len()..]) else { return Ok(false) };
+        if chain.fail_fast && self.missing.iter().any(|one| one.starts_with(scope)) {
+            return Ok(true);
+        }
         for need in &step.reads {
             let need = format!("{scope}{}", chain.steps[*need].id);
             if record_of(self.replayed, &need)?.is_none() && self.recorded.given(&need)?.is_none() {

@@ -28,7 +28,8 @@ use request::Send;
 ///
 /// `http: { url: "https://api.example.com/users/${id}", query: { full: "true" } }`. Values are encoded where they are
 /// filled into the URL, so that a `/`, `?` or `&` in them changes nothing else of it; only one at its very beginning is
-/// taken as it is, so a URL that is data, or made by a `map`, is `url: "${link}"`. 429, 408, 5xx and failing connections
+/// taken as it is, so a URL that is data, or made by a `map`, is `url: "${link}"`. What comes from `${secret.…}` and `${env.…}` stands in the
+/// URL as it is said there, since it may be a part of one: a key with a `+` or `&` belongs into `query` or a header. 429, 408, 5xx and failing connections
 /// are tried again as `limits.retry` says, not before an asked `Retry-After`; other answers than 2xx reject the row, and so does a null where the URL, a parameter or a header has a place. Requests that may change something carry the header `Idempotency-Key`, the same at each attempt.
 ///
 /// With `per: batch` a request carries an array, an element for each of up to `limits.rows` rows: `body` with its places filled, or the row

@@ -6,6 +6,7 @@ use arrow::datatypes::Schema;
 use arrow_json::ReaderBuilder;
 use arrow_json::reader::infer_json_schema_from_iterator;
 use bourn_engine::data::json::row_value;
+use bourn_engine::data::secret::shortened;
 use bourn_engine::{Error, Result};
 use bourn_expr::Query;
 use serde_json::Value;
@@ -40,5 +41,5 @@ pub fn ask(query: &str, rows: &Value, most: usize) -> Result<Value> {
 
 fn cut(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() > 40 { text.chars().take(40).chain(['…']).collect() } else { text }
+    shortened(&text, 40)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bourn_engine::api::CallContext;
+use bourn_engine::data::secret::shortened;
 use bourn_engine::{Error, Kind, Result};
 use bourn_http::{Body, body};
 use bytes::Bytes;
@@ -123,8 +124,7 @@ fn bytes_of<'a>(
 
 /// What an answer begins with, as it may be shown.
 fn start(bytes: &[u8]) -> String {
-    let start: String = String::from_utf8_lossy(bytes).chars().take(60).collect();
-    start.escape_debug().to_string()
+    shortened(&String::from_utf8_lossy(bytes), 60).escape_debug().to_string()
 }
 
 /// An error of ours on its way through a stream of somebody else's.

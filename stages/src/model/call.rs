@@ -5,6 +5,7 @@ use bourn_engine::api::memo::Key;
 use bourn_engine::api::observer::{Answered, Question};
 use bourn_engine::api::template::Template;
 use bourn_engine::api::{Accounts, CallContext, Usage};
+use bourn_engine::data::secret::shortened;
 use bourn_engine::{Error, Result};
 use serde_json::Value;
 
@@ -149,7 +150,7 @@ fn document(text: &str) -> Result<Value> {
     let text = text.trim();
     let inner = text.strip_prefix("```json").or_else(|| text.strip_prefix("```")).and_then(|t| t.strip_suffix("```"));
     serde_json::from_str(inner.unwrap_or(text)).map_err(|e| {
-        let start: String = text.chars().take(80).collect();
+        let start = shortened(text, 80);
         // Asked again, a model may well say something better.
         Error::validation(format!("the model's answer is no JSON document: {e}; it begins with `{start}`")).transient()
     })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bourn_engine::data::secret::shortened;
 use bourn_engine::time::Timestamp;
 use bourn_engine::{Error, Kind};
 use bourn_http::errors::retry_after;
@@ -155,7 +156,7 @@ impl Row {
 
 fn shown(text: &str, key: &str) -> String {
     let text = if key.is_empty() { text.to_owned() } else { text.replace(key, "…") };
-    let text: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = shortened(&text, SHOWN).replace(char::is_control, " ");
     if text.is_empty() { text } else { format!(": {text}") }
 }
 

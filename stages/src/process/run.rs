@@ -6,6 +6,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::CallContext;
 use bourn_engine::api::memo::Key;
 use bourn_engine::api::template::Template;
+use bourn_engine::data::secret::shortened;
 use bourn_engine::env::{Exit, Finished, Heard, Program};
 use bourn_engine::{Error, Kind, Result};
 use serde_json::Value;
@@ -85,7 +86,7 @@ fn ended_well(name: &str, finished: &Finished) -> Result<()> {
     let how = how_it_ended(Exit { status: finished.status, signal: finished.signal });
     let said = String::from_utf8_lossy(&finished.errors);
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    let reason = last.map_or_else(String::new, |line| format!(": {}", line.chars().take(300).collect::<String>()));
+    let reason = last.map_or_else(String::new, |line| format!(": {}", shortened(line, 300)));
     let message = format!("`{name}` {how}{reason}");
     // A status is the program's own verdict; a signal came from elsewhere (no memory, an operator) and may not come again.
     Err(match finished.status {

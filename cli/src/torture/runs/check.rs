@@ -134,7 +134,7 @@ mod tests {
 
     fn ended(steps: &[&str], state: RunState) -> Ended {
         let steps = steps.iter().map(|step| (RUN.to_owned(), (*step).to_owned())).collect();
-        Ended { steps, runs: vec![(RUN.to_owned(), state)] }
+        Ended { steps, runs: vec![(RUN.to_owned(), state)], are_over: false }
     }
 
     fn asked(counts: &[(&str, u64)]) -> Asked {

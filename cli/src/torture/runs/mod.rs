@@ -268,9 +268,16 @@ impl<'a> Torturer<'a> {
             let kill = (self.left() > 0).then(|| self.draw.next(window, self.left(), true));
             let outcome = self.process(&folder, kill.as_ref(), limit).await?;
             self.draw.met(&outcome.points);
-            let documents = self.look(&folder)?;
+            let (documents, is_over) = self.look(&folder)?;
             match (outcome.end, kill) {
-                (End::Killed, Some(kill)) => self.note(&kill, &outcome.points),
+                (End::Killed, Some(kill)) => {
+                    self.note(&kill, &outcome.points);
+                    // Its process had nothing left to do but to end, and another one would begin a job of its own.
+                    if is_over {
+                        self.ended(&documents);
+                        break;
+                    }
+                }
                 (End::Killed | End::Well, _) => {
                     self.ended(&documents);
                     break;
@@ -311,13 +318,13 @@ impl<'a> Torturer<'a> {
         self.screen.bar().set_position(self.report.kills.len() as u64);
     }
 
-    /// Looks at what a process has left, and returns the documents that it has printed.
-    fn look(&mut self, folder: &Path) -> Result<Vec<Document>, Error> {
+    /// Looks at what a process has left, and returns the documents that it has printed, and whether the job is over.
+    fn look(&mut self, folder: &Path) -> Result<(Vec<Document>, bool), Error> {
         let documents = printed(folder)?;
         let told: Vec<_> = documents.iter().map(|document| (document.run_id.clone(), document.status)).collect();
         let (ended, asked) = (ended(folder, self.engine)?, self.subject.service.as_ref().map(Service::seen));
         self.checker.look(&Left { ended: &ended, told: &told, asked: asked.as_ref() });
-        Ok(documents)
+        Ok((documents, ended.are_over))
     }
 
     /// A job has come to its end: all of its runs have theirs, as in the one that nobody disturbed.

@@ -1,10 +1,12 @@
 //! Real programs, each in a process group of its own, so that what it starts ends with it.
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this file is the fence around them")]
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::{Pin, pin};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use futures::io as polled;
@@ -15,15 +17,60 @@ use tokio::process::Command;
 use crate::env::{Child, End, Exit, Finished, Heard, Launch, Program};
 use crate::error::{Error, Kind, Result};
 
+/// The programs that run, by the numbers of their groups. A clone shares them.
+#[derive(Clone, Default)]
+pub struct Programs(Arc<Mutex<Running>>);
+
+#[derive(Default)]
+struct Running {
+    groups: HashSet<Pid>,
+    /// No other one begins.
+    is_over: bool,
+}
+
+impl Programs {
+    /// Kills all of them, and each that is started from now on.
+    pub fn end(&self) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.is_over = true;
+        running.groups.drain().for_each(kill);
+    }
+
+    fn began(&self, id: Pid) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_over {
+            kill(id);
+        } else {
+            running.groups.insert(id);
+        }
+    }
+
+    /// Nothing is killed by a number that another group may have by then.
+    fn ended(&self, id: Pid) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).groups.remove(&id);
+    }
+}
+
+fn kill(group: Pid) {
+    // It may have ended by itself.
+    let _gone = kill_process_group(group, Signal::KILL);
+}
+
 /// A child that is killed with its group when it is dropped.
 struct Group {
     child: tokio::process::Child,
-    id: Option<u32>,
+    id: Option<Pid>,
     exit: Option<Exit>,
+    programs: Programs,
 }
 
 impl Group {
-    fn spawn(argv: &[String], variables: Vec<(String, String)>, clear_variables: bool) -> Result<Self> {
+    fn spawn(
+        programs: &Programs,
+        argv: &[String],
+        variables: Vec<(String, String)>,
+        clear_variables: bool,
+    ) -> Result<Self> {
         let Some((name, arguments)) = argv.split_first() else {
             return Err(Error::validation("the argument list is empty: there is no program to run"));
         };
@@ -41,14 +88,17 @@ impl Group {
             .kill_on_drop(true)
             .spawn()
             .map_err(|e| Error::from(e).context(format!("starting `{name}`")))?;
-        Ok(Self { id: child.id(), child, exit: None })
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(id) = id {
+            programs.began(id);
+        }
+        Ok(Self { id, child, exit: None, programs: programs.clone() })
     }
 
     fn kill(&mut self) {
-        let id = self.id.take().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(id) = id {
-            // The group may have ended by itself.
-            let _gone = kill_process_group(id, Signal::KILL);
+        if let Some(id) = self.id.take() {
+            self.programs.ended(id);
+            kill(id);
         }
     }
 }
@@ -72,8 +122,8 @@ impl End for Group {
 }
 
 /// Starts a program that stays.
-pub fn start(launch: &Launch) -> Result<Child> {
-    let mut group = Group::spawn(&launch.argv, launch.variables.clone(), launch.clear_variables)?;
+pub fn start(programs: &Programs, launch: &Launch) -> Result<Child> {
+    let mut group = Group::spawn(programs, &launch.argv, launch.variables.clone(), launch.clear_variables)?;
     let (input, output, errors) = (group.child.stdin.take(), group.child.stdout.take(), group.child.stderr.take());
     let (Some(input), Some(output), Some(errors)) = (input, output, errors) else {
         return Err(Error::engine("a child was started without its pipes"));
@@ -110,8 +160,8 @@ impl<T: AsyncWrite + Unpin> polled::AsyncWrite for Pipe<T> {
 }
 
 /// Runs a program to its end. When the future is dropped, or the time is over, the program is killed.
-pub async fn run(program: Program) -> Result<Finished> {
-    let mut group = Group::spawn(&program.argv, program.variables, program.clear_variables)?;
+pub async fn run(programs: Programs, program: Program) -> Result<Finished> {
+    let mut group = Group::spawn(&programs, &program.argv, program.variables, program.clear_variables)?;
     let child = &mut group.child;
     let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let feed = async {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bourn_engine::data::secret::shortened;
 use bourn_engine::env::Env;
 
 /// The most of a line that is logged or kept, in bytes.
@@ -68,6 +69,6 @@ impl Complaints {
         if self.last.len() == SHOWN {
             self.last.pop_front();
         }
-        self.last.push_back(line.chars().take(300).collect());
+        self.last.push_back(shortened(&line, 300));
     }
 }
