@@ -200,7 +200,7 @@ pub struct Run {
     #[arg(long, value_name = "URL")]
     pub cache: Option<String>,
     /// The id of the run that `--input` begins; one is made if it is not said.
-    #[arg(long, value_name = "ID", conflicts_with = "inputs")]
+    #[arg(long, value_name = "ID", conflicts_with = "inputs", value_parser = crate::runs::args::id)]
     pub id: Option<String>,
     /// Write this on all runs that are started: `bourn runs list --label NAME=VALUE` finds them.
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::runs::args::label)]

@@ -6,6 +6,7 @@ mod args;
 mod checkpoints;
 mod commands;
 mod complete;
+mod copied;
 mod db;
 mod dlq;
 mod explain;

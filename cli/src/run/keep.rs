@@ -7,12 +7,14 @@ use bourn_engine::api::{Cache, Usage};
 use bourn_engine::metrics::{Bucket, JobStats, Standing};
 use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
+use bourn_engine::workflow::result::Flags;
 use bourn_engine::{Engine, Error};
 use bourn_journal::{Begin, Job, Sqlite, Stats};
 use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Form, Run};
+use crate::copied;
 use crate::failure::Failure;
 use crate::monitoring::Monitor;
 use crate::runs::rewards;
@@ -23,6 +25,8 @@ pub struct Kept {
     job: Option<Job>,
     /// What the idempotency keys of the one run begin with, where that is not its id.
     key: Option<String>,
+    /// What commands that recover its runs need beside.
+    flags: Flags,
 }
 
 impl Kept {
@@ -31,9 +35,10 @@ impl Kept {
     /// # Errors
     /// When the journal can't be opened, or another process runs this job.
     pub fn begin(engine: &Engine, loaded: &Loaded, args: &Run, screen: &Screen) -> Result<Self, Failure> {
-        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self { job: None, key: None }) };
+        let flags = copied::flags(&args.journal.journal, args.mock);
+        let Spec::Chain(spec) = &loaded.spec else { return Ok(Self { job: None, key: None, flags }) };
         if !spec.optimization.state_persistence {
-            return Ok(Self { job: None, key: None });
+            return Ok(Self { job: None, key: None, flags });
         }
         let journal = Sqlite::open(&args.journal.journal, engine.env()).map_err(|e| {
             let way = "`--journal FILE` keeps it elsewhere; `optimization: { state_persistence: false }` does without";
@@ -65,12 +70,13 @@ impl Kept {
                 "job {other} of this workflow and these inputs was cut off, and the spec has changed since: this is a new job"
             ));
         }
-        Ok(Self { job: Some(taken.job), key: run_key })
+        Ok(Self { job: Some(taken.job), key: run_key, flags })
     }
 
     /// A job that goes on.
     pub fn of(job: Job) -> Self {
-        Self { job: Some(job), key: None }
+        let flags = copied::flags(job.journal().path(), false);
+        Self { job: Some(job), key: None, flags }
     }
 
     /// The runs, kept; what they have spent before is counted where a budget asks for it. Their steps look into `cache`, or into the
@@ -87,7 +93,8 @@ impl Kept {
     ) -> Result<Runs, Failure> {
         let runs = if self.key.is_some() { runs.with_key(self.key.clone()) } else { runs };
         let own = || self.job.as_ref().map(|job| Arc::new(job.cache()) as Arc<dyn Cache>);
-        let runs = Runs { cache: cache.or_else(own), ..runs };
+        let flags = self.flags.clone();
+        let runs = Runs { cache: cache.or_else(own), flags, ..runs };
         let Some(job) = &self.job else { return Ok(runs) };
         if let Spec::Chain(spec) = spec {
             rewards::teach(job.journal(), spec)?;

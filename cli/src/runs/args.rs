@@ -115,7 +115,7 @@ pub enum Runs {
         #[arg(long, value_name = "PATH=VALUE")]
         set: Vec<String>,
         /// The id of the new run; one is made if it is not said.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = id)]
         id: Option<String>,
     },
     /// Say in what two of them differ: the input, and each step with what it came to in both.
@@ -276,6 +276,21 @@ pub struct One {
     /// What the commands of steps stand for, when the run was started with `--routing`.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub routing: Option<String>,
+}
+
+/// The id of a run that is to begin. It stands in lists, in commands, in keys of requests and in their headers.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn id(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 256;
+    match text {
+        "" => Err("an id has a letter at least".into()),
+        _ if text.len() > LONGEST => Err(format!("an id has {LONGEST} bytes at most, and this one {}", text.len())),
+        _ if text.trim() != text => Err("an id begins and ends with no space".into()),
+        _ if text.chars().any(char::is_control) => Err("an id is one line, without control characters".into()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// `NAME=VALUE`.

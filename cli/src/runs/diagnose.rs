@@ -13,6 +13,7 @@ use super::signal::waits;
 use super::{Place, asked, estimate};
 use crate::answer;
 use crate::args::Form;
+use crate::copied::quoted;
 use crate::failure::{Exit, Failure};
 
 /// What is found.
@@ -97,7 +98,8 @@ pub fn diagnose(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
     let (chain, spec) = place.spec(run)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let document = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    let document =
+        document_of(&chain, &spec.file, (&run.id, run.status), &history, &place.flags()).map_err(Failure::Failed)?;
     let context = ExecutionContext::of(&chain, run.status, &history).map_err(Failure::Failed)?;
     let is_running = !run.status.has_ended() && place.journal.is_claimed(run).map_err(Failure::Failed)?;
     let job = Job { number: run.job, process: run.process, is_running };
@@ -151,7 +153,8 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
     if let Some(plan) = &mut found.plan {
         estimate::add(place.journal, &chain, run, plan)?;
     }
-    (found.why, found.next) = why(&found);
+    let flags = place.flags().of_run;
+    (found.why, found.next) = why(&found, &flags);
     if run.status == RunState::Paused && asked(&events) != Some(Ask::Pause) {
         // What it waits for is money.
         let pauses = |budget: Option<Budget>| budget.is_some_and(|budget| budget.on_exceeded == OnExceeded::Pause);
@@ -161,23 +164,24 @@ pub(super) fn find(place: &Place<'_>, run: &Run) -> Result<Found, Failure> {
             _ => ("its job", ""),
         };
         found.why = format!("what {whose} may spend is spent");
-        found.next = vec![format!("bourn runs resume {} --budget {before}usd=… or {before}tokens=…", run.id)];
+        found.next =
+            vec![format!("bourn runs resume {}{flags} --budget {before}usd=… or {before}tokens=…", quoted(&run.id))];
     }
     Ok(found)
 }
 
 /// The sentence, and the commands.
-fn why(found: &Found) -> (String, Vec<String>) {
-    let id = &found.run_id;
+fn why(found: &Found, flags: &str) -> (String, Vec<String>) {
+    let id = &quoted(&found.run_id);
     let planned = || found.plan.iter().flat_map(|plan| &plan.actions).map(|action| action.command.clone()).collect();
     let (number, process) = (found.job.number, found.job.process.map_or_else(String::new, |pid| format!(" {pid}")));
     match found.status {
         RunState::Completed => {
             let degraded = if found.failed.is_empty() { "" } else { ", degraded" };
-            (format!("it has completed{degraded}"), vec![format!("bourn runs result {id}")])
+            (format!("it has completed{degraded}"), vec![format!("bourn runs result {id}{flags}")])
         }
         RunState::TimedOut => ("it took longer than its `timeout`".into(), planned()),
-        RunState::Canceled => ("somebody has canceled it".into(), vec![format!("bourn runs recover {id}")]),
+        RunState::Canceled => ("somebody has canceled it".into(), vec![format!("bourn runs recover {id}{flags}")]),
         RunState::Failed => {
             let why = found.failed.iter().find(|failed| !failed.degraded).map_or_else(
                 || "its input is not valid".to_owned(),
@@ -189,25 +193,25 @@ fn why(found: &Found) -> (String, Vec<String>) {
             );
             (why, planned())
         }
-        RunState::Paused => ("somebody has paused it".into(), vec![format!("bourn runs resume {id}")]),
+        RunState::Paused => ("somebody has paused it".into(), vec![format!("bourn runs resume {id}{flags}")]),
         RunState::Running | RunState::Waiting if found.job.is_running => {
-            (format!("process{process} runs it, as one of job {number}"), vec![format!("bourn runs watch {id}")])
+            (format!("process{process} runs it, as one of job {number}"), vec![format!("bourn runs watch {id}{flags}")])
         }
         RunState::Waiting if found.waits.iter().any(|wait| wait.is_over) => {
             let why = "the time that it waited for has come, and no process runs it";
-            (why.into(), vec![format!("bourn runs resume {id}")])
+            (why.into(), vec![format!("bourn runs resume {id}{flags}")])
         }
         RunState::Waiting => {
             let step = found.waits.first().map_or("", |wait| wait.step.as_str());
             let next = found.waits.iter().map(|wait| match &wait.signal {
-                Some(_) => format!("bourn approve {id}/{}", wait.step),
-                None => format!("bourn runs resume {id}"),
+                Some(_) => format!("bourn approve {}{flags}", quoted(&format!("{}/{}", found.run_id, wait.step))),
+                None => format!("bourn runs resume {id}{flags}"),
             });
             (format!("step `{step}` waits, in no process"), next.collect())
         }
         RunState::Running => {
             let why = format!("its process{process} has gone before it ended, and nobody runs job {number}");
-            (why, vec![format!("bourn runs resume {id}")])
+            (why, vec![format!("bourn runs resume {id}{flags}")])
         }
     }
 }

@@ -79,7 +79,8 @@ fn recoverable(run: &Run) -> Result<(), Failure> {
 fn plan(place: &Place<'_>, run: &Run) -> Result<Option<RecoveryPlan>, Failure> {
     let (chain, spec) = place.spec(run)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    let shown =
+        document_of(&chain, &spec.file, (&run.id, run.status), &history, &place.flags()).map_err(Failure::Failed)?;
     Ok(shown.recovery_plan)
 }
 

@@ -29,10 +29,12 @@ use bourn_engine::Engine;
 use bourn_engine::journal::Ask;
 use bourn_engine::spec::model::Chain;
 use bourn_engine::spec::{Loaded, Request, Routing, Spec};
+use bourn_engine::workflow::result::Flags;
 use bourn_journal::{Event, Run, Sqlite};
 use tokio::runtime::Runtime;
 
 use crate::args::Output;
+use crate::copied;
 use crate::failure::{Exit, Failure};
 use crate::given::Text;
 use crate::prepare;
@@ -126,6 +128,11 @@ impl Place<'_> {
             None => Routing::default(),
         };
         Ok((Request { routing, included: spec.included.clone(), ..Request::default() }, spec))
+    }
+
+    /// What commands about its runs need beside.
+    fn flags(&self) -> Flags {
+        copied::flags(&self.one.journal.journal, false)
     }
 
     /// The spec of a run, to look at it.

@@ -29,7 +29,8 @@ pub fn show(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     let records = place.journal.history(run).map_err(Failure::Failed)?;
     let context = ExecutionContext::of(&chain, run.status, &records).map_err(Failure::Failed)?;
     if place.screen.form == Form::Text {
-        let shown = document_of(&chain, &spec.file, (&run.id, run.status), &records).map_err(Failure::Failed)?;
+        let shown = document_of(&chain, &spec.file, (&run.id, run.status), &records, &place.flags())
+            .map_err(Failure::Failed)?;
         let mut text = document::text_of(&shown, &chain);
         let _ = writeln!(text, "\ninput: {}", run.input.as_deref().unwrap_or("none that is valid"));
         if let Some(from) = &run.forked_from {
@@ -86,7 +87,8 @@ pub fn result(place: &Place<'_>, run: &Run, partial: bool) -> Result<Exit, Failu
     }
     let (chain, spec) = place.spec(run)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let mut shown = document_of(&chain, &spec.file, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    let mut shown =
+        document_of(&chain, &spec.file, (&run.id, run.status), &history, &place.flags()).map_err(Failure::Failed)?;
     answer::print(&match place.screen.form {
         Form::Json if chain.steps.iter().any(|step| !step.chosen_by.is_empty()) => {
             shown.learning_insights = Some(insights::of_ways(place.journal, &chain)?);

@@ -1,11 +1,12 @@
 //! A task: a step that waits for somebody, as it is shown, and how it is answered.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use bourn_engine::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::copied::quoted;
 
 /// A step that waits, as the journal has it.
 #[derive(Deserialize)]
@@ -56,7 +57,6 @@ impl Wait {
 
     /// The commands that answer it, by what they do, for a shell anywhere on this machine.
     pub fn answers(&self, task: &str, journal: &Path) -> Map<String, Value> {
-        let quoted = |text: &str| shlex::try_quote(text).unwrap_or(Cow::Borrowed("TASK")).into_owned();
         let place = std::path::absolute(journal).unwrap_or_else(|_| journal.to_owned());
         let command = format!("bourn approve {} --journal {}", quoted(task), quoted(&place.display().to_string()));
         let ways: &[(&str, &str)] = match self.decide {

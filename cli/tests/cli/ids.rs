@@ -157,3 +157,24 @@ fn of_many_that_begin_a_run_of_one_id_together_all_have_its_result() {
         assert_eq!(calls(&folder), round, "it is done once");
     }
 }
+
+#[test]
+fn an_id_is_one_line_and_commands_say_it_so_that_they_can_be_copied() {
+    let spec = "name: w\nsteps: [{ id: a, process: { command: [sh, -c, 'test -e good'] } }]\n";
+    let folder = Folder::with(&[("w.yaml", spec)]);
+    for (id, why) in [("", "a letter"), (" a", "no space"), ("a\nb", "one line"), (&*"x".repeat(257), "256 bytes")] {
+        let refused = folder.bourn(&["run", "w.yaml", "--id", id]);
+        assert!(refused.code == Some(2) && refused.err.contains(why), "{}", refused.err);
+    }
+    let run = folder.bourn(&["run", "w.yaml", "--id", "my run's", "--journal", "o o.db", "-o", "json"]);
+    let document: Value = serde_json::from_str(&run.out).unwrap();
+    let command = document["recovery_plan"]["actions"][0]["command"].as_str().unwrap();
+    assert_eq!(command, r#"bourn runs recover "my run's" --journal 'o o.db'"#);
+    let diagnosed = folder.bourn(&["runs", "diagnose", "my run's", "--journal", "o o.db"]).quietly();
+    assert!(diagnosed.contains(&format!("next: {command}")), "{diagnosed}");
+    // It does what it says.
+    std::fs::write(folder.path("good"), "").unwrap();
+    let words = ["runs", "recover", "my run's", "--journal", "o o.db", "-o", "json"];
+    let document: Value = serde_json::from_str(&folder.bourn(&words).quietly()).unwrap();
+    assert_eq!(document["status"], "COMPLETED");
+}

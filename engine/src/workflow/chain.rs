@@ -9,7 +9,7 @@ use super::finish::{FileConfig, OUTPUT};
 use super::journaled::What;
 use super::recorded::Recorded;
 use super::rest::{self, AtRest, RestConfig};
-use super::result::{DocumentConfig, Part, StepShape};
+use super::result::{DocumentConfig, Flags, Part, StepShape};
 use super::returning::Returning;
 use super::wiring::{Wired, Wiring, Within, node};
 use crate::api::registry::{BoxConnector, BoxStageConfig};
@@ -49,6 +49,8 @@ pub struct Runs {
     pub recorded: Option<Recorded>,
     /// Where steps look for what was asked before that say `cache`; in the process, if it is not said.
     pub cache: Option<Arc<dyn Cache>>,
+    /// What commands that recover them need beside.
+    pub flags: Flags,
 }
 
 /// A journal and which of its jobs this one is.
@@ -75,6 +77,7 @@ impl Runs {
             spent: Usage::default(),
             recorded: None,
             cache: None,
+            flags: Flags::default(),
         }
     }
 
@@ -180,6 +183,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         output: spec.output.clone(),
         timeout: spec.timeout,
         kept: journal.is_some(),
+        flags: runs.flags.clone(),
     };
     let mut first = "@admit".to_owned();
     let mut ends = Vec::new();

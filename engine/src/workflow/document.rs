@@ -204,7 +204,7 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
     let all = || config.steps.iter().map(|s| s.id.clone());
     let again = |kind: &str| Action {
         kind: kind.to_owned(),
-        command: format!("bourn run {} --input @input.json", config.file),
+        command: format!("bourn run {} --input @input.json{}", quoted(&config.file), config.flags.anew),
         reuses: Vec::new(),
         reruns: all().collect(),
         estimate: None,
@@ -215,12 +215,18 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
             let anew = done_anew(config, run);
             let (reruns, reuses): (Vec<_>, Vec<_>) = all().zip(anew).partition(|(_, anew)| *anew);
             let ids = |steps: Vec<(String, bool)>| steps.into_iter().map(|(id, _)| id).collect();
-            let command = format!("bourn runs recover {}", run.id);
+            let command = format!("bourn runs recover {}{}", quoted(&run.id), config.flags.of_run);
             Action { kind: "recover".to_owned(), command, reuses: ids(reuses), reruns: ids(reruns), estimate: None }
         }
         () => again("rerun"),
     };
     Some(RecoveryPlan { strategy: action.kind.clone(), actions: vec![action] })
+}
+
+/// For a shell.
+fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
+    // Only what has a zero byte can't be.
+    shlex::try_quote(text).unwrap_or(text.into())
 }
 
 /// Which steps are done anew: those that did not complete, those that were undone and what needs them, and what is done at the end.

@@ -27,7 +27,13 @@ pub fn schema() -> Json {
 ///
 /// # Errors
 /// When a record in the history is none.
-pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &History) -> Result<ResultDocument> {
+pub fn document_of(
+    spec: &Chain,
+    file: &str,
+    run: (&str, RunState),
+    history: &History,
+    flags: &Flags,
+) -> Result<ResultDocument> {
     let config = DocumentConfig {
         workflow: spec.name.clone(),
         file: file.to_owned(),
@@ -36,6 +42,7 @@ pub fn document_of(spec: &Chain, file: &str, run: (&str, RunState), history: &Hi
         output: spec.output.clone(),
         timeout: spec.timeout,
         kept: true,
+        flags: flags.clone(),
     };
     let (id, state) = run;
     let record = |step: &StepShape| match history.0.get(&step.id) {
@@ -313,6 +320,25 @@ pub(super) struct DocumentConfig {
     pub timeout: Option<Interval>,
     /// Whether what steps gave is kept, so that it need not be done again.
     pub kept: bool,
+    /// What the commands of a plan need beside.
+    #[serde(default, skip_serializing_if = "Flags::are_none")]
+    pub flags: Flags,
+}
+
+/// What the commands of recovery plans are told beside the run or the spec, each flag with a space before it: ` --journal other.db`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flags {
+    /// Those that act on a run.
+    pub of_run: String,
+    /// Those that begin one anew.
+    pub anew: String,
+}
+
+impl Flags {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A step and those that it needs.

@@ -11,6 +11,7 @@ use bourn_engine::spec::{Spec, load};
 use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::workflow::Runs;
 use bourn_engine::workflow::context::ExecutionContext;
+use bourn_engine::workflow::result::Flags;
 use bourn_engine::workflow::result::document_of;
 use proptest::prelude::*;
 
@@ -58,7 +59,7 @@ fn what_every_step_gave_is_in_the_journal_when_its_run_has_ended() {
             // The document can be made of what is kept alone.
             let loaded = load(DIAMOND, "work.yaml", &registry(), &Simulation::new(1).env()).unwrap();
             let Spec::Chain(chain) = &loaded.spec else { panic!("no chain") };
-            let again = document_of(chain, "work.yaml", (&run.id, run.state), &run.history).unwrap();
+            let again = document_of(chain, "work.yaml", (&run.id, run.state), &run.history, &Flags::default()).unwrap();
             assert_eq!(serde_json::to_value(again).unwrap(), *document);
         }
     }

@@ -150,7 +150,8 @@ fn files(place: &Place<'_>, run: &Run, logs: &[String]) -> Result<Vec<File>, Fai
     let chain = chain(&loaded)?;
     let events = place.journal.events(run).map_err(Failure::Failed)?;
     let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let document = document_of(chain, &specs.spec.0, (&run.id, run.status), &history).map_err(Failure::Failed)?;
+    let document =
+        document_of(chain, &specs.spec.0, (&run.id, run.status), &history, &place.flags()).map_err(Failure::Failed)?;
     let (plan, planned) = plan(place.engine, &loaded)?;
     let mut all = Vec::new();
     let mut add = |name: &str, bytes: Vec<u8>| all.push(File { name: name.to_owned(), bytes });

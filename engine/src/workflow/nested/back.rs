@@ -14,7 +14,7 @@ use super::super::course::{Begin, Course, cell_of};
 use super::super::document::{Run, document};
 use super::super::gather::pair;
 use super::super::record::{CANCELED, Cost, Failure, OVERDUE, Record, Status};
-use super::super::result::{DocumentConfig, ResultDocument, StepShape};
+use super::super::result::{DocumentConfig, Flags, ResultDocument, StepShape};
 use super::super::rounds::add;
 use super::{name, with_record};
 use crate::api::erased::ErasedStage;
@@ -58,7 +58,16 @@ impl OutConfig {
     fn result(&self) -> DocumentConfig {
         let (workflow, steps, format) = (self.workflow.clone(), self.steps.clone(), self.format.clone());
         let (output, timeout) = (self.output.clone(), self.timeout);
-        DocumentConfig { workflow, file: String::new(), steps, format, output, timeout, kept: false }
+        DocumentConfig {
+            workflow,
+            file: String::new(),
+            steps,
+            format,
+            output,
+            timeout,
+            kept: false,
+            flags: Flags::default(),
+        }
     }
 }
 
