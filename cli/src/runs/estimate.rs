@@ -2,7 +2,7 @@
 
 use bourn_engine::spec::model::Chain;
 use bourn_engine::workflow::record::Cost;
-use bourn_engine::workflow::result::{Estimate, RecoveryPlan};
+use bourn_engine::workflow::result::{Elements, Estimate, RecoveryPlan};
 use bourn_journal::{Run, Sqlite};
 
 use super::insights::{Step, runs_of, steps};
@@ -27,8 +27,8 @@ pub(super) fn add(journal: &Sqlite, chain: &Chain, run: &Run, plan: &mut Recover
             continue;
         }
         let mut cost = Cost::default();
-        for (_, step) in &again {
-            cost.add(mean(step));
+        for (id, step) in &again {
+            cost.add(mean(step, action.items.get(id).copied()));
         }
         let is_known = |id: &&String| !again.iter().any(|(known, _)| known == *id);
         action.estimate = Some(Estimate {
@@ -42,14 +42,16 @@ pub(super) fn add(journal: &Sqlite, chain: &Chain, run: &Run, plan: &mut Recover
     Ok(())
 }
 
-/// What one time of it cost.
+/// What one time of it cost, or the part of that for the elements that run again.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn mean(step: &Step) -> Cost {
+fn mean(step: &Step, elements: Option<Elements>) -> Cost {
     let completed = step.count("COMPLETED").max(1);
+    let Elements { reused, rerun } = elements.unwrap_or(Elements { reused: 0, rerun: 1 });
+    let tokens = |sum: u64| (sum * rerun).div_ceil(completed * (reused + rerun).max(1));
     Cost {
-        input_tokens: step.input_tokens.sum.div_ceil(completed),
-        output_tokens: step.output_tokens.sum.div_ceil(completed),
-        usd: step.usd / completed as f64,
+        input_tokens: tokens(step.input_tokens.sum),
+        output_tokens: tokens(step.output_tokens.sum),
+        usd: step.usd / completed as f64 * rerun as f64 / (reused + rerun).max(1) as f64,
     }
 }
 
@@ -81,4 +83,22 @@ pub(super) fn text(Estimate { cost, duration_ms, unknown, source, .. }: &Estimat
     let but =
         if unknown.is_empty() { String::new() } else { format!("; without {without}, of which there is no record") };
     format!("estimate: {}: {source}{but}", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_list_that_failed_at_some_those_alone_are_counted() {
+        let mut step = Step::default();
+        step.status.insert("COMPLETED".into(), 2);
+        (step.input_tokens.sum, step.output_tokens.sum, step.usd) = (4_000, 41, 2.0);
+        let of = |elements| {
+            let Cost { input_tokens, output_tokens, usd } = mean(&step, elements);
+            (input_tokens, output_tokens, usd)
+        };
+        assert_eq!(of(None), (2_000, 21, 1.0));
+        assert_eq!(of(Some(Elements { reused: 19, rerun: 1 })), (100, 2, 0.05));
+    }
 }

@@ -1,5 +1,6 @@
 //! `bourn runs resume` and `recover`.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use bourn_engine::journal::{Ask, RunState};
 use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::Loaded;
 use bourn_engine::workflow::Runs;
-use bourn_engine::workflow::result::{RecoveryPlan, document_of};
+use bourn_engine::workflow::result::{Elements, RecoveryPlan, document_of};
 use bourn_journal::Run;
 use futures::executor::block_on;
 
@@ -102,6 +103,9 @@ pub fn would_recover(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     for action in plan.iter().flat_map(|plan| &plan.actions) {
         let list = |steps: &[String]| if steps.is_empty() { "nothing".to_owned() } else { steps.join(", ") };
         let mut text = format!("would reuse {}\nwould run {}", list(&action.reuses), list(&action.reruns));
+        for (id, Elements { reused, rerun }) in &action.items {
+            let _ = write!(text, "\nof {id} only {rerun} of {} elements", reused + rerun);
+        }
         text.extend(action.estimate.iter().map(|estimate| format!("\n{}", estimate::text(estimate))));
         answer::print(&text)?;
     }

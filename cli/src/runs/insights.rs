@@ -42,7 +42,7 @@ pub struct Found {
 pub(super) struct Step {
     /// How often it ended.
     n: u64,
-    status: BTreeMap<String, u64>,
+    pub(super) status: BTreeMap<String, u64>,
     /// Milliseconds, of those that were started.
     pub(super) duration_ms: Spread,
     attempts: Spread,

@@ -249,3 +249,32 @@ async fn a_plan_says_what_it_may_cost_by_what_its_steps_cost_before() {
     assert!(text.contains("would run gate, end, never\nestimate: ") && text.contains(" usd, "), "{text}");
     assert!(text.ends_with("; without never, of which there is no record\n"), "{text}");
 }
+
+#[test]
+fn what_elements_of_a_list_have_given_is_told_and_used_again() {
+    let spec = "name: list\nsteps:\n\
+                \x20 - { id: first, set: [1, 2, 3, 4, 5] }\n\
+                \x20 - { id: each, for_each: { in: '${first.results}', as: n }, retry: { max_attempts: 1 }, process: { command: [sh, -c, 'echo call >> calls; test -e open || test $0 != 3; echo of $0', '${n}'] } }\n\
+                \x20 - { id: end, set: '${each.results}' }\n";
+    let folder = Folder::with(&[("list.yaml", &spec.replace("|| test $0 != 3;", "|| test $0 != 3 || exit 1;"))]);
+    let run = folder.bourn(&["run", "list.yaml", "--id", "a", "-o", "json"]);
+    let document: Value = serde_json::from_str(&run.out).unwrap();
+    let given = json!(["of 1", "of 2", null, "of 4", "of 5"]);
+    assert_eq!((run.code, &document["partial_results"]["each"]), (Some(1), &given));
+    let action = &document["recovery_plan"]["actions"][0];
+    assert_eq!((&action["reuses"], &action["reruns"]), (&json!(["first"]), &json!(["each", "end"])));
+    assert_eq!(action["items"], json!({ "each": { "reused": 4, "rerun": 1 } }));
+    let partial = folder.bourn(&["runs", "result", "a", "--partial", "-o", "json"]).quietly();
+    let partial: Value = serde_json::from_str(&partial).unwrap();
+    assert_eq!(
+        (&partial["partial_results"], &partial["recovery_plan"]),
+        (&document["partial_results"], &document["recovery_plan"])
+    );
+    let plan = folder.bourn(&["runs", "recover", "a", "--dry-run"]).quietly();
+    assert_eq!(plan, "would reuse first\nwould run each, end\nof each only 1 of 5 elements\n");
+    std::fs::write(folder.path("open"), "").unwrap();
+    let recovered: Value =
+        serde_json::from_str(&folder.bourn(&["runs", "recover", "a", "-o", "json"]).quietly()).unwrap();
+    assert_eq!(recovered["final_output"], json!(["of 1", "of 2", "of 3", "of 4", "of 5"]));
+    assert_eq!(folder.read("calls").lines().count(), 6, "one of them was asked again");
+}

@@ -12,8 +12,8 @@ use super::decisions::decided;
 use super::finish::{OUTPUT, finish};
 use super::record::{Cost, Failure, Items, Record, Status, state};
 use super::result::{
-    Action, Applied, DocumentConfig, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan, ResultDocument,
-    StateArtifact, StepMetrics, StepShape, Taken,
+    Action, Applied, DocumentConfig, Elements, ErrorAnalysis, Metrics, Part, PerformanceReport, RecoveryPlan,
+    ResultDocument, StateArtifact, StepMetrics, StepShape, Taken,
 };
 use crate::error::Error;
 use crate::journal::RunState;
@@ -30,13 +30,16 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
     let failed = |r: &&Record| matches!(r.status, Status::Failed | Status::TimedOut | Status::Canceled);
     let pending = run.steps.iter().any(|r| r.status.is_open());
     let is_good = run.admission.is_none() && !pending && !run.steps.iter().any(|r| failed(&r));
-    let results = results(config, run);
+    let mut results = results(config, run);
     let finished = is_good.then(|| finish(config, &run.id, &results)).transpose();
     let unfinished = finished.as_ref().err().map(unfinished);
     let is_good = is_good && unfinished.is_none();
     let finished = finished.ok().flatten().unwrap_or_default();
     let status = state(run.admission.is_some(), run.steps.iter().map(Record::standing));
     let metrics = metrics(config, run);
+    if !is_good {
+        results.extend(elements(config, run).filter_map(|(id, record)| Some((id.clone(), record.results.clone()?))));
+    }
     let (results, partial) = if is_good { (results, None) } else { (Map::new(), Some(results)) };
     ResultDocument {
         schema: "bourn.result/v1".to_owned(),
@@ -76,6 +79,14 @@ fn results(config: &DocumentConfig, run: &Run) -> Map<String, Value> {
     let steps = config.steps.iter().zip(&run.steps).filter(|(step, _)| step.part == Part::Step);
     let completed = steps.filter(|(_, record)| record.has_results());
     completed.map(|(step, record)| (step.id.clone(), record.results.clone().unwrap_or_default())).collect()
+}
+
+/// The lists that failed at some of their elements, and have what the others gave.
+fn elements<'a>(config: &'a DocumentConfig, run: &'a Run) -> impl Iterator<Item = (&'a String, &'a Record)> {
+    let steps = config.steps.iter().zip(&run.steps).filter(|(step, _)| step.part == Part::Step);
+    let some = |items: &Items| items.failed < items.total;
+    let failed = steps.filter(move |(_, record)| !record.has_results() && record.items.as_ref().is_some_and(some));
+    failed.map(|(step, record)| (&step.id, record))
 }
 
 /// What was decided, in the order of the spec.
@@ -207,16 +218,31 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
         command: format!("bourn run {} --input @input.json{}", quoted(&config.file), config.flags.anew),
         reuses: Vec::new(),
         reruns: all().collect(),
+        items: BTreeMap::new(),
         estimate: None,
     };
     let action = match () {
         () if run.admission.is_some() => again("fix_input"),
         () if config.kept => {
             let anew = done_anew(config, run);
+            let is_anew = |id: &String| all().zip(&anew).any(|(one, anew)| one == *id && *anew);
+            let from =
+                |id: &String| config.steps.iter().find(|s| s.id == *id).is_some_and(|s| s.needs.iter().any(is_anew));
+            let of = |items: &Items| Elements { reused: items.total - items.failed, rerun: items.failed };
+            // One whose list may be another one begins at its first element.
+            let items = elements(config, run).filter(|(id, _)| !from(id));
+            let items = items.filter_map(|(id, record)| Some((id.clone(), of(record.items.as_ref()?)))).collect();
             let (reruns, reuses): (Vec<_>, Vec<_>) = all().zip(anew).partition(|(_, anew)| *anew);
             let ids = |steps: Vec<(String, bool)>| steps.into_iter().map(|(id, _)| id).collect();
             let command = format!("bourn runs recover {}{}", quoted(&run.id), config.flags.of_run);
-            Action { kind: "recover".to_owned(), command, reuses: ids(reuses), reruns: ids(reruns), estimate: None }
+            Action {
+                kind: "recover".to_owned(),
+                command,
+                reuses: ids(reuses),
+                reruns: ids(reruns),
+                items,
+                estimate: None,
+            }
         }
         () => again("rerun"),
     };

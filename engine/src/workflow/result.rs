@@ -98,7 +98,7 @@ pub struct ResultDocument {
     /// What the runs of the workflow so far say of its ways, where a result is asked for later; it changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_insights: Option<LearningInsights>,
-    /// What the steps gave that completed, when the run did not.
+    /// What the steps gave that completed, when the run did not; of a list of which elements failed those that did not, and nulls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_results: Option<Map<String, Json>>,
     /// The steps that were undone because the run failed, the last one first.
@@ -208,9 +208,21 @@ pub struct Action {
     pub reuses: Vec<String>,
     /// Steps that run again.
     pub reruns: Vec<String>,
+    /// Of those among them that are done for each element of a list, and failed at some: how many elements run again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub items: BTreeMap<String, Elements>,
     /// What those may cost, where a plan was asked for and they have completed in runs before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Estimate>,
+}
+
+/// Elements of a list that failed at some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Elements {
+    /// Those whose results are used again.
+    pub reused: u64,
+    /// Those that run again.
+    pub rerun: u64,
 }
 
 /// What steps may cost, by what they cost before.
