@@ -42,7 +42,12 @@ const CLASSES: [Class; 10] = [
         false,
         "mend the input or what the step before gave (`bourn runs fork --set`)",
     ),
-    class("budget", "a limit was reached", false, "raise the limit that is told, or recover with a larger `--budget`"),
+    class(
+        "budget",
+        "a limit was reached",
+        false,
+        "raise the limit that is told (a changed spec takes up what is done by `bourn run --from-checkpoint`), or recover with a larger `--budget`",
+    ),
     class(
         "guardrail",
         "refused by a rule of conduct",

@@ -127,7 +127,10 @@ fn a_program_that_writes_too_much_is_ended() {
     let mut config = sh("yes");
     config["output_max"] = json!("64KiB");
     let e = run(config).unwrap_err();
-    assert_eq!((e.kind(), e.message()), (Kind::Budget, "the program wrote more than 65536 bytes and was ended"));
+    assert_eq!(
+        (e.kind(), e.message()),
+        (Kind::Budget, "the program wrote more than 65536 bytes, its `output_max`, and was ended")
+    );
 }
 
 #[test]

@@ -200,7 +200,10 @@ async fn collect(stream: Option<impl AsyncRead + Unpin>, max: usize, heard: &Hea
         }
     }
     if bytes.len() > max {
-        return Err(Error::new(Kind::Budget, format!("the program wrote more than {max} bytes and was ended")));
+        return Err(Error::new(
+            Kind::Budget,
+            format!("the program wrote more than {max} bytes, its `output_max`, and was ended"),
+        ));
     }
     Ok(bytes)
 }

@@ -40,7 +40,10 @@ impl Programs {
         let max = program.output_max;
         let finished = finished.and_then(|f| {
             if f.output.len() > max || f.errors.len() > max {
-                return Err(Error::new(Kind::Budget, format!("the program wrote more than {max} bytes and was ended")));
+                return Err(Error::new(
+                    Kind::Budget,
+                    format!("the program wrote more than {max} bytes, its `output_max`, and was ended"),
+                ));
             }
             Ok(f)
         });
