@@ -1,16 +1,20 @@
 //! A job: the runs that one command begins, and another one goes on with.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, StringArray};
 use bourn_engine::api::Usage;
-use bourn_engine::journal::{Asked, Earlier, Entries, History, Journal, Returned, RunState, Spending, Started, Wait};
+use bourn_engine::journal::{
+    Asked, Earlier, Entries, History, Journal, Rest, Returned, RunState, Spending, Started, Wait, Waiting,
+};
 use bourn_engine::time::Timestamp;
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::Sqlite;
@@ -46,7 +50,8 @@ pub struct Begin {
     pub text: String,
     /// The texts of the files that the spec includes, by path.
     pub included: BTreeMap<String, String>,
-    /// Where its inputs come from. A job of the same spec and inputs that was cut off is gone on with.
+    /// The path of its inputs, from the root. A job of the same spec and inputs that was cut off is gone on with, also where journal and inputs
+    /// were moved together.
     pub source: Option<String>,
     /// Whether a mock model answers.
     pub mock: bool,
@@ -66,8 +71,17 @@ pub struct Begun {
     pub job: Job,
     /// Of a job that goes on: how many of its runs have ended, and how many have not.
     pub resumed: Option<(u64, u64)>,
-    /// A job of this workflow and these inputs that was cut off, with another spec than this.
-    pub other: Option<u64>,
+    /// A job that was cut off, and is not this one.
+    pub other: Option<Other>,
+}
+
+/// A job that was cut off and may be what somebody wants to go on with, though another one begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// It has these inputs, and its spec was another.
+    Spec(u64),
+    /// It has this spec, and its inputs are not there any more.
+    Inputs(u64, String),
 }
 
 /// The journal of a job. A clone is the same one.
@@ -89,8 +103,8 @@ impl Sqlite {
     /// When another process runs it, or the journal can't be written.
     pub fn begin(&self, begin: &Begin) -> Result<Begun> {
         let hash = hash(&begin.text, &begin.included);
-        let key = key(begin);
-        let found = self.read(|c| unfinished(c, &key, &hash))?;
+        let keys = Keys::of(begin, self.path());
+        let found = self.read(|c| unfinished(c, &keys, &hash))?;
         if begin.source.is_some()
             && let Some((number, true)) = found
         {
@@ -98,16 +112,19 @@ impl Sqlite {
             if begin.fresh {
                 self.end(number)?;
             } else {
-                self.taken_over(number, &begin.labels)?;
+                self.taken_over(number, &begin.labels, begin.source.clone().map(|source| (keys, source)))?;
                 let counts = self.read(|c| counts(c, number))?;
                 let job = self.job(number, true, claim)?;
                 return Ok(Begun { job, resumed: Some(counts), other: None });
             }
         }
-        let number = self.add(begin, key, hash)?;
+        let other = match found {
+            Some((number, same)) => (!same).then_some(Other::Spec(number)),
+            None => self.read(|c| left(c, begin, &hash))?,
+        };
+        let number = self.add(begin, keys, hash)?;
         let claim = self.claim(number)?;
         let job = self.job(number, false, claim)?;
-        let other = found.and_then(|(number, same)| (!same).then_some(number));
         Ok(Begun { job, resumed: None, other })
     }
 
@@ -117,7 +134,7 @@ impl Sqlite {
     /// When another process runs it, or the journal can't be read.
     pub fn go_on(&self, number: u64) -> Result<Job> {
         let claim = self.claim(number)?;
-        self.taken_over(number, &BTreeMap::new())?;
+        self.taken_over(number, &BTreeMap::new(), None)?;
         self.job(number, true, claim)
     }
 
@@ -126,10 +143,14 @@ impl Sqlite {
         Ok(Job { journal: self.clone(), number, resumed, listener, _claim: Arc::new(claim) })
     }
 
-    /// This process runs the job from now on.
-    fn taken_over(&self, number: u64, labels: &BTreeMap<String, String>) -> Result<()> {
+    /// This process runs the job from now on, with inputs that may lie elsewhere than they did.
+    fn taken_over(&self, number: u64, labels: &BTreeMap<String, String>, moved: Option<(Keys, String)>) -> Result<()> {
         let labels = (!labels.is_empty()).then(|| serde_json::to_string(labels)).transpose()?;
         self.0.writer.write_now(move |c, _| {
+            if let Some((Keys { key, beside }, source)) = &moved {
+                let update = "UPDATE jobs SET key = ?2, beside = ?3, source = ?4 WHERE job = ?1";
+                c.execute(update, params![number, key, beside, source]).told("write")?;
+            }
             let update = "UPDATE jobs SET process = ?2, labels = coalesce(?3, labels) WHERE job = ?1";
             c.execute(update, params![number, std::process::id(), labels]).told("write").map(drop)
         })
@@ -144,7 +165,7 @@ impl Sqlite {
         })
     }
 
-    fn add(&self, begin: &Begin, key: String, hash: String) -> Result<u64> {
+    fn add(&self, begin: &Begin, keys: Keys, hash: String) -> Result<u64> {
         let (labels, included) = (serde_json::to_string(&begin.labels)?, serde_json::to_string(&begin.included)?);
         let begin = begin.clone();
         let (answer, added) = std::sync::mpsc::sync_channel(1);
@@ -153,12 +174,13 @@ impl Sqlite {
                         ON CONFLICT (hash) DO UPDATE SET file = ?2, included = ?4 RETURNING spec";
             let values = params![hash, begin.file, begin.text, included];
             let spec: i64 = c.query_row(spec, values, |row| row.get(0)).told("write")?;
-            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process, run_key) \
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+            let job = "INSERT INTO jobs (key, workflow, spec, source, mock, started, labels, type, process, run_key, beside) \
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+            let Keys { key, beside } = &keys;
             let Begin { workflow, source, mock, r#type, run_key, .. } = &begin;
             let source = source.as_deref().unwrap_or_default();
             let process = std::process::id();
-            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, process, run_key];
+            let row = params![key, workflow, spec, source, mock, clock.next(), labels, r#type, process, run_key, beside];
             c.execute(job, row).told("write")?;
             // The queue has room: the other side takes one.
             let _ = answer.try_send(c.last_insert_rowid());
@@ -189,20 +211,63 @@ pub(crate) fn hash(text: &str, included: &BTreeMap<String, String>) -> String {
 }
 
 /// What is the same for a job that goes on, its spec aside.
-fn key(begin: &Begin) -> String {
-    let mut hash = blake3::Hasher::new();
-    for part in [begin.workflow.as_str(), begin.source.as_deref().unwrap_or_default()] {
-        hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
-    hash.update(&[u8::from(begin.mock)]).finalize().to_hex().to_string()
+struct Keys {
+    /// By the path of its inputs.
+    key: String,
+    /// By where they lie from the folder of the journal.
+    beside: Option<String>,
 }
 
-/// The newest job of this key, if it has not ended, and whether its spec is the same.
-fn unfinished(c: &Connection, key: &str, hash: &str) -> Result<Option<(u64, bool)>, Fault> {
-    let query = "SELECT job, ended IS NULL, hash = ?2 FROM jobs JOIN specs USING (spec) WHERE key = ?1 ORDER BY job DESC LIMIT 1";
-    let found = c.query_row(query, params![key, hash], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+impl Keys {
+    fn of(begin: &Begin, journal: &Path) -> Self {
+        let key = |source: &[u8]| {
+            let mut hash = blake3::Hasher::new();
+            for part in [begin.workflow.as_bytes(), source] {
+                hash.update(&(part.len() as u64).to_le_bytes()).update(part);
+            }
+            hash.update(&[u8::from(begin.mock)]).finalize().to_hex().to_string()
+        };
+        let source = begin.source.as_deref();
+        let home = journal.parent().and_then(|folder| whole(folder).ok());
+        let beside = source.zip(home).and_then(|(source, home)| pathdiff::diff_paths(source, home));
+        Self {
+            key: key(source.unwrap_or_default().as_bytes()),
+            beside: beside.map(|path| key(path.as_os_str().as_encoded_bytes())),
+        }
+    }
+}
+
+/// A folder from the root, without links in it.
+fn whole(folder: &Path) -> std::io::Result<PathBuf> {
+    std::fs::canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+/// The newest job of these keys, if it has not ended, and whether its spec is the same.
+fn unfinished(c: &Connection, keys: &Keys, hash: &str) -> Result<Option<(u64, bool)>, Fault> {
+    let query = "SELECT job, ended IS NULL, hash = ?3 FROM jobs JOIN specs USING (spec) \
+                 WHERE key = ?1 OR beside = ?2 ORDER BY job DESC LIMIT 1";
+    let values = params![keys.key, keys.beside, hash];
+    let found = c.query_row(query, values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     let found: Option<(u64, bool, bool)> = found.optional().told("read")?;
     Ok(found.filter(|(_, open, _)| *open).map(|(job, _, same)| (job, same)))
+}
+
+/// The newest job of this spec that has not ended and whose inputs are not where they were.
+fn left(c: &Connection, begin: &Begin, hash: &str) -> Result<Option<Other>, Fault> {
+    if begin.source.is_none() {
+        return Ok(None);
+    }
+    let query = "SELECT job, source FROM jobs JOIN specs USING (spec) \
+                 WHERE ended IS NULL AND source <> '' AND workflow = ?1 AND hash = ?2 AND mock = ?3 ORDER BY job DESC";
+    let mut query = c.prepare(query).told("read")?;
+    let mut rows = query.query(params![begin.workflow, hash, begin.mock]).told("read")?;
+    while let Some(row) = rows.next().told("read")? {
+        let (job, source): (u64, String) = (row.get(0).told("read")?, row.get(1).told("read")?);
+        if !Path::new(&source).exists() {
+            return Ok(Some(Other::Inputs(job, source)));
+        }
+    }
+    Ok(None)
 }
 
 fn counts(c: &Connection, job: u64) -> Result<(u64, u64), Fault> {
@@ -273,8 +338,7 @@ impl Job {
             let run: i64 = row.get(0).told("read")?;
             let Some((number, at)) = find(run) else { continue };
             let text = |column: usize| row.get_ref(column).and_then(|v| Ok(v.as_str_or_null()?)).told("read");
-            let same = text(1)? == Some(runs.ids.value(at)) && text(2)? == given(&runs.inputs, at);
-            if !same {
+            if text(2)? != given(&runs.inputs, at) {
                 let message = format!(
                     "input {} is not what it was when job {} began: `--fresh` begins anew",
                     number + 1,
@@ -287,7 +351,8 @@ impl Job {
             let since = Some(Timestamp(row.get(4).told("read")?));
             let deadline = row.get::<_, Option<i64>>(5).told("read")?.map(Timestamp);
             let (history, spent) = (History::default(), Usage::default());
-            there[at] = Some(Earlier { state, history, since, spent, deadline });
+            let id = text(1)?.unwrap_or_default().to_owned();
+            there[at] = Some(Earlier { id, state, history, since, spent, deadline });
         }
         let events =
             "SELECT run, kind, step, data, position FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
@@ -436,7 +501,8 @@ impl Journal for Job {
 
     fn append(&self, entries: Entries, wait: Wait) -> BoxFuture<'static, Result<()>> {
         let (journal, number) = (self.journal.clone(), self.number);
-        let work = move |c: &Connection, clock: &mut Clock| write(c, clock, number, &entries);
+        let rest = self.listener.asked.rest().clone();
+        let work = move |c: &Connection, clock: &mut Clock| write(c, clock, (number, &rest), &entries);
         async move {
             match wait {
                 Wait::Durable => journal.0.writer.write(work).await,
@@ -458,7 +524,29 @@ pub(crate) fn taken(e: rusqlite::Error, id: &str) -> Fault {
     Fault::Sqlite("write", e)
 }
 
-fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Result<(), Fault> {
+/// The one of a wait that it is for.
+#[derive(Deserialize)]
+struct ForSignal {
+    #[serde(default)]
+    signal: Option<String>,
+}
+
+/// Lets runs come back whose wait begins behind the signal that it is for: that came when they were under way, and they have not seen it.
+pub(crate) fn came_before(c: &Connection, (job, rest): (u64, &Rest), waits: &[Waiting]) -> Result<(), Fault> {
+    for wait in waits {
+        let ForSignal { signal } = serde_json::from_str(&wait.data)
+            .map_err(|e| Fault::Damaged(format!("the wait of `{}`: {e}", wait.step)))?;
+        let Some(name) = signal else { continue };
+        let query = "SELECT 1 FROM events WHERE run = ?1 AND kind = 'signal' AND step = ?2 LIMIT 1";
+        let run = run_number(job, wait.number)?;
+        if c.prepare_cached(query).and_then(|mut query| query.exists(params![run, name])).told("read")? {
+            rest.wake(wait.number);
+        }
+    }
+    Ok(())
+}
+
+fn write(c: &Connection, clock: &mut Clock, (job, rest): (u64, &Rest), entries: &Entries) -> Result<(), Fault> {
     let insert = "INSERT INTO events (run, position, kind, step, data) VALUES (?1, ?2, 'step', ?3, ?4)";
     let mut statement = c.prepare_cached(insert).told("write")?;
     for steps in &entries.steps {
@@ -474,6 +562,7 @@ fn write(c: &Connection, clock: &mut Clock, job: u64, entries: &Entries) -> Resu
         let row = params![run_number(job, number)?, clock.next(), kind, step, data];
         c.prepare_cached(insert).and_then(|mut statement| statement.execute(row)).told("write")?;
     }
+    came_before(c, (job, rest), &entries.waits)?;
     // A run that has ended does not end again; one that waits has not ended.
     let update = "UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1 AND ended IS NULL";
     let mut statement = c.prepare_cached(update).told("write")?;

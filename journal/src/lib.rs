@@ -37,7 +37,7 @@ pub use change::Fork;
 pub use check::{Health, Trouble};
 pub use delete::Deleted;
 pub use ends::Ended;
-pub use job::{Begin, Begun, Job, has_completed};
+pub use job::{Begin, Begun, Job, Other, has_completed};
 pub use read::{COLUMNS, Event, Filter, Run, Spec, history_of};
 pub use writer::Stats;
 

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 9] = [
+const VERSIONS: [&str; 10] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -108,6 +108,11 @@ CREATE TABLE looks (
 -- When the time of a run is over; NULL while that is not bounded, or counts anew from when it goes on.
 ALTER TABLE runs ADD COLUMN deadline INTEGER;
 ",
+    "
+-- The key of a job by where its inputs lie from the folder of this journal: the same when both are moved together.
+ALTER TABLE jobs ADD COLUMN beside TEXT;
+CREATE INDEX jobs_beside ON jobs (beside) WHERE beside IS NOT NULL;
+",
 ];
 
 /// Pages of 4 KiB of the write-ahead log after which SQLite moves them into the database, so that the next ones are written over them: under
@@ -180,7 +185,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 9: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 10: run a later Bourn, or use another file"
         );
     }
 }

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use arrow::array::StringArray;
 use bourn_engine::env::Env;
-use bourn_engine::journal::{Ask, Ends, Entries, History, Journal as _, RunState, Started, Steps, Wait};
+use bourn_engine::journal::{Ask, Ends, Entries, History, Journal as _, Rest, RunState, Started, Steps, Wait, Waiting};
 use bourn_engine::time::Timestamp;
 use bourn_engine::{Kind, Result};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use crate::{Begin, Filter, Fork, Job, Sqlite};
+use crate::job::came_before;
+use crate::{Begin, Filter, Fork, Job, Other, Sqlite};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
@@ -124,7 +125,7 @@ fn what_is_begun_by_hand_or_anew_goes_on_with_nothing() {
     assert_eq!(number(&begin(None)), (2, None));
     assert_eq!(number(&begin(Some("in"))), (3, None));
     // Another spec does not take over runs that were begun with this one, and says so.
-    assert_eq!(number(&Begin { text: "steps: [x]".into(), ..begin(Some("in")) }), (4, Some(3)));
+    assert_eq!(number(&Begin { text: "steps: [x]".into(), ..begin(Some("in")) }), (4, Some(Other::Spec(3))));
     assert_eq!(number(&Begin { mock: true, ..begin(Some("in")) }), (5, None));
     assert_eq!(number(&Begin { text: "steps: [x]".into(), fresh: true, ..begin(Some("in")) }), (6, None));
 }
@@ -181,6 +182,50 @@ fn what_is_asked_of_a_run_is_heard_by_whoever_runs_it_now_and_whoever_goes_on() 
     assert_eq!(other.run("r1").unwrap().status, RunState::Paused);
     block_on(other.ask(&second, Ask::Resume)).unwrap();
     assert_eq!(other.run("r1").unwrap().status, RunState::Running);
+}
+
+#[test]
+fn a_wait_that_begins_behind_its_signal_is_told_so() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&folder);
+    let job = journal.begin(&begin(None)).unwrap().job;
+    start(&job, 0..3).unwrap();
+    journal.signal(&journal.run("r1").unwrap(), "go", &serde_json::json!(1), None).unwrap();
+    let wait = |number, data: &str| Waiting { number, step: "held".into(), data: data.into() };
+    let go = r#"{"due":null,"since":1,"signal":"go"}"#;
+    let timed = r#"{"due":5,"since":1}"#;
+    let told = |waits: &[Waiting]| {
+        let rest = Rest::default();
+        came_before(&journal.reader().unwrap(), (1, &rest), waits).unwrap();
+        format!("{rest:?}")
+    };
+    let nothing = told(&[]);
+    assert_eq!(told(&[wait(0, go), wait(1, timed), wait(1, &go.replace("go", "stop"))]), nothing);
+    let one = told(&[wait(0, go), wait(1, go)]);
+    assert!(one.contains("told: {1}"), "{one}");
+}
+
+#[test]
+fn what_was_moved_together_is_found_and_what_is_gone_is_told_of() {
+    let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let source = |at: &TempDir| Some(at.path().join("in.jsonl").display().to_string());
+    let begin = |at: &TempDir| Begin { source: source(at), ..begin(None) };
+    std::fs::write(folder.path().join("in.jsonl"), "").unwrap();
+    drop(open(&folder).begin(&begin(&folder)).unwrap());
+    // Of inputs that are still there another job is another one.
+    assert_eq!(open(&folder).begin(&begin(&other)).unwrap().other, None);
+    std::fs::rename(folder.path().join("deep"), other.path().join("deep")).unwrap();
+    let moved = open(&other).begin(&begin(&other)).unwrap();
+    assert_eq!((moved.job.number(), moved.resumed), (2, Some((0, 0))));
+    drop(moved);
+    // The journal alone was moved: its inputs are where they were.
+    let stayed = open(&other).begin(&begin(&folder)).unwrap();
+    assert_eq!((stayed.job.number(), stayed.resumed), (1, Some((0, 0))));
+    drop(stayed);
+    std::fs::remove_file(folder.path().join("in.jsonl")).unwrap();
+    let third = Begin { source: Some("/nowhere.jsonl".into()), ..begin(&folder) };
+    // The newest one is told.
+    assert_eq!(open(&other).begin(&third).unwrap().other, Some(Other::Inputs(2, source(&other).unwrap())));
 }
 
 #[test]

@@ -261,12 +261,17 @@ impl Journal for Watched {
     fn start(&self, runs: Started) -> BoxFuture<'static, Result<Vec<Option<Earlier>>>> {
         let payloads = self.eyes.spans.as_ref().is_some_and(|spans| spans.manner.payloads);
         let given = |at: usize| (payloads && runs.inputs.is_valid(at)).then(|| runs.inputs.value(at).to_owned());
-        let begun: Vec<_> =
+        let mut begun: Vec<_> =
             runs.numbers.iter().enumerate().map(|(at, n)| (*n, runs.ids.value(at).to_owned(), given(at))).collect();
         let (Eyes { spans, counts, .. }, key) = (self.eyes.clone(), self.key.clone());
         let started = self.inner.start(runs);
         async move {
             let known = started.await?;
+            for ((_, id, _), earlier) in begun.iter_mut().zip(&known) {
+                if let Some(earlier) = earlier {
+                    id.clone_from(&earlier.id);
+                }
+            }
             if let Some(counts) = counts {
                 counts.begun(begun.iter().map(|(number, id, _)| (*number, id.clone())).collect(), &known);
             }

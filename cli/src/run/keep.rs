@@ -1,6 +1,6 @@
 //! The journal of a job of workflow runs: begun before the job, ended behind it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bourn_engine::api::{Cache, Usage};
@@ -9,7 +9,7 @@ use bourn_engine::spec::{Loaded, Spec};
 use bourn_engine::workflow::Runs;
 use bourn_engine::workflow::result::Flags;
 use bourn_engine::{Engine, Error};
-use bourn_journal::{Begin, Job, Sqlite, Stats};
+use bourn_journal::{Begin, Job, Other, Sqlite, Stats};
 use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
@@ -65,10 +65,15 @@ impl Kept {
                 taken.job.number()
             ));
         }
-        if let Some(other) = taken.other {
-            screen.warn(&format!(
+        match taken.other {
+            Some(Other::Spec(other)) => screen.warn(&format!(
                 "job {other} of this workflow and these inputs was cut off, and the spec has changed since: this is a new job"
-            ));
+            )),
+            Some(Other::Inputs(other, path)) => screen.warn(&format!(
+                "job {other} of this spec was cut off, and its inputs {path} are not there any more: this is a new job; with its inputs at \
+                 their old place `bourn run` goes on with it"
+            )),
+            None => {}
         }
         Ok(Self { job: Some(taken.job), key: run_key, flags })
     }
@@ -158,8 +163,10 @@ fn standing(Standing { in_flight, paused, buckets }: &Standing) -> Value {
     })
 }
 
-/// The path of a file, wherever one stands.
+/// The path of a file, wherever one stands and however it is spelled.
 fn whole(path: &str) -> String {
-    let path = Path::new(path);
-    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)).display().to_string()
+    let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    let whole = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
+    whole.unwrap_or(path).display().to_string()
 }

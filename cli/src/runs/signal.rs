@@ -15,6 +15,9 @@ use crate::failure::{Exit, Failure};
 use crate::screen::Screen;
 use crate::{given, prepare};
 
+/// How often somebody looks whether a signal was heard.
+const LOOKS: usize = 50;
+
 /// The steps of a run that wait, or are tried again later, by id.
 pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
     let History(known) = journal.history(run).map_err(Failure::Failed)?;
@@ -140,10 +143,33 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
     let env = place.engine.env();
     let who =
         by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
+    let known = place.journal.history(run).map_err(Failure::Failed)?;
+    if known.0.contains_key(&History::signal(name)) {
+        place.screen.warn(&format!("run {}: a signal `{name}` has come before: this one takes its place", run.id));
+    }
     place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
-    if place.journal.is_claimed(run).map_err(Failure::Failed)? {
-        place.screen.tell(&format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it, or the next one if that is at its end", run.id));
+    if is_taken(place, run, name)? {
+        place.screen.tell(&format!(
+            "run {}: the signal `{name}` is kept; the process that runs its job goes on with it",
+            run.id
+        ));
         return Ok(Exit::Ok);
     }
     go_on::pass(place, run)
+}
+
+/// Whether the process that runs the job of a run goes on with it. One that is at its end does not; and one that has not come to the
+/// wait yet finds the signal there.
+fn is_taken(place: &Place<'_>, run: &Run, name: &str) -> Result<bool, Failure> {
+    let runtime = prepare::runtime()?;
+    for _ in 0..LOOKS {
+        if !place.journal.is_claimed(run).map_err(Failure::Failed)? {
+            return Ok(false);
+        }
+        if !waits(place.journal, run)?.iter().any(|(_, wait)| wait.signal.as_deref() == Some(name)) {
+            return Ok(true);
+        }
+        super::pause(&runtime, place.engine);
+    }
+    Ok(true)
 }

@@ -32,6 +32,7 @@ mod memory;
 mod mock_llm;
 mod models;
 mod monitoring;
+mod moved;
 mod new;
 #[cfg(all(feature = "http", feature = "nats", feature = "object_store", feature = "postgres"))]
 mod offline;

@@ -64,3 +64,40 @@ fn who_says_so_waits_for_the_end_of_a_run() {
         assert_eq!((&document["status"], &document["final_output"]), (&json!("COMPLETED"), &json!([1, null])));
     }
 }
+
+const EARLY: &str = "\
+name: early
+steps:
+  - { id: first, process: { command: [sh, -c, 'touch begun; until [ -e on ]; do sleep 0.02; done'] } }
+  - { id: held, wait: { signal: go }, needs: first }
+  - { id: last, set: '${.held.results}' }
+";
+
+#[test]
+fn a_signal_that_comes_before_its_wait_is_not_waited_for() {
+    let folder = Folder::with(&[("early.yaml", EARLY)]);
+    let args = ["run", "early.yaml", "--input", "{}", "--id", "a", "-o", "json"];
+    let job = folder.command(&args).spawn().unwrap();
+    while !folder.path("begun").exists() {}
+    let kept = folder.bourn(&["signal", "a", "go", "--data", "1"]);
+    let told = "run a: the signal `go` is kept; the process that runs its job goes on with it\n";
+    assert_eq!((kept.code, kept.err.as_str()), (Some(0), told));
+    // Of two signals the later one counts, and whoever sends it is told.
+    let other = folder.bourn(&["signal", "a", "go", "--data", "2"]);
+    assert!(
+        other.err.starts_with("warning: run a: a signal `go` has come before: this one takes its place\n"),
+        "{}",
+        other.err
+    );
+    std::fs::write(folder.path("on"), "").unwrap();
+    let ended = ended(job.wait_with_output().unwrap());
+    let document: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&document["status"], &document["final_output"]), (&json!("COMPLETED"), &json!(2)), "{}", ended.err);
+}
+
+#[test]
+fn a_job_that_waits_for_nobody_but_signals_still_ends() {
+    let folder = Folder::with(&[("asks.yaml", SPEC), ("in.jsonl", "{\"n\": 1}\n{\"n\": 2}\n\n{\"n\"\n")]);
+    let ended = folder.bourn(&["run", "asks.yaml", "--inputs", "in.jsonl", "-o", "json"]);
+    assert_eq!((ended.code, ended.out.lines().count()), (Some(1), 3), "{}", ended.err);
+}

@@ -181,6 +181,8 @@ pub struct Ends {
 /// What an earlier process has left of a run.
 #[derive(Clone, Debug)]
 pub struct Earlier {
+    /// The id that it began with, whatever its inputs are called by now.
+    pub id: String,
     /// How it stood, as it was told last.
     pub state: RunState,
     /// What is known of it.

@@ -47,13 +47,14 @@ impl Memory {
             let (id, input) = (text(&runs.ids, i).unwrap_or_default(), text(&runs.inputs, i));
             let deadline = runs.deadlines.get(i).copied().flatten();
             let earlier = match all.get(number) {
-                Some(kept) if kept.id != id || kept.input != input => {
+                Some(kept) if kept.input != input => {
                     return Err(Error::validation(format!("run {number} is not what it was when it began")));
                 }
                 Some(kept) => {
                     let (state, history, deadline) = (kept.state, kept.history.clone(), kept.deadline);
                     let spent = Spending::of(&history)?.total();
-                    Some(Earlier { state, history, since: Some(kept.since), spent, deadline })
+                    let id = kept.id.clone();
+                    Some(Earlier { id, state, history, since: Some(kept.since), spent, deadline })
                 }
                 None => None,
             };

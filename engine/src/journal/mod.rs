@@ -20,6 +20,7 @@ pub use entry::{
 };
 pub use memory::Memory;
 pub use rest::Rest;
+pub(crate) use rest::Until;
 pub use spending::Spending;
 
 /// The journal of one job: of all runs that one command has begun. Runs are told apart by their number in the order of admission.

@@ -49,6 +49,17 @@ struct State {
     back: HashMap<u64, RunState>,
 }
 
+/// How long a job looks for runs that come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Always: there may be more inputs.
+    Never,
+    /// Until no run is under way: what comes later is for whoever goes on with those that wait.
+    Resting,
+    /// Until all runs have ended, or are paused.
+    Ended,
+}
+
 impl Rest {
     /// A job begins, which reads all of its inputs: what an earlier one of the same process has left comes with them.
     pub(crate) fn begin(&self) {
@@ -132,9 +143,8 @@ impl Rest {
         self.state().back.remove(&run)
     }
 
-    /// Runs that come back, at least one and at most so many. None when all runs were read, as the caller knows, and all have ended or are
-    /// paused.
-    pub(crate) async fn next(&self, env: &Env, most: usize, are_read: bool) -> Vec<u64> {
+    /// Runs that come back, at least one and at most so many. None when none comes back `until` then.
+    pub(crate) async fn next(&self, env: &Env, most: usize, until: Until) -> Vec<u64> {
         loop {
             let (seen, wait) = {
                 let mut all = self.state();
@@ -144,7 +154,12 @@ impl Rest {
                     all.ready.insert(run);
                 }
                 let back = all.take(most);
-                if !back.is_empty() || (are_read && all.open <= all.paused) {
+                let is_over = match until {
+                    Until::Never => false,
+                    Until::Resting => all.open <= all.resting.len() as u64,
+                    Until::Ended => all.open <= all.paused,
+                };
+                if !back.is_empty() || is_over {
                     return back;
                 }
                 (all.changes, all.due.first().map(|(due, _)| Timestamp(*due).since(now)))
@@ -204,6 +219,22 @@ mod tests {
     use crate::testing::simulation::Simulation;
 
     #[test]
+    fn who_waits_for_none_that_rests_hears_what_was_told_before() {
+        let (rest, env) = (Rest::default(), Simulation::new(1).env());
+        let next = || rest.next(&env, 9, Until::Resting).now_or_never();
+        rest.read(2);
+        rest.waits(0, None);
+        rest.waits(1, None);
+        rest.left([(0, RunState::Waiting)]);
+        assert_eq!(next(), None, "one is under way");
+        rest.wake(1);
+        rest.left([(1, RunState::Waiting)]);
+        assert_eq!((next(), next()), (Some(vec![1]), None));
+        rest.left([(1, RunState::Completed)]);
+        assert_eq!(next(), Some(vec![]), "the other one waits");
+    }
+
+    #[test]
     fn a_run_comes_back_when_it_is_due_or_is_told_something() {
         let (rest, simulation) = (Rest::default(), Simulation::new(1));
         let env = simulation.env();
@@ -213,21 +244,21 @@ mod tests {
         rest.waits(0, Some(due(60)));
         rest.waits(1, None);
         rest.wake(2);
-        assert_eq!(rest.next(&env, 9, true).now_or_never(), None);
+        assert_eq!(rest.next(&env, 9, Until::Ended).now_or_never(), None);
         rest.left([(0, RunState::Waiting), (1, RunState::Waiting), (2, RunState::Paused), (3, RunState::Failed)]);
         let (told, clock) = (rest.clone(), env.clone());
         let back = simulation.run(async move {
             // It was told something while it was under way.
-            let mut back = vec![told.next(&clock, 9, true).await];
-            back.push(told.next(&clock, 9, true).await);
+            let mut back = vec![told.next(&clock, 9, Until::Ended).await];
+            back.push(told.next(&clock, 9, Until::Ended).await);
             let later = async {
                 clock.sleep(Duration::from_secs(5)).await;
                 told.wake(1);
             };
-            back.push(join(told.next(&clock, 9, true), later).await.0);
+            back.push(join(told.next(&clock, 9, Until::Ended), later).await.0);
             assert_eq!((told.came_back(2), told.came_back(2)), (Some(RunState::Paused), None));
             told.left([(0, RunState::Completed), (1, RunState::Completed), (2, RunState::Canceled)]);
-            back.push(told.next(&clock, 9, true).await);
+            back.push(told.next(&clock, 9, Until::Ended).await);
             back
         });
         assert_eq!(back.done(), [vec![2], vec![0], vec![1], vec![]]);

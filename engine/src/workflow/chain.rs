@@ -16,7 +16,7 @@ use crate::api::registry::{BoxConnector, BoxStageConfig};
 use crate::api::{Cache, Purses, Usage};
 use crate::env::Env;
 use crate::graph::{Graph, Input, Role};
-use crate::journal::{Durability, Journal, Wait};
+use crate::journal::{Durability, Journal, Until, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{Starts, Step};
 
@@ -153,7 +153,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         None => runs.source.clone(),
         Some(journal) => {
             let (inputs, journal) = (runs.source.clone(), journal.clone());
-            BoxConnector(Arc::new(Returning { inputs, journal, stays: runs.stays }))
+            let until = if runs.stays { Some(Until::Ended) } else { spec.can_wait().then_some(Until::Resting) };
+            BoxConnector(Arc::new(Returning { inputs, journal, until }))
         }
     };
     let mut source = node(&runs.source_id, Role::Source(inputs), Vec::new(), Vec::new());

@@ -183,7 +183,7 @@ impl Call for Told {
 impl Told {
     /// Runs with what is known of them from before.
     fn begun(&self, rows: &RecordBatch, known: &[Option<Earlier>], rest: &AtRest, now: Timestamp) -> Result<Reply> {
-        let rows = &timed(rows, known)?;
+        let rows = &named(&timed(rows, known)?, known)?;
         let (ids, runs, refused) = (texts(rows, RUN_ID)?, numbers(rows)?, texts(rows, ADMISSION)?);
         let (mut histories, mut documents, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for (row, earlier) in known.iter().enumerate() {
@@ -212,6 +212,17 @@ impl Told {
         let columns = rows.columns().iter().cloned().chain(more).collect();
         Ok(Reply::rows(RecordBatch::try_new(self.schema.clone(), columns)?))
     }
+}
+
+/// The rows with the ids of runs that began before.
+fn named(rows: &RecordBatch, known: &[Option<Earlier>]) -> Result<RecordBatch> {
+    if known.iter().all(Option::is_none) {
+        return Ok(rows.clone());
+    }
+    let ids = texts(rows, RUN_ID)?.iter().zip(known).map(|(id, earlier)| earlier.as_ref().map(|e| &*e.id).or(id));
+    let mut columns = rows.columns().to_vec();
+    columns[rows.schema_ref().index_of(RUN_ID)?] = Arc::new(ids.collect::<StringArray>());
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 
 /// The rows with the times of runs that began before.

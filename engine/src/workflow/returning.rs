@@ -18,7 +18,7 @@ use crate::data::position::{Position, Split};
 use crate::diagnostic::Problems;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::journal::{Journal, Rest};
+use crate::journal::{Journal, Rest, Until};
 
 /// Runs that come back together, at most.
 const ROWS: usize = 1_024;
@@ -27,8 +27,8 @@ const ROWS: usize = 1_024;
 pub(super) struct Returning {
     pub inputs: BoxConnector,
     pub journal: Arc<dyn Journal>,
-    /// Whether it goes on until every run has ended.
-    pub stays: bool,
+    /// How long it goes on when all inputs were read.
+    pub until: Option<Until>,
 }
 
 /// The columns of the inputs, and what only a run has that comes back.
@@ -73,7 +73,7 @@ impl ErasedConnector for Returning {
             let inputs = Inputs::Idle(self.inputs.0.source(SourceContext { schema: inner, ..context }).await?);
             let (journal, rest) = (self.journal.clone(), self.journal.asked().rest().clone());
             rest.begin();
-            let reading = Reading { inputs, place: None, env, schema, journal, rest, stays: self.stays };
+            let reading = Reading { inputs, place: None, env, schema, journal, rest, until: self.until };
             Ok(BoxSource::new(reading))
         }
         .boxed()
@@ -103,13 +103,13 @@ struct Reading {
     schema: SchemaRef,
     journal: Arc<dyn Journal>,
     rest: Rest,
-    stays: bool,
+    until: Option<Until>,
 }
 
 impl Source for Reading {
     async fn read(&mut self) -> Result<Option<Chunk>> {
         loop {
-            let back = self.rest.next(&self.env, ROWS, false).now_or_never();
+            let back = self.rest.next(&self.env, ROWS, Until::Never).now_or_never();
             let back = match back {
                 Some(back) => back,
                 None => match self.more().await? {
@@ -146,13 +146,11 @@ impl Reading {
                 other => other,
             };
             let Inputs::Reading(reading) = &mut self.inputs else {
-                if !self.stays {
-                    return Ok(More::Nothing);
-                }
-                let back = self.rest.next(&self.env, ROWS, true).await;
+                let Some(until) = self.until else { return Ok(More::Nothing) };
+                let back = self.rest.next(&self.env, ROWS, until).await;
                 return Ok(if back.is_empty() { More::Nothing } else { More::Back(back) });
             };
-            let read = match select(reading, pin!(self.rest.next(&self.env, ROWS, false))).await {
+            let read = match select(reading, pin!(self.rest.next(&self.env, ROWS, Until::Never))).await {
                 Either::Left((read, _)) => read,
                 Either::Right((back, _)) => return Ok(More::Back(back)),
             };

@@ -127,7 +127,8 @@ mod tests {
     fn runs_are_counted_once_however_often_they_come_back() {
         let counts = Counts::new(Simulation::new(1).env());
         let earlier = |state| {
-            Some(Earlier { state, history: History::default(), since: None, spent: Usage::default(), deadline: None })
+            let (id, history, spent) = (String::new(), History::default(), Usage::default());
+            Some(Earlier { id, state, history, since: None, spent, deadline: None })
         };
         let begin = |number, earlier| counts.begun(vec![(number, number.to_string())], &[earlier]);
         let end = |number, state| counts.ended(&Ends { numbers: vec![number], states: vec![state] });
