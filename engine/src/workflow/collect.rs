@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::columns::{ITEM, ITEMS, SCOPE, scope, texts, whole_key};
-use super::document::{begun, ended};
 use super::fail_fast::ELEMENT_FAILED;
 use super::record::{Cost, Failure, ItemFailure, Items, Record, Status};
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
@@ -151,7 +150,7 @@ impl Collect {
             attempts += record.attempts;
             record.usage.into_iter().for_each(|cost| usage.add(cost));
             artifacts.extend(record.artifacts.iter().cloned().map(|file| (file.path.clone(), file)));
-            times.extend(begun(&record).zip(ended(&record)));
+            times.extend(record.begun().zip(record.ended()));
             if matches!(record.status, Status::Waiting | Status::BackingOff) {
                 let reason = record.reason.unwrap_or_else(|| "waits".to_owned());
                 waits = waits.or(Some((record.status, reason)));

@@ -281,7 +281,7 @@ impl Course {
         }
         let before: Record = serde_json::from_str(self.before(rows, row)?)?;
         let fallback = (made.has_results() && !made.degraded).then_some(self.begin.fallback);
-        Ok(Record { attempts: before.attempts + made.attempts, fallback, ..made })
+        Ok(Record { attempts: before.attempts + made.attempts, fallback, ..made.behind(&before) })
     }
 
     /// The record of the step when it failed: what the spec has for that, or the failure.

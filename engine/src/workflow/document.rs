@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::DateTime;
 use serde_json::{Map, Value};
 
 use super::analysis::title;
@@ -187,7 +186,7 @@ fn analysis(config: &DocumentConfig, run: &Run) -> Option<ErrorAnalysis> {
     }
     let failed = config.steps.iter().zip(&run.steps).filter(|(_, r)| !r.degraded);
     let failures = failed.filter_map(|(s, r)| Some((s, r, r.error.as_ref()?)));
-    let first = failures.min_by(|a, b| ended(a.1).cmp(&ended(b.1)))?;
+    let first = failures.min_by(|a, b| a.1.ended().cmp(&b.1.ended()))?;
     let affected = downstream(config, &first.0.id);
     let below = first.2.at.as_ref().map(|at| format!("/{at}")).unwrap_or_default();
     Some(of(first.2, format!("/steps/{}{below}", first.0.id), affected))
@@ -281,8 +280,8 @@ fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
     run.steps.iter().filter(|r| r.status != Status::Reused).filter_map(|r| r.usage).for_each(|u| usage.add(u));
     // What a fork has taken over was not done by it.
     let done = || run.steps.iter().filter(|r| r.status != Status::Reused);
-    let begin = done().filter_map(begun).min();
-    let end = done().filter_map(ended).max();
+    let begin = done().filter_map(Record::begun).min();
+    let end = done().filter_map(Record::ended).max();
     let count = |wanted: &[Status]| run.steps.iter().filter(|r| wanted.contains(&r.status)).count();
     let step = |record: &Record| StepMetrics {
         status: record.status,
@@ -305,16 +304,6 @@ fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
         usage,
         steps: config.steps.iter().zip(&run.steps).map(|(s, r)| (s.id.clone(), step(r))).collect(),
     }
-}
-
-/// Microseconds since 1970.
-pub(super) fn begun(record: &Record) -> Option<i64> {
-    DateTime::parse_from_rfc3339(record.started_at.as_deref()?).ok().map(|t| t.timestamp_micros())
-}
-
-pub(super) fn ended(record: &Record) -> Option<i64> {
-    let took = i64::try_from(record.duration_ms?).ok()?;
-    begun(record).map(|b| b.saturating_add(took.saturating_mul(1_000)))
 }
 
 fn report(config: &DocumentConfig, run: &Run, duration_ms: u64) -> PerformanceReport {

@@ -30,6 +30,7 @@ use crate::journal::{Ask, History};
 use crate::spec::Chain;
 use crate::spec::gates::{Gate, Judged, OnFail};
 use crate::spec::model::Step;
+use crate::time::Timestamp;
 
 /// Every mark under which a step may be kept, in the order in which that happens.
 pub(super) fn marks(step: &Step) -> impl Iterator<Item = String> {
@@ -261,7 +262,7 @@ impl Call for Gated {
 
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let inner = self.inner.as_ref().ok_or_else(|| Error::engine("a gate that asks nobody was asked"))?;
-        let (since, (fallback, index)) = (context.env.monotonic(), self.config.place);
+        let (fallback, index) = self.config.place;
         let run = self.config.key.as_deref().or(cell_of(&rows, RUN_ID, 0)?).unwrap_or_default();
         let own = item(&rows, 0)?.map_or_else(|| self.config.id.clone(), |place| place.of(&self.config.id));
         let key = format!("{run}/{}{own}{}", scope(&rows, 0)?, History::gate(fallback, index + 1));
@@ -275,9 +276,7 @@ impl Call for Gated {
         if let Some(cost) = Cost::of(reply.usage) {
             record.usage.get_or_insert_default().add(cost);
         }
-        let took = context.env.monotonic().saturating_sub(since).as_millis();
-        record.duration_ms = record.duration_ms.map(|own| own.saturating_add(u64::try_from(took).unwrap_or(u64::MAX)));
-        let answer = self.answer(&rows, &record)?;
+        let answer = self.answer(&rows, &until(record, context.env.wall()))?;
         Ok(Reply { usage: reply.usage, limits: reply.limits, ..Reply::rows(answer) })
     }
 
@@ -315,8 +314,8 @@ impl Call for Gated {
         self.course.unwanted(rows)
     }
 
-    fn failed(&self, rows: &RecordBatch, error: &Error, _: &CallContext) -> Option<RecordBatch> {
-        let record = self.record(rows).ok()?;
+    fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
+        let record = until(self.record(rows).ok()?, context.env.wall());
         let record = match error.kind() {
             Kind::Canceled => {
                 let dropped = Record { results: None, reason: None, ..canceled(record, error) };
@@ -326,6 +325,12 @@ impl Call for Gated {
         };
         self.answer(rows, &record).ok()
     }
+}
+
+/// The record of a step that its gates have been asked about until now.
+fn until(record: Record, now: Timestamp) -> Record {
+    let took = record.begun().and_then(|begun| u64::try_from((now.0 - begun) / 1_000).ok());
+    Record { duration_ms: took.max(record.duration_ms), ..record }
 }
 
 /// A step that was dropped while its gates were asked.

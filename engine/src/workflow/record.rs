@@ -1,5 +1,6 @@
 //! The record of a step: what its column holds for each run.
 
+use chrono::DateTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -260,6 +261,26 @@ impl Record {
             (Status::Canceled, reason) if self.error.is_none() && reason != Some(CANCELED) => RunState::Failed,
             (status, _) => status.of_run(),
         }
+    }
+
+    /// When it began, in microseconds since 1970.
+    pub(super) fn begun(&self) -> Option<i64> {
+        DateTime::parse_from_rfc3339(self.started_at.as_deref()?).ok().map(|at| at.timestamp_micros())
+    }
+
+    /// When it ended, in microseconds since 1970.
+    pub(super) fn ended(&self) -> Option<i64> {
+        let took = i64::try_from(self.duration_ms?).ok()?;
+        self.begun().map(|begun| begun.saturating_add(took.saturating_mul(1_000)))
+    }
+
+    /// The same as the end of what began with another record: its time counts from there.
+    pub(super) fn behind(self, before: &Self) -> Self {
+        let Some(begin) = before.begun() else { return self };
+        let end = self.ended().or_else(|| before.ended());
+        let took = end.and_then(|end| u64::try_from((end - begin) / 1_000).ok());
+        let least = self.duration_ms.max(before.duration_ms);
+        Self { started_at: before.started_at.clone(), duration_ms: took.max(least), ..self }
     }
 
     /// A step that was not started, or dropped, because the run did not go on.

@@ -69,15 +69,17 @@ pub(super) fn round(name: &str, rounds: Option<u32>) -> String {
 }
 
 /// Adds the rounds before to a record.
-pub(super) fn add(record: &mut Record, before: Record) {
+pub(super) fn add(record: Record, before: &Record) -> Record {
     let rounds = before.rounds.unwrap_or(0);
-    record.rounds = Some(rounds + 1);
-    if rounds > 0 {
-        record.attempts += before.attempts;
-        record.started_at = before.started_at;
-        record.duration_ms = record.duration_ms.zip(before.duration_ms).map(|(now, then)| now + then);
-        let mut usage = record.usage.unwrap_or_default();
-        before.usage.into_iter().for_each(|cost| usage.add(cost));
-        record.usage = (usage != Cost::default()).then_some(usage);
+    if rounds == 0 {
+        return Record { rounds: Some(1), ..record };
+    }
+    let mut usage = record.usage.unwrap_or_default();
+    before.usage.into_iter().for_each(|cost| usage.add(cost));
+    Record {
+        rounds: Some(rounds + 1),
+        attempts: record.attempts + before.attempts,
+        usage: (usage != Cost::default()).then_some(usage),
+        ..record.behind(before)
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct StepCall {
     notes: Notes,
     /// Of the requests in flight, by idempotency key; bounded by how many may be in flight.
     begun: Mutex<HashMap<Arc<str>, Begun>>,
+    /// What the rounds so far have left of those that are done in rounds.
+    rounds: Mutex<HashMap<Arc<str>, Record>>,
 }
 
 impl StepCall {
@@ -74,7 +76,7 @@ impl StepCall {
         (again, checked, writes): (Option<Again>, Option<Checked>, Writes),
         notes: Notes,
     ) -> Self {
-        Self { inner, course, again, checked, writes, notes, begun: Mutex::default() }
+        Self { inner, course, again, checked, writes, notes, begun: Mutex::default(), rounds: Mutex::default() }
     }
 
     /// Notes what was wrong with an answer that had to be paid for.
@@ -322,6 +324,9 @@ impl Call for StepCall {
         self.begin(&rows, context)?;
         let name = self.name(&rows)?;
         let before = self.before(&rows, &name)?;
+        if let Some(before) = before.as_ref().filter(|before| before.rounds > Some(0)) {
+            lock(&self.rounds).insert(context.idempotency_key.clone(), before.clone());
+        }
         let rows = match &before {
             Some(before) => self.course.answer(&rows, vec![serde_json::to_string(before)?])?,
             None => rows,
@@ -349,7 +354,7 @@ impl Call for StepCall {
         record.artifacts = self.writes.found(&context.env).await?;
         self.end(context, &mut record);
         if let Some(before) = before {
-            add(&mut record, before);
+            record = add(record, &before);
         }
         if let Some(recorded) = &self.course.begin.recorded {
             let scope = scope(&rows, 0)?;
@@ -368,7 +373,17 @@ impl Call for StepCall {
         context: &'a CallContext,
     ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
         let again = self.again.as_ref()?;
-        Some(async move { again.next((&self.course, &self.name(answer)?), answer, context).await }.boxed())
+        let next = async move {
+            let name = self.name(answer)?;
+            let left = serde_json::from_str(cell(answer, &self.course.id, 0)?.unwrap_or_default())?;
+            lock(&self.rounds).insert(context.idempotency_key.clone(), left);
+            let next = again.next((&self.course, &name), answer, context).await?;
+            if next.is_none() {
+                lock(&self.rounds).remove(&context.idempotency_key);
+            }
+            Ok(next)
+        };
+        Some(next.boxed())
     }
 
     fn unwanted(&self, rows: &RecordBatch) -> Option<BoxFuture<'static, Error>> {
@@ -380,6 +395,10 @@ impl Call for StepCall {
         self.end(context, &mut record);
         if let Some(failure) = &mut record.error {
             failure.attempts = record.attempts;
+        }
+        // Rounds before this one have taken their time, and were paid for.
+        if let Some(before) = lock(&self.rounds).remove(&context.idempotency_key) {
+            record = add(record, &before);
         }
         // A record always has a form in JSON, and the columns are those that were planned.
         self.answer(rows, record).ok()

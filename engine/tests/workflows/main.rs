@@ -28,6 +28,7 @@ mod routes;
 mod run_budgets;
 mod stops;
 mod timeouts;
+mod times;
 mod waits;
 mod ways;
 mod within;

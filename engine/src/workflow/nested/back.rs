@@ -241,8 +241,9 @@ impl Back {
             let mut made: Record = serde_json::from_str(made)?;
             let is_open = made.status.is_open();
             if self.config.round.is_some() && !is_open {
-                let before = cell_of(outer, &self.config.id, row)?.map(serde_json::from_str).transpose()?;
-                add(&mut made, before.unwrap_or_else(|| Record { rounds: Some(0), ..Record::pending() }));
+                let before: Option<Record> =
+                    cell_of(outer, &self.config.id, row)?.map(serde_json::from_str).transpose()?;
+                made = add(made, &before.unwrap_or_else(Record::pending));
             }
             if !is_open {
                 made = self.course.made(outer, row, made)?;
