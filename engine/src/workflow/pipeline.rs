@@ -67,8 +67,14 @@ fn workflow_of(
     let first = format!("{RUNS}{}", stage.id);
     let config = BoxStageConfig::new(RunConfig { stage: stage.id.clone() });
     wiring.graph.nodes.push(Node { id: first.clone(), role: Role::Stage(config), ..node(stage) });
-    let place =
-        Place { id: &record, node: stage.id.clone(), repeat: None, input: &stage.config, path: stage.path.clone() };
+    let place = Place {
+        id: &record,
+        node: stage.id.clone(),
+        repeat: None,
+        input: &stage.config,
+        at_once: None,
+        path: stage.path.clone(),
+    };
     let own = wiring.graph.nodes.len() - 1;
     let back = wiring.nested(&place, nested, &Begin::at_once(), first, &Within::pipeline());
     // What fails is told by the last node of them: of the others an error is one of the engine.

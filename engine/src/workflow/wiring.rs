@@ -12,7 +12,7 @@ use super::gate;
 use super::gather::GatherConfig;
 use super::journaled::{Journaled, What};
 use super::lines::{hidden, leaves, lines, order};
-use super::nested::{BackConfig, IntoConfig, OutConfig};
+use super::nested::{BackConfig, IntoConfig, OutConfig, TurnConfig, Turns};
 use super::recorded::Recorded;
 use super::start::Start;
 use super::step::StepConfig;
@@ -69,6 +69,8 @@ pub(super) struct Place<'a> {
     pub repeat: Option<&'a Repeat>,
     /// What makes its input.
     pub input: &'a BoxStageConfig,
+    /// How many elements of a list may be within at once.
+    pub at_once: Option<usize>,
     /// Where it stands in the spec.
     pub path: Vec<Key>,
 }
@@ -235,6 +237,7 @@ impl Wiring {
                     node: within.id(&step.id),
                     repeat: step.repeat.as_ref(),
                     input: &work.config,
+                    at_once: step.for_each.as_ref().and_then(|each| each.max_concurrency),
                     path: within.path(step),
                 };
                 reads = self.nested(&place, nested, &begin, reads, within);
@@ -260,7 +263,7 @@ impl Wiring {
         mut reads: String,
         within: &Within,
     ) -> String {
-        let Place { id, node, repeat, input, path } = place;
+        let Place { id, node, repeat, input, at_once, path } = place;
         let repeat = repeat.filter(|_| begin.fallback == 0);
         let rounds = repeat.map_or(1, |repeat| repeat.max);
         for round in 1..=rounds {
@@ -271,6 +274,12 @@ impl Wiring {
             };
             let name = format!("{node}{mark}");
             let (into, out) = (format!("@into:{name}"), format!("@out:{name}"));
+            let turns = at_once.map(Turns::new);
+            if let Some(turns) = &turns {
+                let turn = format!("@turn:{name}");
+                self.stage(&turn, BoxStageConfig(Arc::new(TurnConfig(turns.clone()))), vec![reads], path.clone());
+                reads = turn;
+            }
             let config = IntoConfig {
                 id: (*id).into(),
                 mark: mark.clone(),
@@ -318,6 +327,7 @@ impl Wiring {
                 begin: begin.clone(),
                 round: repeat.map(|_| round),
                 workflow: nested.chain.name.clone(),
+                turns,
             };
             self.stage(&back, BoxStageConfig(Arc::new(config)), vec![reads, out], path.clone());
             reads = back;

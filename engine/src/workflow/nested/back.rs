@@ -16,6 +16,7 @@ use super::super::gather::pair;
 use super::super::record::{CANCELED, Cost, Failure, OVERDUE, Record, Status};
 use super::super::result::{DocumentConfig, Flags, ResultDocument, StepShape};
 use super::super::rounds::add;
+use super::turns::Turns;
 use super::{name, with_record};
 use crate::api::erased::ErasedStage;
 use crate::api::{
@@ -185,6 +186,8 @@ pub(in crate::workflow) struct BackConfig {
     pub round: Option<u32>,
     /// The name of the workflow.
     pub workflow: String,
+    /// Where so many elements of a list may be within at once.
+    pub turns: Option<Turns>,
 }
 
 impl ErasedStage for BackConfig {
@@ -231,6 +234,7 @@ struct Back {
 
 impl Back {
     fn join(&self, outer: &RecordBatch, inner: &RecordBatch) -> Result<RecordBatch> {
+        self.config.turns.iter().for_each(|turns| turns.give_back(outer.num_rows()));
         let mut records = Vec::with_capacity(outer.num_rows());
         for row in 0..outer.num_rows() {
             if let Some(ended) = cell(inner, DONE, row)? {

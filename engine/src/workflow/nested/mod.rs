@@ -6,6 +6,7 @@
 
 mod back;
 mod into;
+mod turns;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::error::Result;
 
 pub(super) use back::{BackConfig, OutConfig};
 pub(super) use into::IntoConfig;
+pub(super) use turns::{TurnConfig, Turns};
 
 /// The name of the step in a row, with what marks the round.
 fn name(rows: &RecordBatch, row: usize, id: &str, mark: &str) -> Result<String> {
