@@ -101,7 +101,7 @@ impl Sqlite {
     pub fn fork(
         &self,
         Fork { run, step, id, begin }: Fork<'_>,
-        change: impl Fn(&str, &mut Value) -> Result<()>,
+        change: impl FnOnce(&mut [(String, Value)]) -> Result<()>,
     ) -> Result<(Run, Vec<String>)> {
         let events = self.events(run)?;
         let end = match step {
@@ -112,7 +112,7 @@ impl Sqlite {
                 Some(events.iter().rfind(is_it).ok_or_else(missing)?.at)
             }
         };
-        let mut taken: Vec<(String, String)> = Vec::new();
+        let mut taken: Vec<(String, Value)> = Vec::new();
         for event in events.into_iter().filter(|e| end.is_some_and(|end| e.at <= end)) {
             let (Some(step), Some(data), "step") = (event.step, event.data, event.kind.as_str()) else { continue };
             taken.retain(|(known, _)| *known != step);
@@ -120,13 +120,16 @@ impl Sqlite {
             if !["COMPLETED", "CACHED", "REUSED"].iter().any(|s| record["status"] == *s) {
                 continue;
             }
-            change(&step, &mut record)?;
             record["status"] = "REUSED".into();
-            taken.push((step, record.to_string()));
+            taken.push((step, record));
         }
+        // Nothing begins when that can't be.
+        change(&mut taken)?;
         let job = self.begin(&begin)?.job;
         let (number, id, from) = (job.number(), id.to_owned(), run.clone());
-        let (new, records) = (id.clone(), taken.clone());
+        let new = id.clone();
+        let records: Vec<(String, String)> =
+            taken.iter().map(|(step, record)| (step.clone(), record.to_string())).collect();
         self.0.writer.write_now(move |c, clock| {
             let insert = "INSERT INTO runs (run, id, status, input, started, forked_from) VALUES (?1, ?2, 'RUNNING', ?3, ?4, ?5)";
             let run = run_number(number, 0)?;

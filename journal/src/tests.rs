@@ -321,13 +321,15 @@ fn a_fork_takes_over_what_came_before_its_point_and_changes_nothing_of_the_first
     }
     append(&begun.job, end(&[2], RunState::Completed));
     let run = journal.run("r2").unwrap();
-    let change = |step: &str, record: &mut serde_json::Value| {
-        if step == "b" {
-            record["results"] = 7.into();
-        }
+    let change = |taken: &mut [(String, serde_json::Value)]| {
+        taken.iter_mut().filter(|(step, _)| step == "b").for_each(|(_, record)| record["results"] = 7.into());
         Ok(())
     };
+    // What is refused begins nothing.
+    let refuse = |_: &mut [(String, serde_json::Value)]| Err(bourn_engine::Error::validation("no"));
     let fork = |id, step| Fork { run: &run, step, id, begin: journal.begin_of(&run).unwrap() };
+    assert!(journal.fork(fork("f", Some("b")), refuse).is_err());
+    assert!(journal.run("f").is_err());
     let (forked, taken) = journal.fork(fork("f", Some("b")), change).unwrap();
     assert_eq!(taken, ["a", "b"]);
     assert_eq!((forked.forked_from.as_deref(), forked.job, forked.place()), (Some("r2"), 2, 0));

@@ -71,20 +71,16 @@ fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Resu
     };
     let changes = point.set.iter().map(|text| Change::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let id = point.id.map_or_else(|| run_id(place.engine.env()), str::to_owned);
-    let change = |step: &str, record: &mut Value| {
-        for change in changes.iter().filter(|c| c.step == step) {
+    let change = |taken: &mut [(String, Value)]| {
+        for change in &changes {
+            let step = taken.iter_mut().find(|(step, _)| *step == change.step);
+            let (_, record) = step.ok_or_else(|| change.refused("is not taken over, so it can't be changed"))?;
             change.apply(record)?;
         }
         Ok(())
     };
     let fork = Fork { run, step, id: &id, begin };
     let (forked, taken) = place.journal.fork(fork, change).map_err(Failure::Invalid)?;
-    if let Some(unused) = changes.iter().find(|c| !taken.contains(&c.step)) {
-        return Err(Failure::invalid(format!(
-            "--set: step `{}` is not taken over, so it can't be changed",
-            unused.step
-        )));
-    }
     let taken = match taken.len() {
         1 => "1 step is".to_owned(),
         count => format!("{count} steps are"),
@@ -93,7 +89,7 @@ fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Resu
     go_on::pass(place, &forked)
 }
 
-/// `.step.member.0=JSON`.
+/// `.step.member.0=JSON`, or `.step.member[0]=JSON`.
 struct Change {
     step: String,
     path: Vec<String>,
@@ -104,10 +100,16 @@ impl Change {
     fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || Failure::invalid(format!("--set: `{text}` is no change: write `.step.member=VALUE`"));
         let (path, value) = text.split_once('=').ok_or_else(wrong)?;
+        // An element is written like a member, or as jq writes it.
+        let path = path.replace('[', ".").replace(']', "");
         let mut names = path.strip_prefix('.').ok_or_else(wrong)?.split('.').map(str::to_owned);
         let step = names.next().filter(|name| !name.is_empty()).ok_or_else(wrong)?;
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         Ok(Self { step, path: names.collect(), value })
+    }
+
+    fn refused(&self, why: &str) -> bourn_engine::Error {
+        bourn_engine::Error::validation(format!("--set: step `{}` {why}", self.step))
     }
 
     /// Changes what the step gave.
@@ -119,8 +121,7 @@ impl Change {
                 Value::Array(elements) => name.parse::<usize>().ok().and_then(|at| elements.get_mut(at)),
                 _ => None,
             };
-            let missing = || bourn_engine::Error::validation(format!("--set: step `{}` gave no `{name}`", self.step));
-            place = known.ok_or_else(missing)?;
+            place = known.ok_or_else(|| self.refused(&format!("gave no `{name}`")))?;
         }
         *place = self.value.clone();
         Ok(())

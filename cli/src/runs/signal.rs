@@ -144,10 +144,10 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
     let who =
         by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
     let known = place.journal.history(run).map_err(Failure::Failed)?;
+    place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
     if known.0.contains_key(&History::signal(name)) {
         place.screen.warn(&format!("run {}: a signal `{name}` has come before: this one takes its place", run.id));
     }
-    place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
     if is_taken(place, run, name)? {
         place.screen.tell(&format!(
             "run {}: the signal `{name}` is kept; the process that runs its job goes on with it",

@@ -50,3 +50,17 @@ fn a_step_that_failed_has_left_nothing() {
     let document = json_of(&folder.bourn(&["run", "failed.yaml", "-o", "json"]).out);
     assert_eq!((document["status"].clone(), document["state_artifacts"].clone()), (json!("FAILED"), json!([])));
 }
+
+#[test]
+fn runs_that_write_the_same_file_at_once_leave_it_whole() {
+    let spec = "steps:\n  - { id: a, set: '${input.n}' }\noutput_format: { file: out/all.json, format: map }\n";
+    let inputs: String = (0..300).map(|n| format!("{{\"n\": \"{}\"}}\n", n.to_string().repeat(50))).collect();
+    let folder = Folder::with(&[("w.yaml", spec), ("in.jsonl", &inputs)]);
+    std::fs::create_dir(folder.path("out")).unwrap();
+    let ended = folder.bourn(&["run", "w.yaml", "--inputs", "in.jsonl"]);
+    assert_eq!((ended.code, ended.out.lines().count()), (Some(0), 300), "{}", ended.err);
+    let whole: serde_json::Value = serde_json::from_str(&folder.read("out/all.json")).unwrap();
+    assert!(whole["a"].as_str().unwrap().len() >= 50);
+    let left: Vec<_> = std::fs::read_dir(folder.path("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["all.json"]);
+}

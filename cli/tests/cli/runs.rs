@@ -191,6 +191,15 @@ fn a_fork_takes_over_steps_and_can_change_what_they_gave() {
     assert_eq!((&document["run_id"], &document["final_output"]), (&json!("b"), &json!("third mended")));
     assert_eq!(document["execution_metrics"]["steps"]["second"]["status"], "REUSED");
     assert_eq!(calls(&folder), 1);
+    // What is refused leaves no run behind.
+    for (set, told) in [
+        (".third=x", "--set: step `third` is not taken over, so it can't be changed"),
+        (".first.m=1", "--set: step `first` gave no `m`"),
+        (".first.n[7]=1", "--set: step `first` gave no `7`"),
+    ] {
+        let refused = fork(&["--at", "second", "--set", set, "--id", "d"]);
+        assert!(refused.code == Some(2) && refused.err.contains(told), "{}", refused.err);
+    }
     let whole = fork(&["--at", "workflow_initialization", "--id", "c"]);
     assert_eq!(whole.code, Some(0), "{}", whole.err);
     assert_eq!(calls(&folder), 2);

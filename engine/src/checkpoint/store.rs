@@ -55,12 +55,14 @@ impl Lock for Locked {
 
 impl Store for Folder {
     fn put(&self, name: &str, content: &[u8]) -> Result<()> {
-        let (path, unfinished) = (self.path.join(name), self.path.join(format!("{name}.{UNFINISHED}")));
+        // Others may write the same name meanwhile: the last one is what it has.
+        let own = format!("{name}.{:016x}.{UNFINISHED}", self.env.random());
+        let (path, unfinished) = (self.path.join(name), self.path.join(own));
         let files = self.env.files();
         let mut file = files.create(&unfinished)?;
         let written = file.write_all(content).and_then(|()| file.sync());
         if let Err(e) = written {
-            // A full disk gets its room back; what can't be removed now is overwritten by the next attempt.
+            // A full disk gets its room back; what can't be removed now is tidied up later.
             let _ = files.remove(&unfinished);
             return Err(Error::from(e).context(unfinished.display()));
         }

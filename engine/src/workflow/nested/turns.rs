@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -13,12 +12,8 @@ use crate::api::erased::ErasedStage;
 use crate::api::{
     Accounts, BuildContext, Call, CallContext, Cardinality, Distribution, Keys, Limits, Operator, Order, Reply,
 };
-use crate::data::units::Interval;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
-
-/// Nobody waits for his turn so long: only those before it end.
-const EVER: Duration = Duration::from_hours(24 * 365 * 10);
 
 /// The turns of one list. A clone is the same one.
 #[derive(Clone)]
@@ -71,7 +66,8 @@ impl ErasedStage for TurnConfig {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Operator> {
-        let limits = Limits { rows: 1, in_flight: 1, order: Order::Kept, timeout: Interval(EVER), ..Limits::default() };
+        let limits =
+            Limits { rows: 1, in_flight: 1, order: Order::Kept, timeout: Limits::NO_TIMEOUT, ..Limits::default() };
         Ok(Operator::call(Turn(self.0.clone()), limits))
     }
 
