@@ -93,6 +93,16 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
             );
             return Err(Failure::invalid(message));
         }
+        if args.data.is_some() && is_decision {
+            let (chain, _) = place.spec(run)?;
+            let output = chain.step(step).and_then(|step| step.output.as_ref());
+            let faults = output.map(|output| output.faults(&data)).unwrap_or_default();
+            if !faults.is_empty() {
+                let message =
+                    format!("--data: it does not fit the `output.schema` of step `{step}`: {}", faults.join("; "));
+                return Err(Failure::invalid(message));
+            }
+        }
         if args.retry && wait.is_some() && !is_decision {
             let message = format!("step `{step}` of run `{}` has not failed, so there is nothing to try again", run.id);
             return Err(Failure::invalid(message));

@@ -44,3 +44,24 @@ fn a_failure_waits_in_the_inbox_until_somebody_says_what_the_step_gives() {
     let again = folder.bourn(&["approve", "two/pay", "--data", "\"a bank\"", "-o", "json"]);
     assert_eq!(json_of(&again.out)["final_output"], "paid by a bank");
 }
+
+#[test]
+fn what_somebody_decides_is_held_to_what_the_step_must_give() {
+    let spec = SPEC.replace("escalate]", "escalate], output: { schema: { type: string, minLength: 3 } }");
+    let folder = Folder::with(&[("orders.yaml", &spec)]);
+    folder.bourn(&["run", "orders.yaml", "--id", "one"]);
+    let refused = folder.bourn(&["approve", "one/pay", "--data", "7"]).refused(2);
+    assert!(
+        refused.contains("does not fit the `output.schema` of step `pay`: 7 is not of type \"string\""),
+        "{refused}"
+    );
+    assert!(folder.bourn(&["inbox"]).quietly().contains("one/pay"), "it still waits");
+    // Whoever goes round `approve` is told by the run.
+    let signal = folder.bourn(&["signal", "one", "pay decided", "--data", "7", "-o", "json"]);
+    let detail = json_of(&signal.out)["error_analysis"]["detail"].clone();
+    let wrong = "what was decided: the results do not fit `output.schema`: 7 is not of type \"string\"";
+    assert_eq!(detail, wrong, "{}", signal.err);
+    folder.bourn(&["run", "orders.yaml", "--id", "two"]);
+    let decided = folder.bourn(&["approve", "two/pay", "--data", "\"a friend\"", "-o", "json"]);
+    assert_eq!(json_of(&decided.out)["final_output"], "paid by a friend", "{}", decided.err);
+}

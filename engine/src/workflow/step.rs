@@ -271,7 +271,8 @@ impl ErasedStage for StepConfig {
             }
             // A wait is not a request that hangs.
             let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };
-            return Ok(Operator::call(WaitCall { course, wait, journal: self.journal.clone() }, limits));
+            let (checked, journal) = (self.output.as_ref().map(Checked::of), self.journal.clone());
+            return Ok(Operator::call(WaitCall { course, wait, checked, journal }, limits));
         }
         let seen = Seen::of(&context.inputs[0], &self.read(&context.inputs[0]));
         let context =

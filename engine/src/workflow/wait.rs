@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::checked::Checked;
 use super::columns::{HISTORY, cell, numbers};
 use super::course::{Course, cell_of};
 use super::record::{Record, Status};
@@ -24,6 +25,8 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct WaitCall {
     pub course: Course,
     pub wait: WaitFor,
+    /// What a decision must fit.
+    pub checked: Option<Checked>,
     /// Without one it can only wait for a time, in memory.
     pub journal: Option<Arc<dyn Journal>>,
 }
@@ -177,6 +180,11 @@ impl WaitCall {
     fn came(&self, rows: &RecordBatch, wait: &Wait, data: Value, now: Timestamp) -> Result<Reply> {
         let refused = self.wait.decision && data.get("approved") == Some(&Value::Bool(false));
         if !refused {
+            let checked = self.checked.as_ref().filter(|_| self.wait.decision);
+            let data = match checked.map_or(Ok(data.clone()), |checked| checked.fits(data)) {
+                Ok(data) => data,
+                Err(error) => return self.fail(rows, wait, (&error.context("what was decided"), Status::Failed), now),
+            };
             let record = wait.ended(Status::Completed, Some(data), now);
             return self.answer(rows, &self.course.made(rows, 0, record)?);
         }
