@@ -170,3 +170,19 @@ optimization: { adaptive_thinking: true }
         assert_eq!(server.stats().await["efforts"], efforts);
     }
 }
+
+#[tokio::test]
+async fn a_fallback_asks_under_a_key_of_its_own() {
+    let rule = "rules:\n  - { match: { text: first }, fault: { status: 500 } }\n";
+    let server = Served::with(rule, &[]);
+    let model = |prompt: &str| format!("model: {{ model: opus, max_tokens: 9, prompt: {prompt} }}");
+    let retry = "retry: { max_attempts: 3, initial_interval: 1ms }";
+    let spec =
+        format!("steps:\n  - {{ id: a, {}, {retry}, fallback: [ {{ {} }} ] }}\n", model("first"), model("second"));
+    let folder = Folder::with(&[("w.yaml", &spec)]);
+    let ended = run_in(&server, &folder, &["run", "w.yaml", "--id", "r"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let keys = server.stats().await["idempotency_keys"].clone();
+    let of = |key: &str| keys["most"][key]["requests"].as_u64();
+    assert_eq!((&keys["distinct"], of("r/a"), of("r/a#fallback1")), (&2.into(), Some(3), Some(1)), "{keys}");
+}

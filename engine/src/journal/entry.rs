@@ -292,8 +292,12 @@ impl History {
 
     /// What the name of a step has behind it where it is kept after so many gates behind a fallback, or behind the step itself (0).
     pub fn gate(fallback: usize, gates: usize) -> String {
-        let gate = format!("{}{gates}", Self::GATE);
-        if fallback == 0 { gate } else { format!("{}{fallback}{gate}", Self::FALLBACK) }
+        format!("{}{}{gates}", Self::fallback(fallback), Self::GATE)
+    }
+
+    /// What the name of a step has behind it for what a fallback asks; nothing for the step itself (0).
+    pub(crate) fn fallback(number: usize) -> String {
+        if number == 0 { String::new() } else { format!("{}{number}", Self::FALLBACK) }
     }
 
     /// The signal that brings what a person has decided about a step that failed.

@@ -24,7 +24,7 @@ use crate::api::call::Cached as Looked;
 use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Keys, Reply, Trace, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
-use crate::journal::{Ask, BackingOff, Entries, Journal, Wait};
+use crate::journal::{Ask, BackingOff, Entries, History, Journal, Wait};
 use crate::time::Timestamp;
 
 /// Why a step has not been asked that counts as degraded.
@@ -333,7 +333,9 @@ impl Call for StepCall {
         };
         // The same in every process that goes on with this run.
         let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
-        let key = format!("{}/{}{step}", self.run(&rows)?, scope(&rows, 0)?);
+        // A fallback asks something else.
+        let fallback = History::fallback(self.course.begin.fallback);
+        let key = format!("{}/{}{step}{fallback}", self.run(&rows)?, scope(&rows, 0)?);
         let trace = self.trace(&rows, context)?;
         let asked = CallContext { idempotency_key: key.into(), trace, ..context.clone() };
         let asked = self.better(asked, context);

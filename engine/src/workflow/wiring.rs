@@ -21,7 +21,7 @@ use crate::api::cache::{Cache, Flights, Memory};
 use crate::api::registry::BoxStageConfig;
 use crate::diagnostic::Key;
 use crate::graph::{Graph, Input, Node, Role};
-use crate::journal::{Asked, Durability, Journal, Wait};
+use crate::journal::{Asked, Durability, History, Journal, Wait};
 use crate::spec::Chain;
 use crate::spec::model::{Nested, Repeat, Step};
 
@@ -270,7 +270,7 @@ impl Wiring {
             let mark = match (begin.fallback, repeat) {
                 (0, None) => String::new(),
                 (0, Some(_)) => format!("#{round}"),
-                (fallback, _) => format!("#fallback{fallback}"),
+                (fallback, _) => History::fallback(fallback),
             };
             let name = format!("{node}{mark}");
             let (into, out) = (format!("@into:{name}"), format!("@out:{name}"));
