@@ -149,10 +149,11 @@ impl State {
             // Never shorter than a nanosecond, so that time goes on.
             return Next::Sleep(Duration::from_secs_f64(wait.min(SLEEP_MAX.as_secs_f64())) + Duration::from_nanos(1));
         }
-        self.learnt.take();
         self.in_flight += 1;
         self.sent += 1;
-        Next::Entered(self.buckets.take(reserved), Refused { number: self.sent, sent: at }, self.burst)
+        let request = Refused { number: self.sent, sent: at };
+        self.learnt.take(request);
+        Next::Entered(self.buckets.take(reserved), request, self.burst)
     }
 
     /// Half as many in flight.
@@ -198,11 +199,8 @@ impl Entered<'_> {
                             let pause = now + asked.unwrap_or(PAUSE);
                             state.burst += 1;
                             state.paused_until = state.paused_until.max(pause);
+                            // The rate that is learnt holds them back: fewer in flight would only make it slower than need be.
                             state.learnt.refused(self.request, seconds(pause));
-                            // When the rate is known, fewer in flight would only make it slower than need be.
-                            if !state.learnt.is_known() {
-                                state.halve();
-                            }
                         } else {
                             state.learnt.refused_too();
                         }

@@ -5,6 +5,10 @@
 //! over. The longer the time between, the better that is known. From there the rate grows, slowly at first and then faster
 //! (after the convex growth of TCP CUBIC, RFC 9438), until the next refusal: one request in some hundred, and a limit that was
 //! raised is found within some minutes.
+//!
+//! The first refusal says little: the bucket was full before, or there is no limit, and a server was busy for once. So what is made of
+//! it is a guess, from which the rate doubles every second (slow start, as TCP calls it), and what is seen then is sooner left behind than
+//! what is seen later.
 
 use super::token_limit::Bucket;
 
@@ -15,8 +19,12 @@ const AFTER: f64 = 0.98;
 /// It is back at all of it after so many seconds, and so many requests, so that few of them are refused.
 const BACK: f64 = 30.0;
 const BACK_REQUESTS: f64 = 300.0;
-/// Sooner after a guess, which may be far too low.
-const BACK_GUESS: f64 = 3.0;
+/// Sooner, and then faster too, after the first estimate, which a guess was part of.
+const BACK_FIRST: f64 = 3.0;
+/// A guess may be far too low: the rate doubles in so many seconds, ...
+const DOUBLES: f64 = 1.0;
+/// ... so often at most, which is far more than can be sent.
+const DOUBLINGS_MAX: f64 = 40.0;
 /// What was sent last is so much more than what was accepted on average: the truth is somewhere between.
 const APART: f64 = 1.25;
 /// An estimate over fewer seconds is none.
@@ -43,31 +51,41 @@ pub struct Learnt {
     /// When the rate began to grow from there.
     since: f64,
     bucket: Option<Bucket>,
-    /// Whether the base was seen between two refusals, and is no guess.
-    is_known: bool,
+    /// How often the base was seen between two refusals; before that it is a guess.
+    seen: u32,
+    /// How many had been sent some time ago, and when that was: a second to two, for the rate that was sent last.
+    recent: [Option<Refused>; 2],
 }
 
 impl Learnt {
-    /// Whether the rate is known, so that nothing else need be held back.
-    pub fn is_known(&self) -> bool {
-        self.is_known
-    }
-
     /// How long until a request may be sent, in seconds.
     pub fn wait(&mut self, now: f64) -> f64 {
         let Some((base, bucket)) = self.base.zip(self.bucket.as_mut()) else { return 0.0 };
-        let back = if self.is_known { BACK.max(BACK_REQUESTS / base) } else { BACK_GUESS };
-        let grown = ((now - self.since).max(0.0) / back).powi(2);
+        let since = (now - self.since).max(0.0);
+        let grown = match self.seen {
+            0 => AFTER * (since / DOUBLES).min(DOUBLINGS_MAX).exp2(),
+            1 => AFTER + (1.0 - AFTER) * (since / BACK_FIRST).powi(3),
+            _ => AFTER + (1.0 - AFTER) * (since / BACK.max(BACK_REQUESTS / base)).powi(2),
+        };
         bucket.wait(0.0, now);
-        bucket.set_rate(base * (AFTER + (1.0 - AFTER) * grown), HELD);
+        bucket.set_rate(base * grown, HELD);
         bucket.wait(1.0, now)
     }
 
     /// A request is sent.
-    pub fn take(&mut self) {
+    pub fn take(&mut self, request: Refused) {
         if let Some(bucket) = &mut self.bucket {
             bucket.take(1.0);
+            if self.recent[1].is_none_or(|last| request.sent - last.sent >= 1.0) {
+                self.recent = [self.recent[1], Some(request)];
+            }
         }
+    }
+
+    /// How many were sent in a second of late.
+    fn sent_last(&self, now: Refused) -> Option<f64> {
+        let then = self.recent.into_iter().flatten().find(|then| now.sent - then.sent >= SPAN_MIN)?;
+        Some(now.number.saturating_sub(then.number) as f64 / (now.sent - then.sent))
     }
 
     /// Another request of the same burst was refused.
@@ -77,13 +95,16 @@ impl Learnt {
 
     /// A request was refused, the first since the last pause, which ends at `resumes`. `sent` requests were sent in all.
     pub fn refused(&mut self, request: Refused, resumes: f64) {
+        // What may have been sent was not always there to be sent.
         let paced = self.bucket.map(|bucket| bucket.rate);
+        let sent_last = self.sent_last(request);
+        let paced = paced.map(|paced| sent_last.map_or(paced, |sent| sent.min(paced)));
         let accepted =
             |last: Refused| (request.number - last.number).saturating_sub(1).saturating_sub(self.refused_since);
         let spanned = |last: &Refused| request.sent - last.sent >= SPAN_MIN && accepted(*last) > 0;
         let base = match (self.last.filter(spanned), paced) {
             (Some(last), Some(paced)) => {
-                self.is_known = true;
+                self.seen += 1;
                 let sample = accepted(last) as f64 / (request.sent - last.sent);
                 if paced > sample * APART { (paced * sample).sqrt() } else { sample }
             }
@@ -96,7 +117,7 @@ impl Learnt {
         // The first goes alone after the pause.
         bucket.level = bucket.level.min(1.0);
         (self.base, self.since, self.bucket) = (Some(base), resumes, Some(bucket));
-        (self.last, self.refused_since) = (Some(request), 0);
+        (self.last, self.refused_since, self.recent) = (Some(request), 0, [None; 2]);
     }
 
     /// What flows in, in a second, as far as it is known.
@@ -115,12 +136,12 @@ mod tests {
         let mut learnt = Learnt::default();
         assert_eq!(learnt.wait(0.0), 0.0);
         learnt.refused(Refused { number: 31, sent: 2.0 }, 3.1);
-        assert_eq!((learnt.base(), learnt.is_known()), (Some(10.0), false));
+        assert_eq!((learnt.base(), learnt.seen), (Some(10.0), 0));
         learnt.refused_too();
         learnt.refused_too();
         // Nine were sent between, of which two were refused: seven in 0.7 seconds.
         learnt.refused(Refused { number: 41, sent: 2.7 }, 4.0);
-        assert!((learnt.base().unwrap() - 10.0).abs() < 1e-9 && learnt.is_known(), "{learnt:?}");
+        assert!((learnt.base().unwrap() - 10.0).abs() < 1e-9 && learnt.seen == 1, "{learnt:?}");
     }
 
     #[test]
@@ -135,10 +156,28 @@ mod tests {
     }
 
     #[test]
+    fn a_guess_doubles_every_second_and_what_was_sent_last_is_not_passed() {
+        let mut learnt = Learnt::default();
+        learnt.refused(Refused { number: 9, sent: 0.5 }, 1.0);
+        let mut number = 9;
+        for second in 1..=5 {
+            learnt.wait(f64::from(second));
+            let rate = learnt.bucket.unwrap().rate;
+            assert!((rate - 9.0 * 0.98 * f64::from(1 << (second - 1))).abs() < 1e-6, "{rate}");
+            learnt.take(Refused { number, sent: f64::from(second) });
+            number += 20;
+        }
+        // It may have sent 141 in a second by now, and sent 20: a refusal says nothing of more.
+        learnt.refused(Refused { number: 109, sent: 6.0 }, 7.0);
+        assert!((learnt.base().unwrap() - 18.0).abs() < 1.0, "{learnt:?}");
+    }
+
+    #[test]
     fn the_rate_grows_back_slowly_and_then_faster() {
         let mut learnt = Learnt::default();
         learnt.refused(Refused { number: 100, sent: 1.0 }, 10.0);
         learnt.refused(Refused { number: 111, sent: 2.0 }, 11.0);
+        learnt.refused(Refused { number: 122, sent: 3.0 }, 11.0);
         let mut rate = |after: f64| {
             learnt.wait(11.0 + after);
             learnt.bucket.unwrap().rate

@@ -34,6 +34,8 @@ struct Allows {
     hidden: bool,
     /// The most that it works on at once; more is answered 529.
     at_once: usize,
+    /// The number of a row that is refused for once, though there is no limit.
+    refuses: Option<i64>,
 }
 
 #[derive(Default)]
@@ -77,8 +79,12 @@ fn written(number: i64) -> u64 {
 impl Ask {
     /// Whether it is let in, as the service sees it.
     fn admit(&self, number: i64, now: f64) -> Result<RemoteLimits> {
-        let Allows { requests, output_tokens, burst, hidden, at_once } = *self.allows;
+        let Allows { requests, output_tokens, burst, hidden, at_once, refuses } = *self.allows;
         let mut seen = self.seen.lock().unwrap();
+        if refuses == Some(number) && seen.limited == 0 {
+            seen.limited += 1;
+            return Err(Error::new(Kind::RateLimit, "429").retry_after(Duration::from_secs(1)));
+        }
         let (rates, needs) = ([requests / 60.0, output_tokens / 60.0], [1.0, written(number) as f64]);
         let full = rates.map(|rate| rate * burst);
         let mut level = seen.level.unwrap_or(full);
@@ -173,6 +179,15 @@ fn a_hidden_limit_of_requests_is_found_and_kept() {
     for (requests, burst) in [(600.0, 60.0), (600.0, 1.0), (3_000.0, 5.0), (120.0, 10.0)] {
         let came = run(Allows { requests, burst, hidden: true, ..Allows::default() }, adaptive());
         fits(&came, (ROWS as f64 - requests / 60.0 * burst) / (requests / 60.0));
+    }
+}
+
+#[test]
+fn one_refusal_without_a_limit_costs_some_seconds() {
+    // 64 at once, 400 ms each: 62.5 s without a refusal.
+    for refuses in [0, 40, 500, 5_000] {
+        let came = run(Allows { refuses: Some(refuses), ..Allows::default() }, adaptive());
+        assert!(came.limited == 1 && came.took < 70.0, "{refuses}: {came:?}");
     }
 }
 
