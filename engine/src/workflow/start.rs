@@ -96,11 +96,10 @@ impl Start {
         Self { own, kind, needs, after: Vec::new(), chosen_by, condition: None, in_cleanup: false }
     }
 
-    /// That of the step at this place.
-    pub(super) fn of(spec: &Chain, at: usize) -> Self {
+    /// That of the step at this place, when it is known what [stands before](behind) each.
+    pub(super) fn of(spec: &Chain, at: usize, behind: &[BTreeSet<usize>]) -> Self {
         let step = &spec.steps[at];
         let id = |at: &usize| spec.steps[*at].id.clone();
-        let behind = behind(spec);
         let need = |at: &usize| Need { id: id(at), behind: behind[*at].iter().map(id).collect() };
         let kind = match step.starts {
             Starts::Completed => Kind::Completed,
@@ -247,12 +246,15 @@ fn nothing_to_undo(step: &str, all: &[String], rows: &RecordBatch, row: usize) -
 }
 
 /// For each step the switches whose ways lead to it.
-fn behind(spec: &Chain) -> Vec<BTreeSet<usize>> {
+pub(super) fn behind(spec: &Chain) -> Vec<BTreeSet<usize>> {
     let mut behind: Vec<BTreeSet<usize>> = spec.steps.iter().map(|s| s.chosen_by.iter().copied().collect()).collect();
-    // Every round goes one step further.
-    for _ in &spec.steps {
+    let mut is_whole = behind.iter().all(BTreeSet::is_empty);
+    // Every round goes at least one step further.
+    while !is_whole {
+        is_whole = true;
         for (at, step) in spec.steps.iter().enumerate() {
             let more: BTreeSet<usize> = step.needs.iter().flat_map(|need| behind[*need].clone()).collect();
+            is_whole &= more.is_subset(&behind[at]);
             behind[at].extend(more);
         }
     }

@@ -1,7 +1,7 @@
 //! The steps of a workflow in a graph: a node for each step, a gather wherever branches meet, and a workflow within another one in
 //! the place of a step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::cached::Place as Looked;
@@ -14,7 +14,7 @@ use super::journaled::{Journaled, What};
 use super::lines::{hidden, leaves, lines, order};
 use super::nested::{BackConfig, IntoConfig, OutConfig, TurnConfig, Turns};
 use super::recorded::Recorded;
-use super::start::Start;
+use super::start::{Start, behind};
 use super::step::StepConfig;
 use crate::api::OnFull;
 use crate::api::cache::{Cache, Flights, Memory};
@@ -144,13 +144,13 @@ impl Wiring {
 
     /// All steps of a workflow.
     pub(super) fn steps(&mut self, spec: &Chain, within: &Within) -> Wired {
-        let (order, leaves) = (order(&spec.steps), leaves(&spec.steps));
+        let (order, leaves, behind) = (order(&spec.steps), leaves(&spec.steps), behind(spec));
         let mut kept = Vec::new();
         let mut before = within.first.clone();
         let ids = |places: &[usize]| places.iter().map(|at| spec.steps[*at].id.clone()).collect::<Vec<_>>();
         for line in lines(spec, order) {
             if let [_, _, ..] = line.as_slice() {
-                before = self.line(spec, &line, within);
+                before = self.line(spec, &line, &behind, within);
                 let all = ids(&line);
                 if let Some(wait) = self.wait(&all, &leaves, within) {
                     before = self.keep(&all, wait, before, within.path(&spec.steps[line[0]]), within);
@@ -167,7 +167,7 @@ impl Wiring {
                 [] => within.first.clone(),
                 needs => self.gather(needs, within),
             };
-            let start = Start::of(spec, at).in_cleanup(within.in_cleanup);
+            let start = Start::of(spec, at, &behind).in_cleanup(within.in_cleanup);
             let items = step
                 .for_each
                 .as_ref()
@@ -210,11 +210,11 @@ impl Wiring {
     }
 
     /// Steps that need the same ones and are soon done, one behind the other.
-    fn line(&mut self, spec: &Chain, line: &[usize], within: &Within) -> String {
+    fn line(&mut self, spec: &Chain, line: &[usize], behind: &[BTreeSet<usize>], within: &Within) -> String {
         let needs: Vec<String> = spec.steps[line[0]].follows.iter().map(|at| spec.steps[*at].id.clone()).collect();
         let mut from = if needs.is_empty() { within.first.clone() } else { self.gather(&needs, within) };
         for at in line {
-            let start = Start::of(spec, *at).in_cleanup(within.in_cleanup);
+            let start = Start::of(spec, *at, behind).in_cleanup(within.in_cleanup);
             from = self.works(spec, *at, &start, from, within);
         }
         from
