@@ -57,6 +57,19 @@ fn what_was_decided_is_told_with_what_it_was_decided_on() {
 }
 
 #[test]
+fn a_fallback_that_failed_is_told_too_and_is_no_other_attempt() {
+    let spec = "steps:\n  - { id: a, process: [sh, -c, 'exit 1'], retry: { max_attempts: 1 }, fallback: [{ command: process, \
+                args: [sh, -c, 'exit 2'] }], default: none }\n";
+    let folder = Folder::with(&[("w.yaml", spec)]);
+    assert_eq!(folder.bourn(&["run", "w.yaml", "--id", "a"]).code, Some(0));
+    let all = json_of(&folder.bourn(&["runs", "show", "a", "--decisions", "-o", "json"]).quietly());
+    let told: Vec<_> =
+        all.as_array().unwrap().iter().map(|d| (d["kind"].as_str().unwrap(), d["result"].clone())).collect();
+    let failed = json!({ "number": 1, "command": "process", "failed": true });
+    assert_eq!(told, [("fallback", failed), ("default", json!("none"))]);
+}
+
+#[test]
 fn runs_are_found_by_label_and_query_and_what_is_no_query_is_told() {
     let spec = "steps: [{ id: a, command: set, args: '${input.n.m}' }]\n";
     let folder = Folder::with(&[("w.yaml", spec)]);

@@ -40,6 +40,32 @@ impl Folder {
         Self { env, path: path.into() }
     }
 
+    /// Gives a name this content, whatever others give it at the same time: the last one of them is what it has. `by` tells them apart.
+    ///
+    /// # Errors
+    /// When the disk fails: then the name has what it had.
+    pub(crate) fn put_by(&self, by: &str, name: &str, content: &[u8]) -> Result<()> {
+        let by = &blake3::hash(by.as_bytes()).to_hex()[..16];
+        self.replace(name, &format!("{name}.{by}.{UNFINISHED}"), content)
+    }
+
+    fn replace(&self, name: &str, unfinished: &str, content: &[u8]) -> Result<()> {
+        let (path, unfinished) = (self.path.join(name), self.path.join(unfinished));
+        let files = self.env.files();
+        let mut file = files.create(&unfinished)?;
+        let written = file.write_all(content).and_then(|()| file.sync());
+        if let Err(e) = written {
+            // A full disk gets its room back; what can't be removed now is overwritten by the next attempt.
+            let _ = files.remove(&unfinished);
+            return Err(Error::from(e).context(unfinished.display()));
+        }
+        drop(file);
+        self.env.reached(points::CONTENT_WRITTEN);
+        files.rename(&unfinished, &path)?;
+        self.env.reached(points::CONTENT_NAMED);
+        files.sync_folder(&self.path)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -55,22 +81,7 @@ impl Lock for Locked {
 
 impl Store for Folder {
     fn put(&self, name: &str, content: &[u8]) -> Result<()> {
-        // Others may write the same name meanwhile: the last one is what it has.
-        let own = format!("{name}.{:016x}.{UNFINISHED}", self.env.random());
-        let (path, unfinished) = (self.path.join(name), self.path.join(own));
-        let files = self.env.files();
-        let mut file = files.create(&unfinished)?;
-        let written = file.write_all(content).and_then(|()| file.sync());
-        if let Err(e) = written {
-            // A full disk gets its room back; what can't be removed now is tidied up later.
-            let _ = files.remove(&unfinished);
-            return Err(Error::from(e).context(unfinished.display()));
-        }
-        drop(file);
-        self.env.reached(points::CONTENT_WRITTEN);
-        files.rename(&unfinished, &path)?;
-        self.env.reached(points::CONTENT_NAMED);
-        files.sync_folder(&self.path)
+        self.replace(name, &format!("{name}.{UNFINISHED}"), content)
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {

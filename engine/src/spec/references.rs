@@ -5,12 +5,13 @@ use serde_json::Value;
 use super::model::Step;
 use super::node::{Content, Node};
 use super::reader::Reader;
+use crate::api::jq::Way;
 use crate::api::template::{Reference, Segment, Template};
 use crate::data::columns::INPUT;
 use crate::diagnostic::{Key, Problem, did_you_mean};
 
 /// What the record of a step has: the members that a place may name.
-pub(crate) const RECORD: [&str; 14] = [
+pub(crate) const RECORD: [&str; 15] = [
     "status",
     "results",
     "error",
@@ -23,6 +24,7 @@ pub(crate) const RECORD: [&str; 14] = [
     "degraded",
     "rounds",
     "fallback",
+    "fallbacks_failed",
     "artifacts",
     "quality_gates",
 ];
@@ -70,6 +72,13 @@ impl Names<'_> {
             }
         };
         for expression in template.expressions() {
+            for way in expression.program.reads() {
+                if let Err(problem) = self.read(&way) {
+                    let place = way.first().map_or(0..0, |(_, span)| span.clone());
+                    let from = expression.span.start + "${".len();
+                    reader.fault(path, problem.part(from + place.start..from + place.end));
+                }
+            }
             needs.extend(
                 (0..self.ids.len()).filter(|at| *at != self.own && expression.program.mentions(&self.ids[*at])),
             );
@@ -89,6 +98,17 @@ impl Names<'_> {
             }
         }
         short
+    }
+
+    /// Whether there is what jq reads from there.
+    fn read(&self, way: &Way) -> Result<(), Problem> {
+        let Some(((root, span), rest)) = way.split_first() else { return Ok(()) };
+        if root == "steps" && !self.ids.contains(root) {
+            return Err(Problem::new("there is no step `steps`").help("jq sees each step under its id: `.id.results`"));
+        }
+        let member = |(name, _): &(String, _)| Segment::Member(name.clone());
+        let (root, path, span) = (root.clone(), rest.iter().map(member).collect(), span.clone());
+        self.check(&Reference { root, path, span }).map(drop)
     }
 
     /// The step that a place reads; none for the input.

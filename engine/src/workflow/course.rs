@@ -277,11 +277,13 @@ impl Course {
             _ => self.failed(made),
         };
         if self.begin.fallback == 0 {
-            return Ok(made);
+            return Ok(Record { fallbacks_failed: 0, ..made });
         }
         let before: Record = serde_json::from_str(self.before(rows, row)?)?;
         let fallback = (made.has_results() && !made.degraded).then_some(self.begin.fallback);
-        Ok(Record { attempts: before.attempts + made.attempts, fallback, ..made.behind(&before) })
+        let fallbacks_failed = self.begin.fallback - usize::from(fallback.is_some());
+        let attempts = before.attempts + made.attempts;
+        Ok(Record { attempts, fallback, fallbacks_failed, ..made.behind(&before) })
     }
 
     /// The record of the step when it failed: what the spec has for that, or the failure.

@@ -73,12 +73,17 @@ pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
         let key = if step.route { "route" } else { "switch" };
         add(key, key, record.results.clone().unwrap_or_default());
     }
-    if record.attempts > 1 && record.rounds.is_none() && record.items.is_none() {
+    // One attempt of each that was tried is no decision to try again.
+    let tried = record.fallback.unwrap_or(record.fallbacks_failed);
+    if record.attempts as usize > 1 + tried && record.rounds.is_none() && record.items.is_none() {
         add("retry", "retry", json!({ "attempts": record.attempts }));
     }
-    if let Some(fallback) = record.fallback {
-        let command = step.fallbacks.get(fallback - 1);
-        add("fallback", "fallback", json!({ "number": fallback, "command": command }));
+    let command = |number: usize| step.fallbacks.get(number - 1);
+    for number in 1..=record.fallbacks_failed {
+        add("fallback", "fallback", json!({ "number": number, "command": command(number), "failed": true }));
+    }
+    if let Some(number) = record.fallback {
+        add("fallback", "fallback", json!({ "number": number, "command": command(number) }));
     }
     if record.degraded {
         add("default", "default", step.default.clone().unwrap_or_default());

@@ -18,7 +18,7 @@ use crate::api::erased::ErasedStage;
 use crate::api::limits::Retries;
 use crate::api::template::Template;
 use crate::api::{BuildContext, Call, CallContext, Cardinality, Limits, Operator, Reply};
-use crate::checkpoint::store::{Folder, Store};
+use crate::checkpoint::store::Folder;
 use crate::data::columns::{RUN_ID, json_field};
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
@@ -143,14 +143,14 @@ impl Call for Writing {
                 continue;
             };
             let env = context.env.clone();
-            context.env.blocking(move || write(env, &artifact.path, &bytes)).await??;
+            context.env.blocking(move || write(env, &artifact.path, &run.id, &bytes)).await??;
         }
         Ok(Reply::rows(rows))
     }
 }
 
 /// Writes a file that is there as a whole or not at all.
-fn write(env: crate::env::Env, path: &str, content: &[u8]) -> Result<()> {
+fn write(env: crate::env::Env, path: &str, run: &str, content: &[u8]) -> Result<()> {
     let whole = Path::new(path);
     let (Some(folder), Some(name)) = (whole.parent(), whole.file_name().and_then(|name| name.to_str())) else {
         return Err(Error::validation(format!("the path of the output, `{path}`, names no file")));
@@ -159,5 +159,5 @@ fn write(env: crate::env::Env, path: &str, content: &[u8]) -> Result<()> {
         return Err(Error::validation(format!("the path of the output, `{path}`, is no plain file")));
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    Folder::at(env, folder).put(name, content)
+    Folder::at(env, folder).put_by(run, name, content)
 }

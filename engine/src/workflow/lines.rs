@@ -1,6 +1,6 @@
 //! In what order steps stand in a graph, and which of them in one line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::spec::Chain;
 use crate::spec::model::Step;
@@ -36,9 +36,9 @@ pub(super) fn lines(spec: &Chain, order: Vec<usize>) -> Vec<Vec<usize>> {
 }
 
 /// The steps whose columns may stand in the rows that a step of a line sees, though it does not depend on them.
-pub(super) fn hidden(spec: &Chain, at: usize) -> Vec<String> {
+pub(super) fn hidden(spec: &Chain, at: usize) -> HashSet<String> {
     if !spec.steps[at].is_pure() {
-        return Vec::new();
+        return HashSet::new();
     }
     let (mut before, mut next) = (BTreeSet::from([at]), vec![at]);
     while let Some(at) = next.pop() {

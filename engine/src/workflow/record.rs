@@ -67,6 +67,9 @@ pub struct Record {
     /// Which of its fallbacks gave its results, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<usize>,
+    /// How many of its fallbacks have failed as well.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub fallbacks_failed: usize,
     /// Of a step that was done for each element of a list: how many there were, and which failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Items>,
@@ -122,6 +125,11 @@ pub struct Items {
     /// The first of those.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<ItemFailure>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_no(count: &usize) -> bool {
+    *count == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -298,6 +306,7 @@ impl Record {
             not_chosen_by: None,
             rounds: None,
             fallback: None,
+            fallbacks_failed: 0,
             items: None,
             degraded: false,
             attempts: 0,

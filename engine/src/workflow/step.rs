@@ -1,5 +1,6 @@
 //! A step: the stage that its command stands for, with its answer in an envelope and its failure as data.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -80,7 +81,7 @@ pub(super) struct StepConfig {
     /// The steps of the workflow.
     steps: Arc<[String]>,
     /// The steps that it sees nothing of though they may stand before it: it does not depend on them.
-    hidden: Vec<String>,
+    hidden: HashSet<String>,
 }
 
 impl StepConfig {
@@ -128,7 +129,7 @@ impl StepConfig {
                 recorded: None,
                 cache: step.cache.clone().map(|caching| (caching, cache.clone())),
                 steps: steps.clone(),
-                hidden: Vec::new(),
+                hidden: HashSet::new(),
             };
             (config, work.clone())
         };
@@ -136,7 +137,7 @@ impl StepConfig {
     }
 
     /// Seeing nothing of these steps.
-    pub(super) fn hiding(self, hidden: Vec<String>) -> Self {
+    pub(super) fn hiding(self, hidden: HashSet<String>) -> Self {
         Self { hidden, ..self }
     }
 

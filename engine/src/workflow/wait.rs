@@ -110,7 +110,8 @@ impl Wait {
             status,
             results,
             reason: None,
-            attempts: 1,
+            // Whoever decides is not asked by an attempt.
+            attempts: u32::from(self.decide.is_none()),
             started_at: Some(Timestamp(self.since).to_string()),
             duration_ms: u64::try_from((until.0 - self.since) / 1_000).ok(),
             ..Record::skipped(String::new())
@@ -202,7 +203,7 @@ impl WaitCall {
         now: Timestamp,
     ) -> Result<Reply> {
         let times = wait.ended(status, None, now);
-        let failed = Record::failed(error, 1);
+        let failed = Record::failed(error, times.attempts);
         let failed = Record { started_at: times.started_at, duration_ms: times.duration_ms, ..failed };
         self.answer(rows, &self.course.made(rows, 0, failed)?)
     }

@@ -37,6 +37,21 @@ fn what_results_are_to_be_like() {
 }
 
 #[test]
+fn names_in_jq() {
+    let step = |args: &str| {
+        told(&format!(
+            "steps:\n  - {{ id: review, command: set, args: 1 }}\n  - {{ id: b, command: set, args: '{args}' }}\n"
+        ))
+    };
+    assert_snapshot!(step("${.revew.results | length}"), @"spec.yaml:3:38 there is no step `revew` (did you mean `review`?)");
+    assert_snapshot!(step("${ .review.result }"), @"spec.yaml:3:39 a step has no `result` (did you mean `results`?)");
+    assert_snapshot!(step("a ${.b.results}"), @"spec.yaml:3:40 `b` can't read itself");
+    assert_snapshot!(step("${.steps.review.results}"), @"spec.yaml:3:38 there is no step `steps` (jq sees each step under its id: `.id.results`)");
+    assert_snapshot!(step("${.input.x + .nothing[0]}"), @"spec.yaml:3:49 there is no step `nothing` (a plain `${` is written `$${`; a variable is `${env.NAME}`)");
+    assert_snapshot!(step("${.input.anything | .else}"), @"");
+}
+
+#[test]
 fn ids_and_dependencies() {
     let set = "command: set, args: 1";
     assert_snapshot!(told(&format!("steps:\n  - {{ id: a, {set} }}\n  - {{ id: a, {set} }}\n")), @"spec.yaml:3:11 the id `a` is here twice (give each step an `id` of its own)");
