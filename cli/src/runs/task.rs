@@ -32,6 +32,7 @@ impl Wait {
         }
         match (&self.signal, self.attempts) {
             (Some(name), _) => format!("signal {name}"),
+            (None, Some(0)) => self.error.clone().unwrap_or_default(),
             (None, Some(attempts)) => format!("attempt {}", attempts + 1),
             (None, None) => "a time".to_owned(),
         }

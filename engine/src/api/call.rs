@@ -97,13 +97,13 @@ pub trait Call: Send + Sync + 'static {
     }
 
     /// What is to be asked next, now that `rows` were answered so: another round of the same request, which passes all limits anew. The
-    /// answer to the last one is that of the request.
+    /// answer to the last one is that of the request. `None`: there are no rounds.
     fn again<'a>(
         &'a self,
         rows: &'a RecordBatch,
         answer: &'a RecordBatch,
         context: &'a CallContext,
-    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+    ) -> Option<BoxFuture<'a, Result<Next>>> {
         let _ = (rows, answer, context);
         None
     }
@@ -221,6 +221,17 @@ pub struct Tried {
     pub scheduled: Timestamp,
     /// When the next one may come.
     pub due: Timestamp,
+}
+
+/// What follows an answer.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// Nothing: it was the last one.
+    Over,
+    /// Another round, which is asked this.
+    Round(RecordBatch),
+    /// Another round at another time, by whoever asks again: for now, the request is answered so.
+    Later(RecordBatch),
 }
 
 /// A wait between two attempts.
@@ -361,7 +372,7 @@ impl Call for BoxCall {
         rows: &'a RecordBatch,
         answer: &'a RecordBatch,
         context: &'a CallContext,
-    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+    ) -> Option<BoxFuture<'a, Result<Next>>> {
         self.0.again(rows, answer, context)
     }
 

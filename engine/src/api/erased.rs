@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, ready};
 
 use super::cache::Turn;
-use super::call::{Accounts, Backoff, Call, CallContext, Reply, Tried, Usage};
+use super::call::{Accounts, Backoff, Call, CallContext, Next, Reply, Tried, Usage};
 use super::connector::{
     Capabilities, ConnectContext, Connector, Known, Side, SinkContext, SourceContext, Unread, UsedFiles,
 };
@@ -43,7 +43,7 @@ pub trait ErasedCall: Send + Sync {
         rows: &'a RecordBatch,
         answer: &'a RecordBatch,
         context: &'a CallContext,
-    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>>;
+    ) -> Option<BoxFuture<'a, Result<Next>>>;
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>>;
     fn payer(&self, rows: &RecordBatch) -> Option<u64>;
     fn deadlines(&self) -> Option<Deadlines>;
@@ -92,7 +92,7 @@ impl<C: Call> ErasedCall for C {
         rows: &'a RecordBatch,
         answer: &'a RecordBatch,
         context: &'a CallContext,
-    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+    ) -> Option<BoxFuture<'a, Result<Next>>> {
         Call::again(self, rows, answer, context)
     }
     fn tried(&self, rows: &RecordBatch) -> Result<Option<Tried>> {

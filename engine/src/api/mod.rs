@@ -30,7 +30,7 @@ pub mod template;
 
 pub use budget::{Budget, OnExceeded};
 pub use cache::Cache;
-pub use call::{Accounts, Backoff, Bill, BoxCall, Call, CallContext, Keys, Reply, Tried, Usage};
+pub use call::{Accounts, Backoff, Bill, BoxCall, Call, CallContext, Keys, Next, Reply, Tried, Usage};
 pub use checkpointing::{Checkpointing, Checkpoints, Place};
 pub use connector::{
     Capabilities, ConnectContext, Connector, Delivery, Epochs, Known, Replay, Side, SinkContext, SourceContext, Unread,

@@ -6,7 +6,7 @@ use arrow::record_batch::RecordBatch;
 
 use futures::future::{Either, select};
 
-use crate::api::{BoxCall, Call, CallContext, Reply, Usage};
+use crate::api::{BoxCall, Call, CallContext, Next, Reply, Usage};
 use crate::error::{Error, Result};
 
 /// The outermost layer: each round passes all that is below as a request of its own.
@@ -22,17 +22,17 @@ impl Again {
         let mut asked = rows;
         let mut usage = Usage::default();
         loop {
-            let mut reply = self.inner.call(asked.clone(), context).await?;
+            let reply = self.inner.call(asked.clone(), context).await?;
             usage += reply.usage;
             let next = match self.call.again(&asked, &reply.rows, context) {
                 Some(next) => next.await?,
-                None => None,
+                None => Next::Over,
             };
-            let Some(next) = next else {
-                reply.usage = usage;
-                return Ok(reply);
-            };
-            asked = next;
+            match next {
+                Next::Round(next) => asked = next,
+                Next::Over => return Ok(Reply { usage, ..reply }),
+                Next::Later(rows) => return Ok(Reply { rows, usage, ..reply }),
+            }
         }
     }
 }

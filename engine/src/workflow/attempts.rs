@@ -54,6 +54,13 @@ impl Attempts {
         Ok(known.get(&name).map(|data| serde_json::from_str(data.get())).transpose()?)
     }
 
+    /// None yet of what comes for the first time so much later: `round 3`.
+    pub(super) fn first(what: &str, now: Timestamp, later: Duration) -> Self {
+        let due = now.after(later).0;
+        let error = what.to_owned();
+        Self { due, since: due, scheduled: None, attempts: 0, counted: 0, fallback: 0, before: None, error }
+    }
+
     /// For who tries it again.
     pub(super) fn tried(&self) -> Tried {
         let scheduled = Timestamp(self.scheduled.unwrap_or(self.since));
@@ -67,6 +74,10 @@ impl Attempts {
 
     /// The record of the step for now.
     pub fn record(&self) -> Record {
+        if self.attempts == 0 {
+            let reason = format!("{} comes at {}", self.error, Timestamp(self.due));
+            return Record { status: Status::BackingOff, ..Record::skipped(reason) };
+        }
         let next = self.attempts + 1;
         let reason = format!("attempt {next} comes at {}: {}", Timestamp(self.due), self.error);
         let started_at = Some(Timestamp(self.since).to_string());

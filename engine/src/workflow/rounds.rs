@@ -1,16 +1,19 @@
 //! Steps that are done in rounds: what the round before left, and whether there is another one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::StringArray;
 use arrow::record_batch::RecordBatch;
 
+use super::attempts::{Attempts, NOTED};
 use super::columns::{cell, numbers, scope};
 use super::course::{Course, known};
 use super::record::{Cost, Record, Status};
-use crate::api::CallContext;
-use crate::error::Result;
-use crate::journal::{Entries, Journal, Steps, Wait};
+use super::wait::PATIENCE;
+use crate::api::{CallContext, Next};
+use crate::error::{Error, Result};
+use crate::journal::{BackingOff, Entries, Journal, Steps, Wait};
 use crate::spec::model::Repeat;
 use crate::spec::switch::holds;
 
@@ -22,31 +25,45 @@ pub(super) struct Again {
 }
 
 impl Again {
-    /// Whether there is another round after this answer, and what it is asked.
+    /// Whether there is another round after this answer, and what it is asked. One that comes later is noted with its round.
     pub(super) async fn next(
         &self,
         (course, name): (&Course, &str),
         answer: &RecordBatch,
         context: &CallContext,
-    ) -> Result<Option<RecordBatch>> {
+    ) -> Result<Next> {
         let text = cell(answer, &course.id, 0)?.unwrap_or_default();
         let record: Record = serde_json::from_str(text)?;
-        let Some(rounds) = record.rounds.filter(|_| record.status == Status::Completed) else { return Ok(None) };
+        let Some(rounds) = record.rounds.filter(|_| record.status == Status::Completed) else { return Ok(Next::Over) };
         // What was known before had its last round.
         let is_known = known(answer, 0, name)?.is_some();
         if is_known || rounds >= self.repeat.max || holds(&self.repeat.until, answer, 0, "repeat.until")? {
-            return Ok(None);
+            return Ok(Next::Over);
         }
+        // What is decided again waits for nothing.
+        let every = if course.begin.recorded.is_some() { Duration::ZERO } else { self.repeat.every };
         if let Some((journal, wait)) = &self.journal {
-            let records = StringArray::from(vec![text]);
-            let step = format!("{}{}", scope(answer, 0)?, round(name, Some(rounds - 1))).into();
-            let steps = vec![Steps { step, numbers: numbers(answer)?.to_vec(), names: None, records }];
-            journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
+            let named = |rounds| Ok::<_, Error>(format!("{}{}", scope(answer, 0)?, round(name, Some(rounds))).into());
+            let (number, records) = (numbers(answer)?[0], StringArray::from(vec![text]));
+            let steps = vec![Steps { step: named(rounds - 1)?, numbers: vec![number], names: None, records }];
+            let next =
+                (every > NOTED).then(|| Attempts::first(&format!("round {}", rounds + 1), context.env.wall(), every));
+            let backoff = |next: &Attempts| -> Result<BackingOff> {
+                Ok(BackingOff { number, step: named(rounds)?, data: serde_json::to_string(next)? })
+            };
+            let backoffs = next.iter().map(backoff).collect::<Result<_>>()?;
+            // What is to be done at a time must be known at that time.
+            let wait = if next.is_some() { Wait::Durable } else { *wait };
+            journal.append(Entries { steps, backoffs, ..Entries::default() }, wait).await?;
+            if let Some(next) = next.filter(|_| every > PATIENCE) {
+                journal.asked().rest().waits(number, Some(next.due));
+                return Ok(Next::Later(course.answer(answer, vec![serde_json::to_string(&next.record())?])?));
+            }
         }
-        if !self.repeat.every.is_zero() {
-            context.env.sleep(self.repeat.every).await;
+        if !every.is_zero() {
+            context.env.sleep(every).await;
         }
-        Ok(Some(answer.clone()))
+        Ok(Next::Round(answer.clone()))
     }
 }
 

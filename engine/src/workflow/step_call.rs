@@ -21,7 +21,7 @@ use super::rounds::{Again, add, before, round};
 use super::wait::PATIENCE;
 use crate::api::cache::Turn;
 use crate::api::call::Cached as Looked;
-use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Keys, Reply, Trace, Tried, Usage};
+use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Keys, Next, Reply, Trace, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
 use crate::journal::{Ask, BackingOff, Entries, History, Journal, Wait};
@@ -373,14 +373,14 @@ impl Call for StepCall {
         _: &'a RecordBatch,
         answer: &'a RecordBatch,
         context: &'a CallContext,
-    ) -> Option<BoxFuture<'a, Result<Option<RecordBatch>>>> {
+    ) -> Option<BoxFuture<'a, Result<Next>>> {
         let again = self.again.as_ref()?;
         let next = async move {
             let name = self.name(answer)?;
             let left = serde_json::from_str(cell(answer, &self.course.id, 0)?.unwrap_or_default())?;
             lock(&self.rounds).insert(context.idempotency_key.clone(), left);
             let next = again.next((&self.course, &name), answer, context).await?;
-            if next.is_none() {
+            if !matches!(next, Next::Round(_)) {
                 lock(&self.rounds).remove(&context.idempotency_key);
             }
             Ok(next)

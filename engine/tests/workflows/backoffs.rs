@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::journal::{History, Memory, RunState};
+use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::workflow::Runs;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -39,6 +40,16 @@ fn due(journal: &Memory, step: &str, after: Duration) {
     let mut attempts = known(journal, step).unwrap();
     let micros = i64::try_from(after.as_micros()).unwrap();
     attempts["due"] = (attempts["since"].as_i64().unwrap() + micros).into();
+    let data = RawValue::from_string(attempts.to_string()).unwrap();
+    journal.runs().get_mut(&0).unwrap().history.0.insert(History::backoff(step), data);
+}
+
+/// A round that was to come ten minutes after the last one comes at this time of the world, which begins anew for each process.
+fn due_at(journal: &Memory, step: &str, time: Duration) {
+    let begin = Simulation::new(1).env().wall();
+    let mut attempts = known(journal, step).unwrap();
+    attempts["due"] = begin.after(time).0.into();
+    attempts["since"] = attempts["due"].clone();
     let data = RawValue::from_string(attempts.to_string()).unwrap();
     journal.runs().get_mut(&0).unwrap().history.0.insert(History::backoff(step), data);
 }
@@ -177,4 +188,34 @@ steps: [ { id: ask, say: { text: done, after: '1000', fail: '${input.fail}' }, r
     // The three are tried, then the others; after half a minute the three come back, one behind the other.
     assert!(worked.took >= Duration::from_secs(34) && worked.took < Duration::from_secs(35), "{:?}", worked.took);
     assert_eq!(SEEN.with(|seen| (seen.calls.load(SeqCst), seen.most.load(SeqCst))), (16, 1));
+}
+
+#[test]
+fn the_next_round_comes_at_its_time_in_whatever_process() {
+    let spec = "steps: [ { id: poll, say: { text: '${.poll.rounds}' }, \
+                repeat: { until: '${.poll.rounds >= 3}', max_iterations: 9, every: 10m } } ]";
+    let journal = Memory::default();
+    let (worked, calls) = work(spec, &journal);
+    assert_eq!((worked.of(0, "/status"), calls), (json!("WAITING"), 1));
+    assert!(worked.took < Duration::from_secs(10), "nothing is held for so long: {:?}", worked.took);
+    let reason = worked.of(0, "/execution_metrics/steps/poll/reason");
+    assert!(reason.as_str().unwrap().starts_with("round 2 comes at "), "{reason}");
+    // It is asked too soon, and then in time.
+    let (still, calls) = work(spec, &journal);
+    assert_eq!((still.of(0, "/status"), calls), (json!("WAITING"), 0));
+    due_at(&journal, "poll#2", Duration::from_secs(20));
+    let (second, calls) = work(spec, &journal);
+    assert_eq!((second.of(0, "/status"), calls), (json!("WAITING"), 1));
+    assert!(second.took >= Duration::from_secs(19) && second.took < Duration::from_secs(22), "{:?}", second.took);
+    due_at(&journal, "poll#3", Duration::ZERO);
+    let (ended, calls) = work(spec, &journal);
+    assert_eq!((ended.of(0, "/status"), ended.of(0, "/final_output"), calls), (json!("COMPLETED"), json!("2"), 1));
+    assert_eq!(ended.of(0, "/execution_metrics/steps/poll/rounds"), Value::Null);
+    assert_eq!(ended.of(0, "/execution_metrics/steps/poll/attempts"), 3);
+    // A job that stays until its runs have ended goes on by itself, and takes that long.
+    let journal = Memory::default();
+    let runs = Runs::of("lines", BoxConnector::new(lines_of(&["{}"]))).with_journal(Arc::new(journal), 1);
+    let stayed = run(spec, runs.staying(true), 1);
+    assert_eq!(stayed.of(stayed.documents.len() - 1, "/status"), "COMPLETED");
+    assert!(stayed.took >= Duration::from_mins(20) && stayed.took < Duration::from_mins(21), "{:?}", stayed.took);
 }

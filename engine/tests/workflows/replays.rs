@@ -22,7 +22,7 @@ fn runs(spec: &str, lines: &[&str], ask: Option<(u64, Ask)>, seed: u64) -> Vec<P
     let journal = Memory::default();
     let runs = Runs::of("lines", BoxConnector::new(lines_of(lines))).with_journal(Arc::new(journal.clone()), 1);
     let asked = journal.asked();
-    run_beside(spec, runs, seed, |env| async move {
+    run_beside(spec, runs.staying(spec.contains("every:")), seed, |env| async move {
         if let Some((millis, ask)) = ask {
             env.sleep(Duration::from_millis(millis)).await;
             asked.tell(0, ask);

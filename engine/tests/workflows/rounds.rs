@@ -76,6 +76,9 @@ fn a_round_that_is_in_the_journal_is_not_done_again() {
     let (calm, calls) = journaled(&journal, 1);
     assert_eq!(calls, 2 * 2 + 5 + 2);
     let kept: Vec<String> = journal.runs()[&0].history.0.keys().cloned().collect();
+    let waits = |names: Vec<String>| names.into_iter().partition::<Vec<_>, _>(|name| name.starts_with('@'));
+    let (waits, kept) = waits(kept);
+    assert_eq!(waits, [2, 3, 4, 5].map(|round| format!("@backoff:draft#{round}")));
     assert_eq!(kept, ["a", "draft", "draft#1", "draft#2", "draft#3", "draft#4", "end"]);
     let without_end = |document: &Value| document["workflow_results"].clone();
     let (again, none) = journaled(&journal, 2);
