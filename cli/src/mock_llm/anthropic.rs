@@ -48,8 +48,12 @@ pub fn read(body: &Value, strict: bool) -> Result<Asked, Refusal> {
         strict::number(object, "top_p", (0.0, 1.0))?;
     }
     let model = strict::text(object, "model")?;
+    let wrong = match object.get("max_tokens") {
+        None => "max_tokens: Field required",
+        Some(_) => "max_tokens: Input should be a whole number greater than or equal to 1",
+    };
     let max_tokens = object.get("max_tokens").and_then(Value::as_u64).filter(|n| *n > 0);
-    let max_tokens = max_tokens.ok_or_else(|| Refusal::field("max_tokens", "max_tokens: Field required"))?;
+    let max_tokens = max_tokens.ok_or_else(|| Refusal::field("max_tokens", wrong))?;
     let messages = strict::messages(object, &["user", "assistant"])?;
     if strict {
         thinking(object, model, max_tokens)?;

@@ -75,6 +75,9 @@ pub fn read(body: &Value, strict: bool) -> Result<Asked, Refusal> {
         let told = format!("Invalid value: supported values are {}", EFFORTS.join(", "));
         return Err(Refusal::field("reasoning_effort", told));
     }
+    if object.get("n").is_some_and(|n| *n != 1) {
+        return Err(Refusal::field("n", "Invalid value: this server gives one choice, so `n` is 1."));
+    }
     let messages = strict::messages(object, &["system", "developer", "user", "assistant", "tool"])?;
     let is_role = |m: &Value, roles: &[&str]| m["role"].as_str().is_some_and(|role| roles.contains(&role));
     let system: Vec<String> =

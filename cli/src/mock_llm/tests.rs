@@ -99,7 +99,8 @@ fn what_the_services_refuse_is_refused_in_their_words() {
     assert!(ask(budget.clone()).unwrap_err().as_str().unwrap().contains("thinking.type.adaptive"));
     let older = json!({ "thinking": budget["thinking"], "model": "claude-haiku-4-5" });
     assert_eq!(ask(older), Ok("hi".into()));
-    assert_eq!(ask(json!({ "max_tokens": 0 })), Err(json!("max_tokens: Field required")));
+    let least = "max_tokens: Input should be a whole number greater than or equal to 1";
+    assert_eq!(ask(json!({ "max_tokens": 0 })), Err(json!(least)));
     assert_eq!(ask(json!({ "temperature": 1.5 })), Err(json!("temperature: Input should be a number from 0 to 1")));
 
     let openai =
@@ -108,6 +109,8 @@ fn what_the_services_refuse_is_refused_in_their_words() {
     let told = openai(body).unwrap_err();
     assert_eq!(told["message"], "Unrecognized request argument supplied: thinking");
     assert_eq!((&told["type"], &told["param"]), (&json!("invalid_request_error"), &json!("thinking")));
+    let two = openai(json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }], "n": 2 })).unwrap_err();
+    assert_eq!(two["param"], "n");
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bourn_engine::Engine;
 use bourn_engine::spec::Spec;
 use bourn_engine::spec::schedule::{CatchUp, Schedule};
 use bourn_engine::time::Timestamp;
+use bourn_engine::{Engine, Kind};
 use bourn_journal::{Filter, Sqlite};
 use futures::channel::mpsc;
 use futures::future::{Either, select};
@@ -85,7 +85,14 @@ pub fn run(args: &Run, (workflow, schedule): &(String, Schedule), screen: &Scree
         };
         // One that is there was begun before: it is gone on with, and never begun twice.
         tell(match existing(&one, screen) {
-            Ok(None) => once(&one, screen, env.clone(), Ending::Elsewhere(interrupted.clone())),
+            Ok(None) => match once(&one, screen, env.clone(), Ending::Elsewhere(interrupted.clone())) {
+                Err(Failure::Failed(error)) if error.kind() == Kind::Conflict => {
+                    let id = one.id.as_deref().unwrap_or_default();
+                    screen.tell(&format!("run {id}: another process of this schedule has begun it"));
+                    Ok(Exit::Ok)
+                }
+                ended => ended,
+            },
             other => other.map(|exit| exit.unwrap_or(Exit::Ok)),
         })
     };

@@ -68,6 +68,9 @@ fn by_hand_it_runs_once_and_what_is_wrong_is_told_at_its_place() {
         std::fs::write(folder.path("wrong.yaml"), spec).unwrap();
         folder.bourn(&["validate", "wrong.yaml"]).err
     };
+    assert!(
+        wrong("{ cron: '0 0 31 2 *' }").contains("wrong.yaml:2:19 `0 0 31 2 *` never comes: no month has such a day")
+    );
     assert!(wrong("{ cron: '61 * * * *' }").contains("wrong.yaml:2:19 `61 * * * *` is no cron pattern"));
     assert!(wrong("{ cron: '0 6 * * *', timezone: Europe/Berln }").contains("did you mean `Europe/Berlin`?"));
     assert!(wrong("{ catch_up: one }").contains("a schedule has a `cron` pattern or says `every`"));

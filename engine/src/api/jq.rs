@@ -81,16 +81,26 @@ impl Program {
         &self.text
     }
 
-    /// The first value that it makes of this JSON document.
+    /// The value that it makes of this JSON document.
     ///
     /// # Errors
-    /// When it fails, or makes none.
-    pub fn first(&self, input: &str) -> Result<Value> {
+    /// When it fails, or makes none, or several.
+    pub fn value(&self, input: &str) -> Result<Value> {
         let failed = |what: String| Error::validation(format!("`${{{}}}`: {what}", self.text.trim()));
         let input = read::parse_single(input.as_bytes()).map_err(|e| failed(e.to_string()))?;
         let context = Ctx::<data::JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
-        let first = self.filter.id.run((context, input)).map(unwrap_valr).next();
-        let value = first.ok_or_else(|| failed("it has no value".into()))?.map_err(|e| failed(e.to_string()))?;
+        let mut values = self.filter.id.run((context, input)).map(unwrap_valr);
+        let value =
+            values.next().ok_or_else(|| failed("it has no value".into()))?.map_err(|e| failed(e.to_string()))?;
+        match values.next() {
+            None => {}
+            Some(Ok(_)) => {
+                return Err(failed(
+                    "it has several values: `[ … ]` makes them a list, and `first( … )` takes one".into(),
+                ));
+            }
+            Some(Err(e)) => return Err(failed(e.to_string())),
+        }
         serde_json::from_str(&value.to_string()).map_err(|_| failed(format!("{value} is no value of JSON")))
     }
 
@@ -185,13 +195,17 @@ mod tests {
         let first = |text: &str, input: Value| {
             Program::parse(text)
                 .map_err(|(e, _)| e)
-                .and_then(|p| p.first(&input.to_string()).map_err(|e| e.to_string()))
+                .and_then(|p| p.value(&input.to_string()).map_err(|e| e.to_string()))
         };
         let row = json!({"input": {"lang": "python", "n": 3}, "a": {"results": [1, 2, 3]}});
         assert_eq!(first(".input.lang == \"python\"", row.clone()), Ok(json!(true)));
         assert_eq!(first(".a.results | map(select(. > 1)) | length", row.clone()), Ok(json!(2)));
         assert_eq!(first("{n: .input.n, big: (.input.n * 1.5)}", row.clone()), Ok(json!({"n": 3, "big": 4.5})));
         assert_eq!(first(".nothing.at.all", row.clone()), Ok(Value::Null));
+        assert_eq!(first("[.a.results[] | . + 1]", row.clone()), Ok(json!([2, 3, 4])));
+        assert_eq!(first("first(.a.results[])", row.clone()), Ok(json!(1)));
+        assert!(first(".a.results[]", row.clone()).unwrap_err().contains("it has several values: `[ … ]`"));
+        assert!(first("1, error(\"x\")", row.clone()).is_err());
         assert_eq!(first("empty", row.clone()), Err("`${empty}`: it has no value".into()));
         let wrong = first(".input + 1", row.clone()).unwrap_err();
         assert!(wrong.starts_with("`${.input + 1}`: "), "{wrong}");
@@ -203,7 +217,7 @@ mod tests {
     #[test]
     fn a_text_may_hold_any_document_and_one_that_is_too_deep_is_an_error() {
         let program = Program::parse(". | fromjson").map_err(|(e, _)| e).unwrap();
-        let read = |text: &str| program.first(&json!(text).to_string()).map_err(|e| e.to_string());
+        let read = |text: &str| program.value(&json!(text).to_string()).map_err(|e| e.to_string());
         assert_eq!(read(r#" {"a": [1, 2.5, "x", null]} "#), Ok(json!({"a": [1, 2.5, "x", null]})));
         for wrong in [&*"[".repeat(1_000_000), "[1] [2]", "", "nope"] {
             let told = read(wrong).unwrap_err();

@@ -237,7 +237,7 @@ impl Part {
                         object.insert(field.name().clone(), cell_value(column, field, row)?);
                     }
                 }
-                program.first(&Value::Object(object).to_string()).map_err(|e| e.at_row(row))
+                program.value(&Value::Object(object).to_string()).map_err(|e| e.at_row(row))
             }
         }
     }

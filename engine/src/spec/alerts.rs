@@ -93,7 +93,7 @@ impl Alert {
     /// # Errors
     /// When it fails, or gives something else.
     pub fn holds(program: &Program, figures: &Value) -> Result<bool, String> {
-        match program.first(&figures.to_string()).map_err(|e| e.message().to_owned())? {
+        match program.value(&figures.to_string()).map_err(|e| e.message().to_owned())? {
             Value::Bool(holds) => Ok(holds),
             other => Err(format!("this is neither true nor false: {other}")),
         }

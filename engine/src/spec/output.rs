@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::reader::Reader;
 use super::workflow_keys::StepKeys;
 use crate::api::jq::Program;
-use crate::api::template::Template;
+use crate::api::template::{Reference, Segment, Template};
 use crate::diagnostic::{Key, Problem};
 use crate::error::{Error, Result};
 
@@ -223,7 +223,7 @@ impl Jq {
     /// # Errors
     /// When it fails, or makes nothing.
     pub fn make(&self, of: &Value) -> Result<Value> {
-        self.program.first(&of.to_string())
+        self.program.value(&of.to_string())
     }
 }
 
@@ -344,7 +344,17 @@ impl Format {
         }
         let known = ids.iter().map(String::as_str).chain([RUN_ID]);
         match Template::parse(file) {
-            Ok(template) => template.check(known).into_iter().for_each(|problem| reader.fault(&at("file"), problem)),
+            Ok(template) => {
+                template.check(known).into_iter().for_each(|problem| reader.fault(&at("file"), problem));
+                let is_record =
+                    |place: &&Reference| matches!(place.path.first(), Some(Segment::Member(name)) if name == "results");
+                for Reference { root, span, .. } in template.references().filter(is_record) {
+                    let problem =
+                        Problem::new(format!("`${{{root}}}` is what step `{root}` gave here, not its record"));
+                    let help = format!("leave `.results` out; a member of that name is `${{.{root}.results}}`");
+                    reader.fault(&at("file"), problem.help(help).part(span.clone()));
+                }
+            }
             Err(problem) => reader.fault(&at("file"), problem),
         }
     }

@@ -79,6 +79,11 @@ impl Schedule {
         };
         let when = match (&keys.cron, keys.every) {
             (Some(pattern), None) => match Cron::from_str(pattern) {
+                Ok(cron) if cron.find_next_occurrence(&DateTime::UNIX_EPOCH.with_timezone(&zone), false).is_err() => {
+                    let problem = Problem::new(format!("`{pattern}` never comes: no month has such a day"));
+                    reader.fault(&below("cron"), problem);
+                    return None;
+                }
                 Ok(cron) => When::Cron(Box::new(cron), zone),
                 Err(e) => {
                     let problem = Problem::new(format!("`{pattern}` is no cron pattern: {e}"));

@@ -52,6 +52,15 @@ fn names_in_jq() {
 }
 
 #[test]
+fn paths_of_outputs() {
+    let file = |path: &str| {
+        told(&format!("steps:\n  - {{ id: b, command: set, args: 1 }}\noutput_format: {{ file: '{path}' }}\n"))
+    };
+    assert_snapshot!(file("out/${b.results.name}.json"), @"spec.yaml:3:29 `${b}` is what step `b` gave here, not its record (leave `.results` out; a member of that name is `${.b.results}`)");
+    assert_snapshot!(file("out/${c}.json"), @"spec.yaml:3:29 unknown name `c`");
+}
+
+#[test]
 fn ids_and_dependencies() {
     let set = "command: set, args: 1";
     assert_snapshot!(told(&format!("steps:\n  - {{ id: a, {set} }}\n  - {{ id: a, {set} }}\n")), @"spec.yaml:3:11 the id `a` is here twice (give each step an `id` of its own)");
