@@ -54,7 +54,8 @@ fn a_step_that_failed_has_left_nothing() {
 #[test]
 fn runs_that_write_the_same_file_at_once_leave_it_whole() {
     let spec = "steps:\n  - { id: a, set: '${input.n}' }\noutput_format: { file: out/all.json, format: map }\n";
-    let inputs: String = (0..300).map(|n| format!("{{\"n\": \"{}\"}}\n", n.to_string().repeat(50))).collect();
+    let inputs =
+        (0..300).map(|n: u32| format!("{{\"n\": \"{}\"}}\n", n.to_string().repeat(50))).collect::<Vec<_>>().concat();
     let folder = Folder::with(&[("w.yaml", spec), ("in.jsonl", &inputs)]);
     std::fs::create_dir(folder.path("out")).unwrap();
     let ended = folder.bourn(&["run", "w.yaml", "--inputs", "in.jsonl"]);

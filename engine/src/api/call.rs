@@ -1,4 +1,4 @@
-//! The asynchronous stage: a request to something outside, and its answer.
+//! The asynchronous stage: a request to something outside, and its answer. Long because it is one trait with all that is said in it.
 
 use std::future::Future;
 use std::ops::AddAssign;

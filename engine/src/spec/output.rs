@@ -77,10 +77,11 @@ impl Output {
             reader.fault_at_key(&at, problem.help(help));
         }
         let output = Self::read(reader, said, &at)?;
-        let fits = |default: &Value| output.schema.as_ref().is_none_or(|schema| schema.is_valid(default));
-        if keys.default.as_ref().is_some_and(|default| !fits(default)) {
+        let faults = keys.default.as_ref().map(|default| output.faults(default)).unwrap_or_default();
+        if !faults.is_empty() {
             let at = [path, &["default".into()]].concat();
-            reader.fault(&at, Problem::new("this does not fit the `output.schema` of the step"));
+            let problem = Problem::new("this does not fit the `output.schema` of the step");
+            reader.fault(&at, problem.help(faults.join("; ")));
         }
         Some(output)
     }

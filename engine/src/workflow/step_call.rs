@@ -1,4 +1,5 @@
-//! A step that asks something outside: a request for each run.
+//! A step that asks something outside: a request for each run. Long because whatever a step may be (answered before, tried again, done in
+//! rounds) is one implementation of one trait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -29,6 +29,7 @@ mod run_budgets;
 mod stops;
 mod timeouts;
 mod times;
+mod turns;
 mod waits;
 mod ways;
 mod within;

@@ -31,7 +31,7 @@ fn keys_of_steps() {
 fn what_results_are_to_be_like() {
     let step = |more: &str| told(&format!("steps:\n  - id: a\n    command: set\n    args: 1\n{more}"));
     assert_snapshot!(step("    output: { schema: { type: nothing } }\n"), @r#"spec.yaml:5:23 this is no JSON Schema: "nothing" is not valid under any of the schemas listed in the 'anyOf' keyword"#);
-    assert_snapshot!(step("    output: { schema: { type: integer } }\n    default: none\n"), @"spec.yaml:6:14 this does not fit the `output.schema` of the step");
+    assert_snapshot!(step("    output: { schema: { type: integer } }\n    default: none\n"), @"spec.yaml:6:14 this does not fit the `output.schema` of the step (\"none\" is not of type \"integer\")");
     assert_snapshot!(step("    output: { shema: {} }\n"), @"spec.yaml:5:15 unknown key `shema` (did you mean `schema`?)");
     assert_snapshot!(told("steps:\n  - id: a\n    workflow: { spec: { steps: [ { id: b, command: set, args: 1 } ] } }\n    output: { schema: {} }\n"), @"spec.yaml:4:5 the results of a `workflow` are not checked here (say it in the workflow)");
 }

@@ -1,19 +1,19 @@
 //! How many elements of a list may be within their workflow at once: one comes in when another one has come out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use futures::channel::oneshot;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use crate::api::erased::ErasedStage;
 use crate::api::{
     Accounts, BuildContext, Call, CallContext, Cardinality, Distribution, Keys, Limits, Operator, Order, Reply,
 };
 use crate::diagnostic::Problems;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The turns of one list. A clone is the same one.
 #[derive(Clone)]
@@ -21,26 +21,52 @@ pub(in crate::workflow) struct Turns(Arc<Inner>);
 
 struct Inner {
     most: usize,
-    free: Semaphore,
-    taken: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many are within.
+    taken: usize,
+    /// Who waits, in order: as many as requests may be in flight.
+    waiting: VecDeque<oneshot::Sender<()>>,
 }
 
 impl Turns {
     pub(in crate::workflow) fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most, free: Semaphore::new(most), taken: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { most, state: Mutex::default() }))
     }
 
-    async fn take(&self) -> Result<()> {
-        self.0.free.acquire().await.map_err(|_| Error::engine("there are no turns any more"))?.forget();
-        self.0.taken.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+    /// Returns when it may come in.
+    ///
+    /// Cancel safety: none; who asks is dropped with its job alone.
+    async fn take(&self) {
+        let turn = {
+            let mut state = self.state();
+            if state.taken < self.0.most {
+                state.taken += 1;
+                return;
+            }
+            let (tell, turn) = oneshot::channel();
+            state.waiting.push_back(tell);
+            turn
+        };
+        // The other end is dropped with the queue, which is there.
+        let _its_turn = turn.await;
     }
 
     /// So many have come out. Those that came in before a checkpoint that this process began with had no turn in it.
     pub(super) fn give_back(&self, count: usize) {
-        let left = |taken: usize| Some(taken.saturating_sub(count));
-        let taken = self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).unwrap_or_default();
-        self.0.free.add_permits(taken.min(count));
+        let mut state = self.state();
+        for _ in 0..count.min(state.taken) {
+            // The next one has the place that is free now.
+            let is_passed_on = std::iter::from_fn(|| state.waiting.pop_front()).any(|next| next.send(()).is_ok());
+            state.taken -= usize::from(!is_passed_on);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +111,7 @@ impl Call for Turn {
     }
 
     async fn call(&self, rows: RecordBatch, _: &CallContext) -> Result<Reply> {
-        self.0.take().await?;
+        self.0.take().await;
         Ok(Reply::rows(rows))
     }
 }
