@@ -45,7 +45,7 @@ const SLOW: &str = "\
 name: slow
 steps:
   - { id: paid, process: { command: [sh, -c, 'echo paid >> $LOG; echo done'] } }
-  - { id: held, process: { command: [sh, -c, 'echo held >> $LOG; until test -e open; do sleep 0.05; done; echo ${paid.results}'] }, timeout: 1h }
+  - { id: held, process: { command: [sh, -c, 'echo held >> $LOG; until test -e open || ! test -e $LOG; do sleep 0.05; done; echo ${paid.results}'] }, timeout: 1h }
 ";
 
 #[test]
