@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::Sqlite;
 use crate::fault::{Fault, Faults as _};
+use crate::job::run_number;
 
 /// A run.
 #[derive(Clone, Debug, Serialize)]
@@ -236,6 +237,21 @@ impl Sqlite {
                 (Some(_), Some(_)) => Err(Fault::Refused(format!("the ids of several runs begin with `{id}`"))),
                 _ => Err(Fault::Refused(format!("there is no run `{id}`; see `bourn runs list`"))),
             }
+        })
+    }
+
+    /// The runs of a job that wait and have got a signal, if only one that they do not wait for.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn signaled(&self, job: u64) -> Result<Vec<Run>> {
+        self.read(|c| {
+            let asked = "SELECT run FROM asks WHERE what = 'signal' AND run >= ?1 AND run < ?2";
+            let query = format!("{RUNS} WHERE run IN ({asked}) AND status = 'WAITING'");
+            let mut statement = c.prepare(&query).told("read")?;
+            let range = params![run_number(job, 0)?, run_number(job + 1, 0)?];
+            let rows = statement.query_map(range, run).told("read")?;
+            rows.collect::<rusqlite::Result<_>>().told("read")
         })
     }
 

@@ -166,6 +166,9 @@ fn standing(Standing { in_flight, paused, buckets }: &Standing) -> Value {
 /// The path of a file, wherever one stands and however it is spelled.
 fn whole(path: &str) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    if let Ok(path) = path.canonicalize() {
+        return path.display().to_string();
+    }
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
     let whole = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
     whole.unwrap_or(path).display().to_string()

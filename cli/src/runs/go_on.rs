@@ -1,11 +1,12 @@
 //! `bourn runs resume` and `recover`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bourn_engine::api::registry::BoxConnector;
-use bourn_engine::journal::{Ask, RunState};
+use bourn_engine::journal::{Ask, History, RunState};
 use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::Loaded;
 use bourn_engine::workflow::Runs;
@@ -13,6 +14,8 @@ use bourn_engine::workflow::result::{Elements, RecoveryPlan, document_of};
 use bourn_journal::Run;
 use futures::executor::block_on;
 
+use super::signal::waits;
+use super::task::Wait;
 use super::{Place, args::Journal, asked, chain, estimate};
 use crate::answer;
 use crate::args::{self, Form};
@@ -46,7 +49,7 @@ pub fn resume(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<E
             return Ok(Exit::Ok);
         }
     }
-    ended(place, &passed(place, run, budget)?)
+    ended(place, run, budget)
 }
 
 /// Tries a run again that failed: what completed is used again.
@@ -61,7 +64,7 @@ pub fn recover(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<
     let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
     let anew: Vec<String> = again.filter(completed).collect();
     place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
-    ended(place, &passed(place, run, budget)?)
+    ended(place, run, budget)
 }
 
 fn recoverable(run: &Run) -> Result<(), Failure> {
@@ -114,11 +117,51 @@ pub fn would_recover(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 
 /// Lets a run that was begun pass through its graph again: what is in its history is not done again.
 pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    ended(place, &passed(place, run, &[])?)
+    ended(place, run, &[])
 }
 
-fn ended(place: &Place<'_>, (documents, loaded): &(Documents, Loaded)) -> Result<Exit, Failure> {
-    one_ended(documents, loaded, place.screen)
+/// Goes on with the runs of a job that have got a signal while a process that does not go on with them had it. Whoever sent one goes on by
+/// himself when nobody has the job; so it is looked for when it is given up.
+///
+/// # Errors
+/// When the journal can't be read, or one of them can't pass.
+fn called(place: &Place<'_>, job: u64) -> Result<(), Failure> {
+    let mut gone_on = BTreeSet::new();
+    loop {
+        let mut is_over = true;
+        for run in place.journal.signaled(job).map_err(Failure::Failed)? {
+            let History(known) = place.journal.history(&run).map_err(Failure::Failed)?;
+            let has_come =
+                |wait: &Wait| wait.signal.as_ref().is_some_and(|name| known.contains_key(&History::signal(name)));
+            if !waits(place.journal, &run)?.iter().any(|(_, wait)| has_come(wait)) {
+                continue;
+            }
+            let is_paused = asked(&place.journal.events(&run).map_err(Failure::Failed)?) == Some(Ask::Pause);
+            // What comes for one a second time finds nobody here soon.
+            if is_paused || !gone_on.insert(run.id.clone()) {
+                continue;
+            }
+            let (documents, _) = match passed(place, &run, &[]) {
+                // Another one was quicker, and looks for the others.
+                Err(Failure::Failed(_)) if place.journal.is_claimed(&run).map_err(Failure::Failed)? => return Ok(()),
+                passed => passed?,
+            };
+            is_over = false;
+            let failed = documents.seen().failed;
+            let how = if failed > 0 { "and has failed" } else { "for its signal has come" };
+            place.screen.tell(&format!("run {}: it went on too, {how}", run.id));
+        }
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+fn ended(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<Exit, Failure> {
+    let (documents, loaded) = passed(place, run, budget)?;
+    let exit = one_ended(&documents, &loaded, place.screen)?;
+    called(place, run.job)?;
+    Ok(exit)
 }
 
 /// The same, without a word about how it ended, and with this said over the budget of its spec.

@@ -158,14 +158,20 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
     if known.0.contains_key(&History::signal(name)) {
         place.screen.warn(&format!("run {}: a signal `{name}` has come before: this one takes its place", run.id));
     }
-    if is_taken(place, run, name)? {
-        place.screen.tell(&format!(
-            "run {}: the signal `{name}` is kept; the process that runs its job goes on with it",
-            run.id
-        ));
-        return Ok(Exit::Ok);
+    loop {
+        if is_taken(place, run, name)? {
+            place.screen.tell(&format!(
+                "run {}: the signal `{name}` is kept; the process that runs its job goes on with it",
+                run.id
+            ));
+            return Ok(Exit::Ok);
+        }
+        match go_on::pass(place, run) {
+            // Another one was quicker.
+            Err(Failure::Failed(_)) if place.journal.is_claimed(run).map_err(Failure::Failed)? => {}
+            passed => return passed,
+        }
     }
-    go_on::pass(place, run)
 }
 
 /// Whether the process that runs the job of a run goes on with it. One that is at its end does not; and one that has not come to the

@@ -54,6 +54,8 @@ fn a_job_goes_on_where_its_folder_was_moved_to() {
         assert!(again.err.contains("goes on with job 1: 0 of its runs have ended, 2 were under way"), "{}", again.err);
         assert_eq!(ids(&again), before, "what they are called does not change with the path of the inputs");
     }
+    std::os::unix::fs::symlink("in.jsonl", folder.path("b/today.jsonl")).unwrap();
+    assert_eq!(ids(&run(&folder, "b", &["--inputs", "today.jsonl"])), before);
     // Nor does it change what is done: effects are not repeated, and the other file is not the same inputs.
     assert_eq!(calls(&folder, "b"), ["1", "2"]);
     write(folder.path("b/other.jsonl"), "{\"n\": 3}\n").unwrap();

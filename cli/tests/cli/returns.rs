@@ -101,3 +101,54 @@ fn a_job_that_waits_for_nobody_but_signals_still_ends() {
     let ended = folder.bourn(&["run", "asks.yaml", "--inputs", "in.jsonl", "-o", "json"]);
     assert_eq!((ended.code, ended.out.lines().count()), (Some(1), 3), "{}", ended.err);
 }
+
+#[test]
+fn runs_of_one_job_that_get_their_signals_at_once_all_go_on() {
+    let spec =
+        "name: s\nsteps:\n  - { id: w, wait: { signal: go } }\n  - { id: p, needs: w, process: [sleep, '0.1'] }\n";
+    let inputs: String = (0..8).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
+    let folder = Folder::with(&[("s.yaml", spec), ("in.jsonl", &inputs)]);
+    let all = folder.bourn(&["run", "s.yaml", "--inputs", "in.jsonl", "-o", "json"]).out;
+    let runs =
+        all.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["run_id"].as_str().unwrap().to_owned());
+    let send = |(n, run): (usize, String)| {
+        let args: &[&str] = if n % 2 == 0 { &["signal", &run, "go"] } else { &["approve", &format!("{run}/w")] };
+        folder.command(args).spawn().unwrap()
+    };
+    let senders: Vec<_> = runs.enumerate().map(send).collect();
+    for one in senders {
+        let ended = ended(one.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    }
+    let waiting = folder.bourn(&["runs", "list", "--status", "waiting", "-o", "json"]).quietly();
+    assert_eq!(waiting.trim(), "[]");
+    assert_eq!(
+        folder.bourn(&["runs", "list", "--status", "completed", "-o", "json"]).quietly().matches("run_id").count(),
+        8
+    );
+}
+
+#[test]
+fn who_had_the_job_for_long_goes_on_with_what_came_meanwhile() {
+    let spec = "name: s\nsteps:\n  - { id: w, wait: { signal: go } }\n  - { id: p, needs: w, \
+                process: [sh, -c, 'touch begun-${input}; until test -e on-${input} || ! test -e s.yaml; do sleep 0.02; done'] }\n";
+    let folder = Folder::with(&[("s.yaml", spec), ("in.jsonl", "1\n2\n"), ("on-2", "")]);
+    let all = folder.bourn(&["run", "s.yaml", "--inputs", "in.jsonl", "-o", "json"]).out;
+    let runs: Vec<String> = all
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|document| document["run_id"].as_str().unwrap().to_owned())
+        .collect();
+    let first = folder.command(&["signal", &runs[0], "go"]).spawn().unwrap();
+    while !folder.path("begun-1").exists() {}
+    // It waits for a while, and then leaves it to the other one.
+    let second = folder.bourn(&["signal", &runs[1], "go"]);
+    assert!(second.err.contains("the process that runs its job goes on with it"), "{}", second.err);
+    std::fs::write(folder.path("on-1"), "").unwrap();
+    let first = ended(first.wait_with_output().unwrap());
+    assert!(first.err.contains(&format!("run {}: it went on too, for its signal has come", runs[1])), "{}", first.err);
+    assert_eq!(
+        folder.bourn(&["runs", "list", "--status", "completed", "-o", "json"]).quietly().matches("run_id").count(),
+        2
+    );
+}
