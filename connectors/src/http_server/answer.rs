@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,10 +12,37 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-/// The text of an answer. When it is dropped, the connection has taken it over: then whoever waits for that is told.
+/// Who waits for the answers of one connection to leave: they are told when all that it has taken over was handed to the
+/// system, or when it ends.
+#[derive(Clone, Default)]
+pub struct Leaving(Arc<Mutex<Vec<oneshot::Sender<()>>>>);
+
+impl Leaving {
+    /// All that the connection had taken over has left.
+    pub fn left(&self) {
+        for waits in std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+            // The commit does not wait for ever.
+            let _ = waits.send(());
+        }
+    }
+
+    fn add(&self, waits: oneshot::Sender<()>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(waits);
+    }
+}
+
+/// The text of an answer. When it is dropped, the connection has taken it over, and has still to send it.
 pub struct Text {
     text: Option<Bytes>,
-    _taken: Option<oneshot::Sender<()>>,
+    waits: Option<(oneshot::Sender<()>, Leaving)>,
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        if let Some((waits, leaving)) = self.waits.take() {
+            leaving.add(waits);
+        }
+    }
 }
 
 impl Body for Text {
@@ -63,12 +91,12 @@ impl Refusal {
 }
 
 /// So many rows were taken.
-pub fn taken(rows: usize, told: Option<oneshot::Sender<()>>) -> Response<Text> {
-    of(StatusCode::OK, &json!({ "rows": rows }), told)
+pub fn taken(rows: usize, waits: Option<(oneshot::Sender<()>, Leaving)>) -> Response<Text> {
+    of(StatusCode::OK, &json!({ "rows": rows }), waits)
 }
 
-fn of(status: StatusCode, said: &Value, told: Option<oneshot::Sender<()>>) -> Response<Text> {
-    let mut response = Response::new(Text { text: Some(format!("{said}\n").into()), _taken: told });
+fn of(status: StatusCode, said: &Value, waits: Option<(oneshot::Sender<()>, Leaving)>) -> Response<Text> {
+    let mut response = Response::new(Text { text: Some(format!("{said}\n").into()), waits });
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

@@ -15,7 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::answer::Leaving;
 use super::request::Door;
+use super::stream::Stream;
 
 /// The most connections at once; others wait outside.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -85,7 +87,9 @@ async fn connection(
     // An answer is small and comes alone: nothing is gained by waiting for more of it.
     let _best_effort = stream.set_nodelay(true);
     let timeout = door.timeout;
-    let service = service_fn(move |request| door.clone().answer(request));
+    let leaving = Leaving::default();
+    let stream = Stream::new(stream, leaving.clone());
+    let service = service_fn(move |request| door.clone().answer(request, leaving.clone()));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

@@ -5,6 +5,7 @@ mod listen;
 mod request;
 mod rows;
 mod source;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -18,7 +18,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-use super::answer::{Refusal, Text, taken};
+use super::answer::{Leaving, Refusal, Text, taken};
 use super::rows::{Reading, Rows};
 
 /// What all connections share.
@@ -50,12 +50,16 @@ pub struct Delivery {
 pub struct Safe(pub oneshot::Sender<()>);
 
 impl Door {
-    /// Answers a request.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Text>, Infallible> {
-        Ok(self.take(request).await.unwrap_or_else(Refusal::answer))
+    /// Answers a request of the connection whose answers are `leaving`.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        leaving: Leaving,
+    ) -> Result<Response<Text>, Infallible> {
+        Ok(self.take(request, leaving).await.unwrap_or_else(Refusal::answer))
     }
 
-    async fn take(&self, request: Request<Incoming>) -> Result<Response<Text>, Refusal> {
+    async fn take(&self, request: Request<Incoming>, leaving: Leaving) -> Result<Response<Text>, Refusal> {
         if request.uri().path() != self.path {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "rows are not sent to this path"));
         }
@@ -80,7 +84,7 @@ impl Door {
             return Ok(taken(count, None));
         }
         match safe.await {
-            Ok(Safe(told)) => Ok(taken(count, Some(told))),
+            Ok(Safe(waits)) => Ok(taken(count, Some((waits, leaving)))),
             Err(_) => Err(stopped()),
         }
     }
