@@ -2,7 +2,7 @@
 
 use bourn_engine::Result;
 use bourn_engine::api::Usage;
-use bourn_engine::journal::Spending;
+use bourn_engine::journal::{History, Spending};
 use rusqlite::params;
 
 use crate::fault::{Fault, Faults as _};
@@ -22,6 +22,15 @@ pub(crate) fn spent(
             let damaged = |e| Fault::Damaged(format!("what it has of `{step}` is no record: {e}"));
             spending.left(step, data).map_err(damaged)?;
         }
+        ("backoff" | "wait", Some(step), Some(data)) => {
+            let damaged = |e| Fault::Damaged(format!("what it has of the attempts of `{step}` is no note: {e}"));
+            spending.noted(step, data).map_err(damaged)?;
+        }
+        ("signal", Some(signal), Some(data)) => {
+            if let Some(step) = History::decided_again(signal, data) {
+                spending.tried_again(step);
+            }
+        }
         _ => {}
     }
     Ok(())
@@ -35,7 +44,8 @@ impl Job {
     pub fn spent(&self) -> Result<Usage> {
         self.journal.read(|c| {
             let query = "SELECT run, kind, step, data FROM events WHERE run >= ?1 AND run < ?2 AND \
-                         (kind = 'retried' OR kind = 'step' AND data ->> '$.usage' IS NOT NULL) ORDER BY run, position";
+                         (kind IN ('retried', 'backoff', 'wait', 'signal') OR kind = 'step' AND data ->> '$.usage' IS NOT NULL) \
+                         ORDER BY run, position";
             let mut statement = c.prepare(query).told("read")?;
             let range = params![run_number(self.number, 0)?, run_number(self.number + 1, 0)?];
             let (mut total, mut run, mut of_run) = (Usage::default(), None, Spending::default());

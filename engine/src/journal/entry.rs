@@ -270,11 +270,17 @@ impl History {
     /// The step that this signal says is to be tried again, where a person is to decide about its failure: it brings
     /// [`History::RETRY`].
     pub fn tried_again<'a>(&self, signal: &'a str, data: &str) -> Option<&'a str> {
-        let step = signal.strip_suffix(Self::DECIDED)?;
+        let step = Self::decided_again(signal, data)?;
+        let wait = self.0.get(&Self::wait(step)).filter(|_| !self.0.contains_key(step))?;
+        let wait = serde_json::from_str::<Value>(wait.get()).ok()?;
+        wait.get("decide")?.is_string().then_some(step)
+    }
+
+    /// The step that a signal with this name and data says is to be tried again, if it waits for a decision.
+    pub fn decided_again<'a>(signal: &'a str, data: &str) -> Option<&'a str> {
         let value = |text: &str| serde_json::from_str::<Value>(text).ok();
         let is_said = value(data).is_some() && value(data) == value(Self::RETRY);
-        let wait = self.0.get(&Self::wait(step)).filter(|_| is_said && !self.0.contains_key(step))?;
-        value(wait.get())?.get("decide")?.is_string().then_some(step)
+        signal.strip_suffix(Self::DECIDED).filter(|_| is_said)
     }
 
     /// Whether this is what a step was kept under while its gates were asked.

@@ -18,6 +18,21 @@ pub struct Spending {
     counted: BTreeMap<String, (Usage, bool)>,
 }
 
+/// Of what is noted of a step that has not ended what it has cost: by itself, or as the failed record before what waits now.
+#[derive(Deserialize)]
+struct Open {
+    #[serde(default)]
+    usage: Option<Cost>,
+    #[serde(default)]
+    before: Option<Before>,
+}
+
+#[derive(Deserialize)]
+struct Before {
+    #[serde(default)]
+    usage: Option<Cost>,
+}
+
 /// Of a record what it cost.
 #[derive(Deserialize)]
 struct Left {
@@ -44,7 +59,27 @@ impl Spending {
         for (name, record) in history.0.iter().rev().filter(|(name, _)| !name.starts_with('@')) {
             spending.left(name, record.get())?;
         }
+        for (name, noted) in &history.0 {
+            if let Some(step) = [History::BACKOFF, History::WAIT].iter().find_map(|kind| name.strip_prefix(kind)) {
+                spending.noted(step, noted.get())?;
+            }
+        }
         Ok(spending)
+    }
+
+    /// What is noted of a step that is tried again later, or waits.
+    ///
+    /// # Errors
+    /// When it is no such note.
+    pub fn noted(&mut self, name: &str, noted: &str) -> Result<()> {
+        if !noted.contains("\"usage\"") {
+            return Ok(());
+        }
+        let Open { usage, before } = serde_json::from_str(noted)?;
+        if let Some(usage) = usage.or(before.and_then(|before| before.usage)) {
+            self.count(name, usage, false);
+        }
+        Ok(())
     }
 
     /// A step, or a part of one, has left this record.
@@ -58,9 +93,14 @@ impl Spending {
         }
         let Left { status, usage } = serde_json::from_str(record)?;
         // What a fork has taken over was paid by another run.
-        let Some(Cost { input_tokens, output_tokens, usd }) = usage.filter(|_| status != "REUSED") else {
-            return Ok(());
-        };
+        if let Some(usage) = usage.filter(|_| status != "REUSED") {
+            self.count(name, usage, matches!(status.as_str(), "COMPLETED" | "CACHED"));
+        }
+        Ok(())
+    }
+
+    /// What a step, or a part of one, has cost until now, and whether it has results.
+    fn count(&mut self, name: &str, Cost { input_tokens, output_tokens, usd }: Cost, has_completed: bool) {
         let told = self.told(name);
         let added = Usage {
             input_tokens: input_tokens.saturating_sub(told.input_tokens),
@@ -69,20 +109,27 @@ impl Spending {
         };
         let (counted, is_complete) = self.counted.entry(name.to_owned()).or_default();
         *counted += added;
-        *is_complete = matches!(status.as_str(), "COMPLETED" | "CACHED");
-        Ok(())
+        *is_complete = has_completed;
+    }
+
+    /// A person has decided that a failed step is tried again: what of it did not complete is done anew.
+    pub fn tried_again(&mut self, step: &str) {
+        let is_of = |name: &str| {
+            name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#', '/']))
+        };
+        self.settle(|name, is_complete| is_of(name) && !is_complete);
     }
 
     /// The run is tried again: what did not complete is done anew, and these steps.
     pub fn retried(&mut self, told: &[String]) {
-        for (name, (usage, is_complete)) in std::mem::take(&mut self.counted) {
-            let is_told = told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
-            if is_complete && !is_told && !History::is_of_gate(&name) {
-                self.counted.insert(name, (usage, is_complete));
-            } else {
-                self.settled += usage;
-            }
-        }
+        let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
+        self.settle(|name, is_complete| !is_complete || is_told(name) || History::is_of_gate(name));
+    }
+
+    /// What is done anew is paid anew.
+    fn settle(&mut self, is_anew: impl Fn(&str, bool) -> bool) {
+        let anew = self.counted.extract_if(.., |name, (_, is_complete)| is_anew(name, *is_complete));
+        anew.for_each(|(_, (usage, _))| self.settled += usage);
     }
 
     /// All of it.
@@ -151,5 +198,31 @@ mod tests {
         all.left("each", &record("COMPLETED", 8)).unwrap();
         all.left("undone", &record("COMPLETED", 10)).unwrap();
         assert_eq!(tokens(&all), 17 + 5 + 10);
+    }
+
+    #[test]
+    fn what_is_noted_of_a_step_counts_until_its_record_has_it_too() {
+        let noted = |tokens: u64| json!({ "usage": { "input_tokens": tokens, "output_tokens": 0, "usd": 0.5 } });
+        let mut all = Spending::default();
+        let mut spent = |name: &str, note: serde_json::Value| {
+            all.noted(name, &note.to_string()).unwrap();
+            all.total().input_tokens
+        };
+        // Two attempts of one step, then it waits for somebody to decide; beside it a second round.
+        assert_eq!((spent("a", noted(3)), spent("a", noted(5))), (3, 5));
+        assert_eq!((spent("a", json!({ "before": noted(7) })), spent("a", json!({ "before": {} }))), (7, 7));
+        all.left("b#1", &record("COMPLETED", 2)).unwrap();
+        all.noted("b#2", &noted(4).to_string()).unwrap();
+        all.left("b", &record("COMPLETED", 6)).unwrap();
+        assert_eq!(tokens(&all), 7 + 6);
+        // What was paid before somebody says that it is tried again is paid.
+        all.tried_again("a");
+        all.left("a", &record("COMPLETED", 1)).unwrap();
+        assert_eq!(tokens(&all), 7 + 6 + 1);
+        let raw = |value: serde_json::Value| serde_json::value::to_raw_value(&value).unwrap();
+        let before = json!({ "before": noted(2) });
+        let all = [("@backoff:a", noted(9)), ("a", serde_json::from_str(&record("FAILED", 12)).unwrap()), ("@wait:c", before)];
+        let history = History(all.into_iter().map(|(name, value)| (name.to_owned(), raw(value))).collect());
+        assert_eq!(Spending::of(&history).unwrap().total().input_tokens, 14);
     }
 }

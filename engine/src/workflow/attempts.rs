@@ -1,5 +1,6 @@
 //! What is known of the attempts of a step that is tried again: a wait between two of them outlives the process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::columns::{HISTORY, cell, scope};
-use super::record::{Record, Status};
+use super::record::{Cost, Record, Status};
 use crate::api::Tried;
 use crate::error::Result;
 use crate::journal::History;
@@ -38,6 +39,15 @@ pub struct Attempts {
     pub before: Option<Box<RawValue>>,
     /// Why the last one failed.
     pub error: String,
+    /// What was wrong with the last answer, where there was one: the next one may be better if that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<Arc<str>>,
+    /// What they cost, when they cost anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid: Option<Cost>,
+    /// The same with what was paid for the step before: in earlier rounds, or before this fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Cost>,
 }
 
 impl Attempts {
@@ -58,7 +68,7 @@ impl Attempts {
     pub(super) fn first(what: &str, now: Timestamp, later: Duration) -> Self {
         let due = now.after(later).0;
         let error = what.to_owned();
-        Self { due, since: due, scheduled: None, attempts: 0, counted: 0, fallback: 0, before: None, error }
+        Self { due, since: due, scheduled: None, attempts: 0, counted: 0, fallback: 0, before: None, error, wrong: None, paid: None, usage: None }
     }
 
     /// For who tries it again.
@@ -81,6 +91,7 @@ impl Attempts {
         let next = self.attempts + 1;
         let reason = format!("attempt {next} comes at {}: {}", Timestamp(self.due), self.error);
         let started_at = Some(Timestamp(self.since).to_string());
-        Record { status: Status::BackingOff, attempts: self.attempts, started_at, ..Record::skipped(reason) }
+        let (status, attempts, usage) = (Status::BackingOff, self.attempts, self.usage);
+        Record { status, attempts, started_at, usage, ..Record::skipped(reason) }
     }
 }

@@ -283,7 +283,7 @@ impl Course {
         let fallback = (made.has_results() && !made.degraded).then_some(self.begin.fallback);
         let fallbacks_failed = self.begin.fallback - usize::from(fallback.is_some());
         let attempts = before.attempts + made.attempts;
-        Ok(Record { fallback, fallbacks_failed, attempts, ..made.behind(&before) })
+        Ok(Record { fallback, fallbacks_failed, attempts, ..made.costing(before.usage).behind(&before) })
     }
 
     /// The record of the step when it failed: what the spec has for that, or the failure.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::columns::{DONE, numbers, scope};
 use super::course::{Begin, Course, cell_of, item, results, status};
 use super::journaled::What;
+use super::paid::Paid;
 use super::record::{Cost, Failure, GateResult, Record, Status};
 use super::recorded::Recorded;
 use super::staged::Staged;
@@ -156,7 +157,7 @@ impl ErasedStage for GateConfig {
         // What is decided again asks nobody.
         let work = self.gate.work.as_ref().filter(|_| self.begin.recorded.is_none());
         let Some(work) = work else {
-            return Ok(Operator::call(Gated { inner: None, course, config: self.clone() }, own));
+            return Ok(Operator::call(Gated::new(None, course, self.clone()), own));
         };
         let (inner, limits) = match work.config.0.build(context)? {
             Operator::Stage(inner) => (BoxCall::new(Staged::new(inner)), own),
@@ -168,7 +169,7 @@ impl ErasedStage for GateConfig {
         };
         let (timeout, retry) = (Interval(work.timeout), work.retry.clone());
         let limits = Limits { timeout, retry, ..limits };
-        Ok(Operator::call(Gated { inner: Some(inner), course, config: self.clone() }, limits))
+        Ok(Operator::call(Gated::new(Some(inner), course, self.clone()), limits))
     }
 
     fn describe(&self) -> Value {
@@ -181,9 +182,14 @@ struct Gated {
     inner: Option<BoxCall>,
     course: Course,
     config: GateConfig,
+    paid: Paid,
 }
 
 impl Gated {
+    fn new(inner: Option<BoxCall>, course: Course, config: GateConfig) -> Self {
+        Self { inner, course, config, paid: Paid::default() }
+    }
+
     fn record(&self, rows: &RecordBatch) -> Result<Record> {
         Ok(serde_json::from_str(self.course.before(rows, 0)?)?)
     }
@@ -262,6 +268,7 @@ impl Call for Gated {
 
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
         let inner = self.inner.as_ref().ok_or_else(|| Error::engine("a gate that asks nobody was asked"))?;
+        let attempt = self.paid.attempt(context);
         let (fallback, index) = self.config.place;
         let run = self.config.key.as_deref().or(cell_of(&rows, RUN_ID, 0)?).unwrap_or_default();
         let own = item(&rows, 0)?.map_or_else(|| self.config.id.clone(), |place| place.of(&self.config.id));
@@ -269,13 +276,13 @@ impl Call for Gated {
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {
+            context.bill.lost(reply.usage);
             return Err(rejected.error);
         }
         let given = results(&rows, &reply.rows)?.pop().unwrap_or_default();
-        let mut record = self.judged(self.record(&rows)?, self.config.gate.judge(&given));
-        if let Some(cost) = Cost::of(reply.usage) {
-            record.usage.get_or_insert_default().add(cost);
-        }
+        let record = self.judged(self.record(&rows)?, self.config.gate.judge(&given));
+        drop(attempt);
+        let record = self.paid.end(&context.idempotency_key, record.costing(Cost::of(reply.usage)));
         let answer = self.answer(&rows, &until(record, context.env.wall()))?;
         Ok(Reply { usage: reply.usage, limits: reply.limits, ..Reply::rows(answer) })
     }
@@ -315,7 +322,8 @@ impl Call for Gated {
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
-        let record = until(self.record(rows).ok()?, context.env.wall());
+        let record = self.paid.end(&context.idempotency_key, self.record(rows).ok()?);
+        let record = until(record, context.env.wall());
         let record = match error.kind() {
             Kind::Canceled => {
                 let dropped = Record { results: None, reason: None, ..canceled(record, error) };

@@ -29,6 +29,7 @@ mod items;
 mod journaled;
 mod lines;
 mod nested;
+mod paid;
 mod recorded;
 mod rest;
 mod returning;

@@ -229,6 +229,12 @@ impl Cost {
     }
 }
 
+impl From<Cost> for Usage {
+    fn from(Cost { input_tokens, output_tokens, usd }: Cost) -> Self {
+        Self { input_tokens, output_tokens, usd }
+    }
+}
+
 impl Record {
     /// What it came to, without times, attempts and costs: to compare it with others.
     pub fn outcome(&self) -> Value {
@@ -289,6 +295,14 @@ impl Record {
         let took = end.and_then(|end| u64::try_from((end - begin) / 1_000).ok());
         let least = self.duration_ms.max(before.duration_ms);
         Self { started_at: before.started_at.clone(), duration_ms: took.max(least), ..self }
+    }
+
+    /// The same with what else was paid for it.
+    pub(super) fn costing(mut self, more: Option<Cost>) -> Self {
+        if let Some(more) = more {
+            self.usage.get_or_insert_default().add(more);
+        }
+        self
     }
 
     /// A step that was not started, or dropped, because the run did not go on.

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use super::attempts::{Attempts, NOTED};
 use super::columns::{cell, numbers, scope};
 use super::course::{Course, known};
-use super::record::{Cost, Record, Status};
+use super::record::{Record, Status};
 use super::wait::PATIENCE;
 use crate::api::{CallContext, Next};
 use crate::error::{Error, Result};
@@ -91,12 +91,6 @@ pub(super) fn add(record: Record, before: &Record) -> Record {
     if rounds == 0 {
         return Record { rounds: Some(1), ..record };
     }
-    let mut usage = record.usage.unwrap_or_default();
-    before.usage.into_iter().for_each(|cost| usage.add(cost));
-    Record {
-        rounds: Some(rounds + 1),
-        attempts: record.attempts + before.attempts,
-        usage: (usage != Cost::default()).then_some(usage),
-        ..record.behind(before)
-    }
+    let attempts = record.attempts + before.attempts;
+    Record { rounds: Some(rounds + 1), attempts, ..record.costing(before.usage).behind(before) }
 }

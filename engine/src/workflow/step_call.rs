@@ -16,6 +16,7 @@ use super::cached::Cached;
 use super::checked::Checked;
 use super::columns::{cell, numbers, scope};
 use super::course::{Course, item, results};
+use super::paid::Paid;
 use super::record::{Cost, Record, Status};
 use super::recorded::{Question, Recorded};
 use super::rounds::{Again, add, before, round};
@@ -68,6 +69,7 @@ pub(super) struct StepCall {
     begun: Mutex<HashMap<Arc<str>, Begun>>,
     /// What the rounds so far have left of those that are done in rounds.
     rounds: Mutex<HashMap<Arc<str>, Record>>,
+    paid: Paid,
 }
 
 impl StepCall {
@@ -77,7 +79,7 @@ impl StepCall {
         (again, checked, writes): (Option<Again>, Option<Checked>, Writes),
         notes: Notes,
     ) -> Self {
-        Self { inner, course, again, checked, writes, notes, begun: Mutex::default(), rounds: Mutex::default() }
+        Self { inner, course, again, checked, writes, notes, begun: Mutex::default(), rounds: Mutex::default(), paid: Paid::default() }
     }
 
     /// Notes what was wrong with an answer that had to be paid for.
@@ -174,15 +176,25 @@ impl StepCall {
         };
         let begun = lock(&self.begun).get(&context.idempotency_key).cloned();
         let wait = i64::try_from(backoff.wait.as_micros()).unwrap_or(i64::MAX);
+        let before = (fallback > 0).then(|| self.course.before(rows, 0)).transpose()?;
+        let paid = self.paid.so_far(&context.idempotency_key);
+        let round = self.before(rows, &self.name(rows)?)?;
+        let failed = before.map(serde_json::from_str::<Record>).transpose()?;
+        let mut usage = Usage::default();
+        let earlier = [round, failed].into_iter().flatten().filter_map(|record| record.usage);
+        earlier.chain(paid).for_each(|cost| usage += cost.into());
         let attempts = Attempts {
             due: now.0.saturating_add(wait),
             since: begun.as_ref().map_or(now, |begun| begun.at).0,
             scheduled: Some(scheduled.0),
-            attempts: begun.map_or(backoff.attempts, |begun| begun.attempts),
+            attempts: begun.as_ref().map_or(backoff.attempts, |begun| begun.attempts),
             counted: backoff.attempts,
             fallback,
-            before: if fallback > 0 { Some(serde_json::from_str(self.course.before(rows, 0)?)?) } else { None },
+            before: before.map(serde_json::from_str).transpose()?,
             error: backoff.error.to_string(),
+            wrong: begun.and_then(|begun| begun.wrong),
+            paid,
+            usage: Cost::of(usage),
         };
         let step = format!("{}{}", scope(rows, 0)?, self.asked(rows)?).into();
         let data = serde_json::to_string(&attempts)?;
@@ -192,6 +204,7 @@ impl StepCall {
             return Ok(None);
         }
         lock(&self.begun).remove(&context.idempotency_key);
+        self.paid.forget(&context.idempotency_key);
         self.later(rows, &attempts).map(Some)
     }
 
@@ -213,9 +226,10 @@ impl StepCall {
             context.bill.cached(Looked { misses: 1, ..Looked::default() });
         }
         let begun = match self.attempts(rows)? {
-            Some(Attempts { since: at, attempts, .. }) => {
+            Some(Attempts { since: at, attempts, paid, wrong, .. }) => {
                 let at = Timestamp(at);
-                Begun { at, since, before: now.since(at), attempts: attempts + 1, wrong: None }
+                self.paid.resume(&context.idempotency_key, paid);
+                Begun { at, since, before: now.since(at), attempts: attempts + 1, wrong }
             }
             None => Begun { at: now, since, before: Duration::ZERO, attempts: 1, wrong: None },
         };
@@ -223,14 +237,16 @@ impl StepCall {
         Ok(())
     }
 
-    /// Puts the times and attempts of a request into its record. One that never began failed before.
-    fn end(&self, context: &CallContext, record: &mut Record) {
+    /// The record of a request with its times and attempts, and what they cost. One that never began failed before.
+    fn end(&self, context: &CallContext, record: Record) -> Record {
+        let mut record = self.paid.end(&context.idempotency_key, record);
         if let Some(begun) = lock(&self.begun).remove(&context.idempotency_key) {
             let took = context.env.monotonic().saturating_sub(begun.since) + begun.before;
             record.attempts = begun.attempts;
             record.started_at = Some(begun.at.to_string());
             record.duration_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         }
+        record
     }
 
     fn answer(&self, rows: &RecordBatch, record: Record) -> Result<RecordBatch> {
@@ -294,7 +310,9 @@ impl Call for StepCall {
         if let Ok(trace) = self.trace(rows, context) {
             trace.tried(&backoff, context.env.wall());
         }
-        let journal = self.notes.journal.as_ref().filter(|_| backoff.wait > NOTED)?;
+        // What was paid is known to whoever goes on.
+        let is_noted = backoff.wait > NOTED || self.paid.so_far(&context.idempotency_key).is_some();
+        let journal = self.notes.journal.as_ref().filter(|_| is_noted)?;
         Some(self.note(journal, rows, backoff, context).boxed())
     }
 
@@ -323,6 +341,7 @@ impl Call for StepCall {
             return Err(Error::engine("a step is called for one run at a time"));
         }
         self.begin(&rows, context)?;
+        let attempt = self.paid.attempt(context);
         let name = self.name(&rows)?;
         let before = self.before(&rows, &name)?;
         if let Some(before) = before.as_ref().filter(|before| before.rounds > Some(0)) {
@@ -342,6 +361,7 @@ impl Call for StepCall {
         let asked = self.better(asked, context);
         let reply = self.inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {
+            context.bill.lost(reply.usage);
             return Err(rejected.error);
         }
         let mut record = Record { status: Status::Completed, reason: None, ..Record::skipped(String::new()) };
@@ -355,7 +375,8 @@ impl Call for StepCall {
         }
         record.usage = Cost::of(reply.usage);
         record.artifacts = self.writes.found(&context.env).await?;
-        self.end(context, &mut record);
+        drop(attempt);
+        record = self.end(context, record);
         if let Some(before) = before {
             record = add(record, &before);
         }
@@ -394,8 +415,7 @@ impl Call for StepCall {
     }
 
     fn failed(&self, rows: &RecordBatch, error: &Error, context: &CallContext) -> Option<RecordBatch> {
-        let mut record = Record::failed(error, 1);
-        self.end(context, &mut record);
+        let mut record = self.end(context, Record::failed(error, 1));
         if let Some(failure) = &mut record.error {
             failure.attempts = record.attempts;
         }

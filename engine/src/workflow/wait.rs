@@ -102,7 +102,9 @@ impl Wait {
             (Some(name), None) => format!(" for the signal `{name}`"),
             (None, None) => String::new(),
         };
-        Record { reason: Some(format!("waits{what}{until}")), ..self.ended(Status::Waiting, None, now) }
+        let before = self.before.as_ref().and_then(|before| serde_json::from_str::<Record>(before.get()).ok());
+        let waits = Record { reason: Some(format!("waits{what}{until}")), ..self.ended(Status::Waiting, None, now) };
+        waits.costing(before.and_then(|before| before.usage))
     }
 
     fn ended(&self, status: Status, results: Option<Value>, until: Timestamp) -> Record {

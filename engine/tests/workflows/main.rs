@@ -19,6 +19,7 @@ mod kinds;
 mod order;
 mod outputs;
 mod overdue;
+mod paid;
 mod pipeline_steps;
 mod plans;
 mod replays;
