@@ -76,12 +76,24 @@ fn tell_degraded(text: &mut String, document: &ResultDocument) {
     for (at, (id, (name, reason))) in gates.enumerate() {
         let _ = writeln!(text, "{}degraded: {id} did not pass `{name}`: {reason}", if at == 0 { "\n" } else { "" });
     }
+    let items = |id: &String| steps.get(id).and_then(|step| step.items.as_ref());
     let failed: Vec<&str> = (document.degraded.iter())
-        .filter(|id| steps.get(*id).is_none_or(|step| warned(step).is_empty()))
+        .filter(|id| steps.get(*id).is_none_or(|step| warned(step).is_empty()) && items(id).is_none())
         .map(String::as_str)
         .collect();
     if !failed.is_empty() {
         let _ = writeln!(text, "\ndegraded: {} failed, and the spec says what to take instead", failed.join(", "));
+    }
+    for (at, (id, items)) in document.degraded.iter().filter_map(|id| Some((id, items(id)?))).enumerate() {
+        let count = items.failed + items.degraded;
+        let why = items.failures.first().map(|first| format!("; item {}: {}", first.item, first.message));
+        let _ = writeln!(
+            text,
+            "{}degraded: {count} of {} items of {id} failed{}",
+            if at == 0 { "\n" } else { "" },
+            items.total,
+            why.unwrap_or_default()
+        );
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use super::columns::{ITEM, ITEMS, SCOPE, scope, texts, whole_key};
 use super::fail_fast::ELEMENT_FAILED;
 use super::record::{Cost, Failure, ItemFailure, Items, Record, Status};
+use super::step_call::UNPAID;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
 use crate::data::columns::{RUN_ID, json_field};
 use crate::data::records::compact;
@@ -127,6 +128,13 @@ impl Stage for Collect {
     }
 }
 
+/// The first failures are told one by one.
+fn told(failures: &mut Vec<ItemFailure>, item: u64, Failure { class, message, .. }: Failure, degraded: bool) {
+    if failures.len() < TOLD_MAX {
+        failures.push(ItemFailure { item, class, message, degraded });
+    }
+}
+
 fn key(run: &str, item: u64) -> String {
     format!("{item:010}/{run}")
 }
@@ -135,8 +143,8 @@ impl Collect {
     /// The record of the step, of those of its items.
     fn record(&mut self, run: &str, count: u64) -> Result<Record> {
         let (mut results, mut failures, mut usage) = (Vec::new(), Vec::new(), Cost::default());
-        let (mut attempts, mut times, mut last) = (0, Vec::new(), Failure::default());
-        let (mut failed, mut cached, mut stopped, mut waits) = (0, 0, None, None);
+        let (mut attempts, mut times, mut first, mut last) = (0, Vec::new(), 0, Failure::default());
+        let (mut failed, mut degraded, mut cached, mut stopped, mut waits) = (0, 0, 0, None, None);
         // A later element has what an earlier one wrote, or has changed it.
         let mut artifacts = BTreeMap::new();
         for item in 0..count {
@@ -157,12 +165,17 @@ impl Collect {
             } else if !record.has_results() && !was_dropped {
                 failed += 1;
                 let failure = record.error.unwrap_or_default();
-                if failures.is_empty() {
+                if failed == 1 {
                     let below = failure.at.as_ref().map(|at| format!("/{at}")).unwrap_or_default();
+                    first = item;
                     last = Failure { at: Some(format!("items/{item}{below}")), ..failure.clone() };
                 }
-                if failures.len() < TOLD_MAX {
-                    failures.push(ItemFailure { item, class: failure.class, message: failure.message });
+                told(&mut failures, item, failure, false);
+            } else if record.degraded {
+                degraded += 1;
+                if record.is_default() {
+                    let unpaid = || Failure { class: "budget".into(), message: UNPAID.into(), ..Failure::default() };
+                    told(&mut failures, item, record.error.unwrap_or_else(unpaid), true);
                 }
             }
             results.push(record.results.unwrap_or_default());
@@ -173,11 +186,7 @@ impl Collect {
         }
         #[expect(clippy::cast_precision_loss, reason = "a share of a list")]
         let is_tolerated = failed as f64 * 100.0 <= self.config.tolerated * count as f64;
-        let message = format!(
-            "{failed} of {count} items failed; item {}: {}",
-            failures.first().map_or(0, |f| f.item),
-            last.message
-        );
+        let message = format!("{failed} of {count} items failed; item {first}: {}", last.message);
         let error = (!is_tolerated).then_some(Failure { message, attempts, ..last });
         let start = times.iter().map(|(begin, _)| *begin).min();
         let took = start.zip(times.iter().map(|(_, end)| *end).max()).map(|(begin, end)| (end - begin) / 1_000);
@@ -198,7 +207,7 @@ impl Collect {
             started_at: start.map(|at| Timestamp(at).to_string()),
             duration_ms: took.and_then(|ms| u64::try_from(ms).ok()),
             usage: (usage != Cost::default()).then_some(usage),
-            items: Some(Items { total: count, failed, cached, failures }),
+            items: Some(Items { total: count, failed, degraded, cached, failures }),
             artifacts: artifacts.into_values().collect(),
             ..Record::skipped(String::new())
         })

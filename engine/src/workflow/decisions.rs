@@ -62,10 +62,11 @@ pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
     let mut all = Vec::new();
     let mut add = |kind, key, result| all.push(Decision { kind, key, result });
     if step.condition {
-        // A step that was skipped for another reason was not asked.
+        // A step that was skipped for another reason was not asked, and neither was one that has not come up.
         match (record.status, record.reason.as_deref()) {
             (Status::Skipped, Some(super::start::CONDITION)) => add("if", "if", json!(false)),
-            (Status::Skipped, _) => {}
+            (Status::Skipped | Status::Pending, _) => {}
+            (Status::Canceled, _) if record.attempts == 0 => {}
             _ => add("if", "if", json!(true)),
         }
     }
@@ -85,8 +86,12 @@ pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
     if let Some(number) = record.fallback {
         add("fallback", "fallback", json!({ "number": number, "command": command(number) }));
     }
-    if record.degraded {
+    if record.is_default() {
         add("default", "default", step.default.clone().unwrap_or_default());
+    }
+    if let Some(items) = record.items.as_ref().filter(|items| items.degraded > 0) {
+        let default = step.default.clone().unwrap_or_default();
+        add("default", "default", json!({ "degraded": items.degraded, "of": items.total, "default": default }));
     }
     if let Some(rounds) = record.rounds {
         add("repeat", "repeat", json!({ "rounds": rounds }));

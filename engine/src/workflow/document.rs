@@ -69,7 +69,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
 
 /// Whether it gave less than it was to give: what the spec has for that, or a list in which elements are missing that failed.
 fn is_degraded(record: &Record) -> bool {
-    let lacks = |items: &Items| record.status == Status::Completed && items.failed > 0;
+    let lacks = |items: &Items| record.status == Status::Completed && items.failed + items.degraded > 0;
     record.degraded || record.items.as_ref().is_some_and(lacks)
 }
 
@@ -291,6 +291,7 @@ fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {
         usage: record.usage,
         reason: record.reason.clone(),
         fallback: record.fallback,
+        items: record.items.clone(),
         quality_gates: record.quality_gates.clone(),
     };
     Metrics {

@@ -163,7 +163,7 @@ impl Items {
                     status: Status::Completed,
                     results: Some(Value::Array(Vec::new())),
                     reason: None,
-                    items: Some(record::Items { total: 0, failed: 0, cached: 0, failures: Vec::new() }),
+                    items: Some(record::Items::default()),
                     ..Record::skipped(String::new())
                 };
                 Ok(Err(serde_json::to_string(&empty)?))

@@ -119,10 +119,13 @@ pub struct Items {
     pub total: u64,
     /// How many failed; their results are null.
     pub failed: u64,
+    /// How many have what the spec gives for a failure, or did not pass a gate that warns.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub degraded: u64,
     /// How many were answered from the cache.
     #[serde(default, skip_serializing_if = "is_none")]
     pub cached: u64,
-    /// The first of those.
+    /// The first of those that failed, also where the spec gives something for that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<ItemFailure>,
 }
@@ -146,6 +149,9 @@ pub struct ItemFailure {
     pub class: String,
     /// What went wrong.
     pub message: String,
+    /// Whether it has what the spec gives for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub degraded: bool,
 }
 
 /// Why a step failed.
@@ -261,6 +267,12 @@ impl Record {
     /// Whether later steps can read what it gave.
     pub(super) fn has_results(&self) -> bool {
         matches!(self.status, Status::Completed | Status::Cached | Status::Reused)
+    }
+
+    /// Whether its results are what the spec gives for a failure: a gate that only warns leaves it its own.
+    pub(super) fn is_default(&self) -> bool {
+        let warns = |gate: &GateResult| !gate.passed && gate.on_fail == OnFail::Warn;
+        self.degraded && (self.error.is_some() || !self.quality_gates.iter().any(warns))
     }
 
     pub(super) fn is_failed(&self) -> bool {

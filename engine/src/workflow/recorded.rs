@@ -33,6 +33,8 @@ pub(super) struct Question<'a> {
     pub round: Option<(String, u32)>,
     /// Which fallback asks; 0 is the step itself.
     pub fallback: usize,
+    /// What the spec gives for a failure.
+    pub default: Option<&'a Value>,
 }
 
 impl Recorded {
@@ -99,7 +101,7 @@ impl Recorded {
         }
         // What has failed on its way in has no place within.
         let went_in = |record: &Record| record.has_results() || record.error.as_ref().is_some_and(|e| e.at.is_some());
-        Ok(self.entry(name)?.filter(went_in))
+        Ok(self.entry(name, None)?.filter(went_in))
     }
 
     /// What a signal of this name has brought.
@@ -112,7 +114,7 @@ impl Recorded {
     pub(super) fn answer(&self, question: &Question<'_>) -> Result<Record> {
         let asked = question.round.as_ref().map_or(question.name, |(round, _)| round);
         let of_round = if question.round.is_some() { self.record(asked)? } else { None };
-        let record = if of_round.is_some() { of_round } else { self.entry(question.name)? };
+        let record = if of_round.is_some() { of_round } else { self.entry(question.name, question.default)? };
         let round = question.round.as_ref().map_or(0, |(_, number)| *number);
         // It had its last round before.
         let record = record.filter(|record| record.rounds.is_none_or(|rounds| rounds >= round));
@@ -132,7 +134,7 @@ impl Recorded {
     }
 
     /// The record of this name, or of an element as that of its list has it: with `durability: exit` no more is kept.
-    fn entry(&self, name: &str) -> Result<Option<Record>> {
+    fn entry(&self, name: &str, default: Option<&Value>) -> Result<Option<Record>> {
         if let Some(record) = self.record(name)? {
             return Ok(Some(record));
         }
@@ -151,11 +153,13 @@ impl Recorded {
             return Ok(None);
         }
         let items = items.unwrap_or_default();
-        let told = items.failures.into_iter().find(|failure| failure.item == at as u64);
         let results = results.swap_remove(at);
-        let ended = Record { started_at, attempts: 1, reason: None, ..Record::skipped(String::new()) };
         // Not all failures are told one by one.
-        let is_failed = told.is_some() || (results.is_null() && items.failed > 0);
+        let more = items.degraded > items.failures.iter().filter(|failure| failure.degraded).count() as u64;
+        let is_default = more && default == Some(&results);
+        let told = items.failures.into_iter().find(|failure| failure.item == at as u64);
+        let ended = Record { started_at, attempts: 1, reason: None, ..Record::skipped(String::new()) };
+        let is_failed = told.is_some() || (results.is_null() && items.failed > 0) || is_default;
         if !is_failed {
             return Ok(Some(Record { status: Status::Completed, results: Some(results), ..ended }));
         }
@@ -221,7 +225,7 @@ mod tests {
 
     fn ask(recorded: &Recorded, name: &str, round: Option<u32>, fallback: usize) -> Record {
         let round = round.map(|number| (format!("{name}#{number}"), number));
-        recorded.answer(&Question { name, round, fallback }).unwrap()
+        recorded.answer(&Question { name, round, fallback, default: None }).unwrap()
     }
 
     #[test]

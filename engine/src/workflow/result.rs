@@ -11,7 +11,7 @@ use super::attempts::Attempts;
 use super::chain::shapes;
 use super::decisions::Decides;
 use super::document::{Run, document};
-use super::record::{Cost, GateResult, Record, Status};
+use super::record::{Cost, GateResult, Items, Record, Status};
 use crate::data::units::Interval;
 use crate::error::Result;
 use crate::journal::{History, RunState};
@@ -279,6 +279,9 @@ pub struct StepMetrics {
     /// Which of its fallbacks gave its results, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<usize>,
+    /// What became of the elements of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Items>,
     /// What its quality gates said, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality_gates: Vec<GateResult>,

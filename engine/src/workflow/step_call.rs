@@ -137,7 +137,7 @@ impl StepCall {
         let of = |before: &Record| (format!("{scope}{}", round(&name, before.rounds)), before.rounds.unwrap_or(0) + 1);
         let round = before.as_ref().map(of);
         let (name, fallback) = (format!("{scope}{name}"), self.course.begin.fallback);
-        let record = recorded.answer(&Question { name: &name, round, fallback })?;
+        let record = recorded.answer(&Question { name: &name, round, fallback, default: self.course.begin.default.as_ref() })?;
         match (record.status, record.degraded) {
             (Status::Failed | Status::TimedOut, _) => Ok(self.course.failed(record)),
             // It had not been asked, for want of money.

@@ -131,6 +131,41 @@ output_format: map
 }
 
 #[test]
+fn elements_that_have_the_default_are_told_as_those_that_failed() {
+    let spec = "
+steps:
+  - id: each
+    for_each: { in: '${input}', as: fail }
+    command: say
+    with: { text: said, fail: '${fail}' }
+    retry: { max_attempts: 1 }
+    default: none
+";
+    let worked = work(spec, &[r#"["", "permanent", ""]"#, r#"["", ""]"#], 1);
+    assert_eq!((worked.of(0, "/status"), worked.of(0, "/degraded")), (json!("COMPLETED"), json!(["each"])));
+    assert_eq!(worked.of(0, "/final_output"), json!(["said", "none", "said"]));
+    let told = json!({ "degraded": 1, "of": 3, "default": "none" });
+    assert_eq!(
+        worked.of(0, "/decision_path"),
+        json!([{ "step": "each", "kind": "default", "result": told }]),
+        "{:?}",
+        worked.documents
+    );
+    let items = json!({ "total": 3, "failed": 0, "degraded": 1,
+        "failures": [{ "item": 1, "class": "permanent", "message": "no such luck", "degraded": true }] });
+    assert_eq!(worked.of(0, "/execution_metrics/steps/each/items"), items);
+    assert_eq!((worked.of(1, "/degraded"), worked.of(1, "/decision_path")), (Value::Null, Value::Null));
+    // Elements that were not asked for want of money are told too.
+    let budget = "budget: { per_run: { tokens: 6, on_exceeded: degrade } }";
+    let poor = format!("{budget}{}", spec.replace("'${fail}'", "''"));
+    let worked = work(&poor, &[r#"["", "", ""]"#], 1);
+    assert_eq!(worked.of(0, "/degraded"), json!(["each"]));
+    let items = "/execution_metrics/steps/each/items";
+    assert_eq!(worked.of(0, &format!("{items}/degraded")), 2);
+    assert_eq!(worked.of(0, &format!("{items}/failures/0/class")), "budget");
+}
+
+#[test]
 fn a_fallback_is_for_the_elements_that_failed_alone() {
     let spec = "
 steps:

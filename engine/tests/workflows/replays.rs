@@ -326,13 +326,14 @@ fn block(at: usize, kind: usize, needs: &[usize]) -> String {
         8 => format!(
             "workflow: {{ input: {{ n: '${{.input.n}}', seen: '${{{seen}}}' }}, spec: {{ steps: [{{ id: in, command: say, args: '${{input.seen}}' }}, {{ id: out, if: '${{.input.n % 2 == 0}}', set: {{ value: '${{.in.results | length}}' }} }}] }} }}"
         ),
+        9 => "for_each: { in: '${[range(.input.n * 6)]}', as: it }, command: say, with: { text: '${.it}', fail: '${(if .it % 3 < 2 then \"permanent\" else \"\" end)}' }, retry: { max_attempts: 1 }, default: none".to_owned(),
         _ => "for_each: { in: '${[range(.input.n)]}', as: it }, set: { value: '${.it + 1}' }".to_owned(),
     }
 }
 
 /// Steps with what each needs of those before it, and what it is.
 fn steps() -> impl Strategy<Value = Vec<(Vec<bool>, usize)>> {
-    let step = |n: usize| (prop::collection::vec(any::<bool>(), n), 0..10_usize);
+    let step = |n: usize| (prop::collection::vec(any::<bool>(), n), 0..11_usize);
     (1_usize..8).prop_flat_map(move |count| (0..count).map(step).collect::<Vec<_>>())
 }
 
