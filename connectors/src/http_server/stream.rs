@@ -66,8 +66,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures::channel::oneshot;
     use futures::FutureExt;
+    use futures::channel::oneshot;
     use http_body_util::BodyExt;
     use tokio::io::AsyncWriteExt;
 

@@ -1,20 +1,19 @@
 //! Expressions in jq: what a place `${…}` holds that is no plain path.
 
+mod reads;
+
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
-use jaq_core::load::lex::StrPart;
-use jaq_core::load::parse::{BinaryOp, Term};
-use jaq_core::load::{Arena, File, Loader, span};
+use jaq_core::load::{Arena, File, Loader};
 use jaq_core::native::{Fun, bome, run, v};
-use jaq_core::path::Part;
 use jaq_core::{Compiler, Ctx, Filter, Vars, data, unwrap_valr};
 use jaq_json::{Val, read};
 use jaq_std::ValT as _;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+pub use reads::{Reads, Way};
 
 /// What an expression must not ask: the world around it.
 const REFUSED: [&str; 6] = ["env", "now", "input", "debug_empty", "stderr_empty", "halt"];
@@ -24,9 +23,6 @@ const OURS: &str = "fromjson";
 
 const DEFINED_BY_THEM: [&str; 7] = ["halt", "halt_error", "debug", "stderr", "inputs", "input_line_number", "now"];
 
-/// The names on the way to a member, each with where it stands in the text of the program.
-pub type Way = Vec<(String, Range<usize>)>;
-
 type Compiled = Filter<data::JustLut<Val>>;
 
 /// A program of jq that makes one value of another. It sees nothing else.
@@ -34,6 +30,7 @@ type Compiled = Filter<data::JustLut<Val>>;
 pub struct Program {
     text: String,
     filter: Arc<Compiled>,
+    reads: Arc<Reads>,
 }
 
 impl Program {
@@ -73,7 +70,7 @@ impl Program {
                 (format!("has no {} `{name}` to use", what.as_str()), at(name))
             })
         })?;
-        Ok(Self { text: text.to_owned(), filter: Arc::new(filter) })
+        Ok(Self { text: text.to_owned(), filter: Arc::new(filter), reads: Arc::new(Reads::of(text)) })
     }
 
     /// As it was written.
@@ -104,30 +101,9 @@ impl Program {
         serde_json::from_str(&value.to_string()).map_err(|_| failed(format!("{value} is no value of JSON")))
     }
 
-    /// The members of its input that it reads by name: `.a.b` of `.a.b > 1`. What stands behind a pipe, or in the arguments of a
-    /// function, may read something else, and is not among them.
-    pub fn reads(&self) -> Vec<Way> {
-        let mut ways = Vec::new();
-        if let Some(term) = jaq_core::load::parse(&self.text, |parser| parser.term()) {
-            read_by(&term, &self.text, &mut ways);
-        }
-        ways
-    }
-
-    /// Whether it may read the member of this name: `.name`, `{name}`, or a text where a member or an argument may stand. What a
-    /// text is compared with is none.
-    pub fn mentions(&self, name: &str) -> bool {
-        let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let before = |at: usize| self.text[..at].trim_end().chars().next_back();
-        let after = |at: usize| self.text[at..].trim_start().chars().next();
-        let stands = |at: usize, found: &str| !self.text[at + found.len()..].chars().next().is_some_and(is_name);
-        let member = |(at, found): (usize, &str)| stands(at, found) && self.text[..at].ends_with('.');
-        let short = |(at, found): (usize, &str)| {
-            matches!(before(at), Some('{' | ',')) && matches!(after(at + found.len()), Some('}' | ','))
-        };
-        let text = |(at, _): (usize, &str)| matches!(before(at), Some('[' | '.' | '(' | ','));
-        let mut named = self.text.match_indices(name);
-        named.any(|found| member(found) || short(found)) || self.text.match_indices(&format!("\"{name}\"")).any(text)
+    /// What it reads of its input.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
     }
 }
 
@@ -144,32 +120,6 @@ fn from_json() -> Fun<data::JustLut<Val>> {
             Err(e) => Err(e),
         })
     }))
-}
-
-fn read_by(term: &Term<&str>, text: &str, ways: &mut Vec<Way>) {
-    match term {
-        Term::Path(from, path) if matches!(**from, Term::Id) => {
-            let name = |part: &Part<Term<&str>>| match part {
-                Part::Index(Term::Str(None, parts)) => match parts.as_slice() {
-                    [StrPart::Str(name)] => Some(((*name).to_owned(), span(text, name))),
-                    _ => None,
-                },
-                _ => None,
-            };
-            ways.push(path.0.iter().map_while(|(part, _)| name(part)).collect());
-        }
-        Term::Path(from, _) | Term::Neg(from) => read_by(from, text, ways),
-        Term::BinOp(left, BinaryOp::Pipe(_), _) => read_by(left, text, ways),
-        Term::BinOp(left, _, right) => {
-            read_by(left, text, ways);
-            read_by(right, text, ways);
-        }
-        Term::IfThenElse(cases, last) => {
-            let terms = cases.iter().flat_map(|(when, then)| [when, then]).chain(last.as_deref());
-            terms.for_each(|term| read_by(term, text, ways));
-        }
-        _ => {}
-    }
 }
 
 impl fmt::Debug for Program {
@@ -233,23 +183,5 @@ mod tests {
         assert_eq!((what.as_str(), at), ("has no filter `nope` to use", 5));
         assert!(Program::parse(".a | ").is_err());
         assert!(Program::parse(".a == \"x").is_err());
-    }
-
-    #[test]
-    fn the_members_are_known_that_it_reads_of_its_input() {
-        let text = r#"(.a.b > 1 and .c["d"].e[0].f < -.g) or (.h | .i) == any(.j[]; .k)"#;
-        let ways = Program::parse(text).unwrap().reads();
-        let names = |way: &Way| way.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".");
-        assert_eq!(ways.iter().map(names).collect::<Vec<_>>(), ["a.b", "c.d.e", "g", "h"]);
-        assert!(ways.iter().flatten().all(|(name, place)| text[place.clone()] == **name));
-    }
-
-    #[test]
-    fn it_is_known_what_it_may_read() {
-        let program = Program::parse(".input.lang == \"x\" and .abc[\"d\"]").unwrap();
-        let all = ["input", "lang", "abc", "d", "ab", "inp"].map(|name| program.mentions(name));
-        assert_eq!(all, [true, true, true, true, false, false]);
-        let program = Program::parse(".input.lang == \"x\" and has(\"y\") and ({z, v: 1} | .v) == .u").unwrap();
-        assert_eq!(["x", "y", "z", "v", "u"].map(|name| program.mentions(name)), [false, true, true, true, true]);
     }
 }

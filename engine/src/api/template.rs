@@ -119,14 +119,20 @@ impl Template {
     /// # Errors
     /// One problem for each that does not.
     pub fn check<'a>(&self, columns: impl IntoIterator<Item = &'a str> + Clone) -> Vec<Problem> {
-        let unknown = self.references().filter(|r| !columns.clone().into_iter().any(|c| c == r.root));
+        let places = self.references().map(|r| (r.root.as_str(), r.span.clone()));
+        let ways = self.expressions().flat_map(|expression| {
+            let from = expression.span.start + "${".len();
+            let first = expression.program.reads().ways.iter().filter_map(|way| way.first());
+            first.map(move |(name, span)| (name.as_str(), from + span.start..from + span.end))
+        });
+        let unknown = places.chain(ways).filter(|(name, _)| !columns.clone().into_iter().any(|c| c == *name));
         unknown
-            .map(|r| {
+            .map(|(name, span)| {
                 let known: Vec<_> = columns.clone().into_iter().collect();
-                let problem = Problem::new(format!("unknown name `{}`", r.root))
-                    .part(r.span.clone())
+                let problem = Problem::new(format!("unknown name `{name}`"))
+                    .part(span)
                     .label(format!("there is: {}", known.join(", ")));
-                match did_you_mean(&r.root, known) {
+                match did_you_mean(name, known) {
                     Some(help) => problem.help(help),
                     None => problem,
                 }
@@ -229,11 +235,11 @@ impl Part {
                 let schema = rows.schema_ref();
                 let mut object = Map::new();
                 for (column, field) in rows.columns().iter().zip(schema.fields()) {
-                    // What it can't name it need not see; `.` alone may name all but what is the engine's own.
+                    // What it does not read it need not see; all of it is all but what is the engine's own.
                     if field.name().starts_with(RESERVED_PREFIX) {
                         continue;
                     }
-                    if program.mentions(field.name()) || !program.text().contains(|c: char| c.is_alphabetic()) {
+                    if program.reads().may_read(field.name()) {
                         object.insert(field.name().clone(), cell_value(column, field, row)?);
                     }
                 }

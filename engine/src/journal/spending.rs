@@ -221,7 +221,11 @@ mod tests {
         assert_eq!(tokens(&all), 7 + 6 + 1);
         let raw = |value: serde_json::Value| serde_json::value::to_raw_value(&value).unwrap();
         let before = json!({ "before": noted(2) });
-        let all = [("@backoff:a", noted(9)), ("a", serde_json::from_str(&record("FAILED", 12)).unwrap()), ("@wait:c", before)];
+        let all = [
+            ("@backoff:a", noted(9)),
+            ("a", serde_json::from_str(&record("FAILED", 12)).unwrap()),
+            ("@wait:c", before),
+        ];
         let history = History(all.into_iter().map(|(name, value)| (name.to_owned(), raw(value))).collect());
         assert_eq!(Spending::of(&history).unwrap().total().input_tokens, 14);
     }

@@ -153,12 +153,12 @@ pub(super) fn faults(alerts: &[Alert], notify: &[Receiver]) -> Vec<Problem> {
 
 /// What is wrong with a condition that can be read: a figure that there is not, or that it is neither true nor false.
 fn condition(program: &Program) -> Vec<Problem> {
-    let ways = program.reads();
+    let ways = &program.reads().ways;
     let unknown: Vec<Problem> = ways.iter().filter_map(unknown).collect();
     if !unknown.is_empty() {
         return unknown;
     }
-    let tried = Alert::holds(program, &sample(&ways));
+    let tried = Alert::holds(program, &sample(ways));
     tried.err().map(|what| Problem::new(what).under("expr")).into_iter().collect()
 }
 

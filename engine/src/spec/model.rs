@@ -357,10 +357,7 @@ impl Step {
 
     /// Whether it may stand in a line with others that need the same steps as it, rather than beside them.
     pub fn stands_in_line(&self) -> bool {
-        // A condition that names nothing would see what stands before it.
-        let names =
-            |condition: &Template| condition.expressions().all(|e| e.program.text().contains(char::is_alphabetic));
-        self.is_pure() && self.starts == Starts::Completed && self.condition.as_ref().is_none_or(names)
+        self.is_pure() && self.starts == Starts::Completed
     }
 
     /// The workflows that it is, or may be when others failed.

@@ -338,7 +338,18 @@ impl Format {
 
     /// Tells what is wrong with it; `ids` are those of the steps.
     pub(super) fn check(&self, reader: &mut Reader<'_>, ids: &[String]) {
+        let ids_of = |reader: &mut Reader<'_>, jq: &Jq, path: &[Key]| {
+            let Ok(template) = Template::parse(&jq.text) else { return };
+            let unknown = template.check(ids.iter().map(String::as_str));
+            unknown.into_iter().for_each(|problem| reader.fault(path, problem));
+        };
+        if let Self::Jq(jq) = self {
+            ids_of(reader, jq, &["output_format".into()]);
+        }
         let Self::File(FileFormat { file, format }) = self else { return };
+        if let Self::Jq(jq) = &**format {
+            ids_of(reader, jq, &["output_format".into(), "format".into()]);
+        }
         let at = |key: &str| -> Vec<Key> { vec!["output_format".into(), key.into()] };
         if format.file().is_some() {
             reader.fault(&at("format"), Problem::new("a file has what is made of the results, and no other file"));

@@ -72,16 +72,16 @@ impl Names<'_> {
             }
         };
         for expression in template.expressions() {
-            for way in expression.program.reads() {
-                if let Err(problem) = self.read(&way) {
+            let reads = expression.program.reads();
+            for way in &reads.ways {
+                if let Err(problem) = self.read(way) {
                     let place = way.first().map_or(0..0, |(_, span)| span.clone());
                     let from = expression.span.start + "${".len();
                     reader.fault(path, problem.part(from + place.start..from + place.end));
                 }
             }
-            needs.extend(
-                (0..self.ids.len()).filter(|at| *at != self.own && expression.program.mentions(&self.ids[*at])),
-            );
+            let is_read = |id: &String| reads.names().any(|name| name == id);
+            needs.extend((0..self.ids.len()).filter(|at| *at != self.own && is_read(&self.ids[*at])));
         }
         let mut short = text.to_owned();
         let places: Vec<_> = template.references().cloned().collect();

@@ -68,7 +68,19 @@ impl Attempts {
     pub(super) fn first(what: &str, now: Timestamp, later: Duration) -> Self {
         let due = now.after(later).0;
         let error = what.to_owned();
-        Self { due, since: due, scheduled: None, attempts: 0, counted: 0, fallback: 0, before: None, error, wrong: None, paid: None, usage: None }
+        Self {
+            due,
+            since: due,
+            scheduled: None,
+            attempts: 0,
+            counted: 0,
+            fallback: 0,
+            before: None,
+            error,
+            wrong: None,
+            paid: None,
+            usage: None,
+        }
     }
 
     /// For who tries it again.

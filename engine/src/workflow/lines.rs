@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use serde_json::Value;
+
+use crate::api::template::Template;
 use crate::spec::Chain;
 use crate::spec::model::Step;
 
@@ -21,18 +24,41 @@ pub(super) fn order(steps: &[Step]) -> Vec<usize> {
 /// The steps in this order, those together that stand in one line: they need the same ones, ask nobody and are soon done.
 pub(super) fn lines(spec: &Chain, order: Vec<usize>) -> Vec<Vec<usize>> {
     let mut lines: Vec<Vec<usize>> = Vec::new();
+    // It would see what stands before it in a line, also where it does not need that.
+    let is_seen = spec.steps.iter().any(reads_all);
     for at in order {
         let follows = &spec.steps[at].follows;
         let beside = |line: &&mut Vec<usize>| {
             line.iter().all(|other| spec.steps[*other].follows == *follows && spec.steps[*other].stands_in_line())
         };
-        let may = spec.optimization.parallel_where_possible && !spec.fail_fast && spec.steps[at].stands_in_line();
+        let may =
+            spec.optimization.parallel_where_possible && !spec.fail_fast && !is_seen && spec.steps[at].stands_in_line();
         match lines.iter_mut().find(beside).filter(|_| may) {
             Some(line) => line.push(at),
             None => lines.push(vec![at]),
         }
     }
     lines
+}
+
+/// Whether jq of a step reads all that it sees elsewhere than in a stage, from which it can be hidden.
+fn reads_all(step: &Step) -> bool {
+    let is_whole = |template: &Template| template.expressions().any(|e| e.program.reads().is_whole);
+    let own = step.condition.iter().chain(step.for_each.iter().map(|each| &each.list));
+    let mut own = own.chain(step.repeat.iter().map(|repeat| &repeat.until));
+    let works = step.fallback.iter().chain(step.gates.iter().filter_map(|gate| gate.work.as_ref()));
+    let works = works.chain((!step.is_pure()).then_some(&step.work));
+    own.any(is_whole) || works.into_iter().any(|work| texts(&work.config.0.describe()).any(|text| is_whole(&text)))
+}
+
+/// The templates with places in a value.
+fn texts(value: &Value) -> Box<dyn Iterator<Item = Template> + '_> {
+    match value {
+        Value::String(text) if text.contains("${") => Box::new(Template::parse(text).into_iter()),
+        Value::Array(list) => Box::new(list.iter().flat_map(texts)),
+        Value::Object(members) => Box::new(members.values().flat_map(texts)),
+        _ => Box::new(std::iter::empty()),
+    }
 }
 
 /// The steps whose columns may stand in the rows that a step of a line sees, though it does not depend on them.

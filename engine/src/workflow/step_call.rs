@@ -79,7 +79,17 @@ impl StepCall {
         (again, checked, writes): (Option<Again>, Option<Checked>, Writes),
         notes: Notes,
     ) -> Self {
-        Self { inner, course, again, checked, writes, notes, begun: Mutex::default(), rounds: Mutex::default(), paid: Paid::default() }
+        Self {
+            inner,
+            course,
+            again,
+            checked,
+            writes,
+            notes,
+            begun: Mutex::default(),
+            rounds: Mutex::default(),
+            paid: Paid::default(),
+        }
     }
 
     /// Notes what was wrong with an answer that had to be paid for.
@@ -137,7 +147,8 @@ impl StepCall {
         let of = |before: &Record| (format!("{scope}{}", round(&name, before.rounds)), before.rounds.unwrap_or(0) + 1);
         let round = before.as_ref().map(of);
         let (name, fallback) = (format!("{scope}{name}"), self.course.begin.fallback);
-        let record = recorded.answer(&Question { name: &name, round, fallback, default: self.course.begin.default.as_ref() })?;
+        let record =
+            recorded.answer(&Question { name: &name, round, fallback, default: self.course.begin.default.as_ref() })?;
         match (record.status, record.degraded) {
             (Status::Failed | Status::TimedOut, _) => Ok(self.course.failed(record)),
             // It had not been asked, for want of money.

@@ -135,7 +135,12 @@ impl WaitCall {
             return Ok(wait.record(Timestamp(wait.since)));
         }
         let fallback = self.course.begin.fallback;
-        let record = recorded.answer(&Question { name: &name, round: None, fallback, default: self.course.begin.default.as_ref() })?;
+        let record = recorded.answer(&Question {
+            name: &name,
+            round: None,
+            fallback,
+            default: self.course.begin.default.as_ref(),
+        })?;
         if record.is_failed() {
             return Ok(self.course.failed(record));
         }

@@ -126,3 +126,39 @@ output_format: map
     assert_eq!(seen("b"), ["input", "first"]);
     assert_eq!(seen("c"), ["input", "first", "b"]);
 }
+
+#[test]
+fn jq_that_reads_all_sees_the_input_and_what_its_step_needs_wherever_it_stands() {
+    let spec = "
+steps:
+  - { id: first, set: 1 }
+  - { id: beside, set: 2 }
+  - { id: keys, set: '${. | keys}', needs: first }
+  - { id: each, for_each: { in: '${[.[]] | length | [.]}' }, set: '${[.item, (tojson | length > 20)]}', needs: first }
+  - { id: chosen, if: '${(keys | length) == 2}', set: '${[..] | length > 3}', needs: beside }
+  - { id: made, set: '${. as {first: $f} | $f.results}' }
+  - { id: asked, set: '${.nothing? // .input.keys}' }
+  - { id: changed, set: '${.foo = 3 | .foo}' }
+  - { id: rounds, repeat: { until: '${(keys) == [\"first\", \"input\", \"rounds\"]}', max_iterations: 3 }, set: 1, needs: first }
+output_format: map
+";
+    let worked = work(spec, &[r#"{"n": 1, "keys": "a member"}"#], 1);
+    let expected = json!({
+        "first": 1, "beside": 2, "keys": ["first", "input"], "each": [[2, true]], "chosen": true, "made": 1,
+        "asked": "a member", "changed": 3, "rounds": 1,
+    });
+    assert_eq!((worked.of(0, "/final_output"), worked.of(0, "/error_analysis")), (expected, Value::Null));
+    assert_eq!(worked.of(0, "/decision_path/1/result/rounds"), 1, "{:?}", worked.documents);
+}
+
+#[test]
+fn a_member_that_is_called_as_a_step_is_none() {
+    let spec = "
+steps:
+  - { id: plan, set: { value: { title: a, next: b } } }
+  - { id: title, set: '${.plan.results.title}' }
+  - { id: next, set: '${[.plan.results.next, .title.results] | join(\" \")}' }
+";
+    let worked = work(spec, &["1"], 1);
+    assert_eq!(worked.of(0, "/final_output"), "b a", "{:?}", worked.documents);
+}

@@ -63,7 +63,8 @@ fn what_a_gate_has_blocked_was_paid_for_and_so_was_each_element_asked_again() {
 
 #[test]
 fn a_process_that_goes_on_knows_what_the_one_before_has_paid() {
-    let later = format!("say: {{ text: no, better: \"{{\\\"n\\\": 7}}\" }}, retry: {{ initial_interval: 600s }}, {SCHEMA}");
+    let later =
+        format!("say: {{ text: no, better: \"{{\\\"n\\\": 7}}\" }}, retry: {{ initial_interval: 600s }}, {SCHEMA}");
     let journal = Memory::default();
     let first = pass(&later, "{}", &journal, 1);
     assert_eq!((first.of(0, "/status"), cost(&first), spent(&journal)), (json!("WAITING"), (json!(3), json!(3)), 3));
@@ -88,7 +89,8 @@ fn a_process_that_goes_on_knows_what_the_one_before_has_paid() {
 
 #[test]
 fn what_was_paid_is_noted_also_where_the_next_attempt_comes_at_once() {
-    let step = format!("say: {{ text: no, better: \"{{\\\"n\\\": 7}}\" }}, retry: {{ initial_interval: 1ms }}, {SCHEMA}");
+    let step =
+        format!("say: {{ text: no, better: \"{{\\\"n\\\": 7}}\" }}, retry: {{ initial_interval: 1ms }}, {SCHEMA}");
     let journal = Memory::default();
     pass(&step, "{}", &journal, 1);
     let noted: Value = serde_json::from_str(journal.runs()[&0].history.0[&History::backoff("asked")].get()).unwrap();
@@ -101,7 +103,9 @@ fn what_was_paid_is_noted_also_where_the_next_attempt_comes_at_once() {
 
 #[test]
 fn a_step_that_waits_for_a_decision_has_cost_what_was_tried() {
-    let step = format!("say: {{ text: no }}, retry: {{ max_attempts: 2, initial_interval: 1ms }}, on_failure: [retry, escalate], {SCHEMA}");
+    let step = format!(
+        "say: {{ text: no }}, retry: {{ max_attempts: 2, initial_interval: 1ms }}, on_failure: [retry, escalate], {SCHEMA}"
+    );
     let journal = Memory::default();
     let waits = pass(&step, "{}", &journal, 1);
     assert_eq!((waits.of(0, "/status"), spent(&journal)), (json!("WAITING"), 6));

@@ -49,6 +49,12 @@ fn names_in_jq() {
     assert_snapshot!(step("${.steps.review.results}"), @"spec.yaml:3:38 there is no step `steps` (jq sees each step under its id: `.id.results`)");
     assert_snapshot!(step("${.input.x + .nothing[0]}"), @"spec.yaml:3:49 there is no step `nothing` (a plain `${` is written `$${`; a variable is `${env.NAME}`)");
     assert_snapshot!(step("${.input.anything | .else}"), @"");
+    assert_snapshot!(step("${. | keys}"), @"");
+    assert_snapshot!(step("${[.[]]}"), @"");
+    assert_snapshot!(step("${.input.n? // .nothing? // 3}"), @"");
+    assert_snapshot!(step("${.foo = 3 | .foo}"), @"");
+    // A member that is called as the step itself, or another one, is none.
+    assert_snapshot!(step("${.review.results.b + .input.review}"), @"");
 }
 
 #[test]
@@ -58,6 +64,10 @@ fn paths_of_outputs() {
     };
     assert_snapshot!(file("out/${b.results.name}.json"), @"spec.yaml:3:29 `${b}` is what step `b` gave here, not its record (leave `.results` out; a member of that name is `${.b.results}`)");
     assert_snapshot!(file("out/${c}.json"), @"spec.yaml:3:29 unknown name `c`");
+    assert_snapshot!(file("out/${.c}.json"), @"spec.yaml:3:32 unknown name `c`");
+    let jq = |jq: &str| told(&format!("steps:\n  - {{ id: b, command: set, args: 1 }}\noutput_format: '{jq}'\n"));
+    assert_snapshot!(jq("${ .zz }"), @"spec.yaml:3:21 unknown name `zz`");
+    assert_snapshot!(jq("${ . | keys + (.zz? // []) + .b }"), @"");
 }
 
 #[test]
