@@ -2,12 +2,13 @@
 
 use bourn_engine::{Error, Result};
 use rusqlite::params;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::Sqlite;
 use crate::fault::{Fault, Faults as _};
 use crate::job::{Begin, run_number};
 use crate::read::{Run, Spec};
+use crate::spent::RETRIED;
 
 /// What a new run is made of.
 pub struct Fork<'a> {
@@ -41,6 +42,29 @@ impl Sqlite {
             c.execute(taken_back, params![number, clock.next()]).told("write")?;
             let event = "INSERT INTO events (run, position, kind, data) VALUES (?1, ?2, 'retried', ?3)";
             c.execute(event, params![number, clock.next(), anew]).told("write").map(drop)
+        })
+    }
+
+    /// What was said of the budget of a job, over its spec.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn budget(&self, job: u64) -> Result<Map<String, Value>> {
+        self.read(|c| {
+            let query = "SELECT budget FROM jobs WHERE job = ?1";
+            let text: String = c.query_row(query, [job], |row| row.get(0)).told("read")?;
+            serde_json::from_str(&text).map_err(|e| Fault::Damaged(format!("the budget of job {job} is none: {e}")))
+        })
+    }
+
+    /// Whoever goes on with a job keeps to this from now on.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn say_budget(&self, job: u64, budget: &Map<String, Value>) -> Result<()> {
+        let text = serde_json::to_string(budget)?;
+        self.0.writer.write_now(move |c, _| {
+            c.execute("UPDATE jobs SET budget = ?2 WHERE job = ?1", params![job, text]).told("write").map(drop)
         })
     }
 
@@ -114,6 +138,12 @@ impl Sqlite {
         };
         let mut taken: Vec<(String, Value)> = Vec::new();
         for event in events.into_iter().filter(|e| end.is_some_and(|end| e.at <= end)) {
+            if event.kind == RETRIED {
+                // It was done anew from there on, and what had been done at the end of the run was for another end.
+                let told = crate::job::anew(event.data.as_deref()).map_err(|fault| fault.at(self.path()))?;
+                taken.retain(|(known, _)| !told.iter().any(|step| known.split(['[', '#', '/']).next() == Some(step)));
+                continue;
+            }
             let (Some(step), Some(data), "step") = (event.step, event.data, event.kind.as_str()) else { continue };
             taken.retain(|(known, _)| *known != step);
             let mut record: Value = serde_json::from_str(&data)?;

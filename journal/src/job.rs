@@ -278,6 +278,17 @@ fn counts(c: &Connection, job: u64) -> Result<(u64, u64), Fault> {
 }
 
 impl Job {
+    /// When it began, in microseconds since 1970.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub fn began(&self) -> Result<i64> {
+        let number = self.number;
+        self.journal.read(|c| {
+            c.query_row("SELECT started FROM jobs WHERE job = ?1", [number], |row| row.get(0)).told("read")
+        })
+    }
+
     /// Counts the jobs of the journal, from 1.
     pub fn number(&self) -> u64 {
         self.number
@@ -404,6 +415,7 @@ pub(crate) fn add(
         let told = anew(data.as_deref())?;
         let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
+        history.done_again(&told);
         history.forget_open();
         return Ok(());
     };

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::{Fault, Faults as _};
 
 /// What each version adds to the one before it. A version that was released never changes.
-const VERSIONS: [&str; 10] = [
+const VERSIONS: [&str; 11] = [
     "
 CREATE TABLE specs (
     spec INTEGER PRIMARY KEY,
@@ -112,6 +112,10 @@ ALTER TABLE runs ADD COLUMN deadline INTEGER;
 -- The key of a job by where its inputs lie from the folder of this journal: the same when both are moved together.
 ALTER TABLE jobs ADD COLUMN beside TEXT;
 CREATE INDEX jobs_beside ON jobs (beside) WHERE beside IS NOT NULL;
+",
+    "
+-- What the command line has said of the budget over the spec, as a JSON object: whoever goes on with the job keeps to it.
+ALTER TABLE jobs ADD COLUMN budget TEXT NOT NULL DEFAULT '{}';
 ",
 ];
 

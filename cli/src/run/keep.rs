@@ -58,6 +58,11 @@ impl Kept {
             labels: args.label.iter().cloned().collect(),
         };
         let taken = journal.begin(&begin).map_err(Failure::Failed)?;
+        // A job that goes on by `bourn run` has what this says; one that goes on by itself what was said last.
+        if taken.resumed.is_some() || !args.budget.is_empty() {
+            let said = args.budget.iter().cloned().collect();
+            journal.say_budget(taken.job.number(), &said).map_err(Failure::Failed)?;
+        }
         let place = journal.path().display();
         if let Some((ended, open)) = taken.resumed {
             screen.tell(&format!(
@@ -101,6 +106,7 @@ impl Kept {
         let flags = self.flags.clone();
         let runs = Runs { cache: cache.or_else(own), flags, ..runs };
         let Some(job) = &self.job else { return Ok(runs) };
+        let runs = runs.since(job.began().map_err(Failure::Failed)?);
         if let Spec::Chain(spec) = spec {
             rewards::teach(job.journal(), spec)?;
         }

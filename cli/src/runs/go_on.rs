@@ -176,7 +176,9 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
     let result = runtime.block_on(async {
         let loaded = request.load_to_run(&spec.text, &spec.file, engine.registry(), engine.env()).await;
         let mut loaded = loaded.map_err(Failure::Problems)?;
-        budget::apply(&mut loaded.spec, budget)?;
+        let mut said = journal.budget(run.job).map_err(Failure::Failed)?;
+        said.extend(budget.iter().cloned());
+        budget::apply(&mut loaded.spec, &said.clone().into_iter().collect::<Vec<_>>())?;
         screen.hide(loaded.document.secrets());
         chain(&loaded)?;
         let monitor = Monitor::start(&loaded, &[], engine.env(), screen)?;
@@ -184,6 +186,9 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
         let shared = cache::of(None, engine.env())?;
         let engine = &shared.engine(engine);
         let kept = Kept::of(journal.go_on(run.job).map_err(Failure::Failed)?);
+        if !budget.is_empty() {
+            journal.say_budget(run.job, &said).map_err(Failure::Failed)?;
+        }
         let inputs = Inputs::one("--input", run.input.clone().unwrap_or_default());
         let runs = Runs::of(SOURCE, BoxConnector::new(inputs))
             .with_id(&run.id)

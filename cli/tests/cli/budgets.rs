@@ -47,6 +47,27 @@ fn a_run_that_has_spent_what_it_may_is_paused_and_goes_on_with_more() {
 }
 
 #[test]
+fn whoever_goes_on_with_a_run_keeps_to_what_the_command_line_said() {
+    let spec = SPEC.replace("budget: { per_run: { tokens: 1, on_exceeded: pause } }\n", "");
+    let waits = spec.replace("  - { id: b, ", "  - { id: go, wait: { signal: go }, needs: a }\n  - { id: b, needs: go, ");
+    let folder = Folder::with(&[("asks.yaml", &spec), ("waits.yaml", &waits)]);
+    let args = ["run", "asks.yaml", "--mock", "--input", r#"{"n": 1}"#, "--id", "a", "-o", "json"];
+    let said = ["--budget", "per_run.tokens=1", "--budget", "per_run.on_exceeded=pause"];
+    let run = folder.bourn(&[&args[..], &said].concat());
+    assert_eq!(json_of(&run.out)["status"], "PAUSED", "{}", run.err);
+    let status = |args: &[&str]| json_of(&folder.bourn(&[args, &["-o", "json"]].concat()).out)["status"].clone();
+    assert_eq!(status(&["runs", "resume", "a"]), "PAUSED");
+    assert_eq!(status(&["runs", "resume", "a", "--budget", "per_run.tokens=1000"]), "COMPLETED");
+    let args = ["run", "waits.yaml", "--mock", "--input", r#"{"n": 1}"#, "--id", "w", "-o", "json"];
+    let said = ["--budget", "per_run.tokens=65", "--budget", "per_run.on_exceeded=fail"];
+    let run = folder.bourn(&[&args[..], &said].concat());
+    assert_eq!(json_of(&run.out)["status"], "WAITING", "{}", run.err);
+    folder.bourn(&["signal", "w", "go"]);
+    let shown = folder.bourn(&["runs", "show", "w"]).quietly();
+    assert!(shown.starts_with("asks w: FAILED"), "{shown}");
+}
+
+#[test]
 fn what_can_not_be_kept_is_refused() {
     let none = SPEC.to_owned() + "optimization: { state_persistence: false }\n";
     let priced = SPEC.replace("tokens: 1", "usd: 1");

@@ -27,6 +27,7 @@ mod gates;
 mod held;
 mod ids;
 mod insights;
+mod lives;
 mod lookups;
 mod memory;
 mod mock_llm;

@@ -176,6 +176,7 @@ impl Entered<'_> {
         match reply {
             Ok(reply) => {
                 state.succeed();
+                state.learnt.came(false);
                 let used = reply.usage;
                 if used != Usage::default() {
                     state.expected.learn(self.estimate, used);
@@ -195,6 +196,10 @@ impl Entered<'_> {
                         // It took none of the tokens.
                         let [_, tokens, input, output] = self.reserved;
                         state.buckets.take(&[0.0, -tokens, -input, -output]);
+                        state.learnt.came(true);
+                        if state.learnt.is_alone() {
+                            return;
+                        }
                         if is_first {
                             let pause = now + asked.unwrap_or(PAUSE);
                             state.burst += 1;
@@ -263,6 +268,9 @@ impl<C: Call> Call for Adaptive<C> {
                 && let Some(answer) = noted.await?
             {
                 return Ok(Reply::rows(answer));
+            }
+            if self.gate.state().learnt.is_alone() {
+                context.env.sleep(wait).await;
             }
         }
     }

@@ -9,6 +9,10 @@
 //! The first refusal says little: the bucket was full before, or there is no limit, and a server was busy for once. So what is made of
 //! it is a guess, from which the rate doubles every second (slow start, as TCP calls it), and what is seen then is sooner left behind than
 //! what is seen later.
+//!
+//! Who sends less than what flows in is not refused. So when that is what happens again and again, it is not for a limit that requests are
+//! refused, and fewer of them would not help: then nothing is held back, and each refused request waits alone. That is over when most
+//! are refused.
 
 use super::token_limit::Bucket;
 
@@ -27,6 +31,11 @@ const DOUBLES: f64 = 1.0;
 const DOUBLINGS_MAX: f64 = 40.0;
 /// What was sent last is so much more than what was accepted on average: the truth is somewhere between.
 const APART: f64 = 1.25;
+/// So many refusals in a row below what flows in, each before the rate could have grown back, and no limit is behind them: one that is
+/// there is found with fewer. Twice as many each time that this was wrong.
+const AGAINST: u32 = 6;
+/// Of so many requests less than half are accepted where there is a limit after all.
+const OUTCOMES: u32 = 32;
 /// An estimate over fewer seconds is none.
 const SPAN_MIN: f64 = 0.2;
 
@@ -55,6 +64,12 @@ pub struct Learnt {
     seen: u32,
     /// How many had been sent some time ago, and when that was: a second to two, for the rate that was sent last.
     recent: [Option<Refused>; 2],
+    /// How many refusals in a row came below what flows in.
+    against: u32,
+    /// How often that was taken for good, and was wrong.
+    misled: u32,
+    /// While each refused request waits alone: which of the last ones were refused, the latest being the lowest bit, and how many there are.
+    alone: Option<(u32, u32)>,
 }
 
 impl Learnt {
@@ -70,6 +85,20 @@ impl Learnt {
         bucket.wait(0.0, now);
         bucket.set_rate(base * grown, HELD);
         bucket.wait(1.0, now)
+    }
+
+    /// Whether a refused request waits alone, since no limit is behind it.
+    pub fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// Notes what became of a request while each waits alone.
+    pub fn came(&mut self, is_refused: bool) {
+        let Some((refused, count)) = &mut self.alone else { return };
+        (*refused, *count) = (*refused << 1 | u32::from(is_refused), (*count + 1).min(OUTCOMES));
+        if *count == OUTCOMES && refused.count_ones() > OUTCOMES / 2 {
+            *self = Self { misled: self.misled + 1, ..Self::default() };
+        }
     }
 
     /// A request is sent.
@@ -95,8 +124,15 @@ impl Learnt {
 
     /// A request was refused, the first since the last pause, which ends at `resumes`. `sent` requests were sent in all.
     pub fn refused(&mut self, request: Refused, resumes: f64) {
-        // What may have been sent was not always there to be sent.
         let paced = self.bucket.map(|bucket| bucket.rate);
+        let is_soon = self.last.is_some_and(|last| ((request.number - last.number) as f64) < BACK_REQUESTS);
+        let is_below = is_soon && self.base.zip(paced).is_some_and(|(base, paced)| self.seen > 0 && paced <= base);
+        self.against = if is_below { self.against + 1 } else { 0 };
+        if self.against >= AGAINST << self.misled.min(8) {
+            *self = Self { alone: Some((0, 0)), misled: self.misled, ..Self::default() };
+            return;
+        }
+        // What may have been sent was not always there to be sent.
         let sent_last = self.sent_last(request);
         let paced = paced.map(|paced| sent_last.map_or(paced, |sent| sent.min(paced)));
         let accepted =

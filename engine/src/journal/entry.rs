@@ -218,6 +218,8 @@ impl History {
     pub(crate) const BACKOFF: &str = "@backoff:";
     /// What a person has decided about a step that has failed: that it is tried again.
     pub const RETRY: &str = r#"{"retry":true}"#;
+    /// How often a completed step was done anew, since a run that had failed was tried again.
+    pub(crate) const AGAIN: &str = "@again:";
     const DECIDED: &str = " decided";
     /// What stands behind the name of a step while its gates are asked.
     const GATE: &str = "#gate";
@@ -231,6 +233,21 @@ impl History {
     /// The name under which it has what is known of the attempts of a step.
     pub fn backoff(step: &str) -> String {
         format!("{}{step}", Self::BACKOFF)
+    }
+
+    /// The run is tried again, and these steps are done anew though they had completed: they were undone, or need one that is.
+    pub fn done_again(&mut self, steps: &[String]) {
+        for step in steps {
+            let again = self.again(step) + 1;
+            self.0.insert(format!("{}{step}", Self::AGAIN), serde_json::value::RawValue::from_string(again.to_string()).unwrap_or_default());
+        }
+    }
+
+    /// How often this step, or what it is within, was done anew.
+    pub(crate) fn again(&self, name: &str) -> u32 {
+        let step = name.split(['[', '#', '/']).next().unwrap_or_default();
+        let known = self.0.get(&format!("{}{step}", Self::AGAIN));
+        known.and_then(|again| again.get().parse().ok()).unwrap_or(0)
     }
 
     /// What it has of steps that have no record is of no use any more: their attempts and waits begin anew, and what was decided about

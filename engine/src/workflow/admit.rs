@@ -36,6 +36,9 @@ pub(super) struct AdmitConfig {
     pub run_id: Option<String>,
     /// Which job it is.
     pub job: u64,
+    /// When it began, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<i64>,
     /// The number of the first run.
     pub first: u64,
     /// A JSON Schema that every input must fit.
@@ -123,7 +126,7 @@ impl Stage for Admit {
                 None => self.check(given),
             };
             let failure = checked.err().map(|e| e.at_input(format!("{}:{}", place.0, place.1)));
-            ids.push(self.id(number, place));
+            ids.push(self.id(number, place, given));
             numbers.push(number);
             inputs.push(failure.is_none().then(|| given.to_owned()));
             failures.push(failure.map(|e| serde_json::to_string(&Record::failed(&e, 1))).transpose()?);
@@ -152,8 +155,9 @@ impl Stage for Admit {
 }
 
 impl Admit {
-    /// The id given by hand, or a hash of the place, so that a line that is read again is the same run.
-    fn id(&self, number: u64, (file, line): (&str, u64)) -> String {
+    /// The id given by hand, or a hash of the place and of when its job began, so that a line that is read again is the same run, and one of
+    /// another job is not.
+    fn id(&self, number: u64, (file, line): (&str, u64), given: &str) -> String {
         match &self.config.run_id {
             Some(id) if number == self.config.first => id.clone(),
             Some(id) => format!("{id}-{number}"),
@@ -166,6 +170,11 @@ impl Admit {
                 if self.config.job > 1 {
                     hash.update(b"job").update(&self.config.job.to_le_bytes());
                 }
+                match self.config.began {
+                    Some(began) => hash.update(b"began").update(&began.to_le_bytes()),
+                    // Of a job that is kept nowhere no more is known than what it is given.
+                    None => hash.update(b"given").update(given.as_bytes()),
+                };
                 hash.update(&line.to_le_bytes()).finalize().to_hex()[..32].to_owned()
             }
         }

@@ -41,6 +41,8 @@ pub struct Runs {
     /// Whether the job goes on until all its runs have ended, those too that wait for a time or for somebody. Otherwise they come back
     /// for as long as there are inputs, and are left in the journal then.
     pub stays: bool,
+    /// When their job began, in microseconds since 1970, where they have ids of their own.
+    pub began: Option<i64>,
     /// Where it is kept what they have done; nowhere if none, and then a crash loses them.
     pub journal: Option<JobJournal>,
     /// What runs of the job have spent in earlier processes.
@@ -73,6 +75,7 @@ impl Runs {
             first: 0,
             admission: ADMISSION,
             stays: false,
+            began: None,
             journal: None,
             spent: Usage::default(),
             recorded: None,
@@ -85,6 +88,12 @@ impl Runs {
     #[must_use]
     pub fn beginning_at(self, first: u64) -> Self {
         Self { first, ..self }
+    }
+
+    /// Runs of a job that began then, in microseconds since 1970: those of another job have other ids, wherever it is kept.
+    #[must_use]
+    pub fn since(self, began: i64) -> Self {
+        Self { began: Some(began), ..self }
     }
 
     /// Runs that are kept in a journal.
@@ -165,6 +174,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         source: runs.source_id.clone(),
         run_id: runs.id.clone(),
         job: runs.journal.as_ref().map_or(1, |j| j.job),
+        began: runs.began,
         first: runs.first,
         input: spec.input.clone(),
         is_timed: spec.is_timed(),

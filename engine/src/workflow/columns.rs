@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::data::columns::{INPUT, RUN_ID, json_field};
 use crate::error::{Error, Result};
+use crate::journal::History;
 use crate::time::Timestamp;
 
 /// The number of the run in the order of admission, from 0.
@@ -50,6 +51,18 @@ pub(super) fn start(is_timed: bool) -> SchemaRef {
 /// The columns of times.
 pub(super) fn times() -> [Field; 2] {
     [SINCE, DEADLINE].map(|name| Field::new(name, DataType::Int64, true))
+}
+
+/// What stands in an idempotency key behind the name of a step that was done before in this run, had completed, and is done anew: that
+/// asks for something that has not been done. Nothing for all others.
+pub(super) fn again(rows: &RecordBatch, row: usize, name: &str) -> Result<String> {
+    let history = match rows.column_by_name(HISTORY) {
+        Some(_) => cell(rows, HISTORY, row)?.filter(|text| text.contains(History::AGAIN)),
+        None => None,
+    };
+    let Some(history) = history else { return Ok(String::new()) };
+    let times = serde_json::from_str::<History>(history)?.again(&format!("{}{name}", scope(rows, row)?));
+    Ok(if times == 0 { String::new() } else { format!("#again{times}") })
 }
 
 /// The time in a column that need not be there.

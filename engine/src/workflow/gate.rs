@@ -7,7 +7,7 @@ use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::columns::{DONE, numbers, scope};
+use super::columns::{DONE, again, numbers, scope};
 use super::course::{Begin, Course, cell_of, item, results, status};
 use super::journaled::What;
 use super::paid::Paid;
@@ -272,7 +272,8 @@ impl Call for Gated {
         let (fallback, index) = self.config.place;
         let run = self.config.key.as_deref().or(cell_of(&rows, RUN_ID, 0)?).unwrap_or_default();
         let own = item(&rows, 0)?.map_or_else(|| self.config.id.clone(), |place| place.of(&self.config.id));
-        let key = format!("{run}/{}{own}{}", scope(&rows, 0)?, History::gate(fallback, index + 1));
+        let again = again(&rows, 0, &own)?;
+        let key = format!("{run}/{}{own}{}{again}", scope(&rows, 0)?, History::gate(fallback, index + 1));
         let asked = CallContext { idempotency_key: key.into(), ..context.clone() };
         let reply = inner.call(rows.clone(), &asked).await?;
         if let Some(rejected) = reply.rejected.into_iter().next() {

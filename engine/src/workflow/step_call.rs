@@ -14,7 +14,7 @@ use super::artifacts::Writes;
 use super::attempts::{Attempts, NOTED};
 use super::cached::Cached;
 use super::checked::Checked;
-use super::columns::{cell, numbers, scope};
+use super::columns::{again, cell, numbers, scope};
 use super::course::{Course, item, results};
 use super::paid::Paid;
 use super::record::{Cost, Record, Status};
@@ -366,7 +366,8 @@ impl Call for StepCall {
         let step = before.as_ref().map_or_else(|| name.clone(), |before| round(&name, before.rounds));
         // A fallback asks something else.
         let fallback = History::fallback(self.course.begin.fallback);
-        let key = format!("{}/{}{step}{fallback}", self.run(&rows)?, scope(&rows, 0)?);
+        let again = again(&rows, 0, &step)?;
+        let key = format!("{}/{}{step}{fallback}{again}", self.run(&rows)?, scope(&rows, 0)?);
         let trace = self.trace(&rows, context)?;
         let asked = CallContext { idempotency_key: key.into(), trace, ..context.clone() };
         let asked = self.better(asked, context);

@@ -36,6 +36,10 @@ struct Allows {
     at_once: usize,
     /// The number of a row that is refused for once, though there is no limit.
     refuses: Option<i64>,
+    /// One in about so many requests is refused, whatever their rate.
+    one_in: u64,
+    /// The limit of requests holds from this second on, and no other one is refused.
+    from: f64,
 }
 
 #[derive(Default)]
@@ -44,6 +48,7 @@ struct Seen {
     level: Option<[f64; 2]>,
     at: f64,
     at_work: usize,
+    asked: u64,
     answered: u64,
     limited: u64,
     overloaded: u64,
@@ -79,12 +84,18 @@ fn written(number: i64) -> u64 {
 impl Ask {
     /// Whether it is let in, as the service sees it.
     fn admit(&self, number: i64, now: f64) -> Result<RemoteLimits> {
-        let Allows { requests, output_tokens, burst, hidden, at_once, refuses } = *self.allows;
+        let Allows { requests, output_tokens, burst, hidden, at_once, refuses, one_in, from } = *self.allows;
         let mut seen = self.seen.lock().unwrap();
         if refuses == Some(number) && seen.limited == 0 {
             seen.limited += 1;
             return Err(Error::new(Kind::RateLimit, "429").retry_after(Duration::from_secs(1)));
         }
+        seen.asked += 1;
+        if one_in > 0 && (from == 0.0 || now < from) && (seen.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % one_in == 0 {
+            seen.limited += 1;
+            return Err(Error::new(Kind::RateLimit, "429").retry_after(Duration::from_secs(1)));
+        }
+        let requests = if now < from { 0.0 } else { requests };
         let (rates, needs) = ([requests / 60.0, output_tokens / 60.0], [1.0, written(number) as f64]);
         let full = rates.map(|rate| rate * burst);
         let mut level = seen.level.unwrap_or(full);
@@ -189,6 +200,22 @@ fn one_refusal_without_a_limit_costs_some_seconds() {
         let came = run(Allows { refuses: Some(refuses), ..Allows::default() }, adaptive());
         assert!(came.limited == 1 && came.took < 70.0, "{refuses}: {came:?}");
     }
+}
+
+#[test]
+fn refusals_that_no_limit_is_behind_are_told_from_a_limit() {
+    // 64 at once, 400 ms each and a second more for each refusal: 80 s; and as long again until it is sure that there is no limit. It took
+    // thousands when each refusal was one.
+    let came = run(Allows { one_in: 10, ..Allows::default() }, adaptive());
+    assert!(came.took < 250.0, "{came:?}");
+}
+
+#[test]
+fn a_limit_that_comes_after_refusals_without_one_is_found() {
+    let allows = Allows { one_in: 10, requests: 600.0, burst: 1.0, hidden: true, from: 40.0, ..Allows::default() };
+    let came = run(allows, adaptive());
+    // Much has been done by then, and the rest at what the limit allows.
+    assert!(came.took < ROWS as f64 / 10.0 * 1.1 && came.limited < 1_000, "{came:?}");
 }
 
 #[test]
