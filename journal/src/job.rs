@@ -284,9 +284,8 @@ impl Job {
     /// When the journal can't be read.
     pub fn began(&self) -> Result<i64> {
         let number = self.number;
-        self.journal.read(|c| {
-            c.query_row("SELECT started FROM jobs WHERE job = ?1", [number], |row| row.get(0)).told("read")
-        })
+        self.journal
+            .read(|c| c.query_row("SELECT started FROM jobs WHERE job = ?1", [number], |row| row.get(0)).told("read"))
     }
 
     /// Counts the jobs of the journal, from 1.
@@ -383,7 +382,7 @@ impl Job {
             }
             spent(&mut spending.1, &event)?;
             earlier.spent = spending.1.total();
-            add(&mut earlier.history, event)?;
+            add(&mut earlier.history, event, row.get(4).told("read")?)?;
         }
         Ok(())
     }
@@ -406,6 +405,7 @@ pub(crate) fn anew(data: Option<&str>) -> Result<Vec<String>, Fault> {
 pub(crate) fn add(
     history: &mut History,
     (kind, name, data): (String, Option<String>, Option<String>),
+    at: i64,
 ) -> Result<(), Fault> {
     let (Some(name), Some(data)) = (name, data.clone()) else {
         if kind != RETRIED {
@@ -428,7 +428,10 @@ pub(crate) fn add(
     let name = match kind.as_str() {
         "wait" => History::wait(&name),
         "backoff" => History::backoff(&name),
-        "signal" => History::signal(&name),
+        "signal" => {
+            history.came(&name, data, at);
+            return Ok(());
+        }
         _ => name,
     };
     history.0.insert(name, data);

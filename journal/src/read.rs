@@ -176,8 +176,8 @@ pub fn history_of(events: impl IntoIterator<Item = Event>) -> Result<History> {
 
 fn folded(events: impl IntoIterator<Item = Event>) -> Result<History, Fault> {
     let mut history = History::default();
-    for Event { kind, step, data, .. } in events {
-        crate::job::add(&mut history, (kind, step, data))?;
+    for Event { kind, step, data, at, .. } in events {
+        crate::job::add(&mut history, (kind, step, data), at.0)?;
     }
     Ok(history)
 }

@@ -4,6 +4,7 @@ use bourn_engine::Engine;
 use bourn_engine::journal::{History, RunState};
 use bourn_journal::{Filter, Run, Sqlite};
 use comfy_table::{Table, presets};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::args::{Approve, Inbox, One, Signal};
@@ -22,7 +23,7 @@ const LOOKS: usize = 50;
 pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
     let History(known) = journal.history(run).map_err(Failure::Failed)?;
     let open = known.iter().filter_map(|(name, data)| {
-        Some((name.strip_prefix("@wait:").or_else(|| name.strip_prefix("@backoff:"))?, data))
+        Some((name.strip_prefix(History::WAIT).or_else(|| name.strip_prefix("@backoff:"))?, data))
     });
     let open = open.filter(|(step, _)| !known.contains_key(*step));
     let read = open.map(|(step, data)| {
@@ -155,7 +156,16 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
         by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
     let known = place.journal.history(run).map_err(Failure::Failed)?;
     place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
-    if known.0.contains_key(&History::signal(name)) {
+    // One that was taken by a wait which has ended has done what it was for.
+    let is_taken_up = |step: &str, wait: &RawValue| {
+        let signal = serde_json::from_str::<Value>(wait.get())
+            .ok()
+            .and_then(|wait| wait.get("signal")?.as_str().map(str::to_owned));
+        known.0.contains_key(step) && signal.as_deref() == Some(name)
+    };
+    let mut waits = known.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait)));
+    let was_taken = waits.any(|(step, wait)| is_taken_up(step, wait));
+    if known.0.contains_key(&History::signal(name)) && !was_taken {
         place.screen.warn(&format!("run {}: a signal `{name}` has come before: this one takes its place", run.id));
     }
     loop {

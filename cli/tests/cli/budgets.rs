@@ -49,7 +49,8 @@ fn a_run_that_has_spent_what_it_may_is_paused_and_goes_on_with_more() {
 #[test]
 fn whoever_goes_on_with_a_run_keeps_to_what_the_command_line_said() {
     let spec = SPEC.replace("budget: { per_run: { tokens: 1, on_exceeded: pause } }\n", "");
-    let waits = spec.replace("  - { id: b, ", "  - { id: go, wait: { signal: go }, needs: a }\n  - { id: b, needs: go, ");
+    let waits =
+        spec.replace("  - { id: b, ", "  - { id: go, wait: { signal: go }, needs: a }\n  - { id: b, needs: go, ");
     let folder = Folder::with(&[("asks.yaml", &spec), ("waits.yaml", &waits)]);
     let args = ["run", "asks.yaml", "--mock", "--input", r#"{"n": 1}"#, "--id", "a", "-o", "json"];
     let said = ["--budget", "per_run.tokens=1", "--budget", "per_run.on_exceeded=pause"];

@@ -152,3 +152,46 @@ fn who_had_the_job_for_long_goes_on_with_what_came_meanwhile() {
         2
     );
 }
+
+#[test]
+fn a_signal_is_for_those_that_wait_for_it_and_not_for_every_later_wait_of_its_name() {
+    let two = "name: two\nsteps:\n  - { id: w1, wait: { signal: go } }\n  - { id: m, set: 1, needs: w1 }\n  - { id: w2, wait: { signal: go }, needs: m }\n";
+    let rounds = "\
+name: rounds
+steps:
+  - id: r
+    repeat: { until: '${.r.results.ok == true}', max_iterations: 4 }
+    workflow:
+      spec:
+        steps:
+          - { id: draft, set: 1 }
+          - { id: ok, wait: { signal: review }, needs: draft }
+          - { id: said, set: { value: { ok: '${ok.results}' } } }
+";
+    let beside = "name: beside\nsteps:\n  - { id: a, wait: { signal: go } }\n  - { id: b, wait: { signal: go } }\n";
+    let folder = Folder::with(&[("two.yaml", two), ("rounds.yaml", rounds), ("beside.yaml", beside)]);
+    let run = |name: &str| {
+        let run = folder.bourn(&["run", &format!("{name}.yaml"), "--input", "{}", "--id", name]);
+        assert!(run.out.contains("WAITING"), "{}", run.err);
+    };
+    let signal = |name: &str, signal: &str, data: &str| {
+        folder.bourn(&["signal", name, signal, "--data", data]);
+        let shown = folder.bourn(&["runs", "show", name]).quietly();
+        shown.lines().next().unwrap_or_default().to_owned()
+    };
+    run("two");
+    assert!(signal("two", "go", "1").contains("WAITING"), "the second wait has not been answered");
+    // Going on without another one changes nothing.
+    folder.bourn(&["runs", "resume", "two"]);
+    assert!(signal("two", "go", "2").contains("COMPLETED"));
+    run("rounds");
+    assert!(signal("rounds", "review", "false").contains("WAITING"));
+    assert!(signal("rounds", "review", "true").contains("COMPLETED"));
+    // It is for all that wait when it comes.
+    run("beside");
+    assert!(signal("beside", "go", "1").contains("COMPLETED"));
+    for name in ["two", "rounds", "beside"] {
+        let replayed = folder.bourn(&["runs", "replay", name]);
+        assert_eq!(replayed.code, Some(0), "{name}: {}{}", replayed.out, replayed.err);
+    }
+}

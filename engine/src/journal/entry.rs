@@ -212,7 +212,7 @@ pub struct History(pub BTreeMap<String, Box<RawValue>>);
 
 impl History {
     /// What the name of a wait begins with, and that of a signal.
-    pub(crate) const WAIT: &str = "@wait:";
+    pub const WAIT: &str = "@wait:";
     pub(crate) const SIGNAL: &str = "@signal:";
     /// The same of a step that is tried again later.
     pub(crate) const BACKOFF: &str = "@backoff:";
@@ -239,8 +239,25 @@ impl History {
     pub fn done_again(&mut self, steps: &[String]) {
         for step in steps {
             let again = self.again(step) + 1;
-            self.0.insert(format!("{}{step}", Self::AGAIN), serde_json::value::RawValue::from_string(again.to_string()).unwrap_or_default());
+            self.0
+                .insert(format!("{}{step}", Self::AGAIN), RawValue::from_string(again.to_string()).unwrap_or_default());
         }
+    }
+
+    /// A signal has come at this time, in microseconds since 1970: the last one of a name counts.
+    pub fn came(&mut self, signal: &str, data: Box<RawValue>, at: i64) {
+        self.0.insert(Self::signal(signal), data);
+        self.0.insert(Self::time(signal), RawValue::from_string(at.to_string()).unwrap_or_default());
+    }
+
+    /// When the signal of this name has come, where that is known.
+    pub(crate) fn came_at(&self, signal: &str) -> Option<i64> {
+        self.0.get(&Self::time(signal))?.get().parse().ok()
+    }
+
+    /// No name of a signal has a line end in it.
+    fn time(signal: &str) -> String {
+        format!("{}{signal}\nat", Self::SIGNAL)
     }
 
     /// How often this step, or what it is within, was done anew.

@@ -185,7 +185,9 @@ impl Items {
                 [History::WAIT, History::BACKOFF].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(&name);
             match bare.strip_prefix(&begin).and_then(|rest| rest.split_once(']')?.0.parse().ok()) {
                 Some(item) => drop(known.parts.entry(item).or_default().0.insert(name, record)),
-                None if name.starts_with(History::SIGNAL) => drop(known.signals.0.insert(name, record)),
+                None if [History::SIGNAL, History::AGAIN].iter().any(|kind| name.starts_with(kind)) => {
+                    known.signals.0.insert(name, record);
+                }
                 None => {}
             }
         }

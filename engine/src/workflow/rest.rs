@@ -65,7 +65,8 @@ impl AtRest {
         let shapes = &self.documents.steps;
         // A wait within a list or another workflow is told by the step around it, and a retry that is to come by its step.
         let mut waiting: BTreeSet<&str> = BTreeSet::new();
-        for name in history.0.keys().filter(|name| name.starts_with('@') && !name.starts_with(History::SIGNAL)) {
+        let is_told = |name: &&String| [History::SIGNAL, History::AGAIN].iter().any(|kind| name.starts_with(kind));
+        for name in history.0.keys().filter(|name| name.starts_with('@') && !is_told(name)) {
             match name.strip_prefix(History::WAIT) {
                 Some(step) if history.0.contains_key(step) => {}
                 Some(step) => drop(waiting.insert(step)),
@@ -83,7 +84,7 @@ impl AtRest {
                 Some(record) => serde_json::from_str(record.get())?,
                 None if is_waiting => {
                     let Some(wait) = Wait::of(history, &shape.id)? else { return Ok(None) };
-                    if wait.is_over(history, now) {
+                    if wait.is_over((history, &shape.id), now) {
                         return Ok(None);
                     }
                     self.asked.rest().waits(number, wait.due());

@@ -78,10 +78,25 @@ impl Wait {
         Ok(wait.and_then(|wait| wait.before).map(|before| Box::<str>::from(before).into()))
     }
 
+    /// What the signal has brought that it is for, if that has come: while it waited, or before, when no other wait of the run was for that
+    /// one. A signal is for all that wait when it comes, and else for the first that does.
+    fn came<'a>(&self, (history, own): (&'a History, &str)) -> Result<Option<&'a RawValue>> {
+        let Some(name) = &self.signal else { return Ok(None) };
+        let Some(data) = history.0.get(&History::signal(name)) else { return Ok(None) };
+        let Some(at) = history.came_at(name).filter(|at| *at < self.since) else { return Ok(Some(data)) };
+        for (other, wait) in history.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait))) {
+            let wait: Self = serde_json::from_str(wait.get())?;
+            if other != own && wait.signal.as_ref() == Some(name) && wait.since <= at {
+                return Ok(None);
+            }
+        }
+        Ok(Some(data))
+    }
+
     /// Whether what it is for has come, or the time is over, or may be in the time that a process waits itself.
-    pub(super) fn is_over(&self, history: &History, now: Timestamp) -> bool {
-        let has_come = self.signal.as_ref().is_some_and(|name| history.0.contains_key(&History::signal(name)));
-        has_come || self.left(now).is_some_and(|left| left <= PATIENCE)
+    pub(super) fn is_over(&self, place: (&History, &str), now: Timestamp) -> bool {
+        // What can't be read is told by the step.
+        !matches!(self.came(place), Ok(None)) || self.left(now).is_some_and(|left| left <= PATIENCE)
     }
 
     /// When its time is over.
@@ -145,6 +160,11 @@ impl WaitCall {
             return Ok(self.course.failed(record));
         }
         let Some(signal) = self.wait.signal.as_ref().filter(|_| record.has_results()) else { return Ok(record) };
+        let known = Wait::of(recorded.history(), &name)?;
+        if known.is_some_and(|known| known.signal.as_ref() == Some(signal)) {
+            // Others of its name may have come since.
+            return Ok(record);
+        }
         match recorded.signal(signal)? {
             Some(data) => Ok(Record { results: Some(data), ..record }),
             // What came was another one.
@@ -231,8 +251,7 @@ impl Call for WaitCall {
         let now = context.env.wall();
         let wait = self.begin(&rows, &history, now).await?;
         let signal = wait.signal.as_ref();
-        let came: Option<&RawValue> = signal.and_then(|name| history.0.get(&History::signal(name))).map(|data| &**data);
-        if let Some(data) = came {
+        if let Some(data) = wait.came((&history, &self.course.name(&rows, 0)?))? {
             return self.came(&rows, &wait, serde_json::from_str(data.get())?, now);
         }
         match (signal, wait.left(now)) {

@@ -91,7 +91,10 @@ impl Ask {
             return Err(Error::new(Kind::RateLimit, "429").retry_after(Duration::from_secs(1)));
         }
         seen.asked += 1;
-        if one_in > 0 && (from == 0.0 || now < from) && (seen.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % one_in == 0 {
+        if one_in > 0
+            && (from == 0.0 || now < from)
+            && (seen.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % one_in == 0
+        {
             seen.limited += 1;
             return Err(Error::new(Kind::RateLimit, "429").retry_after(Duration::from_secs(1)));
         }
