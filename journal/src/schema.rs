@@ -189,7 +189,7 @@ mod tests {
         let fault = prepare(&mut connection).unwrap_err().to_string();
         assert_eq!(
             fault,
-            "it has tables of version 99, and this Bourn knows 10: run a later Bourn, or use another file"
+            "it has tables of version 99, and this Bourn knows 11: run a later Bourn, or use another file"
         );
     }
 }

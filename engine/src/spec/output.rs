@@ -340,8 +340,9 @@ impl Format {
     pub(super) fn check(&self, reader: &mut Reader<'_>, ids: &[String]) {
         let ids_of = |reader: &mut Reader<'_>, jq: &Jq, path: &[Key]| {
             let Ok(template) = Template::parse(&jq.text) else { return };
-            let unknown = template.check(ids.iter().map(String::as_str));
-            unknown.into_iter().for_each(|problem| reader.fault(path, problem));
+            for unknown in template.check(ids.iter().map(String::as_str)) {
+                reader.fault(path, unknown);
+            }
         };
         if let Self::Jq(jq) = self {
             ids_of(reader, jq, &["output_format".into()]);

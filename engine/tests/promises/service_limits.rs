@@ -93,7 +93,7 @@ impl Ask {
         seen.asked += 1;
         if one_in > 0
             && (from == 0.0 || now < from)
-            && (seen.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % one_in == 0
+            && (seen.asked.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33).is_multiple_of(one_in)
         {
             seen.limited += 1;
             return Err(Error::new(Kind::RateLimit, "429").retry_after(Duration::from_secs(1)));

@@ -7,9 +7,10 @@ use bourn_engine::api::template::Template;
 use bourn_engine::api::{Accounts, CallContext, Usage};
 use bourn_engine::data::secret::shortened;
 use bourn_engine::{Error, Result};
+use jsonschema::Validator;
 use serde_json::Value;
 
-use super::mock::tokens;
+use super::mock::{MOCK, tokens};
 use super::provider::{About, Prompt, Provider, Said};
 use super::{Model, Parse, Price};
 use crate::answer::{Answer, Ask};
@@ -26,13 +27,19 @@ pub struct Chat<P> {
     model: Option<String>,
     max_tokens: Option<u32>,
     parse: Parse,
+    /// What an answer must fit.
+    schema: Option<Validator>,
     price: Option<Price>,
 }
 
-impl<P> Chat<P> {
+impl<P: Provider> Chat<P> {
     /// Reads the templates.
     pub fn new(config: &Model, provider: P) -> Result<Self> {
+        // A mock makes up documents, as far as it can.
+        let schema = config.json_schema.as_ref().filter(|_| provider.about().provider != MOCK);
+        let schema = schema.map(jsonschema::validator_for).transpose();
         Ok(Self {
+            schema: schema.map_err(|e| Error::validation(format!("`json_schema` is no JSON Schema: {e}")))?,
             provider,
             prompt: template(&config.prompt)?,
             system: config.system.as_deref().map(template).transpose()?,
@@ -59,8 +66,23 @@ impl<P> Chat<P> {
         check(said, prompt)?;
         match self.parse {
             Parse::Text => Ok(Value::String(said.text.clone())),
-            Parse::Json => document(&said.text),
+            Parse::Json => self.fits(document(&said.text)?),
         }
+    }
+
+    /// Services that take a schema do not all keep to it.
+    fn fits(&self, document: Value) -> Result<Value> {
+        let told = |e: jsonschema::ValidationError<'_>| match e.instance_path().as_str() {
+            "" => e.to_string(),
+            path => format!("{path}: {e}"),
+        };
+        let faults: Vec<_> =
+            self.schema.iter().flat_map(|schema| schema.iter_errors(&document)).map(told).take(3).collect();
+        if faults.is_empty() {
+            return Ok(document);
+        }
+        let wrong = shortened(&faults.join("; "), 500);
+        Err(Error::validation(format!("the answer does not fit `json_schema`: {wrong}")).transient())
     }
 }
 

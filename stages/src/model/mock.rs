@@ -62,6 +62,9 @@ impl Mock {
     }
 }
 
+/// What it is called.
+pub const MOCK: &str = "mock";
+
 impl Provider for Mock {
     async fn answer(&self, prompt: &Prompt, context: &CallContext) -> Result<Said> {
         if !self.latency.is_zero() {
@@ -92,7 +95,7 @@ impl Provider for Mock {
     }
 
     fn about(&self) -> About<'_> {
-        About { provider: "mock", ..About::default() }
+        About { provider: MOCK, ..About::default() }
     }
 
     fn request(&self, prompt: &Prompt) -> String {

@@ -186,6 +186,8 @@ impl StageConfig for Model {
         if self.json_schema.as_ref().is_some_and(|schema| !schema.is_object()) {
             check
                 .add(Problem::new("this is no JSON Schema").help("it begins with `type: object`").under("json_schema"));
+        } else if let Some(e) = self.json_schema.as_ref().and_then(|schema| jsonschema::validator_for(schema).err()) {
+            check.add(Problem::new(format!("this is no JSON Schema: {e}")).under("json_schema"));
         }
         check.finish(self.planned(&inputs[0]))
     }

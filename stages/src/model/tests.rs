@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bourn_engine::api::Usage;
 use bourn_engine::api::{Call, CallContext, Reply};
 use bourn_engine::error::Retry;
 use bourn_engine::rows;
@@ -10,6 +11,7 @@ use bourn_engine::testing::conformance;
 use bourn_engine::testing::harness::rows_of;
 use bourn_engine::testing::simulation::Simulation;
 use mock::When;
+use provider::Said;
 use serde_json::json;
 
 use super::*;
@@ -24,7 +26,7 @@ fn ask(config: Value, mock: Mock, attempt: u32) -> Result<Reply> {
 }
 
 /// The same, of a request that is made again because of what was wrong with the last answer.
-fn told(config: Value, mock: Mock, attempt: u32, feedback: Option<&str>) -> Result<Reply> {
+fn told(config: Value, mock: impl Provider, attempt: u32, feedback: Option<&str>) -> Result<Reply> {
     let rows = rows![{"topic": "rust ${topic}"}];
     let config = model(config);
     config.schema(&[rows.schema()]).unwrap();
@@ -183,6 +185,37 @@ fn without_a_provider_the_way_out_is_named() {
         panic!("there is a key")
     };
     assert!(e.message().contains("ANTHROPIC_API_KEY") && e.message().contains("`--mock`"), "{e}");
+}
+
+/// A service that does not keep to the schema that it was given.
+struct Says(&'static str);
+
+impl Provider for Says {
+    async fn answer(&self, _: &provider::Prompt, _: &CallContext) -> Result<Said> {
+        Ok(Said { text: self.0.to_owned(), usage: Usage::default(), limits: None, model: None, finish: None })
+    }
+
+    fn request(&self, _: &provider::Prompt) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn an_answer_fits_the_schema_that_was_asked_for_or_is_none() {
+    let schema = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
+    let config = json!({"prompt": "${topic}", "json_schema": schema});
+    let says = |text| told(config.clone(), Says(text), 1, None);
+    assert_eq!(answer(&says("```json\n{\"n\": 7}\n```").unwrap()), json!({"n": 7}));
+    for (text, wrong) in
+        [("{\"n\": \"one\"}", "/n: \"one\" is not of type \"integer\""), ("{}", "\"n\" is a required property")]
+    {
+        let e = says(text).unwrap_err();
+        assert_eq!(e.message(), format!("the answer does not fit `json_schema`: {wrong}"));
+        assert_eq!((e.class(), e.retry()), ("validation", Retry::Soon));
+    }
+    let broken = model(json!({"prompt": "x", "json_schema": {"type": 7}}));
+    let problems = broken.schema(&[rows![{"topic": "x"}].schema()]).unwrap_err().0;
+    assert!(problems[0].message.starts_with("this is no JSON Schema: "), "{problems:?}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ struct Reader<'t> {
     depth: usize,
 }
 
-impl<'t> Reader<'t> {
+impl Reader<'_> {
     fn whole(&mut self, seen: Seen) {
         self.reads.is_whole |= seen != Seen::Other;
     }
@@ -244,7 +244,9 @@ impl<'t> Reader<'t> {
             }
             Some(all) => {
                 let of = if matches!(optional, Opt::Essential) { of } else { of.maybe() };
-                all.iter().for_each(|name| self.member(of, name));
+                for name in all {
+                    self.member(of, name);
+                }
             }
             None => self.whole(of),
         }
