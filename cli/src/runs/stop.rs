@@ -49,6 +49,9 @@ fn words(ask: Ask) -> (RunState, &'static str) {
     }
 }
 
+/// So often it fails though nobody has the job, and that is why.
+const TRIES: u32 = 3;
+
 /// Asks it of a run that has not ended, and waits until it is so, or the run has ended otherwise.
 ///
 /// # Errors
@@ -57,7 +60,7 @@ pub fn stopped(place: &Place<'_>, run: &Run, ask: Ask, patience: Duration) -> Re
     let (wanted, word) = words(ask);
     block_on(place.journal.ask(run, ask)).map_err(Failure::Invalid)?;
     let (runtime, env) = (prepare::runtime()?, place.engine.env());
-    let begin = env.monotonic();
+    let (begin, mut failed) = (env.monotonic(), 0);
     loop {
         let now = place.journal.run(&run.id).map_err(Failure::Failed)?;
         if now.status == wanted || now.status.has_ended() {
@@ -65,14 +68,21 @@ pub fn stopped(place: &Place<'_>, run: &Run, ask: Ask, patience: Duration) -> Re
         }
         if !place.journal.is_claimed(&now).map_err(Failure::Failed)? {
             let cleans_up = ask == Ask::Cancel && has_cleanup(place, &now);
-            if cleans_up {
+            let done = if cleans_up {
                 // What undoes and what comes at the end is done here.
-                go_on::passed(place, &now, &[])?;
-                continue;
+                go_on::passed(place, &now, &[]).map(drop)
+            } else {
+                place.journal.settle(&now, wanted).map(drop).map_err(Failure::Failed)
+            };
+            // Somebody may have begun to run it meanwhile, and have ended again: then they have heard.
+            failed += u32::from(done.is_err());
+            match done {
+                Err(e) if failed >= TRIES && !place.journal.is_claimed(&now).map_err(Failure::Failed)? => {
+                    return Err(e);
+                }
+                Err(_) => {}
+                Ok(()) => continue,
             }
-            // Somebody may have begun to run it meanwhile: then they have heard.
-            place.journal.settle(&now, wanted).map_err(Failure::Failed)?;
-            continue;
         }
         if env.monotonic().saturating_sub(begin) > patience {
             let process = now.process.map_or_else(String::new, |pid| format!(" {pid}"));

@@ -86,9 +86,9 @@ async fn a_subtask_for_nobody_and_one_that_fails_are_told() {
     let failed = run(&server, &folder, &args);
     assert_eq!(failed.code, Some(1));
     let document: Value = serde_json::from_str(&failed.out).unwrap();
-    assert_eq!(document["error_analysis"]["instance"], "/steps/subtasks");
+    assert_eq!(document["error_analysis"]["instance"], "/steps/decompose");
     let detail = document["error_analysis"]["detail"].as_str().unwrap();
-    assert!(detail.contains("subtask p1 is given to chef, who is not there"), "{detail}");
+    assert!(detail.contains("\"chef\" is not one of"), "{detail}");
 
     let fails = SCRIPT.replace("answer: { text: found keys }", "fault: { status: 400 }");
     let server = Served::with(&fails, &[]);

@@ -35,7 +35,7 @@ const APART: f64 = 1.25;
 /// there is found with fewer. Twice as many each time that this was wrong.
 const AGAINST: u32 = 6;
 /// Of so many requests less than half are accepted where there is a limit after all.
-const OUTCOMES: u32 = 32;
+const OUTCOMES: u32 = 64;
 /// An estimate over fewer seconds is none.
 const SPAN_MIN: f64 = 0.2;
 
@@ -69,7 +69,7 @@ pub struct Learnt {
     /// How often that was taken for good, and was wrong.
     misled: u32,
     /// While each refused request waits alone: which of the last ones were refused, the latest being the lowest bit, and how many there are.
-    alone: Option<(u32, u32)>,
+    alone: Option<(u64, u32)>,
 }
 
 impl Learnt {
@@ -95,7 +95,7 @@ impl Learnt {
     /// Notes what became of a request while each waits alone.
     pub fn came(&mut self, is_refused: bool) {
         let Some((refused, count)) = &mut self.alone else { return };
-        (*refused, *count) = (*refused << 1 | u32::from(is_refused), (*count + 1).min(OUTCOMES));
+        (*refused, *count) = (*refused << 1 | u64::from(is_refused), (*count + 1).min(OUTCOMES));
         if *count == OUTCOMES && refused.count_ones() > OUTCOMES / 2 {
             *self = Self { misled: self.misled + 1, ..Self::default() };
         }
@@ -126,8 +126,8 @@ impl Learnt {
     pub fn refused(&mut self, request: Refused, resumes: f64) {
         let paced = self.bucket.map(|bucket| bucket.rate);
         let is_soon = self.last.is_some_and(|last| ((request.number - last.number) as f64) < BACK_REQUESTS);
-        let is_below = is_soon && self.base.zip(paced).is_some_and(|(base, paced)| self.seen > 0 && paced <= base);
-        self.against = if is_below { self.against + 1 } else { 0 };
+        let is_below = self.base.zip(paced).is_some_and(|(base, paced)| self.seen > 0 && paced <= base);
+        self.against = if is_soon { self.against + u32::from(is_below) } else { 0 };
         if self.against >= AGAINST << self.misled.min(8) {
             *self = Self { alone: Some((0, 0)), misled: self.misled, ..Self::default() };
             return;

@@ -106,12 +106,14 @@ impl Limiter {
 }
 
 /// Waits for the limiter before each attempt. An answer of 429 with a wait pauses all requests of the stage, not only the
-/// one that met it.
+/// one that met it, unless somebody above says what is to pause.
 pub struct RateLimit<C> {
     /// What is spaced.
     pub inner: C,
     /// Shared by the lanes of a stage.
     pub limiter: Arc<Limiter>,
+    /// Whether it is for this layer to say so.
+    pub pauses: bool,
 }
 
 impl<C: Call> Call for RateLimit<C> {
@@ -119,7 +121,7 @@ impl<C: Call> Call for RateLimit<C> {
         self.limiter.admit().await;
         let reply = self.inner.call(rows, context).await;
         match &reply {
-            Err(e) if e.kind() == Kind::RateLimit => {
+            Err(e) if e.kind() == Kind::RateLimit && self.pauses => {
                 if let Retry::After(wait) = e.retry() {
                     self.limiter.pause(wait);
                 }

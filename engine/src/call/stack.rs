@@ -53,7 +53,7 @@ pub fn stack(call: BoxCall, limits: &Limits, shared: Shared) -> BoxCall {
         Some(metered) => BoxCall::new(metered::Shared { inner: call, metered }),
         None => call,
     };
-    let call = BoxCall::new(RateLimit { inner: call, limiter: shared.limiter });
+    let call = BoxCall::new(RateLimit { inner: call, limiter: shared.limiter, pauses: shared.gate.is_none() });
     let call = match shared.gate {
         Some(gate) => BoxCall::new(Adaptive { inner: call, call: known.clone(), gate, stats: shared.stats.clone() }),
         None => call,
