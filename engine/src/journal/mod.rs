@@ -6,6 +6,7 @@
 
 mod asked;
 mod entry;
+mod history;
 mod memory;
 mod rest;
 mod spending;
@@ -15,9 +16,8 @@ use futures::future::BoxFuture;
 use crate::error::Result;
 
 pub use asked::{Ask, Asked, Canceled};
-pub use entry::{
-    BackingOff, Durability, Earlier, Ends, Entries, History, Returned, RunState, Started, Steps, Wait, Waiting,
-};
+pub use entry::{BackingOff, Durability, Earlier, Ends, Entries, Returned, RunState, Started, Steps, Wait, Waiting};
+pub use history::History;
 pub use memory::Memory;
 pub use rest::Rest;
 pub(crate) use rest::Until;

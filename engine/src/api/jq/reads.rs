@@ -1,4 +1,5 @@
-//! What a program reads of its input, told from its text: members by name, or the input as a whole.
+//! What a program reads of its input, told from its text: members by name, or the input as a whole. Long because every kind of term has its
+//! rule here.
 
 use std::ops::Range;
 use std::rc::Rc;
