@@ -1,5 +1,6 @@
 //! What is changed by hand: runs tried again, forked, canceled.
 
+use bourn_engine::journal::History;
 use bourn_engine::{Error, Result};
 use rusqlite::params;
 use serde_json::{Map, Value};
@@ -141,7 +142,7 @@ impl Sqlite {
             if event.kind == RETRIED {
                 // It was done anew from there on, and what had been done at the end of the run was for another end.
                 let told = crate::job::anew(event.data.as_deref()).map_err(|fault| fault.at(self.path()))?;
-                taken.retain(|(known, _)| !told.iter().any(|step| known.split(['[', '#', '/']).next() == Some(step)));
+                taken.retain(|(known, _)| !told.iter().any(|step| History::step_of(known) == step));
                 continue;
             }
             let (Some(step), Some(data), "step") = (event.step, event.data, event.kind.as_str()) else { continue };

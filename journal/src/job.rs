@@ -413,7 +413,7 @@ pub(crate) fn add(
         }
         // Tried again: what did not complete is done anew, and what was told to be.
         let told = anew(data.as_deref())?;
-        let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
+        let is_told = |name: &str| told.iter().any(|step| History::step_of(name) == step);
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
         history.done_again(&told);
         history.forget_open();

@@ -23,7 +23,7 @@ const LOOKS: usize = 50;
 pub(super) fn waits(journal: &Sqlite, run: &Run) -> Result<Vec<(String, Wait)>, Failure> {
     let History(known) = journal.history(run).map_err(Failure::Failed)?;
     let open = known.iter().filter_map(|(name, data)| {
-        Some((name.strip_prefix(History::WAIT).or_else(|| name.strip_prefix("@backoff:"))?, data))
+        Some((name.strip_prefix(History::WAIT).or_else(|| name.strip_prefix(History::BACKOFF))?, data))
     });
     let open = open.filter(|(step, _)| !known.contains_key(*step));
     let read = open.map(|(step, data)| {

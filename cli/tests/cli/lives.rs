@@ -90,6 +90,29 @@ fn a_run_that_is_tried_again_does_anew_what_was_undone_under_other_keys() {
 }
 
 #[test]
+fn elements_that_are_done_anew_have_other_keys_too() {
+    let keys = Keys::start();
+    let spec = "\
+name: tells
+steps:
+  - { id: ship, process: { command: [test, -e, ok] }, retry: { max_attempts: 1 } }
+finally:
+  - { id: each, for_each: { in: '${[1, 2]}' }, http: { url: 'http://127.0.0.1:PORT/tell', body: { n: '${item}' } } }
+";
+    let folder = Folder::with(&[("t.yaml", &keys.of(spec))]);
+    let run = folder.bourn(&["run", "t.yaml", "--input", "{}", "--id", "a", "-o", "json"]);
+    assert_eq!(
+        (run.code, keys.taken()),
+        (Some(1), vec!["a/each[0]".to_owned(), "a/each[1]".to_owned()]),
+        "{}",
+        run.err
+    );
+    write(folder.path("ok"), "").unwrap();
+    folder.bourn(&["runs", "recover", "a"]).quietly();
+    assert_eq!(keys.taken(), ["a/each[0]#again1", "a/each[1]#again1"]);
+}
+
+#[test]
 fn runs_of_another_job_have_other_ids_wherever_it_is_kept() {
     let spec = "name: move\nsteps: [ { id: a, set: 1 } ]\n";
     let unkept = format!("{spec}optimization: {{ state_persistence: false }}\n");

@@ -31,7 +31,7 @@ const DOUBLES: f64 = 1.0;
 const DOUBLINGS_MAX: f64 = 40.0;
 /// What was sent last is so much more than what was accepted on average: the truth is somewhere between.
 const APART: f64 = 1.25;
-/// So many refusals in a row below what flows in, each before the rate could have grown back, and no limit is behind them: one that is
+/// So many refusals below what flows in, of which each came before the rate could have grown back, and no limit is behind them: one that is
 /// there is found with fewer. Twice as many each time that this was wrong.
 const AGAINST: u32 = 6;
 /// Of so many requests less than half are accepted where there is a limit after all.
@@ -64,7 +64,7 @@ pub struct Learnt {
     seen: u32,
     /// How many had been sent some time ago, and when that was: a second to two, for the rate that was sent last.
     recent: [Option<Refused>; 2],
-    /// How many refusals in a row came below what flows in.
+    /// How many refusals came below what flows in, since one that came late enough.
     against: u32,
     /// How often that was taken for good, and was wrong.
     misled: u32,

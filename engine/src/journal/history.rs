@@ -16,7 +16,7 @@ impl History {
     pub const WAIT: &str = "@wait:";
     pub(crate) const SIGNAL: &str = "@signal:";
     /// The same of a step that is tried again later.
-    pub(crate) const BACKOFF: &str = "@backoff:";
+    pub const BACKOFF: &str = "@backoff:";
     /// What a person has decided about a step that has failed: that it is tried again.
     pub const RETRY: &str = r#"{"retry":true}"#;
     /// How often a completed step was done anew, since a run that had failed was tried again.
@@ -25,6 +25,16 @@ impl History {
     /// What stands behind the name of a step while its gates are asked.
     const GATE: &str = "#gate";
     const FALLBACK: &str = "#fallback";
+
+    /// The step of the outermost workflow that something of this name is, or is a part of.
+    pub fn step_of(name: &str) -> &str {
+        name.split(['[', '#', '/']).next().unwrap_or_default()
+    }
+
+    /// Whether a name is that of this step, or of a part of it.
+    pub(crate) fn is_of(name: &str, step: &str) -> bool {
+        name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#', '/']))
+    }
 
     /// The name under which it has a wait of a step.
     pub fn wait(step: &str) -> String {
@@ -63,7 +73,7 @@ impl History {
 
     /// How often this step, or what it is within, was done anew.
     pub(crate) fn again(&self, name: &str) -> u32 {
-        let step = name.split(['[', '#', '/']).next().unwrap_or_default();
+        let step = Self::step_of(name);
         let known = self.0.get(&format!("{}{step}", Self::AGAIN));
         known.and_then(|again| again.get().parse().ok()).unwrap_or(0)
     }
@@ -77,11 +87,8 @@ impl History {
     /// A step that has failed is tried again: what it has of its attempts, its wait and its gates is of no use any more, and neither is what
     /// has not completed below it, as `has_completed` says of a record.
     pub fn forget(&mut self, step: &str, has_completed: impl Fn(&str) -> bool) {
-        let is_of = |name: &str| {
-            name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#', '/']))
-        };
-        self.0.retain(|name, record| !is_of(name) || has_completed(record.get()));
-        self.forget_where(is_of);
+        self.0.retain(|name, record| !Self::is_of(name, step) || has_completed(record.get()));
+        self.forget_where(|name| Self::is_of(name, step));
     }
 
     fn forget_where(&mut self, is_of: impl Fn(&str) -> bool) {

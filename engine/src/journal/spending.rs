@@ -114,15 +114,12 @@ impl Spending {
 
     /// A person has decided that a failed step is tried again: what of it did not complete is done anew.
     pub fn tried_again(&mut self, step: &str) {
-        let is_of = |name: &str| {
-            name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#', '/']))
-        };
-        self.settle(|name, is_complete| is_of(name) && !is_complete);
+        self.settle(|name, is_complete| History::is_of(name, step) && !is_complete);
     }
 
     /// The run is tried again: what did not complete is done anew, and these steps.
     pub fn retried(&mut self, told: &[String]) {
-        let is_told = |name: &str| told.iter().any(|step| name.split(['[', '#', '/']).next() == Some(step));
+        let is_told = |name: &str| told.iter().any(|step| History::step_of(name) == step);
         self.settle(|name, is_complete| !is_complete || is_told(name) || History::is_of_gate(name));
     }
 

@@ -62,7 +62,7 @@ fn open(history: &History, step: &str, state: RunState) -> Result<Record> {
             (_, Some(of)) => (false, of),
             _ => continue,
         };
-        if history.0.contains_key(of) || of.split(['[', '#', '/']).next() != Some(step) {
+        if history.0.contains_key(of) || History::step_of(of) != step {
             continue;
         }
         if is_wait {
