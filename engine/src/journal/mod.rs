@@ -10,6 +10,7 @@ mod history;
 mod memory;
 mod rest;
 mod spending;
+mod under_way;
 
 use futures::future::BoxFuture;
 
@@ -20,7 +21,7 @@ pub use entry::{BackingOff, Durability, Earlier, Ends, Entries, Returned, RunSta
 pub use history::History;
 pub use memory::Memory;
 pub use rest::Rest;
-pub(crate) use rest::Until;
+pub(crate) use rest::{Back, Until};
 pub use spending::Spending;
 
 /// The journal of one job: of all runs that one command has begun. Runs are told apart by their number in the order of admission.

@@ -1,5 +1,5 @@
 //! Runs at rest: they wait for a time or for somebody, and hold nothing of their process but their number. Here is told which of them
-//! is to come back.
+//! is to come back, and which of those under way is to be passed once more.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::poll_fn;
@@ -10,6 +10,7 @@ use std::task::Poll;
 use futures::task::AtomicWaker;
 
 use super::RunState;
+use super::under_way::{UnderWay, Whose};
 use crate::env::Env;
 use crate::time::Timestamp;
 
@@ -33,20 +34,30 @@ struct State {
     changes: u64,
     /// Runs that were read and have not ended.
     open: u64,
-    /// When runs under way are due that will be at rest, in microseconds since 1970.
-    waits: HashMap<u64, i64>,
+    /// Whether runs may be passed several times at once: they have branches, and something in them may wait.
+    overlap: bool,
+    /// Runs under way that wait somewhere, or that may be passed several times at once.
+    under_way: HashMap<u64, UnderWay>,
     /// Runs at rest: how they stand, and when they are due.
     resting: HashMap<u64, (RunState, i64)>,
     /// How many of them are paused.
     paused: u64,
-    /// Those among them that are due at a time, the next one first.
+    /// Those among them and those under way that are due at a time, the next one first.
     due: BTreeSet<(i64, u64)>,
     /// Runs that somebody has told something while they were under way.
     told: HashSet<u64>,
-    /// Runs that are to come back.
+    /// Runs that are to come back, or to be passed once more.
     ready: BTreeSet<u64>,
     /// Runs that have come back and are under way, with how they stood.
     back: HashMap<u64, RunState>,
+}
+
+/// A run that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Back {
+    pub run: u64,
+    /// 0 for one that was at rest; of one under way the number of the passage that begins.
+    pub passage: u64,
 }
 
 /// How long a job looks for runs that come back.
@@ -62,8 +73,9 @@ pub(crate) enum Until {
 
 impl Rest {
     /// A job begins, which reads all of its inputs: what an earlier one of the same process has left comes with them.
-    pub(crate) fn begin(&self) {
-        *self.state() = State::default();
+    /// Whether its runs may be passed several times at once is for it to say.
+    pub(crate) fn begin(&self, overlap: bool) {
+        *self.state() = State { overlap, ..State::default() };
     }
 
     /// So many runs were read.
@@ -78,17 +90,99 @@ impl Rest {
         self.changes(state);
     }
 
-    /// A run under way waits: until this time, in microseconds since 1970, or for somebody. Of several times the first one counts.
+    /// A run under way waits: until this time, in microseconds since 1970, or for somebody.
     pub(crate) fn waits(&self, run: u64, due: Option<i64>) {
-        let due = due.unwrap_or(NEVER);
-        self.state().waits.entry(run).and_modify(|known| *known = due.min(*known)).or_insert(due);
+        let mut all = self.state();
+        let under_way = all.under_way.entry(run).or_default();
+        under_way.waits = true;
+        under_way.due.extend(due.filter(|due| !under_way.due.contains(due)));
+        if !all.overlap {
+            return;
+        }
+        if let Some(due) = due {
+            all.due.insert((due, run));
+        }
+        if all.told.remove(&run) {
+            all.ready.insert(run);
+        }
+        self.changes(all);
+    }
+
+    /// Whether a passage that comes to a step of a run is to begin it. Otherwise another one has, and this one hears of its end.
+    pub(crate) fn begin_step(&self, (run, passage): (u64, u64), step: &str) -> bool {
+        let mut all = self.state();
+        match all.under_way.entry(run).or_default().begin(step, passage) {
+            Whose::Own => true,
+            Whose::Other => false,
+            Whose::Ended => {
+                self.again(all, run);
+                false
+            }
+        }
+    }
+
+    /// A passage leaves a step as it stands: it waits, or is not to be begun yet.
+    pub(crate) fn let_go(&self, (run, passage): (u64, u64), step: &str) {
+        let mut all = self.state();
+        if all.under_way.get_mut(&run).is_some_and(|under_way| under_way.let_go(step, passage)) {
+            self.again(all, run);
+        }
+    }
+
+    /// Whether the record of a step is for this passage to keep.
+    pub(crate) fn keep(&self, (run, passage): (u64, u64), step: &str) -> bool {
+        self.state().under_way.entry(run).or_default().keep(step, passage)
+    }
+
+    /// The records of these steps are kept.
+    pub(crate) fn kept<'a>(&self, steps: impl IntoIterator<Item = (u64, &'a str)>) {
+        for (run, step) in steps {
+            let mut all = self.state();
+            if all.under_way.get_mut(&run).is_some_and(|under_way| under_way.kept(step)) {
+                self.again(all, run);
+            }
+        }
+    }
+
+    /// Whether the document of a passage that has come to the end tells its run as it stands.
+    pub(crate) fn leave(&self, run: u64) -> bool {
+        self.state().under_way.get_mut(&run).is_none_or(UnderWay::leave)
+    }
+
+    /// A passage has come to the end whose document is none, and all that it did is kept.
+    pub(crate) fn gone(&self, run: u64) {
+        let mut all = self.state();
+        if all.under_way.get_mut(&run).is_some_and(UnderWay::gone) {
+            // The passage that sees all tells anew what waits.
+            all.forget_due(run);
+            self.again(all, run);
+        }
+    }
+
+    /// A run that was to be passed once more is none of this job any more.
+    pub(crate) fn lost(&self, run: u64) {
+        let mut all = self.state();
+        if all.under_way.get_mut(&run).is_some_and(UnderWay::gone) {
+            all.forget_due(run);
+            all.under_way.remove(&run);
+            all.back.remove(&run);
+            all.open = all.open.saturating_sub(1);
+        }
+        self.changes(all);
+    }
+
+    /// A run under way is passed once more.
+    fn again(&self, mut all: MutexGuard<'_, State>, run: u64) {
+        all.ready.insert(run);
+        self.changes(all);
     }
 
     /// Documents of runs have left, which say how each stands.
     pub(crate) fn left(&self, runs: impl IntoIterator<Item = (u64, RunState)>) {
         let mut all = self.state();
         for (run, state) in runs {
-            let due = all.waits.remove(&run).unwrap_or(NEVER);
+            let due = all.forget_due(run).unwrap_or(NEVER);
+            all.under_way.remove(&run);
             let was_told = all.told.remove(&run);
             if state.has_ended() {
                 all.open = all.open.saturating_sub(1);
@@ -105,11 +199,13 @@ impl Rest {
         self.changes(all);
     }
 
-    /// Somebody tells a run something: one that is at rest comes back.
+    /// Somebody tells a run something: one that is at rest comes back, and one that waits beside steps in flight is passed once more.
     pub fn wake(&self, run: u64) {
         let mut all = self.state();
         if let Some((_, due)) = all.resting.get(&run).copied() {
             all.due.remove(&(due, run));
+            all.ready.insert(run);
+        } else if all.overlap && all.under_way.get(&run).is_some_and(|run| run.waits && run.can_be_passed()) {
             all.ready.insert(run);
         } else {
             all.told.insert(run);
@@ -120,7 +216,7 @@ impl Rest {
     /// Whether no run is on its way that waits, or has come back.
     pub fn is_idle(&self) -> bool {
         let all = self.state();
-        all.waits.is_empty() && all.back.is_empty()
+        all.under_way.is_empty() && all.back.is_empty()
     }
 
     /// Whether a run is at rest.
@@ -128,9 +224,14 @@ impl Rest {
         self.state().resting.contains_key(&run)
     }
 
-    /// Whether a run has come back.
-    pub(crate) fn is_back(&self, run: u64) -> bool {
-        self.state().back.contains_key(&run)
+    /// Those of these runs that have come back, or are passed once more: the journal knows them.
+    pub(crate) fn back(&self, runs: &[u64]) -> Vec<u64> {
+        let all = self.state();
+        if all.back.is_empty() && all.under_way.is_empty() {
+            return Vec::new();
+        }
+        let is_passed_again = |run: &u64| all.under_way.get(run).is_some_and(UnderWay::is_passed_again);
+        runs.iter().filter(|run| all.back.contains_key(*run) || is_passed_again(run)).copied().collect()
     }
 
     /// Whether any run has come back whose document has not left.
@@ -143,14 +244,17 @@ impl Rest {
         self.state().back.remove(&run)
     }
 
-    /// Runs that come back, at least one and at most so many. None when none comes back `until` then.
-    pub(crate) async fn next(&self, env: &Env, most: usize, until: Until) -> Vec<u64> {
+    /// Runs that come back or are passed once more, at least one and at most so many. None when none comes back `until` then.
+    pub(crate) async fn next(&self, env: &Env, most: usize, until: Until) -> Vec<Back> {
         loop {
             let (seen, wait) = {
                 let mut all = self.state();
                 let now = env.wall();
                 while let Some((due, run)) = all.due.first().copied().filter(|(due, _)| *due <= now.0) {
                     all.due.remove(&(due, run));
+                    if let Some(under_way) = all.under_way.get_mut(&run) {
+                        under_way.due.retain(|other| *other != due);
+                    }
                     all.ready.insert(run);
                 }
                 let back = all.take(most);
@@ -192,7 +296,7 @@ impl Rest {
 }
 
 impl State {
-    fn take(&mut self, most: usize) -> Vec<u64> {
+    fn take(&mut self, most: usize) -> Vec<Back> {
         let mut back = Vec::new();
         while back.len() < most
             && let Some(run) = self.ready.pop_first()
@@ -201,66 +305,30 @@ impl State {
                 self.paused -= u64::from(state == RunState::Paused);
                 self.due.remove(&(due, run));
                 self.back.insert(run, state);
-                back.push(run);
+                back.push(Back { run, passage: 0 });
+                continue;
+            }
+            match self.under_way.get_mut(&run) {
+                Some(under_way) if under_way.can_be_passed() => {
+                    back.push(Back { run, passage: under_way.pass() });
+                }
+                // It comes back as soon as its document has left.
+                Some(_) => drop(self.told.insert(run)),
+                None => {}
             }
         }
         back
     }
+
+    /// No time of a run under way counts any more. When the next one was.
+    fn forget_due(&mut self, run: u64) -> Option<i64> {
+        let due = std::mem::take(&mut self.under_way.get_mut(&run)?.due);
+        for due in &due {
+            self.due.remove(&(*due, run));
+        }
+        due.into_iter().min()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures::FutureExt;
-    use futures::future::join;
-
-    use super::*;
-    use crate::testing::simulation::Simulation;
-
-    #[test]
-    fn who_waits_for_none_that_rests_hears_what_was_told_before() {
-        let (rest, env) = (Rest::default(), Simulation::new(1).env());
-        let next = || rest.next(&env, 9, Until::Resting).now_or_never();
-        rest.read(2);
-        rest.waits(0, None);
-        rest.waits(1, None);
-        rest.left([(0, RunState::Waiting)]);
-        assert_eq!(next(), None, "one is under way");
-        rest.wake(1);
-        rest.left([(1, RunState::Waiting)]);
-        assert_eq!((next(), next()), (Some(vec![1]), None));
-        rest.left([(1, RunState::Completed)]);
-        assert_eq!(next(), Some(vec![]), "the other one waits");
-    }
-
-    #[test]
-    fn a_run_comes_back_when_it_is_due_or_is_told_something() {
-        let (rest, simulation) = (Rest::default(), Simulation::new(1));
-        let env = simulation.env();
-        let due = |seconds: u64| env.wall().0 + i64::try_from(seconds * 1_000_000).unwrap();
-        rest.read(4);
-        rest.waits(0, Some(due(90)));
-        rest.waits(0, Some(due(60)));
-        rest.waits(1, None);
-        rest.wake(2);
-        assert_eq!(rest.next(&env, 9, Until::Ended).now_or_never(), None);
-        rest.left([(0, RunState::Waiting), (1, RunState::Waiting), (2, RunState::Paused), (3, RunState::Failed)]);
-        let (told, clock) = (rest.clone(), env.clone());
-        let back = simulation.run(async move {
-            // It was told something while it was under way.
-            let mut back = vec![told.next(&clock, 9, Until::Ended).await];
-            back.push(told.next(&clock, 9, Until::Ended).await);
-            let later = async {
-                clock.sleep(Duration::from_secs(5)).await;
-                told.wake(1);
-            };
-            back.push(join(told.next(&clock, 9, Until::Ended), later).await.0);
-            assert_eq!((told.came_back(2), told.came_back(2)), (Some(RunState::Paused), None));
-            told.left([(0, RunState::Completed), (1, RunState::Completed), (2, RunState::Canceled)]);
-            back.push(told.next(&clock, 9, Until::Ended).await);
-            back
-        });
-        assert_eq!(back.done(), [vec![2], vec![0], vec![1], vec![]]);
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::columns::{RUN, start};
+use super::columns::{PASSAGE, RUN, start};
 use super::record::Record;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage, StageConfig};
 use crate::data::columns::RUN_ID;
@@ -43,6 +43,9 @@ pub(super) struct AdmitConfig {
     pub first: u64,
     /// A JSON Schema that every input must fit.
     pub input: Option<Json>,
+    /// Whether runs may be passed several times at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overlap: bool,
     /// Whether the time of runs, or of workflows within, is bounded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_timed: bool,
@@ -61,7 +64,7 @@ impl StageConfig for AdmitConfig {
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
         let text = inputs[0].field_with_name("text").map(|f| f.data_type() == &DataType::Utf8);
         if text.unwrap_or_default() {
-            Ok(start(self.is_timed))
+            Ok(start(self.overlap, self.is_timed))
         } else {
             Err(Problem::new("the source of a workflow gives lines: a column `text`").into())
         }
@@ -100,10 +103,12 @@ impl Stage for Admit {
         let line = line.as_ref().and_then(|c| c.as_primitive_opt::<UInt64Type>());
         let back = rows.column_by_name(RUN).and_then(|c| c.as_primitive_opt::<UInt64Type>());
         let (mut ids, mut numbers, mut inputs, mut failures) = (vec![], vec![], vec![], vec![]);
+        let mut admitted: Vec<usize> = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             if let Some(back) = back.filter(|c| c.is_valid(row)) {
                 ids.push(super::columns::cell(rows, RUN_ID, row)?.unwrap_or_default().to_owned());
                 numbers.push(back.value(row));
+                admitted.push(row);
                 inputs.push(Some(text.value(row).to_owned()));
                 failures.push(None);
                 continue;
@@ -126,6 +131,7 @@ impl Stage for Admit {
                 None => self.check(given),
             };
             let failure = checked.err().map(|e| e.at_input(format!("{}:{}", place.0, place.1)));
+            admitted.push(row);
             ids.push(self.id(number, place, given));
             numbers.push(number);
             inputs.push(failure.is_none().then(|| given.to_owned()));
@@ -138,6 +144,11 @@ impl Stage for Admit {
             Arc::new(StringArray::from(inputs)),
             Arc::new(StringArray::from(failures)),
         ];
+        if self.config.overlap {
+            let passage = rows.column_by_name(PASSAGE).and_then(|c| c.as_primitive_opt::<UInt64Type>());
+            let of = |row: &usize| passage.filter(|c| c.is_valid(*row)).map_or(0, |c| c.value(*row));
+            columns.push(Arc::new(admitted.iter().map(of).collect::<UInt64Array>()));
+        }
         if self.config.is_timed {
             // What the journal knows of a run from before stands over this.
             let now = self.env.wall();
@@ -145,7 +156,7 @@ impl Stage for Admit {
             columns.push(Arc::new(Int64Array::from(vec![now.0; count])));
             columns.push(Arc::new(Int64Array::from(vec![deadline; count])));
         }
-        out.emit(RecordBatch::try_new(start(self.config.is_timed), columns)?);
+        out.emit(RecordBatch::try_new(start(self.config.overlap, self.config.is_timed), columns)?);
         Ok(Progress::Done)
     }
 

@@ -7,6 +7,7 @@ use super::decisions::Decides;
 use super::documents::ResultConfig;
 use super::finish::{FileConfig, OUTPUT};
 use super::journaled::What;
+use super::lines::may_overlap;
 use super::recorded::Recorded;
 use super::rest::{self, AtRest, RestConfig};
 use super::result::{DocumentConfig, Flags, Part, StepShape};
@@ -158,12 +159,13 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
     graph.options.purses.clone_from(&purses);
     let journal = runs.journal.as_ref().map(|j| j.journal.clone()).filter(|_| spec.optimization.state_persistence);
     let rest = journal.as_ref().map(|journal| journal.asked().rest().clone());
+    let overlap = journal.is_some() && runs.recorded.is_none() && may_overlap(spec);
     let inputs = match &journal {
         None => runs.source.clone(),
         Some(journal) => {
             let (inputs, journal) = (runs.source.clone(), journal.clone());
             let until = if runs.stays { Some(Until::Ended) } else { spec.can_wait().then_some(Until::Resting) };
-            BoxConnector(Arc::new(Returning { inputs, journal, until }))
+            BoxConnector(Arc::new(Returning { inputs, journal, overlap, until }))
         }
     };
     let mut source = node(&runs.source_id, Role::Source(inputs), Vec::new(), Vec::new());
@@ -177,12 +179,18 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         began: runs.began,
         first: runs.first,
         input: spec.input.clone(),
+        overlap,
         is_timed: spec.is_timed(),
         timeout: spec.timeout,
         rest: rest.clone(),
     };
     graph.options.kept = journal.is_some().then_some(runs.spent);
-    let mut wiring = Wiring::new(graph, journal.clone(), spec.durability, runs.cache.clone());
+    let durability = match spec.durability {
+        // Whoever passes a run beside others must find what those have done. A replay is told the same as its journal was.
+        Durability::Exit if may_overlap(spec) => Durability::Async,
+        durability => durability,
+    };
+    let mut wiring = Wiring::new(graph, journal.clone(), durability, runs.cache.clone());
     wiring.key = runs.key.as_deref().map(Into::into);
     wiring.recorded.clone_from(&runs.recorded);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);
@@ -208,6 +216,12 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         ends.push(Input { node: first.clone(), port: Some(rest::PORT.to_owned()) });
     }
     let Wired { mut last, kept } = wiring.steps(spec, &Within::outermost(first));
+    let ids = |steps: Vec<&String>| steps.into_iter().map(|id| Arc::from(id.as_str())).collect::<Vec<Arc<str>>>();
+    let steps: Vec<&String> = spec.steps.iter().map(|s| &s.id).collect();
+    let told = ids(steps.iter().copied().filter(|id| !kept.contains(*id)).collect());
+    if overlap {
+        last = wiring.journaled("@passed", What::Passed(told.clone()), last, Vec::new());
+    }
     // What is decided again writes nothing.
     if spec.format.file().is_some() && runs.recorded.is_none() {
         let config = BoxStageConfig(Arc::new(FileConfig(documents.clone())));
@@ -215,11 +229,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         wiring.stage(OUTPUT, config, vec![before], vec!["output_format".into()]);
     }
     if journal.is_some() {
-        let ids = |steps: Vec<&String>| steps.into_iter().map(|id| Arc::from(id.as_str())).collect();
-        let steps: Vec<&String> = spec.steps.iter().map(|s| &s.id).collect();
-        let told = steps.iter().copied().filter(|id| !kept.contains(*id)).collect();
         let ends = spec.can_fail_at_its_end().then(|| documents.clone());
-        let what = What::End { steps: ids(steps), told: ids(told), ends };
+        let what = What::End { steps: ids(steps), told, ends };
         last = wiring.journaled("@end", what, last, Vec::new());
     }
     wiring.stage("@document", BoxStageConfig::new(documents), vec![last], Vec::new());

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt64Array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::columns::{ITEM, ITEMS, SCOPE, scope, texts, whole_key};
+use super::columns::{ITEM, ITEMS, PASSAGE, SCOPE, texts, whole_key};
 use super::fail_fast::ELEMENT_FAILED;
 use super::record::{Cost, Failure, ItemFailure, Items, Record, Status};
 use super::step_call::UNPAID;
@@ -37,10 +38,14 @@ pub(super) struct CollectConfig {
 
 impl CollectConfig {
     fn output(&self, input: &SchemaRef) -> SchemaRef {
-        let scope = input.field_with_name(SCOPE).ok().cloned();
         let own = [Field::new(RUN_ID, DataType::Utf8, false), json_field(&self.step)];
-        Arc::new(Schema::new(own.into_iter().chain(scope).collect::<Vec<_>>()))
+        Arc::new(Schema::new(own.into_iter().chain(kept(input)).collect::<Vec<_>>()))
     }
+}
+
+/// The columns that tell rows apart beside their run.
+fn kept(input: &SchemaRef) -> impl Iterator<Item = Field> {
+    [SCOPE, PASSAGE].into_iter().filter_map(|name| input.field_with_name(name).ok().cloned())
 }
 
 impl StageConfig for CollectConfig {
@@ -81,13 +86,13 @@ impl Stage for Collect {
         };
         let (ids, records) = (texts(rows, RUN_ID)?, texts(rows, &self.config.step)?);
         let (item, items) = (numbers(ITEM)?, numbers(ITEMS)?);
-        let (mut whole, mut made, mut scopes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut whole, mut made, mut last) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..rows.num_rows() {
             let id = &*whole_key(rows, row)?;
             if item.is_null(row) {
                 whole.push(ids.value(row).to_owned());
                 made.push(records.value(row).to_owned());
-                scopes.push(scope(rows, row)?.to_owned());
+                last.push(row as u64);
                 continue;
             }
             // Of an item no more is needed than its record.
@@ -102,12 +107,13 @@ impl Stage for Collect {
                 self.come.update(|come| come.remove(id));
                 made.push(serde_json::to_string(&self.record(id, come)?)?);
                 whole.push(ids.value(row).to_owned());
-                scopes.push(scope(rows, row)?.to_owned());
+                last.push(row as u64);
             }
         }
         let mut columns: Vec<ArrayRef> = vec![Arc::new(StringArray::from(whole)), Arc::new(StringArray::from(made))];
-        if self.schema.fields().len() > columns.len() {
-            columns.push(Arc::new(StringArray::from(scopes)));
+        let last = UInt64Array::from(last);
+        for field in kept(rows.schema_ref()) {
+            columns.extend(rows.column_by_name(field.name()).map(|column| take(column, &last, None)).transpose()?);
         }
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?);
         Ok(Progress::Done)

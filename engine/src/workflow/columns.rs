@@ -36,16 +36,20 @@ pub(super) const DONE: &str = "_bourn_done";
 pub(super) const SINCE: &str = "_bourn_since";
 pub(super) const DEADLINE: &str = "_bourn_deadline";
 
-/// The columns that every run starts with, and those that it has where time is bounded.
-pub(super) fn start(is_timed: bool) -> SchemaRef {
+/// Which passage of its run a row belongs to, where a run may be passed several times at once. All rows of the others have no such column.
+pub(super) const PASSAGE: &str = "_bourn_passage";
+
+/// The columns that every run starts with, those that it has where it may be passed several times at once, and where time is bounded.
+pub(super) fn start(overlap: bool, is_timed: bool) -> SchemaRef {
     let all = vec![
         Field::new(RUN_ID, DataType::Utf8, false),
         Field::new(RUN, DataType::UInt64, false),
         json_field(INPUT),
         json_field(ADMISSION),
     ];
+    let passage = overlap.then(|| Field::new(PASSAGE, DataType::UInt64, false));
     let times = if is_timed { times().to_vec() } else { Vec::new() };
-    Arc::new(Schema::new([all, times].concat()))
+    Arc::new(Schema::new(all.into_iter().chain(passage).chain(times).collect::<Vec<_>>()))
 }
 
 /// The columns of times.
@@ -88,14 +92,25 @@ pub(super) fn scope(rows: &RecordBatch, row: usize) -> Result<&str> {
     if rows.column_by_name(SCOPE).is_none() { Ok("") } else { Ok(cell(rows, SCOPE, row)?.unwrap_or_default()) }
 }
 
-/// What tells a row from all others on its way: its run, and its scope where it has one.
+/// What tells a row from all others on its way: its run, the passage of that, and its scope where it has one.
 pub(super) fn whole_key(rows: &RecordBatch, row: usize) -> Result<Cow<'_, str>> {
+    key_within(rows, row, scope(rows, row)?)
+}
+
+/// The same of the row in this scope that has the run and the passage of this one.
+pub(super) fn key_within<'a>(rows: &'a RecordBatch, row: usize, scope: &str) -> Result<Cow<'a, str>> {
     let id = cell(rows, RUN_ID, row)?.ok_or_else(|| Error::engine("a run has no id"))?;
-    Ok(match scope(rows, row)? {
-        "" => id.into(),
-        // No id has such a character.
-        scope => format!("{id}\u{1}{scope}").into(),
+    // No id has such a character.
+    Ok(match (passage(rows, row).filter(|passage| *passage > 0), scope) {
+        (None, "") => id.into(),
+        (None, scope) => format!("{id}\u{1}{scope}").into(),
+        (Some(passage), scope) => format!("{id}\u{1}{passage}\u{1}{scope}").into(),
     })
+}
+
+/// Which passage of its run a row belongs to, where there may be several at once.
+pub(super) fn passage(rows: &RecordBatch, row: usize) -> Option<u64> {
+    Some(rows.column_by_name(PASSAGE)?.as_primitive_opt::<UInt64Type>()?.value(row))
 }
 
 /// The numbers of the runs.

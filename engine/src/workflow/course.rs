@@ -191,8 +191,12 @@ impl Course {
 
     /// The name of the step in this row: `step`, or `step[3]`, with the workflow that it is within.
     pub(super) fn name(&self, rows: &RecordBatch, row: usize) -> Result<String> {
-        let own = item(rows, row)?.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
-        Ok(format!("{}{own}", scope(rows, row)?))
+        Ok(format!("{}{}", scope(rows, row)?, self.own_name(rows, row)?))
+    }
+
+    /// The same within its workflow.
+    pub(super) fn own_name(&self, rows: &RecordBatch, row: usize) -> Result<String> {
+        Ok(item(rows, row)?.map_or_else(|| self.id.to_string(), |place| place.of(&self.id)))
     }
 
     /// The record of the step, when its run, or the list that it is an element of, has failed and does not go on.

@@ -1,6 +1,6 @@
 //! What ends the rest of a run, or of a list, at once when a part of it has failed for good.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use futures::{FutureExt, TryFutureExt};
 use serde_json::{Value, json};
 
 use super::columns::{ITEMS, cell, numbers, scope};
-use super::course::status;
+use super::course::{Place, item, status};
 use super::record::Status;
 use crate::api::erased::ErasedStage;
 use crate::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage};
@@ -50,8 +50,8 @@ struct State {
 struct Failed {
     /// What the names begin with of all that ends, and why.
     ended: Vec<(String, String)>,
-    /// How many elements have failed, by the name of their step.
-    elements: HashMap<String, u64>,
+    /// The elements that have failed, by the name of their step: a run that comes back passes them again.
+    elements: HashMap<String, HashSet<u64>>,
 }
 
 impl State {
@@ -93,11 +93,11 @@ impl FailFast {
     }
 
     /// Counts an element that failed: how many there are now.
-    fn count(&self, run: u64, step: &str) -> u64 {
+    fn count(&self, run: u64, step: &str, element: u64) -> usize {
         let mut state = self.state();
-        let count = state.of(run).elements.entry(step.to_owned()).or_default();
-        *count += 1;
-        *count
+        let elements = state.of(run).elements.entry(step.to_owned()).or_default();
+        elements.insert(element);
+        elements.len()
     }
 
     /// Why what has this name ends at once, if it does.
@@ -194,8 +194,10 @@ impl Stage for Watch {
                     let items = rows.column_by_name(ITEMS).and_then(|c| c.as_primitive_opt::<UInt64Type>());
                     let items = items.ok_or_else(|| Error::engine("an element has no list"))?.value(row);
                     let step = format!("{scope}{}", self.step);
+                    let element = item(rows, row)?.map_or(0, |Place(element)| element);
                     #[expect(clippy::cast_precision_loss, reason = "a share of a list")]
-                    let is_tolerated = self.fails.count(*run, &step) as f64 * 100.0 <= tolerated * items as f64;
+                    let is_tolerated =
+                        self.fails.count(*run, &step, element) as f64 * 100.0 <= tolerated * items as f64;
                     if !is_tolerated {
                         self.fails.end(*run, format!("{step}["), ELEMENT_FAILED.to_owned());
                     }

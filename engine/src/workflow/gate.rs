@@ -11,6 +11,7 @@ use super::columns::{DONE, again, numbers, scope};
 use super::course::{Begin, Course, cell_of, item, results, status};
 use super::journaled::What;
 use super::paid::Paid;
+use super::passages::passed;
 use super::record::{Cost, Failure, GateResult, Record, Status};
 use super::recorded::Recorded;
 use super::staged::Staged;
@@ -194,6 +195,12 @@ impl Gated {
         Ok(serde_json::from_str(self.course.before(rows, 0)?)?)
     }
 
+    /// What is kept behind it is kept under this name.
+    fn name(&self, rows: &RecordBatch) -> Result<String> {
+        let (fallback, index) = self.config.place;
+        Ok(format!("{}{}", self.course.name(rows, 0)?, History::gate(fallback, index + 1)))
+    }
+
     /// Whether it is the turn of this gate: it has not judged yet, and there is something to judge.
     fn judges(&self, rows: &RecordBatch, record: &Record) -> Result<bool> {
         let (fallback, index) = self.config.place;
@@ -262,7 +269,12 @@ impl Call for Gated {
             let judged = self.config.gate.judge(record.results.as_ref().unwrap_or(&Value::Null));
             return self.answer(rows, &self.judged(record, judged)).map(Some);
         }
-        let Some(recorded) = &self.course.begin.recorded else { return Ok(None) };
+        let Some(recorded) = &self.course.begin.recorded else {
+            let Some(passed) = passed(rows, 0)? else { return Ok(None) };
+            // Another passage of the run may ask this already.
+            let is_own = self.course.begin.asked.rest().begin_step(passed, &self.name(rows)?);
+            return if is_own { Ok(None) } else { self.answer(rows, &Record::pending()).map(Some) };
+        };
         self.answer(rows, &self.recorded(recorded, rows, record)?).map(Some)
     }
 
@@ -308,6 +320,10 @@ impl Call for Gated {
 
     fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         // What it gave is kept, and is judged when the run goes on.
+        self.course.leave_open(rows, 0)?;
+        if let Some(passed) = passed(rows, 0)? {
+            self.course.begin.asked.rest().let_go(passed, &self.name(rows)?);
+        }
         Record::asked(Ask::Pause).map(|paused| self.answer(rows, &paused)).transpose()
     }
 

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, DEADLINE, DONE, HISTORY, ITEM, ITEMS, RUN, SCOPE, SINCE, scope};
+use super::columns::{ADMISSION, DEADLINE, DONE, HISTORY, ITEM, ITEMS, PASSAGE, RUN, SCOPE, SINCE, scope};
 use super::course::{Begin, Course, cell_of};
 use super::fail_fast::FailFast;
 use super::record::{self, Record, Status};
@@ -50,7 +50,7 @@ pub(super) struct ItemsConfig {
 
 impl ItemsConfig {
     fn output(&self, input: &SchemaRef) -> SchemaRef {
-        let engine = [RUN_ID, RUN, ADMISSION, HISTORY, INPUT, SCOPE, SINCE, DEADLINE];
+        let engine = [RUN_ID, RUN, ADMISSION, HISTORY, INPUT, PASSAGE, SCOPE, SINCE, DEADLINE];
         let wanted = |name: &str| engine.contains(&name) || self.carried.iter().any(|c| c == name);
         let kept = input.fields().iter().filter(|f| wanted(f.name())).cloned();
         let own = [

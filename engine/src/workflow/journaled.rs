@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, Int64Array, StringArray, UInt64Array};
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray, UInt64Array};
+use arrow::compute::{filter_record_batch, not, take};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
-use super::columns::{ADMISSION, DEADLINE, HISTORY, ITEM, SCOPE, SINCE, numbers, scope, texts, time};
+use super::columns::{ADMISSION, DEADLINE, HISTORY, ITEM, SCOPE, SINCE, numbers, passage, scope, texts, time};
 use super::course::{is_open, item, known, status};
 use super::document::document;
 use super::finish::run_of;
+use super::passages::passed;
 use super::record::{Record, Status, state};
 use super::rest::AtRest;
 use super::result::DocumentConfig;
@@ -51,6 +52,9 @@ pub(super) enum What {
     Steps(Arc<[Arc<str>]>, Wait),
     /// The work of a step is done, or a gate of it was asked: kept under the name of the step with this mark behind it.
     Mark(Arc<str>, Arc<str>, Wait),
+    /// Passages of runs have come to the end, of which there may be several at once. What those have done is kept that have not seen all,
+    /// and they leave no document.
+    Passed(Vec<Arc<str>>),
     /// Runs have ended: of all steps, and what is still to be told of some.
     /// What becomes of their results may fail them still, if `ends` says so.
     End { steps: Vec<Arc<str>>, told: Vec<Arc<str>>, ends: Option<DocumentConfig> },
@@ -74,7 +78,7 @@ impl ErasedStage for Journaled {
     }
 
     fn cardinality(&self) -> Cardinality {
-        Cardinality::One
+        if matches!(self.what, What::Passed(_)) { Cardinality::Many } else { Cardinality::One }
     }
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
@@ -97,6 +101,7 @@ impl ErasedStage for Journaled {
             What::Start(..) => json!({ "runs": "begin" }),
             What::Steps(steps, _) => json!({ "steps": steps }),
             What::Mark(step, mark, _) => json!({ "step": step, "mark": mark }),
+            What::Passed(_) => json!({ "runs": "passed" }),
             What::End { .. } => json!({ "runs": "end" }),
         }
     }
@@ -135,35 +140,21 @@ impl Call for Told {
                     wait: *wait,
                     at: context.env.wall(),
                     deadlines: (0..rows.num_rows()).map(|row| time(&rows, DEADLINE, row)).collect(),
-                    returned: {
-                        let asked = journal.asked();
-                        let rest = asked.rest();
-                        let back = |run: &&u64| rest.is_back(**run);
-                        if rest.are_back() {
-                            numbers(&rows)?.iter().filter(back).copied().collect()
-                        } else {
-                            Vec::new()
-                        }
-                    },
+                    returned: journal.asked().rest().back(numbers(&rows)?),
                 };
                 let known = journal.start(started).await?;
                 self.begun(&rows, &known, rest, context.env.wall())
             }
             What::Mark(step, mark, wait) => {
-                let steps = marked(&rows, step, mark)?;
-                if !steps.numbers.is_empty() {
-                    journal.append(Entries { steps: vec![steps], ..Entries::default() }, *wait).await?;
-                }
+                self.keep(&rows, vec![self.marked(&rows, step, mark)?], *wait).await?;
                 Ok(Reply::rows(rows))
             }
             What::Steps(steps, wait) => {
-                let steps = steps.iter().map(|step| new(&rows, step)).collect::<Result<Vec<_>>>()?;
-                let steps: Vec<Steps> = steps.into_iter().filter(|steps| !steps.numbers.is_empty()).collect();
-                if !steps.is_empty() {
-                    journal.append(Entries { steps, ..Entries::default() }, *wait).await?;
-                }
+                let steps = steps.iter().map(|step| self.new(&rows, step)).collect::<Result<_>>()?;
+                self.keep(&rows, steps, *wait).await?;
                 Ok(Reply::rows(rows))
             }
+            What::Passed(told) => self.passed(rows, told).await.map(Reply::rows),
             What::End { steps, told, ends } => {
                 let mut states = states(&rows, steps)?;
                 for (row, state) in states.iter_mut().enumerate().filter(|(_, s)| **s == RunState::Completed) {
@@ -172,7 +163,7 @@ impl Call for Told {
                     }
                 }
                 let ends = Ends { numbers: numbers(&rows)?.to_vec(), states };
-                let steps = told.iter().map(|step| new(&rows, step)).collect::<Result<_>>()?;
+                let steps = told.iter().map(|step| self.new(&rows, step)).collect::<Result<_>>()?;
                 journal.append(Entries { steps, ends, ..Entries::default() }, Wait::Durable).await?;
                 Ok(Reply::rows(rows))
             }
@@ -181,6 +172,102 @@ impl Call for Told {
 }
 
 impl Told {
+    /// Appends what is not there yet.
+    async fn keep(&self, rows: &RecordBatch, mut steps: Vec<Steps>, wait: Wait) -> Result<()> {
+        steps.retain(|steps| !steps.numbers.is_empty());
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let may_overlap = passage(rows, 0).is_some();
+        let of =
+            |steps: &Steps| (0..steps.numbers.len()).map(|at| (steps.numbers[at], steps.name(at).to_owned())).collect();
+        let kept: Vec<Vec<(u64, String)>> = steps.iter().filter(|_| may_overlap).map(of).collect();
+        let journal = &self.place.journal;
+        journal.append(Entries { steps, ..Entries::default() }, wait).await?;
+        journal.asked().rest().kept(kept.iter().flatten().map(|(run, step)| (*run, step.as_str())));
+        Ok(())
+    }
+
+    /// The rows of runs that leave a document.
+    async fn passed(&self, rows: RecordBatch, told: &[Arc<str>]) -> Result<RecordBatch> {
+        let (asked, runs) = (self.place.journal.asked(), numbers(&rows)?);
+        let rest = asked.rest();
+        let leaves: BooleanArray = runs.iter().map(|run| Some(rest.leave(*run))).collect();
+        if leaves.true_count() == runs.len() {
+            return Ok(rows);
+        }
+        let others = filter_record_batch(&rows, &not(&leaves)?)?;
+        let steps = told.iter().map(|step| self.new(&others, step)).collect::<Result<_>>()?;
+        self.keep(&others, steps, Wait::No).await?;
+        numbers(&others)?.iter().for_each(|run| rest.gone(*run));
+        Ok(filter_record_batch(&rows, &leaves)?)
+    }
+
+    /// Whether what this row has of a step is for its passage to keep.
+    fn keeps(&self, rows: &RecordBatch, row: usize, name: &str) -> Result<bool> {
+        let Some(passed) = passed(rows, row)? else { return Ok(true) };
+        Ok(self.place.journal.asked().rest().keep(passed, name))
+    }
+
+    /// The records of a step that the journal does not have yet.
+    fn new(&self, rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
+        let (all, records, history) = (numbers(rows)?, texts(rows, step)?, texts(rows, HISTORY)?);
+        let (are_items, is_within) = (rows.column_by_name(ITEM).is_some(), rows.column_by_name(SCOPE).is_some());
+        let admission = texts(rows, ADMISSION)?;
+        let mut open = false;
+        for record in records.iter().flatten() {
+            open |= is_open(record)?;
+        }
+        let may_overlap = passage(rows, 0).is_some();
+        if history.null_count() == history.len() && !are_items && !is_within && !open && !may_overlap {
+            return Ok(Steps { step: step.clone(), numbers: all.to_vec(), names: None, records: records.clone() });
+        }
+        let (mut places, mut kept, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, number) in all.iter().enumerate() {
+            let place = item(rows, row)?;
+            // The one row of a run without items is kept with the step as a whole.
+            let is_new = match place {
+                None => !are_items && known(rows, row, step)?.is_none(),
+                Some(place) => known(rows, row, &place.of(step))?.is_none(),
+            };
+            // A workflow within another one that was not started has no steps.
+            let has_begun = !is_within || admission.is_null(row);
+            let name = place.map_or_else(|| step.to_string(), |place| place.of(step));
+            let name = format!("{}{name}", scope(rows, row)?);
+            if is_new && has_begun && !(open && is_open(records.value(row))?) && self.keeps(rows, row, &name)? {
+                places.push(row as u64);
+                kept.push(*number);
+                names.push(name);
+            }
+        }
+        let records = take(records, &UInt64Array::from(places), None)?;
+        let records = records.as_any().downcast_ref::<StringArray>().cloned();
+        let records = records.ok_or_else(|| Error::engine("records are texts"))?;
+        Ok(Steps { step: step.clone(), numbers: kept, names: (are_items || is_within).then_some(names), records })
+    }
+
+    /// The records of a step whose gates are asked, as far as the journal has neither them nor the last word on the step.
+    fn marked(&self, rows: &RecordBatch, step: &Arc<str>, mark: &str) -> Result<Steps> {
+        let (all, records) = (numbers(rows)?, texts(rows, step)?);
+        let (mut places, mut numbers, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, number) in all.iter().enumerate() {
+            let own = item(rows, row)?.map_or_else(|| step.to_string(), |place| place.of(step));
+            let name = format!("{own}{mark}");
+            let is_wanted = records.is_valid(row) && super::gate::is_to_be_kept(records.value(row))?;
+            let is_new = is_wanted && known(rows, row, &own)?.is_none() && known(rows, row, &name)?.is_none();
+            let name = format!("{}{name}", scope(rows, row)?);
+            if is_new && self.keeps(rows, row, &name)? {
+                places.push(row as u64);
+                numbers.push(*number);
+                names.push(name);
+            }
+        }
+        let records = take(records, &UInt64Array::from(places), None)?;
+        let records = records.as_any().downcast_ref::<StringArray>().cloned();
+        let records = records.ok_or_else(|| Error::engine("records are texts"))?;
+        Ok(Steps { step: step.clone(), numbers, names: Some(names), records })
+    }
+
     /// Runs with what is known of them from before.
     fn begun(&self, rows: &RecordBatch, known: &[Option<Earlier>], rest: &AtRest, now: Timestamp) -> Result<Reply> {
         let rows = &named(&timed(rows, known)?, known)?;
@@ -188,7 +275,10 @@ impl Told {
         let (mut histories, mut documents, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for (row, earlier) in known.iter().enumerate() {
             let of_run = (runs[row], ids.value(row), refused.is_valid(row).then(|| refused.value(row)));
-            let document = earlier.as_ref().map(|earlier| rest.document(earlier, of_run, now)).transpose()?.flatten();
+            // One under way is not at rest, however it stood before.
+            let is_passed_again = passage(rows, row).is_some_and(|passage| passage > 0);
+            let at_rest = earlier.as_ref().filter(|_| !is_passed_again);
+            let document = at_rest.map(|earlier| rest.document(earlier, of_run, now)).transpose()?.flatten();
             if document.as_ref().is_none_or(|document| !document.status.has_ended())
                 && let Some(deadline) = time(rows, DEADLINE, row).filter(|deadline| *deadline > now)
             {
@@ -197,7 +287,7 @@ impl Told {
             }
             // Nobody reads the history of one that is at rest.
             let goes_on = earlier.as_ref().filter(|_| document.is_none());
-            if let Some((purses, earlier)) = rest.purses.as_ref().zip(goes_on) {
+            if let Some((purses, earlier)) = rest.purses.as_ref().zip(goes_on.filter(|_| !is_passed_again)) {
                 purses.begin(runs[row], earlier.spent);
             }
             histories.push(goes_on.map(|earlier| serde_json::to_string(&earlier.history)).transpose()?);
@@ -238,61 +328,6 @@ fn timed(rows: &RecordBatch, known: &[Option<Earlier>]) -> Result<RecordBatch> {
         columns[rows.schema_ref().index_of(name)?] = Arc::new(known.iter().enumerate().map(at).collect::<Int64Array>());
     }
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
-}
-
-/// The records of a step that the journal does not have yet.
-fn new(rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
-    let (all, records, history) = (numbers(rows)?, texts(rows, step)?, texts(rows, HISTORY)?);
-    let (are_items, is_within) = (rows.column_by_name(ITEM).is_some(), rows.column_by_name(SCOPE).is_some());
-    let admission = texts(rows, ADMISSION)?;
-    let mut open = false;
-    for record in records.iter().flatten() {
-        open |= is_open(record)?;
-    }
-    if history.null_count() == history.len() && !are_items && !is_within && !open {
-        return Ok(Steps { step: step.clone(), numbers: all.to_vec(), names: None, records: records.clone() });
-    }
-    let (mut places, mut kept, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, number) in all.iter().enumerate() {
-        let place = item(rows, row)?;
-        // The one row of a run without items is kept with the step as a whole.
-        let is_new = match place {
-            None => !are_items && known(rows, row, step)?.is_none(),
-            Some(place) => known(rows, row, &place.of(step))?.is_none(),
-        };
-        // A workflow within another one that was not started has no steps.
-        let has_begun = !is_within || admission.is_null(row);
-        if is_new && has_begun && !(open && is_open(records.value(row))?) {
-            places.push(row as u64);
-            kept.push(*number);
-            let name = place.map_or_else(|| step.to_string(), |place| place.of(step));
-            names.push(format!("{}{name}", scope(rows, row)?));
-        }
-    }
-    let records = take(records, &UInt64Array::from(places), None)?;
-    let records = records.as_any().downcast_ref::<StringArray>().cloned();
-    let records = records.ok_or_else(|| Error::engine("records are texts"))?;
-    Ok(Steps { step: step.clone(), numbers: kept, names: (are_items || is_within).then_some(names), records })
-}
-
-/// The records of a step whose gates are asked, as far as the journal has neither them nor the last word on the step.
-fn marked(rows: &RecordBatch, step: &Arc<str>, mark: &str) -> Result<Steps> {
-    let (all, records) = (numbers(rows)?, texts(rows, step)?);
-    let (mut places, mut numbers, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, number) in all.iter().enumerate() {
-        let own = item(rows, row)?.map_or_else(|| step.to_string(), |place| place.of(step));
-        let name = format!("{own}{mark}");
-        let is_wanted = records.is_valid(row) && super::gate::is_to_be_kept(records.value(row))?;
-        if is_wanted && known(rows, row, &own)?.is_none() && known(rows, row, &name)?.is_none() {
-            places.push(row as u64);
-            numbers.push(*number);
-            names.push(format!("{}{name}", scope(rows, row)?));
-        }
-    }
-    let records = take(records, &UInt64Array::from(places), None)?;
-    let records = records.as_any().downcast_ref::<StringArray>().cloned();
-    let records = records.ok_or_else(|| Error::engine("records are texts"))?;
-    Ok(Steps { step: step.clone(), numbers, names: Some(names), records })
 }
 
 /// How each run ended.

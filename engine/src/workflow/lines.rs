@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::Value;
 
 use crate::api::template::Template;
+use crate::journal::Durability;
 use crate::spec::Chain;
-use crate::spec::model::Step;
+use crate::spec::model::{Step, Work};
 
 /// The steps, each behind those that it needs; otherwise as in the spec.
 pub(super) fn order(steps: &[Step]) -> Vec<usize> {
@@ -78,4 +79,42 @@ pub(super) fn hidden(spec: &Chain, at: usize) -> HashSet<String> {
 pub(super) fn leaves(steps: &[Step]) -> Vec<String> {
     let needed = |at: usize| steps.iter().any(|s| s.follows.contains(&at));
     (0..steps.len()).filter(|at| !needed(*at)).map(|at| steps[at].id.clone()).collect()
+}
+
+/// Whether a part of a run may wait while another one is under way: it has branches, or lists, and something in it that is not soon done.
+pub(super) fn may_overlap(spec: &Chain) -> bool {
+    // Where nothing is kept before the end, only what says that it waits is worth more.
+    let is_long = match spec.durability {
+        Durability::Exit => waits,
+        Durability::Sync | Durability::Async => is_long,
+    };
+    has_branches(spec) && spec.steps.iter().any(is_long)
+}
+
+/// Whether any two parts of a run are done side by side.
+fn has_branches(spec: &Chain) -> bool {
+    let is_many = |step: &Step| step.for_each.is_some() || step.nested().any(|nested| has_branches(&nested.chain));
+    let order = if spec.optimization.parallel_where_possible { order(&spec.steps) } else { Vec::new() };
+    let is_beside = |pair: &[usize]| !spec.steps[pair[1]].follows.contains(&pair[0]);
+    spec.steps.iter().any(is_many) || order.windows(2).any(is_beside)
+}
+
+/// Whether a step, or an element of it, asks somebody or waits.
+fn is_long(step: &Step) -> bool {
+    step.repeat.is_some() || any_work(step, is_long, |work| !work.config.0.is_pure())
+}
+
+/// Whether a step, or an element of it, waits for a time or for somebody.
+fn waits(step: &Step) -> bool {
+    any_work(step, waits, |work| work.config.0.waits().is_some())
+}
+
+/// Whether anything that is done for a step is so, where it is no workflow, or any step of one.
+fn any_work(step: &Step, of_step: fn(&Step) -> bool, of_work: fn(&Work) -> bool) -> bool {
+    let works = step.fallback.iter().chain(step.gates.iter().filter_map(|gate| gate.work.as_ref()));
+    let is_so = |work: &Work| match &work.workflow {
+        Some(nested) => nested.chain.steps.iter().any(of_step),
+        None => of_work(work),
+    };
+    std::iter::once(&step.work).chain(works).any(is_so)
 }

@@ -30,6 +30,7 @@ mod journaled;
 mod lines;
 mod nested;
 mod paid;
+mod passages;
 mod recorded;
 mod rest;
 mod returning;

@@ -1,5 +1,6 @@
 //! The inputs of runs, and between them runs that come back: what they waited for has come, or their time.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 
-use super::columns::RUN;
+use super::columns::{PASSAGE, RUN};
 use crate::api::erased::{ErasedConnector, JobEnd};
 use crate::api::registry::BoxConnector;
 use crate::api::{BoxSource, Capabilities, Chunk, ConnectContext, Known, Source, SourceContext};
@@ -18,7 +19,7 @@ use crate::data::position::{Position, Split};
 use crate::diagnostic::Problems;
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::journal::{Journal, Rest, Until};
+use crate::journal::{Back, Journal, Rest, Until};
 
 /// Runs that come back together, at most.
 const ROWS: usize = 1_024;
@@ -27,14 +28,20 @@ const ROWS: usize = 1_024;
 pub(super) struct Returning {
     pub inputs: BoxConnector,
     pub journal: Arc<dyn Journal>,
+    /// Whether runs may be passed several times at once.
+    pub overlap: bool,
     /// How long it goes on when all inputs were read.
     pub until: Option<Until>,
 }
 
+/// What only a run has that comes back: its number, its id, and which passage of it begins.
+const OWN: [DataType; 3] = [DataType::UInt64, DataType::Utf8, DataType::UInt64];
+
 /// The columns of the inputs, and what only a run has that comes back.
 fn columns(inputs: &SchemaRef) -> SchemaRef {
     let inputs = inputs.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let more = [Field::new(RUN, DataType::UInt64, true), Field::new(RUN_ID, DataType::Utf8, true)];
+    let number = |name| Field::new(name, DataType::UInt64, true);
+    let more = [number(RUN), Field::new(RUN_ID, DataType::Utf8, true), number(PASSAGE)];
     Arc::new(Schema::new(inputs.chain(more).collect::<Vec<_>>()))
 }
 
@@ -68,11 +75,11 @@ impl ErasedConnector for Returning {
     fn source(&self, context: SourceContext) -> BoxFuture<'_, Result<BoxSource>> {
         async move {
             let (env, schema) = (context.env.clone(), context.schema.clone());
-            let own = schema.fields().len().saturating_sub(2);
+            let own = schema.fields().len().saturating_sub(OWN.len());
             let inner = Arc::new(schema.project(&(0..own).collect::<Vec<_>>())?);
             let inputs = Inputs::Idle(self.inputs.0.source(SourceContext { schema: inner, ..context }).await?);
             let (journal, rest) = (self.journal.clone(), self.journal.asked().rest().clone());
-            rest.begin();
+            rest.begin(self.overlap);
             let reading = Reading { inputs, place: None, env, schema, journal, rest, until: self.until };
             Ok(BoxSource::new(reading))
         }
@@ -127,7 +134,7 @@ impl Source for Reading {
 
 enum More {
     Input(Chunk),
-    Back(Vec<u64>),
+    Back(Vec<Back>),
     Nothing,
 }
 
@@ -164,7 +171,7 @@ impl Reading {
             let rows = chunk.records.num_rows();
             self.rest.read(rows as u64);
             self.place = Some((chunk.split.clone(), chunk.position.clone()));
-            let none = [DataType::UInt64, DataType::Utf8].map(|kind| new_null_array(&kind, rows));
+            let none = OWN.map(|kind| new_null_array(&kind, rows));
             let columns = chunk.records.columns().iter().cloned().chain(none).collect();
             chunk.records = RecordBatch::try_new(self.schema.clone(), columns)?;
             return Ok(More::Input(chunk));
@@ -172,12 +179,17 @@ impl Reading {
     }
 
     /// Runs that come back, as they began.
-    async fn again(&mut self, runs: Vec<u64>) -> Result<Option<Chunk>> {
-        let back = self.journal.returned(runs.clone()).await?;
-        for gone in runs.into_iter().filter(|run| back.iter().all(|one| one.number != *run)) {
+    async fn again(&mut self, runs: Vec<Back>) -> Result<Option<Chunk>> {
+        let passages: HashMap<u64, u64> = runs.iter().map(|back| (back.run, back.passage)).collect();
+        let back = self.journal.returned(runs.iter().map(|back| back.run).collect()).await?;
+        for Back { run, passage } in runs.into_iter().filter(|gone| back.iter().all(|one| one.number != gone.run)) {
             // Somebody else has ended it.
-            self.rest.came_back(gone);
-            self.rest.over(1);
+            if passage > 0 {
+                self.rest.lost(run);
+            } else {
+                self.rest.came_back(run);
+                self.rest.over(1);
+            }
         }
         if back.is_empty() {
             return Ok(None);
@@ -187,6 +199,7 @@ impl Reading {
                 "text" => Arc::new(back.iter().map(|run| Some(run.input.as_str())).collect::<StringArray>()),
                 RUN => Arc::new(back.iter().map(|run| run.number).collect::<UInt64Array>()),
                 RUN_ID => Arc::new(back.iter().map(|run| Some(run.id.as_str())).collect::<StringArray>()),
+                PASSAGE => Arc::new(back.iter().map(|run| passages.get(&run.number).copied()).collect::<UInt64Array>()),
                 _ => new_null_array(field.data_type(), back.len()),
             }
         };

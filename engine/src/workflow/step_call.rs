@@ -222,7 +222,7 @@ impl StepCall {
     /// The answer of a step that is tried again another time.
     fn later(&self, rows: &RecordBatch, attempts: &Attempts) -> Result<RecordBatch> {
         if let Some(journal) = &self.notes.journal {
-            journal.asked().rest().waits(numbers(rows)?[0], Some(attempts.due));
+            self.course.waits(journal, rows, Some(attempts.due))?;
         }
         self.course.answer(rows, vec![serde_json::to_string(&attempts.record())?])
     }
@@ -268,7 +268,7 @@ impl StepCall {
 
 impl Call for StepCall {
     async fn known(&self, rows: &RecordBatch, context: &CallContext) -> Result<Option<RecordBatch>> {
-        if let Some(record) = self.course.ended(rows, 0)? {
+        if let Some(record) = self.course.settled(rows, 0)? {
             return self.course.answer(rows, vec![record]).map(Some);
         }
         if let Some(recorded) = self.course.begin.recorded.as_ref().filter(|_| self.notes.is_answered) {
@@ -338,6 +338,7 @@ impl Call for StepCall {
 
     fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         let Some(record) = Record::asked(Ask::Pause).filter(|_| self.notes.journal.is_some()) else { return Ok(None) };
+        self.course.leave_open(rows, 0)?;
         Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&record)?])?))
     }
 

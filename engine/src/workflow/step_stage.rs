@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::checked::Checked;
-use super::columns::{numbers, scope};
+use super::columns::{numbers, passage, scope};
 use super::course::{Course, Place, item, results};
 use super::record::{Record, Status};
 use crate::api::output::RejectedRow;
@@ -44,11 +44,13 @@ pub(super) enum Made {
     Failed(Error),
 }
 
-/// What tells rows apart: the number of the run, the item of a list, and the scope.
-type Key = (u64, Option<Place>, String);
+/// What tells rows apart: the number of the run, its passage, the item of a list, and the scope.
+type Key = (u64, Option<u64>, Option<Place>, String);
 
 fn keys(rows: &RecordBatch) -> Result<Vec<Key>> {
-    let key = |(row, number): (usize, &u64)| Ok((*number, item(rows, row)?, scope(rows, row)?.to_owned()));
+    let key = |(row, number): (usize, &u64)| {
+        Ok((*number, passage(rows, row), item(rows, row)?, scope(rows, row)?.to_owned()))
+    };
     numbers(rows)?.iter().enumerate().map(key).collect()
 }
 
@@ -129,7 +131,7 @@ impl Stage for StepStage {
         let mut records: Vec<Option<String>> = Vec::with_capacity(rows.num_rows());
         let mut active = Vec::new();
         for row in 0..rows.num_rows() {
-            let record = match self.course.ended(rows, row) {
+            let record = match self.course.settled(rows, row) {
                 Ok(record) => record,
                 Err(error) => Some(serde_json::to_string(&Record::failed(&error, 1))?),
             };

@@ -238,7 +238,7 @@ impl WaitCall {
 
 impl Call for WaitCall {
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
-        if let Some(record) = self.course.ended(&rows, 0)? {
+        if let Some(record) = self.course.settled(&rows, 0)? {
             return Ok(Reply::rows(self.course.answer(&rows, vec![record])?));
         }
         if let Some(recorded) = &self.course.begin.recorded {
@@ -269,7 +269,7 @@ impl Call for WaitCall {
             }
             _ => {
                 if let Some(journal) = &self.journal {
-                    journal.asked().rest().waits(numbers(&rows)?[0], wait.due);
+                    self.course.waits(journal, &rows, wait.due)?;
                 }
                 self.answer(&rows, &wait.record(now))
             }

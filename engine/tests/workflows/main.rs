@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod backoffs;
+mod beside;
 mod budgets;
 mod cached;
 mod conflicts;

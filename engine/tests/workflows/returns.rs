@@ -21,7 +21,7 @@ fn spec(hold: &str) -> String {
 }
 
 /// A job that stays until all of its runs have ended.
-fn stay<F: Future<Output = ()>>(
+pub fn stay<F: Future<Output = ()>>(
     spec: &str,
     lines: &[&str],
     journal: &Memory,

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::columns::{ADMISSION, DONE, SCOPE, cell, scope, whole_key};
+use super::super::columns::{ADMISSION, DONE, PASSAGE, SCOPE, cell, key_within, scope, whole_key};
 use super::super::course::{Begin, Course, cell_of};
 use super::super::document::{Run, document};
 use super::super::gather::pair;
@@ -51,9 +51,11 @@ pub(in crate::workflow) struct OutConfig {
 }
 
 impl OutConfig {
-    fn output(&self) -> SchemaRef {
+    fn output(&self, input: &SchemaRef) -> SchemaRef {
         let key = [Field::new(RUN_ID, DataType::Utf8, false), Field::new(SCOPE, DataType::Utf8, false)];
-        Arc::new(Schema::new(key.into_iter().chain([json_field(DONE), json_field(&self.id)]).collect::<Vec<_>>()))
+        let made = [json_field(DONE), json_field(&self.id)];
+        let passage = input.field_with_name(PASSAGE).ok().cloned();
+        Arc::new(Schema::new(key.into_iter().chain(made).chain(passage).collect::<Vec<_>>()))
     }
 
     fn result(&self) -> DocumentConfig {
@@ -75,16 +77,17 @@ impl OutConfig {
 impl StageConfig for OutConfig {
     const NAME: &'static str = "out";
 
-    fn schema(&self, _: &[SchemaRef]) -> Result<SchemaRef, Problems> {
-        Ok(self.output())
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
+        Ok(self.output(&inputs[0]))
     }
 
     fn cardinality(&self) -> Cardinality {
         Cardinality::One
     }
 
-    fn build(&self, _: &BuildContext) -> Result<Operator> {
-        Ok(Operator::stage(Out { config: self.clone(), result: self.result(), schema: self.output() }))
+    fn build(&self, context: &BuildContext) -> Result<Operator> {
+        let schema = self.output(&context.inputs[0]);
+        Ok(Operator::stage(Out { config: self.clone(), result: self.result(), schema }))
     }
 }
 
@@ -168,7 +171,8 @@ impl Stage for Out {
             column.ok_or_else(|| Error::engine(format!("a run has no column `{name}`")))
         };
         let records: ArrayRef = Arc::new(StringArray::from(records));
-        let columns = vec![column(RUN_ID)?, column(SCOPE)?, column(ADMISSION)?, records];
+        let mut columns = vec![column(RUN_ID)?, column(SCOPE)?, column(ADMISSION)?, records];
+        columns.extend(rows.column_by_name(PASSAGE).cloned());
         out.emit(RecordBatch::try_new(self.schema.clone(), columns)?);
         Ok(Progress::Done)
     }
@@ -259,9 +263,8 @@ impl Back {
 
     /// The key that the inner row of an outer one has.
     fn key(&self, outer: &RecordBatch, row: usize) -> Result<String> {
-        let id = cell(outer, RUN_ID, row)?.ok_or_else(|| Error::engine("a run has no id"))?;
         let name = name(outer, row, &self.config.id, &self.config.mark)?;
-        Ok(format!("{id}\u{1}{}{name}/", scope(outer, row)?))
+        Ok(key_within(outer, row, &format!("{}{name}/", scope(outer, row)?))?.into_owned())
     }
 }
 

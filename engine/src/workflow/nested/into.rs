@@ -9,7 +9,9 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::super::admit::faults;
-use super::super::columns::{ADMISSION, DEADLINE, DONE, HISTORY, RUN, SCOPE, SINCE, cell, numbers, scope, time, times};
+use super::super::columns::{
+    ADMISSION, DEADLINE, DONE, HISTORY, PASSAGE, RUN, SCOPE, SINCE, cell, numbers, scope, time, times,
+};
 use super::super::course::{Begin, Course, cell_of, known, status};
 use super::super::record::{Record, Status};
 use super::super::step_stage::{Made, StepStage};
@@ -48,7 +50,7 @@ pub(in crate::workflow) struct IntoConfig {
 impl IntoConfig {
     fn output(&self, input: &SchemaRef) -> SchemaRef {
         let kept = |name: &str| input.field_with_name(name).ok().cloned();
-        let known = [kept(RUN_ID), kept(RUN), kept(HISTORY)].into_iter().flatten();
+        let known = [kept(RUN_ID), kept(RUN), kept(HISTORY), kept(PASSAGE)].into_iter().flatten();
         let own = [json_field(INPUT), json_field(ADMISSION), Field::new(SCOPE, DataType::Utf8, false)];
         let is_timed = self.is_timed || kept(SINCE).is_some();
         let times = is_timed.then(times).into_iter().flatten();

@@ -1,0 +1,190 @@
+//! Runs under way. Most pass their steps once at a time; one that hears of a signal, or whose time has come, while other steps of it are in
+//! flight passes them once more beside that. Here is told which passage has begun which step, and when all of them have come to the end.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+/// A run under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    /// Passages that have not come to the end.
+    passages: u32,
+    /// The number of the last one, from 0.
+    last: u64,
+    /// Whether any two were under way at once since the run was passed alone: then none of them has seen it as it stands.
+    overlaps: bool,
+    /// Whether its document is on its way.
+    leaves: bool,
+    /// Whether anything of it waits, and until when, in microseconds since 1970.
+    pub waits: bool,
+    pub due: Vec<i64>,
+    /// Steps that were begun; bounded by how many the run has.
+    steps: HashMap<Box<str>, Begun>,
+}
+
+/// A step that a passage has begun.
+#[derive(Debug)]
+struct Begun {
+    passage: u64,
+    stands: Stands,
+    /// Whether another passage has come to it meanwhile.
+    is_missed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Open,
+    /// Its record is on the way to the journal.
+    Keeping,
+    /// Whoever passes next finds it there.
+    Kept,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        Self {
+            passages: 1,
+            last: 0,
+            overlaps: false,
+            leaves: false,
+            waits: false,
+            due: Vec::new(),
+            steps: HashMap::new(),
+        }
+    }
+}
+
+/// Whose a step is that a passage comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Own,
+    /// That of another passage, which has not ended it.
+    Other,
+    /// That of another one, which has ended it since this passage began.
+    Ended,
+}
+
+impl UnderWay {
+    /// Whether it may be passed once more now: its document is not on its way.
+    pub(super) fn can_be_passed(&self) -> bool {
+        !self.leaves
+    }
+
+    /// Whether this is a run that has been passed before in this life of it.
+    pub(super) fn is_passed_again(&self) -> bool {
+        self.last > 0
+    }
+
+    /// The number of another passage, which begins.
+    pub(super) fn pass(&mut self) -> u64 {
+        self.overlaps |= self.passages > 0;
+        self.passages += 1;
+        self.last += 1;
+        self.last
+    }
+
+    /// Whose the step of this name is that a passage comes to.
+    pub(super) fn begin(&mut self, step: &str, passage: u64) -> Whose {
+        match self.steps.entry(step.into()) {
+            Entry::Vacant(free) => {
+                free.insert(Begun { passage, stands: Stands::Open, is_missed: false });
+                Whose::Own
+            }
+            Entry::Occupied(taken) => {
+                let begun = taken.into_mut();
+                if begun.passage == passage {
+                    return Whose::Own;
+                }
+                begun.is_missed = true;
+                if begun.stands == Stands::Kept { Whose::Ended } else { Whose::Other }
+            }
+        }
+    }
+
+    /// A step is left as it stands: whoever comes to it next may begin it. Whether another passage has missed it.
+    pub(super) fn let_go(&mut self, step: &str, passage: u64) -> bool {
+        let is_own = |begun: &Begun| begun.passage == passage && begun.stands == Stands::Open;
+        self.steps.get(step).is_some_and(is_own) && self.steps.remove(step).is_some_and(|begun| begun.is_missed)
+    }
+
+    /// Whether the record of a step is for this passage to keep: no other one does.
+    pub(super) fn keep(&mut self, step: &str, passage: u64) -> bool {
+        let own = Begun { passage, stands: Stands::Keeping, is_missed: false };
+        match self.steps.entry(step.into()) {
+            Entry::Vacant(free) => {
+                free.insert(own);
+                true
+            }
+            Entry::Occupied(taken) => {
+                let begun = taken.into_mut();
+                let is_free = begun.stands == Stands::Open;
+                if is_free {
+                    begun.stands = Stands::Keeping;
+                }
+                is_free
+            }
+        }
+    }
+
+    /// The record of a step is kept. Whether another passage has missed it.
+    pub(super) fn kept(&mut self, step: &str) -> bool {
+        self.steps.get_mut(step).is_some_and(|begun| {
+            begun.stands = Stands::Kept;
+            begun.is_missed
+        })
+    }
+
+    /// Whether the document of a passage that has come to the end tells the run as it stands; it is on its way then.
+    pub(super) fn leave(&mut self) -> bool {
+        self.leaves = !self.overlaps;
+        self.leaves
+    }
+
+    /// A passage that had not seen all has come to the end, and what it did is kept. Whether it was the last one: then the run is passed
+    /// alone, with all that is kept of it.
+    pub(super) fn gone(&mut self) -> bool {
+        self.passages = self.passages.saturating_sub(1);
+        if self.passages > 0 {
+            return false;
+        }
+        self.overlaps = false;
+        self.waits = false;
+        self.steps.clear();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_begun_by_one_passage_and_whoever_missed_it_hears_of_its_end() {
+        let mut run = UnderWay::default();
+        assert_eq!((run.begin("long", 0), run.begin("long", 0)), (Whose::Own, Whose::Own));
+        assert_eq!(run.pass(), 1);
+        assert_eq!(
+            (run.begin("long", 1), run.begin("short", 1), run.begin("short", 0)),
+            (Whose::Other, Whose::Own, Whose::Other)
+        );
+        assert!(!run.let_go("long", 1), "it is not its own");
+        assert!(run.let_go("short", 1), "it was missed");
+        assert_eq!(run.begin("short", 0), Whose::Own);
+        assert!(run.keep("long", 0) && !run.keep("long", 1));
+        assert!(run.kept("long") && !run.kept("short"));
+        assert_eq!(run.begin("long", 1), Whose::Ended);
+        assert!(!run.let_go("long", 0), "it has ended");
+    }
+
+    #[test]
+    fn the_last_of_several_passages_is_followed_by_one_that_sees_all() {
+        let mut run = UnderWay::default();
+        assert_eq!(run.begin("a", 0), Whose::Own);
+        let second = run.pass();
+        assert!(!run.leave() && !run.gone() && run.can_be_passed());
+        assert!(!run.leave() && run.gone());
+        let third = run.pass();
+        assert_eq!((second, third, run.begin("a", third)), (1, 2, Whose::Own));
+        assert!(run.leave() && !run.can_be_passed());
+    }
+}

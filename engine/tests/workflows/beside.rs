@@ -1,0 +1,250 @@
+//! What a run waits for comes while other steps of it are in flight: it goes on there at once.
+
+use std::time::Duration;
+
+use bourn_engine::env::Env;
+use bourn_engine::journal::{Ask, History, Journal, Memory, RunState};
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+
+use crate::kinds::Worked;
+use crate::returns::stay;
+
+/// When a step began and ended in the last document, in seconds since the run began.
+fn times(worked: &Worked, step: &str) -> (u64, u64) {
+    let last = worked.documents.len() - 1;
+    let at = |path: String| {
+        let text = worked
+            .of(last, &path)
+            .as_str()
+            .unwrap_or_else(|| panic!("{path}: {:#}", worked.documents[last]))
+            .to_owned();
+        chrono::DateTime::parse_from_rfc3339(&text).unwrap()
+    };
+    let begun = at(format!("/execution_metrics/steps/{step}/started_at"));
+    let since = begun - at("/execution_metrics/started_at".into());
+    let since = u64::try_from(since.num_seconds()).unwrap();
+    (since, since + worked.of(last, &format!("/execution_metrics/steps/{step}/duration_ms")).as_u64().unwrap() / 1_000)
+}
+
+/// Sends a signal to the first run.
+fn signal(journal: &Memory, name: &str) {
+    let data = RawValue::from_string("\"go\"".to_owned()).unwrap();
+    journal.runs().get_mut(&0).unwrap().history.0.insert(History::signal(name), data);
+    journal.asked().rest().wake(0);
+}
+
+/// Signals that come at these times, in seconds.
+async fn signals(journal: Memory, env: Env, all: &[(u64, &str)]) {
+    let mut now = 0;
+    for (at, name) in all {
+        env.sleep(Duration::from_secs(at - now)).await;
+        now = *at;
+        signal(&journal, name);
+    }
+}
+
+#[test]
+fn a_signal_and_the_end_of_a_time_are_heard_beside_a_step_of_an_hour() {
+    for durability in ["sync", "async", "exit"] {
+        let spec = format!(
+            "durability: {durability}\nsteps:\n  - {{ id: long, command: say, with: {{ text: long, after: '3600000' }}, timeout: 3h }}\n\
+             \x20 - {{ id: ok, hold: {{ signal: go }} }}\n  - {{ id: after, command: say, needs: ok, args: '${{ok.results}}' }}\n\
+             \x20 - {{ id: late, hold: {{ signal: never, seconds: 300 }}, fallback: [{{ command: say, args: default }}] }}\n\
+             \x20 - {{ id: behind, command: say, needs: late, args: '${{late.results}}' }}\n\
+             \x20 - {{ id: timed, hold: {{ seconds: 600 }} }}\n  - {{ id: all, command: say, needs: [after, behind, timed], args: all }}\n"
+        );
+        let journal = Memory::default();
+        let (worked, calls) = stay(&spec, &["{}"], &journal, |env| signals(journal.clone(), env, &[(100, "go")]));
+        let told: Vec<_> = worked.documents.iter().map(|document| document["status"].clone()).collect();
+        assert_eq!(told, ["COMPLETED"], "{durability}");
+        let of = |step| times(&worked, step);
+        assert_eq!((of("ok"), of("after").0), ((0, 100), 100), "{durability}");
+        assert_eq!((of("late").1, of("behind").0), (300, 300), "{durability}");
+        assert_eq!((of("timed"), of("all").0, of("long")), ((0, 600), 600, (0, 3_600)), "{durability}");
+        assert_eq!((calls, worked.of(0, "/workflow_results/after").as_str()), (5, Some("go")), "{durability}");
+        assert_eq!(journal.runs()[&0].state, RunState::Completed);
+        assert!(journal.asked().rest().is_idle());
+    }
+}
+
+#[test]
+fn what_needs_a_step_in_flight_and_one_that_waited_begins_when_both_have_ended() {
+    let spec = "steps:\n  - { id: longest, command: say, with: { text: a, after: '7200000' }, timeout: 3h }\n\
+                \x20 - { id: long, command: say, with: { text: b, after: '1800000' }, timeout: 3h }\n  - { id: ok, hold: { signal: go } }\n\
+                \x20 - { id: both, command: say, needs: [long, ok], args: '${long.results}${ok.results}' }\n\
+                \x20 - { id: again, hold: { signal: more }, needs: both }\n  - { id: last, command: say, needs: again, args: end }\n";
+    let journal = Memory::default();
+    let (worked, calls) =
+        stay(spec, &["{}"], &journal, |env| signals(journal.clone(), env, &[(100, "go"), (3_000, "more")]));
+    let of = |step| times(&worked, step);
+    assert_eq!((of("both").0, of("again"), of("last").0), (1_800, (1_800, 3_000), 3_000));
+    assert_eq!((worked.documents.len(), worked.of(0, "/workflow_results/both").as_str(), calls), (1, Some("bgo"), 4));
+}
+
+#[test]
+fn elements_and_steps_of_workflows_within_go_on_beside_others() {
+    let spec = "steps:\n  - id: each\n    for_each: { in: '${[0, 1, 2]}', max_concurrency: 3 }\n    workflow:\n      spec:\n        steps:\n\
+                \x20         - { id: say, command: say, with: { text: '${input}', after: \"${(if .input == 0 then 3600000 else 0 end)}\" }, timeout: 3h }\n\
+                \x20         - { id: ok, hold: { signal: go }, needs: say }\n\
+                \x20         - { id: after, command: say, needs: ok, args: '${say.results}${ok.results}' }\n\
+                \x20 - { id: end, command: say, needs: each, args: end }\n";
+    let journal = Memory::default();
+    let kept = journal.clone();
+    let beside = |env: Env| async move {
+        signals(journal.clone(), env.clone(), &[(100, "go")]).await;
+        env.sleep(Duration::from_secs(200)).await;
+        let done = |name: &str| journal.runs()[&0].history.0.contains_key(name);
+        assert!(done("each[1]/after") && done("each[2]/after") && !done("each[0]/after"));
+        env.sleep(Duration::from_secs(3_500)).await;
+        // The signal was for those that waited when it came, and for the first that waits later.
+        signal(&journal, "go");
+    };
+    let (worked, calls) = stay(spec, &["{}"], &kept, beside);
+    let last = worked.documents.last().unwrap();
+    assert_eq!((last["status"].as_str(), calls), (Some("COMPLETED"), 7), "{last:#}");
+}
+
+#[test]
+fn a_workflow_and_a_list_behind_a_wait_begin_beside_a_long_step() {
+    let spec = "steps:\n  - { id: long, command: say, with: { text: a, after: '3600000' }, timeout: 3h }\n  - { id: ok, hold: { signal: go } }\n\
+                \x20 - id: in\n    needs: ok\n    workflow: { input: { n: 1 }, spec: { steps: [{ id: one, command: say, args: '${input.n}' }, { id: two, hold: { seconds: 100 }, needs: one }, { id: three, needs: two, command: say, args: b }] } }\n\
+                \x20 - { id: each, needs: ok, for_each: { in: '${[1, 2]}' }, command: say, args: '${item}', with: { after: '50000' } }\n\
+                \x20 - { id: end, command: say, needs: [in, each], args: end, fallback: [{ args: never }] }\n";
+    let journal = Memory::default();
+    let (worked, calls) = stay(spec, &["{}"], &journal, |env| signals(journal.clone(), env, &[(100, "go")]));
+    let of = |step| times(&worked, step);
+    assert_eq!((of("in"), of("each"), of("end").0), ((100, 200), (100, 150), 200), "{:#}", worked.documents[0]);
+    assert_eq!((worked.documents.len(), calls), (1, 6));
+}
+
+#[test]
+fn a_gate_and_a_long_backoff_beside_a_long_step_are_asked_once() {
+    let spec = "steps:\n  - { id: long, command: say, with: { text: a, after: '3600000' }, timeout: 3h }\n  - { id: ok, hold: { signal: go } }\n\
+                \x20 - id: judged\n    command: say\n    args: b\n    quality_gates:\n      - { name: slow, command: say, with: { text: '{\"pass\": true}', after: '200000' } }\n\
+                \x20 - { id: later, command: say, with: { text: c, fail: 'later:500' } }\n\
+                \x20 - { id: after, command: say, needs: later, args: d }\n";
+    let journal = Memory::default();
+    let (worked, calls) = stay(spec, &["{}"], &journal, |env| signals(journal.clone(), env, &[(100, "go")]));
+    assert_eq!(
+        worked.of(worked.documents.len() - 1, "/status").as_str(),
+        Some("COMPLETED"),
+        "{:#}",
+        worked.documents[0]
+    );
+    let of = |step| times(&worked, step);
+    // The gate's time is in that of its step; the retry comes when it is due.
+    assert_eq!((of("judged").1, of("after").0, of("long").1), (200, 500, 3_600));
+    assert_eq!(calls, 6);
+}
+
+#[test]
+fn a_run_that_is_passed_several_times_at_once_ends_or_pauses_as_any_other() {
+    let spec = "steps:\n  - { id: long, command: say, with: { text: a, after: '3600000' }, timeout: 3h }\n  - { id: ok, hold: { signal: go } }\n\
+                \x20 - { id: after, command: say, needs: ok, with: { text: b, after: '1000000' }, timeout: 3h }\n\
+                finally:\n  - { id: tidy, command: say, args: tidy }\n";
+    let journal = Memory::default();
+    let other = journal.clone();
+    let canceled = |env: Env| async move {
+        signals(other.clone(), env.clone(), &[(100, "go")]).await;
+        env.sleep(Duration::from_secs(100)).await;
+        other.asked().tell(0, Ask::Cancel);
+    };
+    let (worked, calls) = stay(spec, &["{}"], &journal, canceled);
+    let told: Vec<_> = worked.documents.iter().map(|document| document["status"].clone()).collect();
+    assert_eq!((told, calls), (vec!["CANCELED".into()], 3), "{:#}", worked.documents[0]);
+    assert!(worked.took < Duration::from_secs(210), "{:?}", worked.took);
+    let journal = Memory::default();
+    let other = journal.clone();
+    let paused = |env: Env| async move {
+        env.sleep(Duration::from_secs(50)).await;
+        other.asked().tell(0, Ask::Pause);
+        env.sleep(Duration::from_secs(50)).await;
+        signal(&other, "go");
+        env.sleep(Duration::from_secs(100)).await;
+        other.asked().tell(0, Ask::Resume);
+    };
+    let (worked, calls) = stay(spec, &["{}"], &journal, paused);
+    assert_eq!((worked.of(0, "/status").as_str(), worked.documents.len(), calls), (Some("COMPLETED"), 1, 3));
+    assert_eq!((times(&worked, "after").0, worked.took.as_secs()), (200, 3_600));
+}
+
+/// A step of a random workflow: which of those before it it needs, what it is, and a time in seconds.
+type Drawn = (Vec<bool>, usize, u64);
+
+fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+    let step = |n: usize| (prop::collection::vec(any::<bool>(), n), 0..8_usize, 2..2_000_u64);
+    (1_usize..8).prop_flat_map(move |count| (0..count).map(step).collect::<Vec<_>>())
+}
+
+/// What it is in a spec, and when it ends that begins at a time and whose signal comes at another one.
+fn block(at: usize, (kind, time): (usize, u64), begin: u64, signal: u64) -> (String, u64) {
+    let say = |text: &str, after: u64| {
+        format!("command: say, with: {{ text: '{text}', after: '{}' }}, timeout: 3h", after * 1_000)
+    };
+    match kind {
+        0 | 1 => (say("a", time), begin + time),
+        2 => (format!("hold: {{ signal: s{at} }}"), begin.max(signal)),
+        3 => (format!("hold: {{ seconds: {time} }}"), begin + time),
+        4 => (
+            format!(
+                "for_each: {{ in: '${{[{}, {}]}}' }}, command: say, with: {{ text: b, after: '${{item}}' }}, timeout: 3h",
+                time * 1_000,
+                time * 500
+            ),
+            begin + time,
+        ),
+        5 => (
+            format!(
+                "workflow: {{ spec: {{ steps: [{{ id: a, hold: {{ seconds: {time} }} }}, {{ id: b, {} }}, {{ id: c, needs: a, {} }}] }} }}",
+                say("c", 500),
+                say("d", 1)
+            ),
+            begin + (time + 1).max(500),
+        ),
+        6 => (
+            format!("hold: {{ signal: s{at}, seconds: {time} }}, fallback: [{{ command: say, args: e }}]"),
+            begin.max(signal).min(begin + time),
+        ),
+        _ => (format!("command: say, with: {{ text: f, fail: 'later:{time}' }}"), begin + time),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever waits beside whatever takes its time: each step begins at the moment at which what it needs has ended, and nothing is asked twice.
+    #[test]
+    fn every_step_begins_when_what_it_needs_has_ended(steps in drawn(), durability in 0..3_usize, seed in 0..1_000_u64) {
+        let mut ends: Vec<u64> = Vec::new();
+        let (mut expected, mut asked) = (Vec::new(), 0);
+        let mut spec = format!("durability: {}\nsteps:\n", ["sync", "async", "exit"][durability]);
+        let mut sent: Vec<(u64, String)> = Vec::new();
+        for (at, (needs, kind, time)) in steps.iter().enumerate() {
+            // With `exit` a step that is tried again is none that waits.
+            let kind = if durability == 2 && *kind == 7 { &3 } else { kind };
+            let needs: Vec<usize> = (0..at).filter(|n| needs[*n]).collect();
+            let begin = needs.iter().map(|n| ends[*n]).max().unwrap_or(0);
+            let signal = seed * 7 % 1_999 + (time * 3 + at as u64 * 11) % 3_000 + 1;
+            let (block, end) = block(at, (*kind, *time), begin, signal);
+            let needs: Vec<String> = needs.iter().map(|n| format!("s{n}")).collect();
+            spec += &format!("  - {{ id: s{at}, needs: [{}], {block} }}\n", needs.join(", "));
+            asked += match kind {
+                0 | 1 => 1,
+                4 | 5 | 7 => 2,
+                6 => usize::from(begin.max(signal) > begin + time),
+                _ => 0,
+            };
+            sent.push((signal, format!("s{at}")));
+            expected.push((begin, end));
+            ends.push(end);
+        }
+        sent.sort();
+        let journal = Memory::default();
+        let sent: Vec<(u64, &str)> = sent.iter().map(|(at, name)| (*at, name.as_str())).collect();
+        let (worked, calls) = stay(&spec, &["{}"], &journal, |env| signals(journal.clone(), env, &sent));
+        let told: Vec<(u64, u64)> = (0..steps.len()).map(|at| times(&worked, &format!("s{at}"))).collect();
+        prop_assert_eq!((told, calls), (expected, asked), "{} {:?}", spec, sent);
+        prop_assert!(journal.asked().rest().is_idle());
+    }
+}
