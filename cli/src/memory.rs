@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bourn_engine::checkpoint::store::plain;
 use bourn_engine::data::units::Size;
+use bourn_engine::journal::History;
 use bourn_engine::{Engine, Error};
 use bourn_journal::{Filter, Run, Sqlite};
 use clap::Subcommand;
@@ -17,6 +18,7 @@ use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::runs::args::{Insights, Journal};
 use crate::runs::insights;
+use crate::runs::task::Wait;
 use crate::screen::Screen;
 
 /// What each workflow has, made of its runs when it is looked at for the first time, and left alone from then on.
@@ -112,7 +114,20 @@ fn metadata(workflow: &str, runs: &[Run], place: &Sqlite) -> Result<Value, Failu
 fn preferences(runs: &[Run], place: &Sqlite) -> Result<Value, Failure> {
     let mut signals: BTreeMap<String, BTreeMap<&str, u64>> = BTreeMap::new();
     for run in runs {
-        for happened in place.events(run).map_err(Failure::Failed)?.into_iter().filter(|e| e.kind == "signal") {
+        // What was said to one step alone counts for the signal that this waits for.
+        let mut waits: BTreeMap<String, String> = BTreeMap::new();
+        for happened in place.events(run).map_err(Failure::Failed)? {
+            let named = happened.step.clone().unwrap_or_default();
+            match happened.kind.as_str() {
+                "signal" => {}
+                "wait" => {
+                    let wait = happened.data.and_then(|data| serde_json::from_str::<Wait>(&data).ok());
+                    waits.extend(wait.and_then(|wait| Some((named, wait.signal?))));
+                    continue;
+                }
+                _ => continue,
+            }
+            let signal = History::decided(&named).and_then(|step| waits.get(step).cloned()).unwrap_or(named);
             let data: Value =
                 happened.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
             let answer = match data["approved"].as_bool() {
@@ -120,7 +135,7 @@ fn preferences(runs: &[Run], place: &Sqlite) -> Result<Value, Failure> {
                 Some(false) => "refused",
                 None => "other",
             };
-            *signals.entry(happened.step.unwrap_or_default()).or_default().entry(answer).or_default() += 1;
+            *signals.entry(signal).or_default().entry(answer).or_default() += 1;
         }
     }
     Ok(json!({ "signals": signals }))

@@ -1,8 +1,10 @@
 //! What is changed by hand: runs tried again, forked, canceled.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bourn_engine::journal::History;
 use bourn_engine::{Error, Result};
-use rusqlite::params;
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Map, Value};
 
 use crate::Sqlite;
@@ -10,6 +12,7 @@ use crate::fault::{Fault, Faults as _};
 use crate::job::{Begin, run_number};
 use crate::read::{Run, Spec};
 use crate::spent::RETRIED;
+use crate::writer::Clock;
 
 /// What a new run is made of.
 pub struct Fork<'a> {
@@ -77,6 +80,38 @@ impl Sqlite {
         Ok(crate::claim::Claim::take(self.path(), run.job, &self.0.env)?.is_none())
     }
 
+    /// What somebody says to a step of a run that waits for a signal, or for a decision, and to no other. Of several answers the first one
+    /// counts: what that said is returned, if this is not it.
+    ///
+    /// # Errors
+    /// When the run or the step has ended, or the journal can't be written.
+    pub fn answer(&self, run: &Run, step: &str, data: &Value, who: Option<&str>) -> Result<Option<String>> {
+        let (number, step, data) = (run.number, step.to_owned(), data.to_string());
+        let (name, who) = (History::decision(&step), who.map(str::to_owned));
+        let earlier = Arc::new(Mutex::new(None));
+        let found = earlier.clone();
+        self.0.writer.write_now(move |c, clock| {
+            is_open(c, number)?;
+            let begun = "SELECT coalesce(max(position), 0) FROM events WHERE run = ?1 AND kind = 'wait' AND step = ?2";
+            let begun: i64 = c.query_row(begun, params![number, step], |row| row.get(0)).told("read")?;
+            let behind = "SELECT data FROM events WHERE run = ?1 AND kind = ?2 AND step = ?3 AND position > ?4 LIMIT 1";
+            let behind = |kind: &str, name: &str| {
+                let row = params![number, kind, name, begun];
+                c.query_row(behind, row, |row| row.get::<_, String>(0)).optional().told("read")
+            };
+            if behind("step", &step)?.is_some() {
+                return Err(Fault::Refused(format!("step `{step}` waits no longer")));
+            }
+            if let Some(data) = behind("signal", &name)? {
+                *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(data);
+                return Ok(());
+            }
+            send(c, clock, (number, &name, &data), who.as_deref())
+        })?;
+        let earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(earlier)
+    }
+
     /// A signal for a run, and who sends it: a step that waits for it goes on when the run passes next.
     ///
     /// # Errors
@@ -85,16 +120,8 @@ impl Sqlite {
         let (number, name, data) = (run.number, name.to_owned(), data.to_string());
         let who = who.map(str::to_owned);
         self.0.writer.write_now(move |c, clock| {
-            let open = "SELECT count(*) FROM runs WHERE run = ?1 AND ended IS NULL";
-            if c.query_row(open, [number], |row| row.get::<_, i64>(0)).told("read")? == 0 {
-                return Err(Fault::Refused("the run has ended".into()));
-            }
-            let insert =
-                "INSERT INTO events (run, position, kind, step, data, who) VALUES (?1, ?2, 'signal', ?3, ?4, ?5)";
-            c.execute(insert, params![number, clock.next(), name, data, who]).told("write")?;
-            // The process that runs its job hears it.
-            let ask = "INSERT INTO asks (run, what, at) VALUES (?1, ?2, ?3)";
-            c.execute(ask, params![number, crate::asked::SIGNAL, clock.next()]).told("write").map(drop)
+            is_open(c, number)?;
+            send(c, clock, (number, &name, &data), who.as_deref())
         })
     }
 
@@ -175,4 +202,26 @@ impl Sqlite {
         drop(job);
         Ok((self.run(&new)?, taken.into_iter().map(|(step, _)| step).collect()))
     }
+}
+
+/// Whether a run has not ended.
+fn is_open(c: &Connection, run: i64) -> Result<(), Fault> {
+    let open = "SELECT count(*) FROM runs WHERE run = ?1 AND ended IS NULL";
+    if c.query_row(open, [run], |row| row.get::<_, i64>(0)).told("read")? == 0 {
+        return Err(Fault::Refused("the run has ended".into()));
+    }
+    Ok(())
+}
+
+/// A signal of this name is there, and the process that runs the job of the run hears it.
+fn send(
+    c: &Connection,
+    clock: &mut Clock,
+    (run, name, data): (i64, &str, &str),
+    who: Option<&str>,
+) -> Result<(), Fault> {
+    let insert = "INSERT INTO events (run, position, kind, step, data, who) VALUES (?1, ?2, 'signal', ?3, ?4, ?5)";
+    c.execute(insert, params![run, clock.next(), name, data, who]).told("write")?;
+    let ask = "INSERT INTO asks (run, what, at) VALUES (?1, ?2, ?3)";
+    c.execute(ask, params![run, crate::asked::SIGNAL, clock.next()]).told("write").map(drop)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bourn_engine::api::limits::Retries;
+use bourn_engine::api::template::Template;
 use bourn_engine::api::{
     BuildContext, Call, CallContext, Cardinality, Limits, Operator, Order, Reply, StageConfig, WaitFor,
 };
@@ -29,7 +30,7 @@ pub struct Wait {
     /// How long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Interval>,
-    /// In a workflow: the name of the signal that is waited for.
+    /// In a workflow: the name of the signal that is waited for, a text with places.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
     /// How long a signal is waited for before the step is `TIMED_OUT`; without it, for ever.
@@ -42,7 +43,13 @@ impl StageConfig for Wait {
 
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
         match (self.duration, &self.signal, self.timeout) {
-            (Some(_), None, None) | (None, Some(_), _) => Ok(inputs[0].clone()),
+            (Some(_), None, None) => Ok(inputs[0].clone()),
+            (None, Some(signal), _) => {
+                let template = Template::parse(signal).map_err(|p| p.under("signal"))?;
+                let names = inputs[0].fields().iter().map(|field| field.name().as_str());
+                Problems::check(template.check(names).into_iter().map(|p| p.under("signal")).collect())?;
+                Ok(inputs[0].clone())
+            }
             (Some(_), Some(_), _) => {
                 let problem = Problem::new("either a time is waited for or a signal").under("duration");
                 Err(problem.help("how long a signal may take is its `timeout`").into())

@@ -131,9 +131,11 @@ fn called(place: &Place<'_>, job: u64) -> Result<(), Failure> {
         let mut is_over = true;
         for run in place.journal.signaled(job).map_err(Failure::Failed)? {
             let History(known) = place.journal.history(&run).map_err(Failure::Failed)?;
-            let has_come =
-                |wait: &Wait| wait.signal.as_ref().is_some_and(|name| known.contains_key(&History::signal(name)));
-            if !waits(place.journal, &run)?.iter().any(|(_, wait)| has_come(wait)) {
+            let has_come = |name: &str| known.contains_key(&History::signal(name));
+            let is_answered = |(step, wait): &(String, Wait)| {
+                wait.signal.as_ref().is_some_and(|name| has_come(name) || has_come(&History::decision(step)))
+            };
+            if !waits(place.journal, &run)?.iter().any(is_answered) {
                 continue;
             }
             let is_paused = asked(&place.journal.events(&run).map_err(Failure::Failed)?) == Some(Ask::Pause);

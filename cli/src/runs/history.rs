@@ -1,6 +1,6 @@
 //! What happened in a run, in order, under the names that histories have.
 
-use bourn_engine::journal::RunState;
+use bourn_engine::journal::{History, RunState};
 use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::context::event;
 use bourn_journal::{Event, Run};
@@ -56,7 +56,10 @@ impl Told {
             (other, _) => other,
         };
         let name = name.to_owned();
-        Ok(Self { at: happened.at, name, step: happened.step, data: happened.data, who: happened.who })
+        // What was said to one step alone is told of that.
+        let alone = happened.step.as_deref().and_then(History::decided).map(str::to_owned);
+        let step = alone.filter(|_| happened.kind == "signal").or(happened.step);
+        Ok(Self { at: happened.at, name, step, data: happened.data, who: happened.who })
     }
 
     /// For programs.

@@ -3,7 +3,9 @@
 use bourn_engine::Engine;
 use bourn_engine::journal::{History, RunState};
 use bourn_journal::{Filter, Run, Sqlite};
+use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -108,12 +110,49 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
             let message = format!("step `{step}` of run `{}` has not failed, so there is nothing to try again", run.id);
             return Err(Failure::invalid(message));
         }
-        let signal = wait.and_then(|wait| wait.signal.clone());
-        let signal = signal.ok_or_else(|| {
-            Failure::invalid(format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id))
-        })?;
-        send(place, run, (&signal, &data), args.by.as_deref())
+        let is_open = |waits: &[(String, Wait)]| waits.iter().any(|(waiting, _)| waiting == step);
+        if wait.is_none()
+            && let Some(earlier) = answered(place, run, step)?
+        {
+            // Whoever said that has not come to let it go on.
+            place.screen.tell(&format!("step `{step}` of run `{}` has been answered before, with {earlier}", run.id));
+            return heard(place, run, &format!("run {}: it goes on with that", run.id), is_open);
+        }
+        if wait.is_none_or(|wait| wait.signal.is_none()) {
+            let message = format!("step `{step}` of run `{}` waits for no signal; see `bourn inbox`", run.id);
+            return Err(Failure::invalid(message));
+        }
+        let who = who(place, args.by.as_deref());
+        let earlier = place.journal.answer(run, step, &data, who.as_deref()).map_err(Failure::Invalid)?;
+        let is_same = |earlier: &String| serde_json::from_str::<Value>(earlier).is_ok_and(|earlier| earlier == data);
+        let other = earlier.filter(|earlier| !is_same(earlier));
+        let told = other.map(|earlier| {
+            format!("step `{step}` of run `{}` has been answered before, with {earlier}: that counts", run.id)
+        });
+        if let Some(told) = &told {
+            place.screen.warn(told);
+        }
+        let kept =
+            format!("run {}: the answer to `{step}` is kept; the process that runs its job goes on with it", run.id);
+        let exit = heard(place, run, &kept, is_open)?;
+        // Whoever was first has been heard, whoever makes the run go on.
+        told.map_or(Ok(exit), |_| Ok(Exit::Failed))
     })
+}
+
+/// What was said to a step last, if nothing has come of that.
+fn answered(place: &Place<'_>, run: &Run, step: &str) -> Result<Option<String>, Failure> {
+    let decision = History::decision(step);
+    let mut said = None;
+    for event in place.journal.events(run).map_err(Failure::Failed)? {
+        match (event.kind.as_str(), event.step.as_deref()) {
+            ("signal", Some(name)) if name == decision => said = event.data,
+            ("step" | "wait" | "backoff", Some(name)) if name == step => said = None,
+            ("retried", _) => said = None,
+            _ => {}
+        }
+    }
+    Ok(said.filter(|_| !run.status.has_ended()))
 }
 
 /// The run and the step of a task. A run may have a `/` in its id, and a step of a workflow within another one has one.
@@ -151,29 +190,74 @@ fn at(one: &One, screen: &Screen, act: impl Fn(&Place<'_>, &Run) -> Result<Exit,
 
 /// The signal is in the journal before the run goes on, and stays there when it can't.
 fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&str>) -> Result<Exit, Failure> {
-    let env = place.engine.env();
-    let who =
-        by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)));
+    let who = who(place, by);
     let known = place.journal.history(run).map_err(Failure::Failed)?;
+    let is_waited_for = |waits: &[(String, Wait)]| waits.iter().any(|(_, wait)| wait.signal.as_deref() == Some(name));
+    let was_waited_for = is_waited_for(&waits(place.journal, run)?);
     place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
-    // One that was taken by a wait which has ended has done what it was for.
-    let is_taken_up = |step: &str, wait: &RawValue| {
-        let signal = serde_json::from_str::<Value>(wait.get())
-            .ok()
-            .and_then(|wait| wait.get("signal")?.as_str().map(str::to_owned));
-        known.0.contains_key(step) && signal.as_deref() == Some(name)
-    };
-    let mut waits = known.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait)));
-    let was_taken = waits.any(|(step, wait)| is_taken_up(step, wait));
-    if known.0.contains_key(&History::signal(name)) && !was_taken {
+    if was_kept(&known, name) {
         place.screen.warn(&format!("run {}: a signal `{name}` has come before: this one takes its place", run.id));
     }
+    if !was_waited_for {
+        let (chain, _) = place.spec(run)?;
+        let names = chain.signals();
+        if !names.iter().any(|known| known == name || known.contains("${")) {
+            let all = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let none = if all.is_empty() { "it waits for none".into() } else { format!("it waits for {all}") };
+            place.screen.warn(&format!("workflow `{}` has no step that waits for `{name}`: {none}", run.workflow));
+        }
+    }
+    if was_waited_for {
+        let kept =
+            format!("run {}: the signal `{name}` is kept; the process that runs its job goes on with it", run.id);
+        return heard(place, run, &kept, is_waited_for);
+    }
+    let kept = format!("run {}: no step waits for `{name}` now: it is kept for the first one that will", run.id);
+    if place.journal.is_claimed(run).map_err(Failure::Failed)? {
+        // Whoever runs it comes to that wait, or has just come to it.
+        return heard(place, run, &kept, is_waited_for);
+    }
+    place.screen.tell(&kept);
+    go_on::pass(place, run)
+}
+
+/// Who says something.
+fn who(place: &Place<'_>, by: Option<&str>) -> Option<String> {
+    let env = place.engine.env();
+    by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)))
+}
+
+/// Whether a signal has come before that no wait has taken up: each that was for it had ended by then.
+fn was_kept(known: &History, name: &str) -> bool {
+    let Some(came) = known.0.get(&History::signal(name)).and(known.came_at(name)) else {
+        return known.0.contains_key(&History::signal(name));
+    };
+    #[derive(Deserialize)]
+    struct Ended {
+        started_at: Option<DateTime<Utc>>,
+        duration_ms: Option<i64>,
+    }
+    let has_taken = |step: &str, wait: &RawValue| {
+        let wait: Wait = serde_json::from_str(wait.get()).ok()?;
+        let ended: Ended = serde_json::from_str(known.0.get(step)?.get()).ok()?;
+        // A record counts in milliseconds.
+        let end = ended.started_at?.timestamp_micros() + (ended.duration_ms? + 1) * 1_000;
+        (wait.signal.as_deref() == Some(name) && end >= came).then_some(())
+    };
+    let mut waits = known.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait)));
+    !waits.any(|(step, wait)| has_taken(step, wait).is_some())
+}
+
+/// Lets a run go on that has heard something, unless somebody else does: then that is told.
+fn heard(
+    place: &Place<'_>,
+    run: &Run,
+    kept: &str,
+    is_open: impl Fn(&[(String, Wait)]) -> bool,
+) -> Result<Exit, Failure> {
     loop {
-        if is_taken(place, run, name)? {
-            place.screen.tell(&format!(
-                "run {}: the signal `{name}` is kept; the process that runs its job goes on with it",
-                run.id
-            ));
+        if is_taken(place, run, &is_open)? {
+            place.screen.tell(kept);
             return Ok(Exit::Ok);
         }
         match go_on::pass(place, run) {
@@ -186,13 +270,13 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
 
 /// Whether the process that runs the job of a run goes on with it. One that is at its end does not; and one that has not come to the
 /// wait yet finds the signal there.
-fn is_taken(place: &Place<'_>, run: &Run, name: &str) -> Result<bool, Failure> {
+fn is_taken(place: &Place<'_>, run: &Run, is_open: impl Fn(&[(String, Wait)]) -> bool) -> Result<bool, Failure> {
     let runtime = prepare::runtime()?;
     for _ in 0..LOOKS {
         if !place.journal.is_claimed(run).map_err(Failure::Failed)? {
             return Ok(false);
         }
-        if !waits(place.journal, run)?.iter().any(|(_, wait)| wait.signal.as_deref() == Some(name)) {
+        if !is_open(&waits(place.journal, run)?) {
             return Ok(true);
         }
         super::pause(&runtime, place.engine);

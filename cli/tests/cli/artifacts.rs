@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 /// Of `hi`.
 const HI: &str = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
@@ -22,10 +22,6 @@ steps:
           - { id: makes, process: [sh, -c, 'printf hi > inner.bin; test -p pipe || mkfifo pipe'], writes: [inner.bin, pipe, gone.txt] }
   - { id: told, set: '${each.artifacts[0].path} has ${each.artifacts[0].bytes} bytes: ${each.artifacts[0].sha256}' }
 ";
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 #[test]
 fn files_that_steps_say_they_write_are_told_with_their_hashes() {

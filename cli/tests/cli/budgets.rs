@@ -1,8 +1,8 @@
 //! What each run may spend, as people say it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 /// Two questions to the mock model, one after the other.
 const SPEC: &str = "\
@@ -12,10 +12,6 @@ steps:
   - { id: a, model: { model: haiku, prompt: 'a question about ${input.n}', max_tokens: 50 } }
   - { id: b, model: { model: haiku, prompt: 'another one: ${a.results}', max_tokens: 50 } }
 ";
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 #[test]
 fn a_run_that_has_spent_what_it_may_is_paused_and_goes_on_with_more() {

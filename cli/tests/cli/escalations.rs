@@ -1,8 +1,8 @@
 //! A person decides about a step that has failed.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 const SPEC: &str = "\
 name: orders
@@ -10,10 +10,6 @@ steps:
   - { id: pay, process: [sh, -c, 'echo pay >> calls; echo no money >&2; exit 3'], on_failure: [escalate] }
   - { id: said, set: 'paid by ${pay.results}' }
 ";
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 #[test]
 fn a_failure_waits_in_the_inbox_until_somebody_says_what_the_step_gives() {

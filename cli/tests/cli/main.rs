@@ -43,6 +43,7 @@ mod paid;
 mod pinned;
 mod pipelines;
 mod replays;
+mod replies;
 mod retention;
 mod returns;
 mod runs;

@@ -1,8 +1,8 @@
 //! `timeout` of a workflow: runs that take longer than they may, and what the commands say of them.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 /// Ends when there is a file.
 const HELD: &str = "\
@@ -14,10 +14,6 @@ steps:
 finally:
   - { id: told, process: { command: [sh, -c, 'echo ${held.status}'] } }
 ";
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 #[test]
 fn a_run_that_takes_too_long_is_ended_and_told_of_and_tried_again() {

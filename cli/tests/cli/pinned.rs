@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 const SPEC: &str = "\
 name: held
@@ -14,10 +14,6 @@ steps:
   - { id: held, process: { command: [sh, -c, 'until test -e open; do sleep 0.05; done; echo done'] }, needs: first }
   - { id: after, set: 'by the old spec: ${held.results}' }
 ";
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 #[test]
 fn an_input_that_does_not_fit_begins_no_run() {

@@ -1,8 +1,8 @@
 //! Runs that are compared, begun from the middle of another one, and let go of.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 const SPEC: &str = "\
 name: made
@@ -17,10 +17,6 @@ fn made(n: u64) -> (Folder, String) {
     let input = format!("{{\"n\": {n}}}");
     let out = folder.bourn(&["run", "w.yaml", "--id", "a", "--input", &input, "-o", "json"]).quietly();
     (folder, out)
-}
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 fn ids(folder: &Folder, more: &[&str]) -> Vec<String> {

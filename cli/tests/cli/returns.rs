@@ -80,7 +80,7 @@ fn a_signal_that_comes_before_its_wait_is_not_waited_for() {
     let job = folder.command(&args).spawn().unwrap();
     while !folder.path("begun").exists() {}
     let kept = folder.bourn(&["signal", "a", "go", "--data", "1"]);
-    let told = "run a: the signal `go` is kept; the process that runs its job goes on with it\n";
+    let told = "run a: no step waits for `go` now: it is kept for the first one that will\n";
     assert_eq!((kept.code, kept.err.as_str()), (Some(0), told));
     // Of two signals the later one counts, and whoever sends it is told.
     let other = folder.bourn(&["signal", "a", "go", "--data", "2"]);
@@ -169,7 +169,9 @@ steps:
           - { id: said, set: { value: { ok: '${ok.results}' } } }
 ";
     let beside = "name: beside\nsteps:\n  - { id: a, wait: { signal: go } }\n  - { id: b, wait: { signal: go } }\n";
-    let folder = Folder::with(&[("two.yaml", two), ("rounds.yaml", rounds), ("beside.yaml", beside)]);
+    let early = "name: early\nsteps:\n  - { id: a, wait: { signal: go } }\n  - { id: b, wait: { signal: later }, needs: a }\n  - { id: c, wait: { signal: later }, needs: b }\n";
+    let folder =
+        Folder::with(&[("two.yaml", two), ("rounds.yaml", rounds), ("beside.yaml", beside), ("early.yaml", early)]);
     let run = |name: &str| {
         let run = folder.bourn(&["run", &format!("{name}.yaml"), "--input", "{}", "--id", name]);
         assert!(run.out.contains("WAITING"), "{}", run.err);
@@ -187,10 +189,15 @@ steps:
     run("rounds");
     assert!(signal("rounds", "review", "false").contains("WAITING"));
     assert!(signal("rounds", "review", "true").contains("COMPLETED"));
+    // One that is early is for the first that begins, also when the next one begins in the same moment.
+    folder.bourn(&["run", "early.yaml", "--input", "{}", "--id", "early"]);
+    assert!(signal("early", "later", "1").contains("WAITING"));
+    assert!(signal("early", "go", "1").contains("WAITING"), "one early signal for two waits");
+    assert!(signal("early", "later", "2").contains("COMPLETED"));
     // It is for all that wait when it comes.
     run("beside");
     assert!(signal("beside", "go", "1").contains("COMPLETED"));
-    for name in ["two", "rounds", "beside"] {
+    for name in ["two", "rounds", "beside", "early"] {
         let replayed = folder.bourn(&["runs", "replay", name]);
         assert_eq!(replayed.code, Some(0), "{name}: {}{}", replayed.out, replayed.err);
     }

@@ -1,8 +1,8 @@
 //! `bourn runs`: the journal, looked at and gone on with.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 /// The second step fails as long as there is no file `well`.
 const SPEC: &str = "\
@@ -15,10 +15,6 @@ steps:
 
 fn calls(folder: &Folder) -> usize {
     std::fs::read_to_string(folder.path("calls")).unwrap_or_default().lines().count()
-}
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 #[test]

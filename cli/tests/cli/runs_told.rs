@@ -4,11 +4,7 @@ use std::io::{BufRead as _, BufReader};
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, ended};
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
+use crate::support::{Folder, ended, json_of};
 
 /// Decides in every way there is.
 const WAYS: &str = "\

@@ -2,13 +2,9 @@
 
 use std::process::Child;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Folder, ended};
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
+use crate::support::{Folder, ended, json_of};
 
 /// Waits in the middle until there is a file, and tells of its end.
 const GATE: &str = "\

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -53,6 +54,11 @@ impl Folder {
     pub fn fed(&self, args: &[&str], input: &str) -> Ended {
         ended(assert_cmd::Command::from_std(self.command(args)).write_stdin(input).output().unwrap())
     }
+}
+
+/// What is printed for programs.
+pub fn json_of(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 pub fn ended(output: Output) -> Ended {

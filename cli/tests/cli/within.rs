@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Folder;
+use crate::support::{Folder, json_of};
 
 /// A file of its own; `b` fails as long as there is no file `well`.
 const INNER: &str = "\
@@ -20,10 +20,6 @@ steps:
     workflow: { spec: inner.yaml, input: { name: '${name}' } }
   - { id: end, set: '${.each.results | join(\" \")}' }
 ";
-
-fn json_of(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 #[test]
 fn a_run_goes_on_within_with_the_text_that_it_began_with() {
@@ -137,7 +133,10 @@ steps:
     assert!(inbox.contains("a/1/each[0]/agreed") && inbox.contains("a/1/each[1]/agreed"), "{inbox}");
     let wrong = folder.bourn(&["approve", "a/1/each[2]/agreed"]);
     assert!(wrong.err.contains("waits for no signal") || wrong.err.contains("no run"), "{}", wrong.err);
-    let done = folder.bourn(&["approve", "a/1/each[1]/agreed", "-o", "json"]);
+    // An answer is for one alone; whoever asks for all sends the signal.
+    let first = folder.bourn(&["approve", "a/1/each[1]/agreed", "-o", "json"]);
+    assert_eq!(json_of(&first.out)["status"], "WAITING", "{}", first.err);
+    let done = folder.bourn(&["approve", "a/1/each[0]/agreed", "-o", "json"]);
     assert_eq!(json_of(&done.out)["final_output"], json!([true, true]), "{}", done.err);
 }
 

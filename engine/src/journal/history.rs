@@ -62,7 +62,7 @@ impl History {
     }
 
     /// When the signal of this name has come, where that is known.
-    pub(crate) fn came_at(&self, signal: &str) -> Option<i64> {
+    pub fn came_at(&self, signal: &str) -> Option<i64> {
         self.0.get(&Self::time(signal))?.get().parse().ok()
     }
 
@@ -148,7 +148,12 @@ impl History {
         if number == 0 { String::new() } else { format!("{}{number}", Self::FALLBACK) }
     }
 
-    /// The signal that brings what a person has decided about a step that failed.
+    /// The step that a signal of this name is for alone, if it is.
+    pub fn decided(signal: &str) -> Option<&str> {
+        signal.strip_suffix(Self::DECIDED)
+    }
+
+    /// The signal that brings what a person has said to a step alone: to one that waits, or about one that failed.
     pub fn decision(step: &str) -> String {
         format!("{step}{}", Self::DECIDED)
     }

@@ -121,6 +121,11 @@ impl Rest {
         }
     }
 
+    /// Whether a signal that came before any wait for it began is for this one.
+    pub(crate) fn takes(&self, run: u64, (signal, at): (&str, i64), step: &str) -> bool {
+        self.state().under_way.entry(run).or_default().takes(signal, at, step)
+    }
+
     /// A passage leaves a step as it stands: it waits, or is not to be begun yet.
     pub(crate) fn let_go(&self, (run, passage): (u64, u64), step: &str) {
         let mut all = self.state();

@@ -18,6 +18,8 @@ pub(super) struct UnderWay {
     /// Whether anything of it waits, and until when, in microseconds since 1970.
     pub waits: bool,
     pub due: Vec<i64>,
+    /// Early signals, when they came, and the wait that has taken each; bounded by the waits of the run.
+    taken: HashMap<Box<str>, (i64, Box<str>)>,
     /// Steps that were begun; bounded by how many the run has.
     steps: HashMap<Box<str>, Begun>,
 }
@@ -49,6 +51,7 @@ impl Default for UnderWay {
             leaves: false,
             waits: false,
             due: Vec::new(),
+            taken: HashMap::new(),
             steps: HashMap::new(),
         }
     }
@@ -101,6 +104,16 @@ impl UnderWay {
         }
     }
 
+    /// Whether a signal that came at this time, before any wait for it began, is for this one: no other one has taken it.
+    pub(super) fn takes(&mut self, signal: &str, at: i64, step: &str) -> bool {
+        let known = self.taken.get(signal).filter(|(known, _)| *known == at);
+        let is_own = known.is_none_or(|(_, taker)| **taker == *step);
+        if known.is_none() {
+            self.taken.insert(signal.into(), (at, step.into()));
+        }
+        is_own
+    }
+
     /// A step is left as it stands: whoever comes to it next may begin it. Whether another passage has missed it.
     pub(super) fn let_go(&mut self, step: &str, passage: u64) -> bool {
         let is_own = |begun: &Begun| begun.passage == passage && begun.stands == Stands::Open;
@@ -149,6 +162,7 @@ impl UnderWay {
         }
         self.overlaps = false;
         self.waits = false;
+        self.taken.clear();
         self.steps.clear();
         true
     }

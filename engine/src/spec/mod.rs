@@ -55,6 +55,7 @@ mod workflow_keys;
 
 #[cfg(test)]
 mod tests;
+mod waits;
 
 pub use case::{Case, Cases};
 pub use disclose::{Disclosure, is_credential};

@@ -268,15 +268,6 @@ impl Chain {
         self.timeout.is_some() || self.steps.iter().flat_map(Step::nested).any(|nested| nested.chain.is_timed())
     }
 
-    /// Whether a step may wait for somebody.
-    pub(crate) fn can_wait(&self) -> bool {
-        let waits = |work: &Work| {
-            let for_somebody = work.config.0.waits().is_some_and(|wait| wait.signal.is_some() || wait.decision);
-            for_somebody || work.workflow.as_ref().is_some_and(|nested| nested.chain.can_wait())
-        };
-        self.steps.iter().any(|step| waits(&step.work) || step.fallback.iter().any(waits))
-    }
-
     /// Whether a run may fail although all of its steps have completed.
     pub(crate) fn can_fail_at_its_end(&self) -> bool {
         self.output.is_some() || !matches!(self.format, Format::Of(_))

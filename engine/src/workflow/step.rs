@@ -22,6 +22,7 @@ use super::step_stage::{Seen, StepStage};
 use super::wait::WaitCall;
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
+use crate::api::template::Template;
 use crate::api::{
     BoxCall, BuildContext, Call, CallContext, Cardinality, Deadlines, Distribution, Inputs, Limits, Operator, Order,
     Reply,
@@ -273,7 +274,9 @@ impl ErasedStage for StepConfig {
             // A wait is not a request that hangs.
             let limits = Limits { in_flight: WAITING, timeout: Limits::NO_TIMEOUT, rate: None, ..self.limits.clone() };
             let (checked, journal) = (self.output.as_ref().map(Checked::of), self.journal.clone());
-            return Ok(Operator::call(WaitCall { course, wait, checked, journal }, limits));
+            let signal = wait.signal.as_deref().map(Template::parse).transpose();
+            let signal = signal.map_err(|problem| Error::validation(problem.message))?;
+            return Ok(Operator::call(WaitCall { course, wait, signal, checked, journal }, limits));
         }
         let seen = Seen::of(&context.inputs[0], &self.read(&context.inputs[0]));
         let context =

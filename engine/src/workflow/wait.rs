@@ -14,6 +14,7 @@ use super::columns::{HISTORY, cell, numbers};
 use super::course::{Course, cell_of};
 use super::record::{Record, Status};
 use super::recorded::{Question, Recorded};
+use crate::api::template::Template;
 use crate::api::{Call, CallContext, Reply, WaitFor};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Entries, History, Journal, Waiting};
@@ -25,6 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 pub(super) struct WaitCall {
     pub course: Course,
     pub wait: WaitFor,
+    /// The name of the signal that it is for, with places.
+    pub signal: Option<Template>,
     /// What a decision must fit.
     pub checked: Option<Checked>,
     /// Without one it can only wait for a time, in memory.
@@ -79,18 +82,42 @@ impl Wait {
     }
 
     /// What the signal has brought that it is for, if that has come: while it waited, or before, when no other wait of the run was for that
-    /// one. A signal is for all that wait when it comes, and else for the first that does.
+    /// one. A signal is for all that wait when it comes, and else for the first that does. What somebody has said about this step alone
+    /// stands over it.
     fn came<'a>(&self, (history, own): (&'a History, &str)) -> Result<Option<&'a RawValue>> {
         let Some(name) = &self.signal else { return Ok(None) };
+        if let Some(data) = history.0.get(&History::signal(&History::decision(own))) {
+            return Ok(Some(data));
+        }
         let Some(data) = history.0.get(&History::signal(name)) else { return Ok(None) };
         let Some(at) = history.came_at(name).filter(|at| *at < self.since) else { return Ok(Some(data)) };
         for (other, wait) in history.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait))) {
             let wait: Self = serde_json::from_str(wait.get())?;
-            if other != own && wait.signal.as_ref() == Some(name) && wait.since <= at {
+            if other == own || wait.signal.as_ref() != Some(name) {
+                continue;
+            }
+            let waited = wait.since <= at && !wait.has_ended_before(at, history.0.get(other))?;
+            let is_first = wait.since > at && (wait.since, other) < (self.since, own);
+            if waited || is_first {
                 return Ok(None);
             }
         }
         Ok(Some(data))
+    }
+
+    /// Whether it ended with this record, and before this time.
+    fn has_ended_before(&self, at: i64, record: Option<&Box<RawValue>>) -> Result<bool> {
+        let Some(record) = record else { return Ok(false) };
+        let took = serde_json::from_str::<Record>(record.get())?.duration_ms.and_then(|ms| i64::try_from(ms).ok());
+        // A record counts in milliseconds.
+        Ok(took.is_some_and(|ms| self.since.saturating_add((ms + 1) * 1_000) < at))
+    }
+
+    /// The signal that it is for, and when it came, if that was before it began to wait.
+    fn early<'a>(&'a self, history: &History, own: &str) -> Option<(&'a str, i64)> {
+        let name = self.signal.as_deref()?;
+        let is_said = history.0.contains_key(&History::signal(&History::decision(own)));
+        Some((name, history.came_at(name).filter(|at| *at < self.since && !is_said)?))
     }
 
     /// Whether what it is for has come, or the time is over, or may be in the time that a process waits itself.
@@ -159,13 +186,14 @@ impl WaitCall {
         if record.is_failed() {
             return Ok(self.course.failed(record));
         }
-        let Some(signal) = self.wait.signal.as_ref().filter(|_| record.has_results()) else { return Ok(record) };
+        let signal = self.signal.as_ref().filter(|_| record.has_results());
+        let Some(signal) = signal.map(|signal| signal.render(rows, 0)).transpose()? else { return Ok(record) };
         let known = Wait::of(recorded.history(), &name)?;
-        if known.is_some_and(|known| known.signal.as_ref() == Some(signal)) {
+        if known.is_some_and(|known| known.signal.as_ref() == Some(&signal)) {
             // Others of its name may have come since.
             return Ok(record);
         }
-        match recorded.signal(signal)? {
+        match recorded.signal(&signal)? {
             Some(data) => Ok(Record { results: Some(data), ..record }),
             // What came was another one.
             None => recorded.open(&name),
@@ -186,11 +214,15 @@ impl WaitCall {
             let record: Record = serde_json::from_str(before)?;
             Ok(record.error.map(|failure| failure.message))
         };
+        let signal = self.signal.as_ref().map(|signal| signal.render(rows, 0)).transpose()?;
+        if signal.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(Error::validation("the signal that it is to wait for has no name"));
+        }
         let known = Wait {
             due: self.wait.time.map(after),
             since: now.0,
             // A decision is about this element of this step.
-            signal: if self.wait.decision { Some(History::decision(&name)) } else { self.wait.signal.clone() },
+            signal: if self.wait.decision { Some(History::decision(&name)) } else { signal },
             fallback,
             decide: wrong()?,
             before: before.map(RawValue::from_string).transpose()?,
@@ -202,6 +234,12 @@ impl WaitCall {
             journal.append(entries, crate::journal::Wait::Durable).await?;
         }
         Ok(known)
+    }
+
+    /// Whether what has come is not for another wait, which has begun in the same passage as this one.
+    fn takes(&self, rows: &RecordBatch, (wait, name): (&Wait, &str), history: &History) -> Result<bool> {
+        let (Some(journal), Some(signal)) = (&self.journal, wait.early(history, name)) else { return Ok(true) };
+        Ok(journal.asked().rest().takes(numbers(rows)?[0], signal, name))
     }
 
     /// What the step is when what it waited for has come.
@@ -250,8 +288,10 @@ impl Call for WaitCall {
         };
         let now = context.env.wall();
         let wait = self.begin(&rows, &history, now).await?;
-        let signal = wait.signal.as_ref();
-        if let Some(data) = wait.came((&history, &self.course.name(&rows, 0)?))? {
+        let (signal, name) = (wait.signal.as_ref(), self.course.name(&rows, 0)?);
+        if let Some(data) = wait.came((&history, &name))?
+            && self.takes(&rows, (&wait, &name), &history)?
+        {
             return self.came(&rows, &wait, serde_json::from_str(data.get())?, now);
         }
         match (signal, wait.left(now)) {

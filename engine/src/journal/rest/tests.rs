@@ -1,3 +1,5 @@
+//! Runs that come back, one after the other.
+
 use std::time::Duration;
 
 use futures::FutureExt;
