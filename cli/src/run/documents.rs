@@ -17,6 +17,8 @@ use super::targets::Measured;
 use super::writer::Writer;
 use crate::monitoring::Eyes;
 
+/// What a document of a run says that is paused for want of money.
+const UNPAID: &str = "the run is paused: what it may spend is spent";
 /// How many failed runs are told one by one.
 const TOLD_MAX: usize = 10;
 
@@ -43,8 +45,10 @@ pub struct Seen {
     pub failed: u64,
     /// Runs that wait for a time or a signal.
     pub waiting: u64,
-    /// Runs that somebody has paused.
+    /// Runs that somebody has paused, or that have spent what they may.
     pub paused: u64,
+    /// Those that have, whatever became of them.
+    unpaid: u64,
     /// Runs in which a step gave its default.
     pub degraded: u64,
     /// Runs among those whose input was no good.
@@ -61,6 +65,11 @@ impl Seen {
     /// Runs that have not ended.
     pub fn open(&self) -> u64 {
         self.waiting + self.paused
+    }
+
+    /// Runs that are paused since they have spent what they may. What has gone on since is none.
+    pub fn unpaid(&self) -> u64 {
+        self.unpaid.min(self.paused)
     }
 }
 
@@ -144,6 +153,7 @@ impl Sink for DocumentsSink {
             self.documents.eyes.document(document, state)?;
             seen.waiting += u64::from(state == RunState::Waiting);
             seen.paused += u64::from(state == RunState::Paused);
+            seen.unpaid += u64::from(state == RunState::Paused && document.contains(UNPAID));
             if state.has_ended() && state != RunState::Completed {
                 let (instance, line) = failure(document)?;
                 seen.failed += 1;

@@ -114,7 +114,11 @@ pub fn tell_open(seen: &Seen, screen: &Screen) {
     if seen.waiting > 0 {
         screen.tell(&format!("{}: `bourn inbox` says for what", runs(seen.waiting, "waits", "wait")));
     }
-    if seen.paused > 0 {
+    if seen.unpaid() > 0 {
+        let runs =
+            runs(seen.unpaid(), "has spent what it may, and is paused", "have spent what they may, and are paused");
+        screen.say(&format!("error: {runs}: `--budget per_run.tokens=…`, or `per_run.usd`, gives more"));
+    } else if seen.paused > 0 {
         screen.tell(&format!("{}: `bourn runs resume` goes on", runs(seen.paused, "is paused", "are paused")));
     }
 }
@@ -135,7 +139,7 @@ pub fn one_ended(documents: &Documents, loaded: &Loaded, screen: &Screen) -> Res
         return Err(Failure::Failed(bourn_engine::Error::engine("the run ended without a document")));
     };
     answer::print(&document::show(last, loaded, screen.form)?)?;
-    Ok(match (seen.refused, seen.failed) {
+    Ok(match (seen.refused, seen.failed + seen.unpaid()) {
         (1.., _) => Exit::Invalid,
         (0, 1..) => Exit::Failed,
         (0, 0) => Exit::Ok,
@@ -171,10 +175,16 @@ pub fn one(input: Option<&str>, mode: Mode) -> Result<String, Failure> {
 }
 
 fn tell(seen: &Seen, screen: &Screen) -> Exit {
+    let open = match (seen.open(), seen.waiting) {
+        (0, _) => String::new(),
+        (open, waiting) if open == waiting => format!(", {open} wait"),
+        (open, 0) => format!(", {open} are paused"),
+        (_, waiting) => format!(", {waiting} wait, {} are paused", seen.paused),
+    };
     if seen.failed == 0 {
         let but = if seen.degraded > 0 { format!(", {} of them degraded", seen.degraded) } else { String::new() };
-        screen.notice(&format!("{} runs completed{but}", seen.runs));
-        return Exit::Ok;
+        screen.notice(&format!("{} runs completed{but}{open}", seen.runs.saturating_sub(seen.open())));
+        return if seen.unpaid() > 0 { Exit::Failed } else { Exit::Ok };
     }
     let mut lines = vec![format!("error: {} of {} runs failed", seen.failed, seen.runs)];
     lines.extend(seen.told.iter().map(|line| format!("  {line}")));

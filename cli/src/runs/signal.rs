@@ -255,14 +255,16 @@ fn heard(
     kept: &str,
     is_open: impl Fn(&[(String, Wait)]) -> bool,
 ) -> Result<Exit, Failure> {
+    let mut again = true;
     loop {
         if is_taken(place, run, &is_open)? {
             place.screen.tell(kept);
             return Ok(Exit::Ok);
         }
         match go_on::pass(place, run) {
-            // Another one was quicker.
+            // Another one was quicker, and may have come to the end by now.
             Err(Failure::Failed(_)) if place.journal.is_claimed(run).map_err(Failure::Failed)? => {}
+            Err(Failure::Failed(_)) if again => again = false,
             passed => return passed,
         }
     }

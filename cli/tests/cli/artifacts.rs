@@ -1,6 +1,6 @@
 //! Files that steps leave, by reference.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Folder, json_of};
 

@@ -17,8 +17,8 @@ steps:
 fn a_run_that_has_spent_what_it_may_is_paused_and_goes_on_with_more() {
     let folder = Folder::with(&[("asks.yaml", SPEC)]);
     let run = folder.bourn(&["run", "asks.yaml", "--mock", "--input", r#"{"n": 1}"#, "--id", "a", "-o", "json"]);
-    assert_eq!((run.code, &json_of(&run.out)["status"]), (Some(0), &json!("PAUSED")), "{}", run.err);
-    assert!(run.err.contains("1 run is paused: `bourn runs resume` goes on"), "{}", run.err);
+    assert_eq!((run.code, &json_of(&run.out)["status"]), (Some(1), &json!("PAUSED")), "{}", run.err);
+    assert!(run.err.contains("1 run has spent what it may, and is paused"), "{}", run.err);
     let why = folder.bourn(&["runs", "diagnose", "a"]).quietly();
     assert!(why.contains("what it may spend is spent."), "{why}");
     assert!(why.ends_with("next: bourn runs resume a --budget per_run.usd=… or per_run.tokens=…\n"), "{why}");

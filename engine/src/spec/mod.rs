@@ -51,11 +51,11 @@ mod swarm_keys;
 mod templates;
 mod timeouts;
 mod tried;
+mod waits;
 mod workflow_keys;
 
 #[cfg(test)]
 mod tests;
-mod waits;
 
 pub use case::{Case, Cases};
 pub use disclose::{Disclosure, is_credential};

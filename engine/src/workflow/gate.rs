@@ -28,7 +28,7 @@ use crate::data::units::Interval;
 use crate::diagnostic::{Key, Problem, Problems};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Role;
-use crate::journal::{Ask, History};
+use crate::journal::History;
 use crate::spec::Chain;
 use crate::spec::gates::{Gate, Judged, OnFail};
 use crate::spec::model::Step;
@@ -324,7 +324,7 @@ impl Call for Gated {
         if let Some(passed) = passed(rows, 0)? {
             self.course.begin.asked.rest().let_go(passed, &self.name(rows)?);
         }
-        Record::asked(Ask::Pause).map(|paused| self.answer(rows, &paused)).transpose()
+        self.answer(rows, &Record::unpaid_for()).map(Some)
     }
 
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {

@@ -181,6 +181,7 @@ pub struct Cost {
 
 /// Why a step is pending that could start.
 const PAUSED: &str = "the run is paused";
+const UNPAID_FOR: &str = "the run is paused: what it may spend is spent";
 /// Why a step was not started, or dropped.
 pub(super) const CANCELED: &str = "the run was canceled";
 /// The same, where its workflow has had all the time that it may take.
@@ -360,7 +361,12 @@ impl Record {
 
     /// Whether it is pending because of a pause.
     pub(super) fn is_paused(&self) -> bool {
-        self.status == Status::Pending && self.reason.as_deref() == Some(PAUSED)
+        self.status == Status::Pending && matches!(self.reason.as_deref(), Some(PAUSED | UNPAID_FOR))
+    }
+
+    /// A step that is not started, since its run is paused for want of money.
+    pub(super) fn unpaid_for() -> Self {
+        Self { status: Status::Pending, ..Self::skipped(UNPAID_FOR.into()) }
     }
 
     /// A step that ended with an error.

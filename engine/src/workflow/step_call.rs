@@ -26,7 +26,7 @@ use crate::api::call::Cached as Looked;
 use crate::api::{Accounts, Backoff, BoxCall, Call, CallContext, Deadlines, Keys, Next, Reply, Trace, Tried, Usage};
 use crate::data::columns::RUN_ID;
 use crate::error::{Error, Result};
-use crate::journal::{Ask, BackingOff, Entries, History, Journal, Wait};
+use crate::journal::{BackingOff, Entries, History, Journal, Wait};
 use crate::time::Timestamp;
 
 /// Why a step has not been asked that counts as degraded.
@@ -337,9 +337,11 @@ impl Call for StepCall {
     }
 
     fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
-        let Some(record) = Record::asked(Ask::Pause).filter(|_| self.notes.journal.is_some()) else { return Ok(None) };
+        if self.notes.journal.is_none() {
+            return Ok(None);
+        }
         self.course.leave_open(rows, 0)?;
-        Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&record)?])?))
+        Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&Record::unpaid_for())?])?))
     }
 
     fn unasked(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {

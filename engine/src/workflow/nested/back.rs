@@ -26,7 +26,7 @@ use crate::data::columns::{RUN_ID, json_field};
 use crate::data::units::Interval;
 use crate::diagnostic::Problems;
 use crate::error::{Error, Result};
-use crate::journal::{Ask, RunState};
+use crate::journal::RunState;
 use crate::spec::output::{Format, Output as Shaped};
 use crate::state::{Keyed, StateVisitor};
 
@@ -108,16 +108,17 @@ impl Out {
         let waits = [Status::Waiting, Status::BackingOff, Status::Pending].into_iter().find_map(is);
         let reason =
             waits.map(|(step, record)| format!("step `{}` {}", step.id, record.reason.as_deref().unwrap_or("waits")));
+        let paused = steps.iter().find(|record| record.is_paused()).cloned();
         let shown = document(&self.result, &Run { id: String::new(), admission: None, steps });
+        if let Some(paused) = paused.filter(|_| shown.status == RunState::Paused) {
+            return Ok(paused);
+        }
         Ok(record(shown, reason))
     }
 }
 
 /// What the document of a workflow is as the record of a step.
 fn record(shown: ResultDocument, waits: Option<String>) -> Record {
-    if let Some(paused) = Record::asked(Ask::Pause).filter(|_| shown.status == RunState::Paused) {
-        return paused;
-    }
     let metrics = shown.execution_metrics;
     let status = match shown.status {
         RunState::Completed => Status::Completed,
