@@ -80,12 +80,24 @@ pub fn bytes(path: &str, most: u64, is_log: bool) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// When the file can't be read, or it is not JSON.
 pub fn input(given: &str) -> Result<Value, Failure> {
+    json("--input", given)
+}
+
+/// What a flag says in JSON, itself or in the file behind an `@`.
+///
+/// # Errors
+/// When the file can't be read, or it is not JSON.
+pub fn json(flag: &str, given: &str) -> Result<Value, Failure> {
     let Text { name, text } = match given.strip_prefix('@') {
         Some(path) => Text::read(path)?,
-        None => Text { name: "--input".into(), text: given.to_owned() },
+        None => Text { name: flag.into(), text: given.to_owned() },
     };
     serde_json::from_str(&text).map_err(|e| {
-        let hint = if name == "--input" { "; a file is `--input @FILE`" } else { "" };
+        let hint = if name == flag {
+            format!("; a text has quotes, `{flag} '\"yes\"'`, and a file is `{flag} @FILE`")
+        } else {
+            String::new()
+        };
         Failure::invalid(format!("{name}: not JSON: {e}{hint}"))
     })
 }

@@ -80,7 +80,7 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
     let (run, step) = split(args)?;
     let data = match (&args.data, &args.reject) {
         _ if args.retry => serde_json::from_str(History::RETRY).map_err(|e| Failure::Failed(e.into()))?,
-        (Some(data), _) => given::input(data)?,
+        (Some(data), _) => given::json("--data", data)?,
         (None, Some(reason)) => json!({ "approved": false, "reason": reason }),
         (None, None) => json!({ "approved": true }),
     };
@@ -177,7 +177,7 @@ fn split(args: &Approve) -> Result<(&str, &str), Failure> {
 /// # Errors
 /// When the run has ended, or can't go on.
 pub fn signal(args: &Signal, screen: &Screen) -> Result<Exit, Failure> {
-    let data = args.data.as_deref().map(given::input).transpose()?.unwrap_or_default();
+    let data = args.data.as_deref().map(|data| given::json("--data", data)).transpose()?.unwrap_or_default();
     at(&args.one, screen, |place, run| send(place, run, (&args.name, &data), args.by.as_deref()))
 }
 

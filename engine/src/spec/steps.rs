@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::caching::Caching;
 use super::command::{Command, Configured, Said};
 use super::keys::names_of;
@@ -18,7 +20,7 @@ use super::shared::Shared;
 use super::switch::{SwitchConfig, Way};
 use super::timeouts::Timeouts;
 use super::tried::Tried;
-use super::workflow_keys::{AlternativeKeys, DefaultKeys, ForEachKeys, RepeatKeys, StepKeys, WayKeys};
+use super::workflow_keys::{AlternativeKeys, DefaultKeys, Elements, ForEachKeys, RepeatKeys, StepKeys, WayKeys};
 use crate::api::registry::BoxStageConfig;
 use crate::api::template::Template;
 use crate::data::units::{Interval, Percentage};
@@ -251,7 +253,19 @@ impl Common<'_> {
             reader.fault(&below("as"), problem);
         }
         let names = Names { ids: &self.ids, own: at, again: false, item: None };
-        let list = Template::parse(&names.text(reader, &keys.r#in, &below("in"), needs)).ok()?;
+        let text = match &keys.r#in {
+            Elements::Place(text) => names.text(reader, text, &below("in"), needs),
+            Elements::Values(values) => {
+                let list = Value::from(values.clone()).to_string();
+                if list.contains("${") {
+                    let problem = Problem::new("the elements of a list in the spec are values, without places");
+                    reader.fault(&below("in"), problem.help("a list with places is jq: `in: ${[.input.a, .input.b]}`"));
+                    return None;
+                }
+                format!("${{{list}}}")
+            }
+        };
+        let list = Template::parse(&text).ok()?;
         if !list.is_one_place() {
             let problem = Problem::new("what a step goes through is one place with a list");
             reader.fault(&below("in"), problem.help("for example `in: ${input.files}`"));

@@ -278,8 +278,8 @@ pub(crate) struct AlternativeKeys {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ForEachKeys {
-    /// A place with a list: `${input.files}`.
-    pub r#in: String,
+    /// A place with a list, `${input.files}`, or a list of values.
+    pub r#in: Elements,
     /// The name of the element in the step: `${file.path}`.
     #[serde(default = "item")]
     pub r#as: String,
@@ -292,6 +292,16 @@ pub(crate) struct ForEachKeys {
     /// When more elements have failed than may, the others are canceled.
     #[serde(default)]
     pub fail_fast: bool,
+}
+
+/// What a step goes through.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Elements {
+    /// A place with a list.
+    Place(String),
+    /// The elements themselves.
+    Values(Vec<Value>),
 }
 
 fn item() -> String {

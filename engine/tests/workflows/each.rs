@@ -181,3 +181,9 @@ steps:
     assert_eq!(worked.of(0, "/workflow_results/each"), json!(["first", "second"]));
     assert_eq!(SEEN.with(|seen| seen.calls.load(SeqCst)) - before, 3);
 }
+
+#[test]
+fn a_list_may_stand_in_the_spec() {
+    let spec = "steps:\n  - { id: each, for_each: { in: [a, { b: 1 }, null] }, set: { value: '${[.item]}' } }\n";
+    assert_eq!(work(spec, &["{}"], 1).of(0, "/final_output"), json!([["a"], [{ "b": 1 }], [null]]));
+}

@@ -13,6 +13,7 @@ fn keys_of_steps() {
     assert_snapshot!(told("steps:\n  - id: a\n    command: http\n    args: x\n"), @"spec.yaml:3:14 `http` stands for the kind `http`, and there is none (see `bourn list`, and `routing:` for what commands stand for)");
     assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    uses: model\n"), @"spec.yaml:4:11 a step does one thing, and `set` is said already (write two steps)");
     assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: x }\n    command: set\n    args: 1\n"), @"spec.yaml:3:21 what a step goes through is one place with a list (for example `in: ${input.files}`)");
+    assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: [1, '${input.b}'] }\n    command: set\n    args: 1\n"), @"spec.yaml:3:21 the elements of a list in the spec are values, without places (a list with places is jq: `in: ${[.input.a, .input.b]}`)");
     assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: '${input.x}', as: input }\n    command: set\n    args: 1\n"), @"spec.yaml:3:39 `input` can't be the name of an element: `${input}` means something else");
     assert_snapshot!(told("steps:\n  - id: a\n    for_each: { in: '${input.x}' }\n    command: set\n    args: '${itm}'\n"), @"spec.yaml:5:12 there is no step `itm` (did you mean `item`?)");
     assert_snapshot!(told("steps:\n  - id: a\n    command: set\n    args: 1\n    if: ${.input.x > }\n"), @"spec.yaml:5:22 `.input.x >` is no jq: term expected");
