@@ -202,3 +202,43 @@ steps:
         assert_eq!(replayed.code, Some(0), "{name}: {}{}", replayed.out, replayed.err);
     }
 }
+
+#[test]
+fn a_job_that_is_stopped_while_a_run_is_passed_twice_tells_of_it_and_the_next_goes_on() {
+    let spec = "\
+name: beside
+steps:
+  - { id: long, process: { command: [sh, -c, 'touch begun-$0; sleep 2', '${input.n}'] } }
+  - { id: ok, wait: { signal: go } }
+  - { id: after, needs: ok, process: { command: [touch, 'after-${input.n}'] } }
+  - { id: end, needs: [long, after], process: { command: [sh, -c, 'echo >> end'] } }
+";
+    let folder = Folder::with(&[("beside.yaml", spec), ("in.jsonl", "{\"n\": 1}\n{\"n\": 2}\n")]);
+    let args = ["run", "beside.yaml", "--inputs", "in.jsonl"];
+    let mut job = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !(folder.path("begun-1").exists() && folder.path("begun-2").exists()) {}
+    let runs: Value = serde_json::from_str(&folder.bourn(&["runs", "list", "-o", "json"]).quietly()).unwrap();
+    let mut ids: Vec<&str> = runs.as_array().unwrap().iter().map(|run| run["run_id"].as_str().unwrap()).collect();
+    // The newest is told first.
+    ids.reverse();
+    assert_eq!(folder.bourn(&["signal", ids[0], "go"]).code, Some(0));
+    while !folder.path("after-1").exists() {}
+    folder.command(&["--version"]).output().unwrap();
+    let pid = job.id().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut job.stderr.take().unwrap(), &mut told).unwrap();
+    let ended = ended(job.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}{told}", ended.out);
+    assert!(!told.contains("never came to its end"), "{told}");
+    assert_eq!(folder.bourn(&["signal", ids[1], "go"]).code, Some(0));
+    let whole = folder.bourn(&args);
+    assert_eq!(
+        whole.out.matches(r#""status":"COMPLETED","workflow_results""#).count(),
+        2,
+        "{}{}",
+        whole.out,
+        whole.err
+    );
+    assert_eq!(folder.read("end").lines().count(), 2);
+}

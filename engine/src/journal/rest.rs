@@ -36,6 +36,8 @@ struct State {
     open: u64,
     /// Whether runs may be passed several times at once: they have branches, and something in them may wait.
     overlap: bool,
+    /// Whether no run comes back any more, and none is passed once more: nobody asks which.
+    is_over: bool,
     /// Runs under way that wait somewhere, or that may be passed several times at once.
     under_way: HashMap<u64, UnderWay>,
     /// Runs at rest: how they stand, and when they are due.
@@ -58,6 +60,24 @@ pub(crate) struct Back {
     pub run: u64,
     /// 0 for one that was at rest; of one under way the number of the passage that begins.
     pub passage: u64,
+}
+
+/// That somebody asks which runs come back.
+pub(crate) struct Asking(Option<Rest>);
+
+impl Asking {
+    /// He has been told, and will ask again.
+    pub(crate) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(rest) = &self.0 {
+            rest.state().is_over = true;
+        }
+    }
 }
 
 /// How long a job looks for runs that come back.
@@ -149,9 +169,23 @@ impl Rest {
         }
     }
 
-    /// Whether the document of a passage that has come to the end tells its run as it stands.
+    /// Whether a passage that has come to the end leaves a document, which tells its run as it stands.
     pub(crate) fn leave(&self, run: u64) -> bool {
-        self.state().under_way.get_mut(&run).is_none_or(UnderWay::leave)
+        let mut all = self.state();
+        let is_over = all.is_over;
+        all.under_way.get_mut(&run).is_none_or(|run| run.leave(is_over))
+    }
+
+    /// Whether a run was to be passed once more when that was over: it leaves no document.
+    pub(crate) fn is_cut_off(&self, run: u64) -> bool {
+        self.state().under_way.get(&run).is_some_and(UnderWay::is_cut_off)
+    }
+
+    /// Somebody is about to ask which runs come back; when what is returned is dropped, nobody does any more, unless it is told
+    /// [otherwise](Asking::answered).
+    pub(crate) fn ask(&self) -> Asking {
+        self.state().is_over = false;
+        Asking(Some(self.clone()))
     }
 
     /// A passage has come to the end whose document is none, and all that it did is kept.

@@ -147,10 +147,16 @@ impl UnderWay {
         })
     }
 
-    /// Whether the document of a passage that has come to the end tells the run as it stands; it is on its way then.
-    pub(super) fn leave(&mut self) -> bool {
-        self.leaves = !self.overlaps;
+    /// Whether a passage that has come to the end leaves a document, which is on its way then: it tells the run as it stands, or, when no
+    /// other one begins any more, it is the last that knows of it.
+    pub(super) fn leave(&mut self, is_over: bool) -> bool {
+        self.leaves = !self.overlaps || (is_over && self.passages == 1);
         self.leaves
+    }
+
+    /// Whether no passage of it is under way.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.passages == 0
     }
 
     /// A passage that had not seen all has come to the end, and what it did is kept. Whether it was the last one: then the run is passed
@@ -195,10 +201,13 @@ mod tests {
         let mut run = UnderWay::default();
         assert_eq!(run.begin("a", 0), Whose::Own);
         let second = run.pass();
-        assert!(!run.leave() && !run.gone() && run.can_be_passed());
-        assert!(!run.leave() && run.gone());
+        assert!(!run.leave(false) && !run.gone() && run.can_be_passed());
+        assert!(!run.leave(false) && run.gone());
         let third = run.pass();
         assert_eq!((second, third, run.begin("a", third)), (1, 2, Whose::Own));
-        assert!(run.leave() && !run.can_be_passed());
+        assert!(run.leave(false) && !run.can_be_passed());
+        let mut run = UnderWay::default();
+        run.pass();
+        assert!(!run.leave(true) && !run.gone() && run.leave(true), "no other one begins any more");
     }
 }

@@ -164,7 +164,8 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         None => runs.source.clone(),
         Some(journal) => {
             let (inputs, journal) = (runs.source.clone(), journal.clone());
-            let until = if runs.stays { Some(Until::Ended) } else { spec.can_wait().then_some(Until::Resting) };
+            let comes_back = spec.can_wait() || overlap;
+            let until = if runs.stays { Some(Until::Ended) } else { comes_back.then_some(Until::Resting) };
             BoxConnector(Arc::new(Returning { inputs, journal, overlap, until }))
         }
     };

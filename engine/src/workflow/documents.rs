@@ -154,8 +154,15 @@ impl Stage for Results {
         Ok(if rows >= ROWS_MAX { Progress::More } else { Progress::Done })
     }
 
-    fn finish(&mut self, _: &mut Output) -> Result<Progress> {
-        if !self.held.is_empty() {
+    fn finish(&mut self, out: &mut Output) -> Result<Progress> {
+        while !self.held.is_empty() {
+            let next = *self.next.get();
+            if self.rest.as_ref().is_some_and(|rest| rest.is_cut_off(next)) {
+                // The job was stopped between two passages of it: whoever goes on with it tells of it.
+                self.next.set(next + 1);
+                while self.resume(out)? == Progress::More {}
+                continue;
+            }
             let message = format!("run {} never came to its end, and others wait behind it", self.next.get());
             return Err(Error::engine(message));
         }

@@ -114,7 +114,28 @@ struct Reading {
 }
 
 impl Source for Reading {
-    async fn read(&mut self) -> Result<Option<Chunk>> {
+    fn read(&mut self) -> impl Future<Output = Result<Option<Chunk>>> + Send {
+        // Who drops this before it is done asks no more.
+        let asking = self.rest.ask();
+        async move {
+            let chunk = self.next().await;
+            // What has ended is never asked again.
+            if let Ok(Some(_)) | Err(_) = &chunk {
+                asking.answered();
+            }
+            chunk
+        }
+    }
+}
+
+enum More {
+    Input(Chunk),
+    Back(Vec<Back>),
+    Nothing,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Chunk>> {
         loop {
             let back = self.rest.next(&self.env, ROWS, Until::Never).now_or_never();
             let back = match back {
@@ -130,15 +151,7 @@ impl Source for Reading {
             }
         }
     }
-}
 
-enum More {
-    Input(Chunk),
-    Back(Vec<Back>),
-    Nothing,
-}
-
-impl Reading {
     /// The next inputs, or runs that come back before there are any.
     async fn more(&mut self) -> Result<More> {
         loop {

@@ -1,13 +1,16 @@
 //! What a run waits for comes while other steps of it are in flight: it goes on there at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bourn_engine::api::registry::BoxConnector;
 use bourn_engine::env::Env;
 use bourn_engine::journal::{Ask, History, Journal, Memory, RunState};
+use bourn_engine::workflow::Runs;
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
-use crate::kinds::Worked;
+use crate::kinds::{Worked, lines_of, run_beside};
 use crate::returns::stay;
 
 /// When a step began and ended in the last document, in seconds since the run began.
@@ -66,6 +69,19 @@ fn a_signal_and_the_end_of_a_time_are_heard_beside_a_step_of_an_hour() {
         assert_eq!(journal.runs()[&0].state, RunState::Completed);
         assert!(journal.asked().rest().is_idle());
     }
+}
+
+#[test]
+fn a_job_that_does_not_stay_goes_on_for_as_long_as_anything_is_under_way() {
+    let spec = "steps:\n  - { id: long, command: say, with: { text: a, after: '3600000' }, timeout: 3h }\n  - { id: timed, hold: { seconds: 300 } }\n\
+                \x20 - { id: after, command: say, needs: timed, args: b }\n  - { id: rests, hold: { seconds: 9000 }, needs: after }\n";
+    let journal = Memory::default();
+    let runs = Runs::of("lines", BoxConnector::new(lines_of(&["{}", "{}"]))).with_journal(Arc::new(journal.clone()), 1);
+    let worked = run_beside(spec, runs, 1, |_| std::future::ready(()));
+    let told: Vec<_> = worked.documents.iter().map(|document| document["status"].clone()).collect();
+    assert_eq!((told, worked.took.as_secs()), (vec!["WAITING".into(), "WAITING".into()], 3_600));
+    assert_eq!((times(&worked, "after").0, times(&worked, "long").1), (300, 3_600));
+    assert!(journal.asked().rest().is_idle());
 }
 
 #[test]
