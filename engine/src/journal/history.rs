@@ -31,6 +31,11 @@ impl History {
         name.split(['[', '#', '/']).next().unwrap_or_default()
     }
 
+    /// Whether a name is that of a part of this step.
+    pub(crate) fn is_below(name: &str, step: &str) -> bool {
+        name != step && Self::is_of(name, step)
+    }
+
     /// Whether a name is that of this step, or of a part of it.
     pub(crate) fn is_of(name: &str, step: &str) -> bool {
         name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#', '/']))

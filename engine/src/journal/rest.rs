@@ -146,10 +146,15 @@ impl Rest {
         self.state().under_way.entry(run).or_default().takes(signal, at, step)
     }
 
-    /// A passage leaves a step as it stands: it waits, or is not to be begun yet.
-    pub(crate) fn let_go(&self, (run, passage): (u64, u64), step: &str) {
+    /// Whether any step of a run has begun in this process whose name is such a one.
+    pub(crate) fn has_begun(&self, run: u64, is_wanted: impl Fn(&str) -> bool) -> bool {
+        self.state().under_way.get(&run).is_some_and(|run| run.has_begun(is_wanted))
+    }
+
+    /// A passage leaves a step as it stands: it is not to be begun yet, or it waits, of which only later passages know if `is_new`.
+    pub(crate) fn let_go(&self, (run, passage): (u64, u64), step: &str, is_new: bool) {
         let mut all = self.state();
-        if all.under_way.get_mut(&run).is_some_and(|under_way| under_way.let_go(step, passage)) {
+        if all.under_way.get_mut(&run).is_some_and(|under_way| under_way.let_go(step, passage, is_new)) {
             self.again(all, run);
         }
     }

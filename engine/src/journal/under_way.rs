@@ -31,11 +31,15 @@ struct Begun {
     stands: Stands,
     /// Whether another passage has come to it meanwhile.
     is_missed: bool,
+    /// What has waited was begun before: a passage up to this one does not know of that.
+    known_behind: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
     Open,
+    /// It waits: a passage that knows of that may go on with it.
+    Waits,
     /// Its record is on the way to the journal.
     Keeping,
     /// Whoever passes next finds it there.
@@ -63,7 +67,7 @@ pub(super) enum Whose {
     Own,
     /// That of another passage, which has not ended it.
     Other,
-    /// That of another one, which has ended it since this passage began.
+    /// That of another one, which has ended it, or has begun what waits, since this passage began.
     Ended,
 }
 
@@ -90,11 +94,17 @@ impl UnderWay {
     pub(super) fn begin(&mut self, step: &str, passage: u64) -> Whose {
         match self.steps.entry(step.into()) {
             Entry::Vacant(free) => {
-                free.insert(Begun { passage, stands: Stands::Open, is_missed: false });
+                free.insert(Begun { passage, stands: Stands::Open, is_missed: false, known_behind: None });
                 Whose::Own
             }
             Entry::Occupied(taken) => {
                 let begun = taken.into_mut();
+                if begun.stands == Stands::Waits && begun.passage != passage {
+                    if begun.known_behind.is_some_and(|last| passage <= last) {
+                        return Whose::Ended;
+                    }
+                    (begun.passage, begun.stands, begun.is_missed) = (passage, Stands::Open, false);
+                }
                 if begun.passage == passage {
                     return Whose::Own;
                 }
@@ -102,6 +112,11 @@ impl UnderWay {
                 if begun.stands == Stands::Kept { Whose::Ended } else { Whose::Other }
             }
         }
+    }
+
+    /// Whether any step has begun whose name is such a one.
+    pub(super) fn has_begun(&self, is_wanted: impl Fn(&str) -> bool) -> bool {
+        self.steps.keys().any(|step| is_wanted(step))
     }
 
     /// Whether a signal that came at this time, before any wait for it began, is for this one: no other one has taken it.
@@ -114,15 +129,27 @@ impl UnderWay {
         is_own
     }
 
-    /// A step is left as it stands: whoever comes to it next may begin it. Whether another passage has missed it.
-    pub(super) fn let_go(&mut self, step: &str, passage: u64) -> bool {
-        let is_own = |begun: &Begun| begun.passage == passage && begun.stands == Stands::Open;
-        self.steps.get(step).is_some_and(is_own) && self.steps.remove(step).is_some_and(|begun| begun.is_missed)
+    /// A step is left as it stands, and whoever comes to it next may begin it; if `is_new` what was done of it, whoever knows of that. Whether
+    /// another passage has missed it.
+    pub(super) fn let_go(&mut self, step: &str, passage: u64, is_new: bool) -> bool {
+        let last = self.last;
+        let is_own = |begun: &&mut Begun| begun.passage == passage && begun.stands == Stands::Open;
+        let Some(begun) = self.steps.get_mut(step).filter(is_own) else { return false };
+        let is_missed = begun.is_missed;
+        if is_new {
+            begun.known_behind = Some(last);
+        }
+        if begun.known_behind.is_some() {
+            begun.stands = Stands::Waits;
+        } else {
+            self.steps.remove(step);
+        }
+        is_missed
     }
 
     /// Whether the record of a step is for this passage to keep: no other one does.
     pub(super) fn keep(&mut self, step: &str, passage: u64) -> bool {
-        let own = Begun { passage, stands: Stands::Keeping, is_missed: false };
+        let own = Begun { passage, stands: Stands::Keeping, is_missed: false, known_behind: None };
         match self.steps.entry(step.into()) {
             Entry::Vacant(free) => {
                 free.insert(own);
@@ -130,7 +157,7 @@ impl UnderWay {
             }
             Entry::Occupied(taken) => {
                 let begun = taken.into_mut();
-                let is_free = begun.stands == Stands::Open;
+                let is_free = matches!(begun.stands, Stands::Open | Stands::Waits);
                 if is_free {
                     begun.stands = Stands::Keeping;
                 }
@@ -187,13 +214,22 @@ mod tests {
             (run.begin("long", 1), run.begin("short", 1), run.begin("short", 0)),
             (Whose::Other, Whose::Own, Whose::Other)
         );
-        assert!(!run.let_go("long", 1), "it is not its own");
-        assert!(run.let_go("short", 1), "it was missed");
+        assert!(!run.let_go("long", 1, true), "it is not its own");
+        assert!(run.let_go("short", 1, false), "it was missed");
         assert_eq!(run.begin("short", 0), Whose::Own);
         assert!(run.keep("long", 0) && !run.keep("long", 1));
         assert!(run.kept("long") && !run.kept("short"));
         assert_eq!(run.begin("long", 1), Whose::Ended);
-        assert!(!run.let_go("long", 0), "it has ended");
+        assert!(!run.let_go("long", 0, true), "it has ended");
+        // Nobody begins again what waits and does not know of it.
+        assert_eq!(run.begin("waits", 1), Whose::Own);
+        assert_eq!((run.pass(), run.let_go("waits", 1, true)), (2, false));
+        assert_eq!((run.begin("waits", 0), run.begin("waits", 2), run.pass()), (Whose::Ended, Whose::Ended, 3));
+        assert_eq!(
+            (run.begin("waits", 3), run.begin("waits", 2), run.let_go("waits", 3, false)),
+            (Whose::Own, Whose::Other, true)
+        );
+        assert_eq!((run.begin("waits", 2), run.begin("waits", 3)), (Whose::Ended, Whose::Own));
     }
 
     #[test]

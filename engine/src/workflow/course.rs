@@ -131,6 +131,15 @@ pub(super) fn cell_of<'a>(rows: &'a RecordBatch, name: &str, row: usize) -> Resu
 impl Course {
     /// The record of the step when it is not to be started in this run: because it has ended before, or is not wanted.
     pub(super) fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        self.ended_unless(false, rows, row)
+    }
+
+    /// The same of a step with steps or elements of its own: once any of them has begun, it is them that a run that is to end does not start.
+    pub(super) fn ended_as_whole(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        self.ended_unless(self.is_within(rows, row)?, rows, row)
+    }
+
+    fn ended_unless(&self, is_within: bool, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         let place = item(rows, row)?;
         let done = if place.is_none() { cell_of(rows, DONE, row)? } else { None };
         if let Some(record) = done {
@@ -164,7 +173,7 @@ impl Course {
             // What did not fail needs no fallback.
             let record = self.before(rows, row)?;
             let is_failed = matches!(status(record)?, Status::Failed | Status::TimedOut);
-            return match self.stopped(rows, row)? {
+            return match self.stopped_unless(is_within, rows, row)? {
                 // A pause comes between the step and what is tried next; a run that is to end has failed here.
                 Some(paused) if is_failed && is_open(&paused)? => Ok(Some(paused)),
                 None if is_failed => {
@@ -177,12 +186,12 @@ impl Course {
         }
         if place.is_some() {
             // Whether it starts was asked of the step as a whole.
-            return self.stopped(rows, row);
+            return self.stopped_unless(is_within, rows, row);
         }
         if texts(rows, ADMISSION)?.is_valid(row) {
             return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
         }
-        if let Some(record) = self.stopped(rows, row)? {
+        if let Some(record) = self.stopped_unless(is_within, rows, row)? {
             return Ok(Some(record));
         }
         let skip = self.begin.start.skip(rows, row)?;
@@ -215,6 +224,10 @@ impl Course {
     /// Whether the run, or the workflow that it is within, has had all the time that it may take.
     fn is_overdue(&self, rows: &RecordBatch, row: usize) -> bool {
         time(rows, DEADLINE, row).is_some_and(|deadline| deadline <= self.env.wall())
+    }
+
+    fn stopped_unless(&self, is_within: bool, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        if is_within { Ok(None) } else { self.stopped(rows, row) }
     }
 
     /// The record of the step, when somebody has asked that its run ends or pauses, or its time is over.

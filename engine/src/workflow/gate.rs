@@ -320,9 +320,9 @@ impl Call for Gated {
 
     fn postponed(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         // What it gave is kept, and is judged when the run goes on.
-        self.course.leave_open(rows, 0)?;
+        self.course.leave_open(rows, 0, true)?;
         if let Some(passed) = passed(rows, 0)? {
-            self.course.begin.asked.rest().let_go(passed, &self.name(rows)?);
+            self.course.begin.asked.rest().let_go(passed, &self.name(rows)?, true);
         }
         self.answer(rows, &Record::unpaid_for()).map(Some)
     }

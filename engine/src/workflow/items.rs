@@ -152,7 +152,7 @@ impl Items {
     /// The list of a run, or the record of the step when no item is to be started.
     fn list(&self, rows: &RecordBatch, row: usize) -> Result<Result<Vec<Value>, String>> {
         let failed = |error: Error| Ok(Err(serde_json::to_string(&Record::failed(&error, 1))?));
-        match self.course.ended(rows, row) {
+        match self.course.ended_as_whole(rows, row) {
             Ok(None) => {}
             Ok(Some(record)) => return Ok(Err(record)),
             Err(error) => return failed(error),

@@ -56,7 +56,7 @@ impl Again {
             let wait = if next.is_some() { Wait::Durable } else { *wait };
             journal.append(Entries { steps, backoffs, ..Entries::default() }, wait).await?;
             if let Some(next) = next.filter(|_| every > PATIENCE) {
-                course.waits(journal, answer, Some(next.due))?;
+                course.waits(journal, answer, (Some(next.due), true))?;
                 return Ok(Next::Later(course.answer(answer, vec![serde_json::to_string(&next.record())?])?));
             }
         }

@@ -40,7 +40,10 @@ pub(super) struct Start {
 #[derive(Clone)]
 enum Kind {
     Completed,
-    Finally,
+    /// All that comes before the end.
+    Finally {
+        all: Vec<String>,
+    },
     /// The step that it undoes, and all that may have failed.
     Undo {
         step: String,
@@ -101,13 +104,13 @@ impl Start {
         let step = &spec.steps[at];
         let id = |at: &usize| spec.steps[*at].id.clone();
         let need = |at: &usize| Need { id: id(at), behind: behind[*at].iter().map(id).collect() };
+        let ids = |wanted: fn(Starts) -> bool| {
+            spec.steps.iter().filter(|step| wanted(step.starts)).map(|step| step.id.clone()).collect()
+        };
         let kind = match step.starts {
             Starts::Completed => Kind::Completed,
-            Starts::Finally => Kind::Finally,
-            Starts::Undo(of) => {
-                let all = spec.steps.iter().filter(|s| s.starts == Starts::Completed).map(|s| s.id.clone()).collect();
-                Kind::Undo { step: id(&of), all }
-            }
+            Starts::Finally => Kind::Finally { all: ids(|starts| starts != Starts::Finally) },
+            Starts::Undo(of) => Kind::Undo { step: id(&of), all: ids(|starts| starts == Starts::Completed) },
         };
         Self {
             own: step.id.clone(),
@@ -134,8 +137,13 @@ impl Start {
     pub(super) fn skip(&self, rows: &RecordBatch, row: usize) -> Result<Option<Skip>> {
         let skip = match &self.kind {
             Kind::Completed => self.before(rows, row)?,
-            Kind::Finally => self.open(rows, row)?.then_some(Skip::ForNow),
-            Kind::Undo { .. } if self.open(rows, row)? => Some(Skip::ForNow),
+            // What it needs may have been stopped beside a step that another passage of the run has begun: of all none may be open.
+            Kind::Finally { all } | Kind::Undo { all, .. }
+                if self.open(rows, row)? || Self::any_open(all.iter(), rows, row)? =>
+            {
+                Some(Skip::ForNow)
+            }
+            Kind::Finally { .. } => None,
             Kind::Undo { step, all } => nothing_to_undo(step, all, rows, row)?.map(Skip::For),
         };
         if skip.is_some() {

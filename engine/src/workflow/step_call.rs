@@ -216,13 +216,13 @@ impl StepCall {
         }
         lock(&self.begun).remove(&context.idempotency_key);
         self.paid.forget(&context.idempotency_key);
-        self.later(rows, &attempts).map(Some)
+        self.later(rows, (&attempts, true)).map(Some)
     }
 
     /// The answer of a step that is tried again another time.
-    fn later(&self, rows: &RecordBatch, attempts: &Attempts) -> Result<RecordBatch> {
+    fn later(&self, rows: &RecordBatch, (attempts, is_new): (&Attempts, bool)) -> Result<RecordBatch> {
         if let Some(journal) = &self.notes.journal {
-            self.course.waits(journal, rows, Some(attempts.due))?;
+            self.course.waits(journal, rows, (Some(attempts.due), is_new))?;
         }
         self.course.answer(rows, vec![serde_json::to_string(&attempts.record())?])
     }
@@ -283,7 +283,7 @@ impl Call for StepCall {
         let now = context.env.wall();
         let later =
             self.attempts(rows)?.filter(|attempts| self.notes.journal.is_some() && attempts.left(now) > PATIENCE);
-        later.map(|attempts| self.later(rows, &attempts)).transpose()
+        later.map(|attempts| self.later(rows, (&attempts, false))).transpose()
     }
 
     fn turn<'a>(&'a self, rows: &'a RecordBatch) -> Option<BoxFuture<'a, Option<Turn>>> {
@@ -340,7 +340,7 @@ impl Call for StepCall {
         if self.notes.journal.is_none() {
             return Ok(None);
         }
-        self.course.leave_open(rows, 0)?;
+        self.course.leave_open(rows, 0, true)?;
         Ok(Some(self.course.answer(rows, vec![serde_json::to_string(&Record::unpaid_for())?])?))
     }
 

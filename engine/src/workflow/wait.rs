@@ -287,6 +287,7 @@ impl Call for WaitCall {
             None => History::default(),
         };
         let now = context.env.wall();
+        let is_new = Wait::of(&history, &self.course.name(&rows, 0)?)?.is_none();
         let wait = self.begin(&rows, &history, now).await?;
         let (signal, name) = (wait.signal.as_ref(), self.course.name(&rows, 0)?);
         if let Some(data) = wait.came((&history, &name))?
@@ -309,7 +310,7 @@ impl Call for WaitCall {
             }
             _ => {
                 if let Some(journal) = &self.journal {
-                    self.course.waits(journal, &rows, wait.due)?;
+                    self.course.waits(journal, &rows, (wait.due, is_new))?;
                 }
                 self.answer(&rows, &wait.record(now))
             }

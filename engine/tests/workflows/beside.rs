@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use crate::kinds::{Worked, lines_of, run_beside};
+use crate::replays::{past, same};
 use crate::returns::stay;
 
 /// When a step began and ended in the last document, in seconds since the run began.
@@ -185,6 +186,70 @@ fn a_run_that_is_passed_several_times_at_once_ends_or_pauses_as_any_other() {
     assert_eq!((times(&worked, "after").0, worked.took.as_secs()), (200, 3_600));
 }
 
+#[test]
+fn what_completed_beside_a_workflow_that_is_canceled_is_undone_and_the_workflow_cleans_up() {
+    let spec = "steps:\n  - { id: first, command: say, with: { text: a, after: '20000' } }\n  - { id: ok, hold: { signal: g1 } }\n\
+                \x20 - id: in\n    needs: [first, ok]\n    workflow:\n      spec:\n        steps:\n\
+                \x20         - { id: a, command: say, with: { text: a, after: '70000' }, compensate: { command: say, args: never } }\n\
+                \x20         - { id: w, hold: { signal: g2 } }\n          - { id: b, needs: w, command: say, args: b, compensate: { command: say, args: undo } }\n\
+                \x20         - { id: c, needs: [a, b], command: say, args: c }\n        finally: [{ id: tidy, command: say, args: tidy }]\n\
+                \x20 - { id: paid, command: say, with: { text: p, after: '5000' }, repeat: { until: '${.paid.rounds >= 3}', max_iterations: 3, every: 10s }, compensate: { command: say, args: back } }\n\
+                \x20 - { id: last, needs: [in, paid], command: say, args: e }\n\
+                finally: [{ id: end, command: say, args: end }]\n";
+    let journal = Memory::default();
+    let other = journal.clone();
+    let (worked, calls) = stay(spec, &["{}"], &journal, |env| async move {
+        signals(other.clone(), env.clone(), &[(7, "g2"), (13, "g1")]).await;
+        env.sleep(Duration::from_secs(67)).await;
+        other.asked().tell(0, Ask::Cancel);
+    });
+    let past = past(&journal).remove(0);
+    let of = |step: &str| {
+        let record: serde_json::Value = serde_json::from_str(past.history.0[step].get()).unwrap();
+        record["status"].as_str().unwrap().to_owned()
+    };
+    let told =
+        ["paid", "paid.compensate", "in", "in/a", "in/a.compensate", "in/b.compensate", "in/tidy", "last", "end"]
+            .map(of);
+    let ends = [
+        "COMPLETED",
+        "COMPLETED",
+        "CANCELED",
+        "CANCELED",
+        "SKIPPED",
+        "COMPLETED",
+        "COMPLETED",
+        "CANCELED",
+        "COMPLETED",
+    ];
+    assert_eq!((told, calls), (ends.map(str::to_owned), 10), "{:#}", worked.documents[0]);
+    same(spec, &past);
+}
+
+#[test]
+fn what_waits_is_not_begun_again_by_a_passage_that_does_not_know_of_it() {
+    // Each signal is another passage, whose elements wait for their turn.
+    let holds: String = (0..12).map(|n| format!("  - {{ id: h{n}, hold: {{ signal: s{n} }} }}\n")).collect();
+    let spec = format!(
+        "steps:\n{holds}  - id: each\n    for_each: {{ in: [0, 1, 2, 3, 4], max_concurrency: 1 }}\n    workflow:\n      spec:\n        steps:\n\
+         \x20         - {{ id: a, command: say, with: {{ text: a, after: '2000', fail: 'later:70' }} }}\n\
+         \x20         - {{ id: w, needs: a, hold: {{ signal: never, seconds: 100 }}, default: 1 }}\n\
+         \x20         - {{ id: b, needs: w, command: say, args: b }}\n"
+    );
+    let journal = Memory::default();
+    let sent: Vec<(u64, String)> = (0..12).map(|n| (1 + n, format!("s{n}"))).collect();
+    let sent: Vec<(u64, &str)> = sent.iter().map(|(at, name)| (*at, name.as_str())).collect();
+    let (worked, calls) = stay(&spec, &["{}"], &journal, |env| signals(journal.clone(), env, &sent));
+    assert_eq!(worked.documents.last().unwrap()["status"], "COMPLETED");
+    assert_eq!(calls, 15, "each is tried twice, and then said");
+    for n in 0..5 {
+        let wait = &journal.runs()[&0].history.0[&History::wait(&format!("each[{n}]/w"))];
+        let wait: serde_json::Value = serde_json::from_str(wait.get()).unwrap();
+        let took = wait["due"].as_i64().unwrap() - wait["since"].as_i64().unwrap();
+        assert_eq!(took, 100_000_000);
+    }
+}
+
 /// A step of a random workflow: which of those before it it needs, what it is, and a time in seconds.
 type Drawn = (Vec<bool>, usize, u64);
 
@@ -262,5 +327,77 @@ proptest! {
         let told: Vec<(u64, u64)> = (0..steps.len()).map(|at| times(&worked, &format!("s{at}"))).collect();
         prop_assert_eq!((told, calls), (expected, asked), "{} {:?}", spec, sent);
         prop_assert!(journal.asked().rest().is_idle());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However it ends, and whatever waits for its turn: what completed is undone once, nothing is asked twice, and a replay decides the same.
+    #[test]
+    fn what_was_done_is_undone_once_when_a_run_is_ended(
+        steps in drawn(), at in 1..4_000_u64, how in 0..4_usize, durability in 0..3_usize, seed in 0..1_000_u64, at_once in 1..4_usize
+    ) {
+        let mut spec = format!(
+            "durability: {}\nfail_fast: {}\noptimization: {{ max_concurrency: {at_once} }}\nsteps:\n",
+            ["sync", "async", "exit"][durability],
+            how == 1
+        );
+        let mut sent: Vec<(u64, String)> = Vec::new();
+        for (n, (needs, kind, time)) in steps.iter().enumerate() {
+            let needs: Vec<String> = (0..n).filter(|m| needs[*m]).map(|m| format!("s{m}")).collect();
+            let (block, _) = block(n, (*kind, *time), 0, 0);
+            let undo = if [0, 1, 5, 7].contains(kind) { format!(", compensate: {{ command: say, args: undo{n} }}") } else { String::new() };
+            spec += &format!("  - {{ id: s{n}, needs: [{}], {block}{undo} }}\n", needs.join(", "));
+            sent.push((seed * 7 % 1_999 + (time * 3 + n as u64 * 11) % 3_000 + 1, format!("s{n}")));
+        }
+        spec += &format!("  - {{ id: rounds, repeat: {{ until: '${{.rounds.rounds >= 3}}', max_iterations: 3, every: {}s }}, command: say, with: {{ text: r, after: '40000' }}, compensate: {{ command: say, args: back }} }}\n", 5 + seed % 200);
+        if how > 0 {
+            // It fails by itself.
+            spec += &format!("  - {{ id: fails, command: say, with: {{ text: x, after: '{}', fail: permanent }}, timeout: 3h }}\n", at * 1_000);
+        }
+        spec += "finally:\n  - { id: tidy, command: say, args: tidy }\n";
+        sent.sort();
+        let journal = Memory::default();
+        let (other, sent) = (journal.clone(), sent);
+        let (worked, _) = stay(&spec, &["{}", "{}", "{}"], &journal, |env| async move {
+            let mut now = 0;
+            let asks = sent.iter().map(|(when, name)| (*when, Some(name.as_str()))).chain((how == 0).then_some((at, None)));
+            let mut asks: Vec<_> = asks.collect();
+            asks.sort_by_key(|(when, _)| *when);
+            for (when, name) in asks {
+                env.sleep(Duration::from_secs(when - now)).await;
+                now = when;
+                for run in 0..3 {
+                    match name {
+                        Some(name) => {
+                            let data = RawValue::from_string("\"go\"".to_owned()).unwrap();
+                            other.runs().get_mut(&run).unwrap().history.0.insert(History::signal(name), data);
+                            other.asked().rest().wake(run);
+                        }
+                        None => other.asked().tell(run, Ask::Cancel),
+                    }
+                }
+            }
+        });
+        prop_assert!(journal.asked().rest().is_idle());
+        for past in past(&journal) {
+            let of = |step: &str| {
+                let record = past.history.0.get(step)?;
+                let record: serde_json::Value = serde_json::from_str(record.get()).unwrap();
+                record["status"].as_str().map(str::to_owned)
+            };
+            let has_ended = worked.documents.iter().rev().find(|d| d["run_id"] == past.id.as_str());
+            let status = has_ended.and_then(|document| document["status"].as_str()).unwrap_or_default().to_owned();
+            for step in past.history.0.keys().filter(|step| step.ends_with(".compensate")) {
+                let done = of(step.trim_end_matches(".compensate"));
+                let expected = match (done.as_deref(), status.as_str()) {
+                    (Some("COMPLETED"), "CANCELED" | "FAILED") => "COMPLETED",
+                    _ => "SKIPPED",
+                };
+                prop_assert_eq!(of(step), Some(expected.to_owned()), "{} of {} run: {} {:?}", step, status, spec, past.history);
+            }
+            same(&spec, &past);
+        }
     }
 }

@@ -114,7 +114,7 @@ impl Into {
     /// The record of the step where no round begins.
     fn ended(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         let Some((2.., until)) = &self.config.round else {
-            let ended = self.course.ended(rows, row)?;
+            let ended = self.course.ended_as_whole(rows, row)?;
             return if ended.is_some() { Ok(ended) } else { self.whole(rows, row) };
         };
         let record = cell(rows, &self.config.id, row)?.unwrap_or_default();
