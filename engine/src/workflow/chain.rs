@@ -192,6 +192,7 @@ pub fn graph(spec: &Chain, file: &str, runs: &Runs) -> Graph {
         durability => durability,
     };
     let mut wiring = Wiring::new(graph, journal.clone(), durability, runs.cache.clone());
+    wiring.overlap = overlap;
     wiring.key = runs.key.as_deref().map(Into::into);
     wiring.recorded.clone_from(&runs.recorded);
     wiring.stage("@admit", BoxStageConfig::new(admit), vec![runs.source_id.clone()], vec!["input".into()]);

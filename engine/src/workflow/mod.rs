@@ -13,6 +13,7 @@ pub mod result;
 
 mod admit;
 mod artifacts;
+mod aside;
 mod cached;
 mod checked;
 mod collect;

@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
 use super::artifacts::Writes;
+use super::aside::AsideConfig;
 use super::cached::{Asks, Cached, Place};
 use super::checked::Checked;
 use super::course::{Begin, Course};
@@ -86,6 +87,24 @@ pub(super) struct StepConfig {
 }
 
 impl StepConfig {
+    /// The way past it, if it asks somebody: for rows of which it asks nothing.
+    pub(super) fn aside(&self) -> Option<AsideConfig> {
+        let asks = !self.inner.0.is_pure() && self.inner.0.waits().is_none();
+        asks.then(|| AsideConfig { id: self.id.as_str().into(), begin: self.begin() })
+    }
+
+    fn begin(&self) -> Begin {
+        Begin {
+            start: self.start.clone(),
+            fallback: self.fallback,
+            default: self.default.clone(),
+            marks: self.marks.clone(),
+            asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
+            fails: self.fails.clone(),
+            recorded: self.recorded.clone(),
+        }
+    }
+
     /// What is tried for a step: its work, and then each of its fallbacks.
     pub(super) fn all(
         spec: &Chain,
@@ -251,20 +270,8 @@ impl ErasedStage for StepConfig {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
-        let course = Course {
-            id: self.id.as_str().into(),
-            schema: self.output(&context.inputs[0]),
-            env: context.env.clone(),
-            begin: Begin {
-                start: self.start.clone(),
-                fallback: self.fallback,
-                default: self.default.clone(),
-                marks: self.marks.clone(),
-                asked: self.journal.as_ref().map(|journal| journal.asked()).unwrap_or_default(),
-                fails: self.fails.clone(),
-                recorded: self.recorded.clone(),
-            },
-        };
+        let schema = self.output(&context.inputs[0]);
+        let course = Course { id: self.id.as_str().into(), schema, env: context.env.clone(), begin: self.begin() };
         if let Some(wait) = self.inner.0.waits() {
             if (wait.signal.is_some() || wait.decision) && self.journal.is_none() {
                 let what = if wait.decision { "a decision" } else { "a signal" };

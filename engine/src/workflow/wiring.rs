@@ -32,6 +32,8 @@ pub(super) struct Wiring {
     durability: Durability,
     /// What the idempotency keys of a run begin with, where that is not its id.
     pub(super) key: Option<Arc<str>>,
+    /// Whether a run may be passed several times at once.
+    pub(super) overlap: bool,
     /// The history of a run that is decided again.
     pub(super) recorded: Option<Recorded>,
     /// What ends runs that have failed.
@@ -113,7 +115,7 @@ impl Wiring {
         let (gathers, last) = (HashMap::new(), HashMap::new());
         let cache = cache.unwrap_or_else(|| Arc::new(Memory::default()));
         let cache = Looked { cache, flights: Flights::default() };
-        Self { graph, journal, durability, key: None, recorded: None, fails, cache, gathers, last }
+        Self { graph, journal, durability, key: None, overlap: false, recorded: None, fails, cache, gathers, last }
     }
 
     pub(super) fn stage(&mut self, id: &str, config: BoxStageConfig, from: Vec<String>, path: Vec<Key>) {
@@ -245,11 +247,15 @@ impl Wiring {
                 continue;
             }
             let config = config.hiding(hidden(spec, at)).with_key(self.key.clone()).replaying(self.recorded.clone());
+            let aside = config.aside().filter(|_| self.overlap);
+            let aside = aside.map(|aside| self.aside(&id, aside, reads.clone(), within.path(step)));
+            let reads_from = aside.clone().unwrap_or(reads);
             let config = BoxStageConfig(Arc::new(config));
-            let mut node = node(&id, Role::Stage(config), vec![reads], within.path(step));
+            let mut node = node(&id, Role::Stage(config), vec![reads_from], within.path(step));
             node.rate_limit = work.rate_limit.map(|name| format!("{}{name}", within.rates));
             self.graph.nodes.push(node);
-            reads = self.gates(spec, at, (start, fallback), id, within);
+            let behind = aside.map_or(id.clone(), |aside| self.meet(&id, aside, within.path(step)));
+            reads = self.gates(spec, at, (start, fallback), behind, within);
         }
         reads
     }

@@ -227,6 +227,36 @@ fn what_completed_beside_a_workflow_that_is_canceled_is_undone_and_the_workflow_
 }
 
 #[test]
+fn runs_hear_of_signals_however_many_wait_for_their_turn_at_a_slow_step() {
+    let spec = "optimization: { max_concurrency: 2 }\nsteps:\n  - { id: slow, command: say, with: { text: a, after: '600000' }, timeout: 3h }\n\
+                \x20 - { id: ok, hold: { signal: go } }\n  - { id: after, needs: ok, command: say, args: b }\n\
+                \x20 - { id: both, needs: [after], hold: { signal: more } }\n  - { id: end, needs: both, command: say, args: c }\n";
+    let lines: Vec<&str> = vec!["{}"; 100];
+    let journal = Memory::default();
+    let other = journal.clone();
+    let (worked, calls) = stay(spec, &lines, &journal, |env| async move {
+        for name in ["go", "more"] {
+            env.sleep(Duration::from_secs(100)).await;
+            for run in 0..100 {
+                let data = RawValue::from_string("1".to_owned()).unwrap();
+                other.runs().get_mut(&run).unwrap().history.0.insert(History::signal(name), data);
+                other.asked().rest().wake(run);
+            }
+        }
+    });
+    assert_eq!((worked.took.as_secs(), calls), (30_000, 300));
+    let begun = |journal: &Memory, step: &str| -> Vec<String> {
+        let of = |history: &History| {
+            let record: serde_json::Value = serde_json::from_str(history.0[step].get()).unwrap();
+            record["started_at"].as_str().unwrap()[11..19].to_owned()
+        };
+        journal.runs().values().map(|run| of(&run.history)).collect()
+    };
+    assert!(begun(&journal, "after").iter().all(|at| at == "00:01:40"), "{:?}", begun(&journal, "after"));
+    assert!(begun(&journal, "end").iter().all(|at| at == "00:03:20"), "{:?}", begun(&journal, "end"));
+}
+
+#[test]
 fn what_waits_is_not_begun_again_by_a_passage_that_does_not_know_of_it() {
     // Each signal is another passage, whose elements wait for their turn.
     let holds: String = (0..12).map(|n| format!("  - {{ id: h{n}, hold: {{ signal: s{n} }} }}\n")).collect();

@@ -126,11 +126,14 @@ steps:
         let from = node.inputs.iter().map(|i| i.node.as_str()).collect::<Vec<_>>().join(", ");
         format!("{of} <- {from}")
     };
-    insta::assert_snapshot!(["b", "c", "@kept:c", "asked", "@c+asked", "d", "@items:e"].map(told).join("\n"), @r"
+    insta::assert_snapshot!(["b", "c", "@kept:c", "@aside:asked", "asked", "@meet:asked", "@kept:asked", "@c+asked", "d", "@items:e"].map(told).join("\n"), @r"
     b <- @kept:a
     c <- b
     @kept:c <- c
-    asked <- @kept:a
+    @aside:asked <- @kept:a
+    asked <- @aside:asked
+    @meet:asked <- asked, @aside:asked
+    @kept:asked <- @meet:asked
     @c+asked <- @kept:c, @kept:asked
     d <- @c+asked
     @items:e <- @kept:c
