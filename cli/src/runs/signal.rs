@@ -227,16 +227,18 @@ fn who(place: &Place<'_>, by: Option<&str>) -> Option<String> {
     by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)))
 }
 
+/// When a step ended, from its record.
+#[derive(Deserialize)]
+struct Ended {
+    started_at: Option<DateTime<Utc>>,
+    duration_ms: Option<i64>,
+}
+
 /// Whether a signal has come before that no wait has taken up: each that was for it had ended by then.
 fn was_kept(known: &History, name: &str) -> bool {
     let Some(came) = known.0.get(&History::signal(name)).and(known.came_at(name)) else {
         return known.0.contains_key(&History::signal(name));
     };
-    #[derive(Deserialize)]
-    struct Ended {
-        started_at: Option<DateTime<Utc>>,
-        duration_ms: Option<i64>,
-    }
     let has_taken = |step: &str, wait: &RawValue| {
         let wait: Wait = serde_json::from_str(wait.get()).ok()?;
         let ended: Ended = serde_json::from_str(known.0.get(step)?.get()).ok()?;

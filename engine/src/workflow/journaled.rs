@@ -150,7 +150,7 @@ impl Call for Told {
                 Ok(Reply::rows(rows))
             }
             What::Steps(steps, wait) => {
-                let steps = steps.iter().map(|step| self.new(&rows, step)).collect::<Result<_>>()?;
+                let steps = steps.iter().map(|step| self.unkept(&rows, step)).collect::<Result<_>>()?;
                 self.keep(&rows, steps, *wait).await?;
                 Ok(Reply::rows(rows))
             }
@@ -163,7 +163,7 @@ impl Call for Told {
                     }
                 }
                 let ends = Ends { numbers: numbers(&rows)?.to_vec(), states };
-                let steps = told.iter().map(|step| self.new(&rows, step)).collect::<Result<_>>()?;
+                let steps = told.iter().map(|step| self.unkept(&rows, step)).collect::<Result<_>>()?;
                 journal.append(Entries { steps, ends, ..Entries::default() }, Wait::Durable).await?;
                 Ok(Reply::rows(rows))
             }
@@ -197,7 +197,7 @@ impl Told {
             return Ok(rows);
         }
         let others = filter_record_batch(&rows, &not(&leaves)?)?;
-        let steps = told.iter().map(|step| self.new(&others, step)).collect::<Result<_>>()?;
+        let steps = told.iter().map(|step| self.unkept(&others, step)).collect::<Result<_>>()?;
         self.keep(&others, steps, Wait::No).await?;
         numbers(&others)?.iter().for_each(|run| rest.gone(*run));
         Ok(filter_record_batch(&rows, &leaves)?)
@@ -210,7 +210,7 @@ impl Told {
     }
 
     /// The records of a step that the journal does not have yet.
-    fn new(&self, rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
+    fn unkept(&self, rows: &RecordBatch, step: &Arc<str>) -> Result<Steps> {
         let (all, records, history) = (numbers(rows)?, texts(rows, step)?, texts(rows, HISTORY)?);
         let (are_items, is_within) = (rows.column_by_name(ITEM).is_some(), rows.column_by_name(SCOPE).is_some());
         let admission = texts(rows, ADMISSION)?;

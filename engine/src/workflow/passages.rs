@@ -27,8 +27,8 @@ impl Course {
         let name = self.own_name(rows, row)?;
         // A list of which no element is started is no step of its own here, and a workflow that is not started has none.
         let is_done = item(rows, row)?.is_none() && cell_of(rows, DONE, row)?.is_some();
-        let is_none = is_done || texts(rows, ADMISSION)?.is_valid(row);
-        if is_none || known(rows, row, &name)?.is_some() {
+        let asks_nothing = is_done || texts(rows, ADMISSION)?.is_valid(row);
+        if asks_nothing || known(rows, row, &name)?.is_some() {
             return self.ended(rows, row);
         }
         let rest = self.begin.asked.rest();
@@ -48,8 +48,8 @@ impl Course {
         let of_history = |history: &str| -> Result<bool> {
             let History(known) = serde_json::from_str(history)?;
             let bare = |key: &str| {
-                let kinds = [History::WAIT, History::BACKOFF].into_iter();
-                kinds.filter_map(|kind| key.strip_prefix(kind)).next().unwrap_or(key).to_owned()
+                let mut kinds = [History::WAIT, History::BACKOFF].into_iter();
+                kinds.find_map(|kind| key.strip_prefix(kind)).unwrap_or(key).to_owned()
             };
             Ok(known.keys().any(|key| History::is_below(&bare(key), &name)))
         };

@@ -96,7 +96,8 @@ impl Wait {
             if other == own || wait.signal.as_ref() != Some(name) {
                 continue;
             }
-            let waited = wait.since <= at && !wait.has_ended_before(at, history.0.get(other))?;
+            let waited =
+                wait.since <= at && !wait.has_ended_before(at, history.0.get(other).map(|record| &**record))?;
             let is_first = wait.since > at && (wait.since, other) < (self.since, own);
             if waited || is_first {
                 return Ok(None);
@@ -106,7 +107,7 @@ impl Wait {
     }
 
     /// Whether it ended with this record, and before this time.
-    fn has_ended_before(&self, at: i64, record: Option<&Box<RawValue>>) -> Result<bool> {
+    fn has_ended_before(&self, at: i64, record: Option<&RawValue>) -> Result<bool> {
         let Some(record) = record else { return Ok(false) };
         let took = serde_json::from_str::<Record>(record.get())?.duration_ms.and_then(|ms| i64::try_from(ms).ok());
         // A record counts in milliseconds.

@@ -21,6 +21,7 @@ mod order;
 mod outputs;
 mod overdue;
 mod paid;
+mod passages;
 mod pipeline_steps;
 mod plans;
 mod replays;

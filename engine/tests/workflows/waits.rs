@@ -121,8 +121,8 @@ fn a_run_in_which_there_is_nothing_to_do_passes_no_step_and_its_document_is_the_
     put(&journal, &History::signal("go"), &json!("now"));
     let gone_on = three(&journal);
     assert_eq!(states(&gone_on), ["COMPLETED", "WAITING", "FAILED"]);
-    // The one that goes on is the only one that passes.
-    assert_eq!((gone_on.read["before"], gone_on.read["@end"], gone_on.read["@result"]), (1, 1, 3));
+    // The one that goes on is the only one that passes, and what it has is asked nobody again.
+    assert_eq!((gone_on.read["before"], gone_on.read["@end"], gone_on.read["@result"]), (0, 1, 3));
     let ended = three(&journal);
     assert_eq!((ended.read["before"], ended.read["@end"], ended.read["@result"]), (0, 0, 3));
     assert_eq!(ended.documents[0], gone_on.documents[0]);
