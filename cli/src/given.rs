@@ -93,11 +93,7 @@ pub fn json(flag: &str, given: &str) -> Result<Value, Failure> {
         None => Text { name: flag.into(), text: given.to_owned() },
     };
     serde_json::from_str(&text).map_err(|e| {
-        let hint = if name == flag {
-            format!("; a text has quotes, `{flag} '\"yes\"'`, and a file is `{flag} @FILE`")
-        } else {
-            String::new()
-        };
+        let hint = if name == flag { format!("; a file is `{flag} @FILE`") } else { String::new() };
         Failure::invalid(format!("{name}: not JSON: {e}{hint}"))
     })
 }
