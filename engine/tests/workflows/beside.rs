@@ -226,6 +226,26 @@ fn what_completed_beside_a_workflow_that_is_canceled_is_undone_and_the_workflow_
 }
 
 #[test]
+fn what_stands_at_the_end_sees_how_each_step_has_ended_whichever_passage_did_it() {
+    for durability in ["sync", "async", "exit"] {
+        let spec = format!(
+            "durability: {durability}\nfail_fast: true\nsteps:\n  - {{ id: ok, hold: {{ signal: go }} }}\n\
+             \x20 - {{ id: n, workflow: {{ spec: {{ steps: [{{ id: x, command: say, with: {{ text: x, after: '60000', fail: permanent }} }}] }} }} }}\n\
+             \x20 - {{ id: a, command: say, with: {{ text: a, after: '30000' }}, compensate: {{ command: say, args: back }} }}\n\
+             \x20 - {{ id: each, for_each: {{ in: [1, 2] }}, command: say, with: {{ text: e, after: '900000' }}, timeout: 3h }}\n\
+             finally:\n  - {{ id: end, command: say, args: '${{n.status}} ${{a.status}} ${{each.status}}' }}\n"
+        );
+        let journal = Memory::default();
+        let (worked, calls) = stay(&spec, &["{}"], &journal, |env| signals(journal.clone(), env, &[(10, "go")]));
+        let past = past(&journal).remove(0);
+        let end: serde_json::Value = serde_json::from_str(past.history.0["end"].get()).unwrap();
+        assert_eq!((&end["results"], calls), (&"FAILED COMPLETED CANCELED".into(), 6), "{durability}");
+        assert_eq!(worked.of(0, "/status"), "FAILED");
+        same(&spec, &past);
+    }
+}
+
+#[test]
 fn runs_hear_of_signals_however_many_wait_for_their_turn_at_a_slow_step() {
     let spec = "optimization: { max_concurrency: 2 }\nsteps:\n  - { id: slow, command: say, with: { text: a, after: '600000' }, timeout: 3h }\n\
                 \x20 - { id: ok, hold: { signal: go } }\n  - { id: after, needs: ok, command: say, args: b }\n\
