@@ -21,6 +21,8 @@ impl History {
     pub const RETRY: &str = r#"{"retry":true}"#;
     /// How often a completed step was done anew, since a run that had failed was tried again.
     pub(crate) const AGAIN: &str = "@again:";
+    /// What stands behind the name of a step in those of its parts: elements, rounds and gates, steps of its workflow.
+    pub(crate) const PARTS: [char; 3] = ['[', '#', '/'];
     const DECIDED: &str = " decided";
     /// What stands behind the name of a step while its gates are asked.
     const GATE: &str = "#gate";
@@ -28,7 +30,7 @@ impl History {
 
     /// The step of the outermost workflow that something of this name is, or is a part of.
     pub fn step_of(name: &str) -> &str {
-        name.split(['[', '#', '/']).next().unwrap_or_default()
+        name.split(Self::PARTS).next().unwrap_or_default()
     }
 
     /// Whether a name is that of a part of this step.
@@ -38,7 +40,7 @@ impl History {
 
     /// Whether a name is that of this step, or of a part of it.
     pub(crate) fn is_of(name: &str, step: &str) -> bool {
-        name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#', '/']))
+        name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(Self::PARTS))
     }
 
     /// The name under which it has a wait of a step.

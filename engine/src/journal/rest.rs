@@ -146,9 +146,9 @@ impl Rest {
         self.state().under_way.entry(run).or_default().takes(signal, at, step)
     }
 
-    /// Whether any step of a run has begun in this process whose name is such a one.
-    pub(crate) fn has_begun(&self, run: u64, is_wanted: impl Fn(&str) -> bool) -> bool {
-        self.state().under_way.get(&run).is_some_and(|run| run.has_begun(is_wanted))
+    /// Whether any part of a step of a run has begun in this process.
+    pub(crate) fn has_begun_below(&self, run: u64, step: &str) -> bool {
+        self.state().under_way.get(&run).is_some_and(|run| run.has_begun_below(step))
     }
 
     /// A passage leaves a step as it stands: it is not to be begun yet, or it waits, of which only later passages know if `is_new`.

@@ -2,7 +2,9 @@
 //! flight passes them once more beside that. Here is told which passage has begun which step, and when all of them have come to the end.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::{BTreeMap, Entry};
+
+use super::History;
 
 /// A run under way.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(super) struct UnderWay {
     /// Early signals, when they came, and the wait that has taken each; bounded by the waits of the run.
     taken: HashMap<Box<str>, (i64, Box<str>)>,
     /// Steps that were begun; bounded by how many the run has.
-    steps: HashMap<Box<str>, Begun>,
+    steps: BTreeMap<Box<str>, Begun>,
 }
 
 /// A step that a passage has begun.
@@ -56,7 +58,7 @@ impl Default for UnderWay {
             waits: false,
             due: Vec::new(),
             taken: HashMap::new(),
-            steps: HashMap::new(),
+            steps: BTreeMap::new(),
         }
     }
 }
@@ -114,9 +116,12 @@ impl UnderWay {
         }
     }
 
-    /// Whether any step has begun whose name is such a one.
-    pub(super) fn has_begun(&self, is_wanted: impl Fn(&str) -> bool) -> bool {
-        self.steps.keys().any(|step| is_wanted(step))
+    /// Whether any part of a step has begun.
+    pub(super) fn has_begun_below(&self, step: &str) -> bool {
+        History::PARTS.iter().any(|begin| {
+            let begin = format!("{step}{begin}");
+            self.steps.range(Box::from(begin.as_str())..).next().is_some_and(|(name, _)| name.starts_with(&begin))
+        })
     }
 
     /// Whether a signal that came at this time, before any wait for it began, is for this one: no other one has taken it.
@@ -221,6 +226,9 @@ mod tests {
         assert!(run.kept("long") && !run.kept("short"));
         assert_eq!(run.begin("long", 1), Whose::Ended);
         assert!(!run.let_go("long", 0, true), "it has ended");
+        assert!(run.begin("each[1]/in", 1) == Whose::Own && run.begin("eacher", 1) == Whose::Own);
+        let below = ["each", "each[1]", "each[1]/in", "eache", "each[", "long"].map(|step| run.has_begun_below(step));
+        assert_eq!(below, [true, true, false, false, false, false]);
         // Nobody begins again what waits and does not know of it.
         assert_eq!(run.begin("waits", 1), Whose::Own);
         assert_eq!((run.pass(), run.let_go("waits", 1, true)), (2, false));

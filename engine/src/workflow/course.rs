@@ -136,10 +136,10 @@ impl Course {
 
     /// The same of a step with steps or elements of its own: once any of them has begun, it is them that a run that is to end does not start.
     pub(super) fn ended_as_whole(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
-        self.ended_unless(self.is_within(rows, row)?, rows, row)
+        self.ended_unless(true, rows, row)
     }
 
-    fn ended_unless(&self, is_within: bool, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+    fn ended_unless(&self, is_whole: bool, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
         let place = item(rows, row)?;
         let done = if place.is_none() { cell_of(rows, DONE, row)? } else { None };
         if let Some(record) = done {
@@ -173,7 +173,7 @@ impl Course {
             // What did not fail needs no fallback.
             let record = self.before(rows, row)?;
             let is_failed = matches!(status(record)?, Status::Failed | Status::TimedOut);
-            return match self.stopped_unless(is_within, rows, row)? {
+            return match self.stopped_unless(is_whole, rows, row)? {
                 // A pause comes between the step and what is tried next; a run that is to end has failed here.
                 Some(paused) if is_failed && is_open(&paused)? => Ok(Some(paused)),
                 None if is_failed => {
@@ -186,12 +186,12 @@ impl Course {
         }
         if place.is_some() {
             // Whether it starts was asked of the step as a whole.
-            return self.stopped_unless(is_within, rows, row);
+            return self.stopped_unless(is_whole, rows, row);
         }
         if texts(rows, ADMISSION)?.is_valid(row) {
             return Ok(Some(serde_json::to_string(&Record::skipped("the input is not valid".into()))?));
         }
-        if let Some(record) = self.stopped_unless(is_within, rows, row)? {
+        if let Some(record) = self.stopped_unless(is_whole, rows, row)? {
             return Ok(Some(record));
         }
         let skip = self.begin.start.skip(rows, row)?;
@@ -226,8 +226,9 @@ impl Course {
         time(rows, DEADLINE, row).is_some_and(|deadline| deadline <= self.env.wall())
     }
 
-    fn stopped_unless(&self, is_within: bool, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
-        if is_within { Ok(None) } else { self.stopped(rows, row) }
+    fn stopped_unless(&self, is_whole: bool, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        let record = self.stopped(rows, row)?;
+        Ok(if record.is_some() && is_whole && self.is_within(rows, row)? { None } else { record })
     }
 
     /// The record of the step, when somebody has asked that its run ends or pauses, or its time is over.

@@ -59,7 +59,7 @@ impl Course {
             return Ok(true);
         }
         let Some((run, _)) = passed(rows, row)? else { return Ok(false) };
-        Ok(self.begin.asked.rest().has_begun(run, |step| History::is_below(step, &name)))
+        Ok(self.begin.asked.rest().has_begun_below(run, &name))
     }
 
     /// The step is left as it stands, for whichever passage comes to it next, or, if `is_new` what was done of it, for one that knows of that.
