@@ -169,9 +169,15 @@ steps:
           - { id: said, set: { value: { ok: '${ok.results}' } } }
 ";
     let beside = "name: beside\nsteps:\n  - { id: a, wait: { signal: go } }\n  - { id: b, wait: { signal: go } }\n";
+    let each = "name: each\nsteps:\n  - { id: a, wait: { signal: begin } }\n  - { id: l, needs: a, for_each: { in: [0, 1, 2] }, wait: { signal: go } }\n  - { id: b, wait: { signal: on } }\n";
     let early = "name: early\nsteps:\n  - { id: a, wait: { signal: go } }\n  - { id: b, wait: { signal: later }, needs: a }\n  - { id: c, wait: { signal: later }, needs: b }\n";
-    let folder =
-        Folder::with(&[("two.yaml", two), ("rounds.yaml", rounds), ("beside.yaml", beside), ("early.yaml", early)]);
+    let folder = Folder::with(&[
+        ("two.yaml", two),
+        ("rounds.yaml", rounds),
+        ("beside.yaml", beside),
+        ("early.yaml", early),
+        ("each.yaml", each),
+    ]);
     let run = |name: &str| {
         let run = folder.bourn(&["run", &format!("{name}.yaml"), "--input", "{}", "--id", name]);
         assert!(run.out.contains("WAITING"), "{}", run.err);
@@ -194,10 +200,22 @@ steps:
     assert!(signal("early", "later", "1").contains("WAITING"));
     assert!(signal("early", "go", "1").contains("WAITING"), "one early signal for two waits");
     assert!(signal("early", "later", "2").contains("COMPLETED"));
+    // The same of the elements of a list, however often their run is passed.
+    folder.bourn(&["run", "each.yaml", "--input", "{}", "--id", "each"]);
+    for (name, data) in [("go", "1"), ("begin", "2"), ("on", "3"), ("on", "4")] {
+        assert!(signal("each", name, data).contains("WAITING"));
+    }
+    let open = folder.bourn(&["inbox"]).quietly();
+    assert_eq!(
+        ["each/l[0] ", "each/l[1] ", "each/l[2] "].map(|task| open.contains(task)),
+        [false, true, true],
+        "{open}"
+    );
+    assert!(signal("each", "go", "5").contains("COMPLETED"));
     // It is for all that wait when it comes.
     run("beside");
     assert!(signal("beside", "go", "1").contains("COMPLETED"));
-    for name in ["two", "rounds", "beside", "early"] {
+    for name in ["two", "rounds", "beside", "early", "each"] {
         let replayed = folder.bourn(&["runs", "replay", name]);
         assert_eq!(replayed.code, Some(0), "{name}: {}{}", replayed.out, replayed.err);
     }

@@ -116,7 +116,7 @@ impl Rest {
         let under_way = all.under_way.entry(run).or_default();
         under_way.waits = true;
         under_way.due.extend(due.filter(|due| !under_way.due.contains(due)));
-        if !all.overlap {
+        if !all.overlap || !all.under_way.get(&run).is_some_and(UnderWay::can_be_passed) {
             return;
         }
         if let Some(due) = due {
@@ -126,6 +126,14 @@ impl Rest {
             all.ready.insert(run);
         }
         self.changes(all);
+    }
+
+    /// A run is at rest in which there is nothing to do, until one of these times: its document is on its way, and it is passed by nobody.
+    pub(crate) fn rests(&self, run: u64, due: Vec<i64>) {
+        let mut all = self.state();
+        let under_way = all.under_way.entry(run).or_default();
+        under_way.rest();
+        under_way.due.extend(due);
     }
 
     /// Whether a passage that comes to a step of a run is to begin it. Otherwise another one has, and this one hears of its end.

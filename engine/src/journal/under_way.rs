@@ -79,6 +79,11 @@ impl UnderWay {
         !self.leaves
     }
 
+    /// Nobody passes it: its document is on its way.
+    pub(super) fn rest(&mut self) {
+        self.leaves = true;
+    }
+
     /// Whether this is a run that has been passed before in this life of it.
     pub(super) fn is_passed_again(&self) -> bool {
         self.last > 0

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, not};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -100,17 +100,18 @@ impl StageConfig for ResultConfig {
     }
 
     fn cardinality(&self) -> Cardinality {
-        Cardinality::One
+        Cardinality::AtMostOne
     }
 
     fn build(&self, _: &BuildContext) -> Result<Operator> {
         let (next, rest, purses) = (Value::new(self.first), self.rest.clone(), self.purses.clone());
-        Ok(Operator::stage(Results { next, held: Keyed::default(), rest, purses }))
+        Ok(Operator::stage(Results { next, held: Keyed::default(), newer: Keyed::default(), rest, purses }))
     }
 }
 
 /// Documents in the order of admission: one that is early waits for those before it. How many wait is bounded by how
-/// many runs are admitted at once. Another document of a run that has come back leaves as it comes.
+/// many runs are admitted at once. A run whose document has come is at rest, wherever that is, and may come back: another document of it takes
+/// the place of one that has not left, and otherwise leaves as it comes.
 struct Results {
     rest: Option<Rest>,
     purses: Option<Purses>,
@@ -118,11 +119,14 @@ struct Results {
     next: Value<u64>,
     /// Documents of runs that follow each other, by the number of the first, with as many digits as the largest has, so that they sort.
     held: Keyed,
+    /// Documents that take the place of one among those, by the number of the run.
+    newer: Keyed,
 }
 
 impl Stage for Results {
     fn process(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<Progress> {
         let (numbers, made) = self.after_those_that_are_back(rows, out)?;
+        self.come(&numbers, &made)?;
         let mut at = 0;
         for stretch in numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)) {
             let (first, held) = (stretch[0], made.slice(at, stretch.len()));
@@ -130,7 +134,7 @@ impl Stage for Results {
             let next = *self.next.get();
             if first == next {
                 self.next.set(next + stretch.len() as u64);
-                self.leave(stretch.iter().copied(), held, None, out)?;
+                leave(held, None, out)?;
             } else if first < next || self.held.insert(&key(first), compact(&held)?).is_some() {
                 return Err(Error::engine(format!("run {first} came to its end twice")));
             }
@@ -149,7 +153,8 @@ impl Stage for Results {
         }
         if let Some(first) = free.first() {
             let free = concat_batches(first.schema_ref(), &free)?;
-            self.leave(from.., free, None, out)?;
+            let free = self.newest(from, free, out)?;
+            leave(free, None, out)?;
         }
         Ok(if rows >= ROWS_MAX { Progress::More } else { Progress::Done })
     }
@@ -171,52 +176,93 @@ impl Stage for Results {
 
     fn visit_state(&mut self, visitor: &mut dyn StateVisitor) -> Result<()> {
         visitor.piece("next", &mut self.next)?;
-        visitor.piece("held", &mut self.held)
+        visitor.piece("held", &mut self.held)?;
+        visitor.piece("newer", &mut self.newer)
     }
 }
 
 impl Results {
     /// The numbers and documents that are left when those have gone of runs that have come back.
-    fn after_those_that_are_back(&self, rows: &RecordBatch, out: &mut Output) -> Result<(Vec<u64>, RecordBatch)> {
+    fn after_those_that_are_back(&mut self, rows: &RecordBatch, out: &mut Output) -> Result<(Vec<u64>, RecordBatch)> {
         let (mut numbers, mut made) = (numbers(rows)?.to_vec(), rows.project(&[1, 2])?);
         let Some(rest) = self.rest.as_ref().filter(|rest| rest.are_back()) else { return Ok((numbers, made)) };
         let before: Vec<Option<RunState>> = numbers.iter().map(|run| rest.came_back(*run)).collect();
         let is_back: BooleanArray = before.iter().map(|before| Some(before.is_some())).collect();
         if is_back.true_count() > 0 {
             let back = filter_record_batch(&made, &is_back)?;
-            let runs = numbers.iter().zip(&before).filter(|(_, before)| before.is_some()).map(|(run, _)| *run);
-            let before: StringArray = before.iter().flatten().map(|state| Some(state.name())).collect();
-            self.leave(runs, back, Some(before), out)?;
+            let runs = numbers.iter().zip(&before).filter(|(_, before)| before.is_some());
+            let (runs, before): (Vec<u64>, Vec<Option<RunState>>) = runs.unzip();
+            self.come(&runs, &back)?;
+            self.leave_again(&runs, &before, &back, out)?;
             made = filter_record_batch(&made, &not(&is_back)?)?;
             numbers = numbers.into_iter().zip(is_back.values()).filter(|(_, back)| !back).map(|(run, _)| run).collect();
         }
         Ok((numbers, made))
     }
 
-    /// Lets documents leave; from then on those of runs at rest are.
-    fn leave(
-        &self,
-        runs: impl IntoIterator<Item = u64>,
-        made: RecordBatch,
-        before: Option<StringArray>,
+    /// Documents of runs that have come back: those of runs that have one that has not left take its place.
+    fn leave_again(
+        &mut self,
+        runs: &[u64],
+        before: &[Option<RunState>],
+        made: &RecordBatch,
         out: &mut Output,
     ) -> Result<()> {
-        let runs: Vec<u64> = runs.into_iter().take(made.num_rows()).collect();
+        let next = *self.next.get();
+        for (at, run) in runs.iter().enumerate().filter(|(_, run)| **run >= next) {
+            if self.newer.insert(&key(*run), compact(&made.slice(at, 1))?).is_some() {
+                out.filtered(1);
+            }
+        }
+        let has_left: BooleanArray = runs.iter().map(|run| Some(*run < next)).collect();
+        let before: StringArray = before
+            .iter()
+            .zip(runs)
+            .filter(|(_, run)| **run < next)
+            .map(|(state, _)| state.map(RunState::name))
+            .collect();
+        if before.is_empty() {
+            return Ok(());
+        }
+        leave(filter_record_batch(made, &has_left)?, Some(before), out)
+    }
+
+    /// The documents of runs from this one on, each the newest.
+    fn newest(&mut self, first: u64, made: RecordBatch, out: &mut Output) -> Result<RecordBatch> {
+        if self.newer.is_empty() {
+            return Ok(made);
+        }
+        let mut parts = Vec::new();
+        for at in 0..made.num_rows() {
+            let newer = self.newer.remove(&key(first + at as u64));
+            out.filtered(usize::from(newer.is_some()));
+            parts.push(newer.unwrap_or_else(|| made.slice(at, 1)));
+        }
+        Ok(concat_batches(made.schema_ref(), &parts)?)
+    }
+
+    /// Documents have come; from now on those of runs at rest are.
+    fn come(&self, runs: &[u64], made: &RecordBatch) -> Result<()> {
         if let Some(purses) = &self.purses {
-            for run in &runs {
+            for run in runs {
                 purses.end(*run);
             }
         }
         if let Some(rest) = &self.rest {
             let states = made.column(1).as_string_opt::<i32>().ok_or_else(|| Error::engine("states are texts"))?;
             let states = states.iter().map(|state| state.and_then(RunState::of).unwrap_or(RunState::Running));
-            rest.left(runs.into_iter().zip(states));
+            rest.left(runs.iter().copied().zip(states));
         }
-        let before = before.unwrap_or_else(|| StringArray::new_null(made.num_rows()));
-        let columns = made.columns().iter().cloned().chain([Arc::new(before) as ArrayRef]).collect();
-        out.emit(RecordBatch::try_new(leaves(), columns)?);
         Ok(())
     }
+}
+
+/// Lets documents leave, with how their runs stood when another one of each left before.
+fn leave(made: RecordBatch, before: Option<StringArray>, out: &mut Output) -> Result<()> {
+    let before = before.unwrap_or_else(|| StringArray::new_null(made.num_rows()));
+    let columns = made.columns().iter().cloned().chain([Arc::new(before) as ArrayRef]).collect();
+    out.emit(RecordBatch::try_new(leaves(), columns)?);
+    Ok(())
 }
 
 fn key(number: u64) -> String {

@@ -15,6 +15,7 @@ use super::fail_fast::FailFast;
 use super::record::{self, Record, Status};
 use super::recorded::Recorded;
 use super::start::Start;
+use super::wait::Wait;
 use crate::api::erased::ErasedStage;
 use crate::api::template::Template;
 use crate::api::{BuildContext, Cardinality, Distribution, Operator, Output, Progress, Stage};
@@ -178,9 +179,11 @@ impl Items {
     fn known(&self, rows: &RecordBatch, row: usize) -> Result<Known> {
         let mut known = Known::default();
         let Some(history) = cell_of(rows, HISTORY, row)? else { return Ok(known) };
-        let History(all) = serde_json::from_str(history)?;
+        let all: History = serde_json::from_str(history)?;
+        // Whose an early signal is, is seen by who else waits for it.
+        known.signals.0.extend(Wait::takers(&all)?);
         let begin = format!("{}{}[", scope(rows, row)?, self.config.id);
-        for (name, record) in all {
+        for (name, record) in all.0 {
             let bare =
                 [History::WAIT, History::BACKOFF].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(&name);
             match bare.strip_prefix(&begin).and_then(|rest| rest.split_once(']')?.0.parse().ok()) {

@@ -53,15 +53,21 @@ impl AtRest {
         if waits && earlier.deadline.is_some_and(|deadline| deadline <= now) {
             return Ok(None);
         }
-        let Some(steps) = self.steps(number, &earlier.history, waits, now)? else { return Ok(None) };
+        let Some((steps, due)) = self.steps(&earlier.history, waits, now)? else { return Ok(None) };
         let admission = refused.map(serde_json::from_str).transpose()?;
         let document = document(&self.documents, &Run { id: id.to_owned(), admission, steps });
         // Whatever else it may be is for the steps to say.
-        Ok((document.status == earlier.state).then_some(document))
+        if document.status != earlier.state {
+            return Ok(None);
+        }
+        if waits {
+            self.asked.rest().rests(number, due);
+        }
+        Ok(Some(document))
     }
 
-    /// The records of its steps; none when something is to be done.
-    fn steps(&self, number: u64, history: &History, waits: bool, now: Timestamp) -> Result<Option<Vec<Record>>> {
+    /// The records of its steps, and the times until which they wait; none when something is to be done.
+    fn steps(&self, history: &History, waits: bool, now: Timestamp) -> Result<Option<(Vec<Record>, Vec<i64>)>> {
         let shapes = &self.documents.steps;
         // A wait within a list or another workflow is told by the step around it, and a retry that is to come by its step.
         let mut waiting: BTreeSet<&str> = BTreeSet::new();
@@ -77,7 +83,7 @@ impl AtRest {
         if waits == waiting.is_empty() {
             return Ok(None);
         }
-        let mut records = Vec::with_capacity(shapes.len());
+        let (mut records, mut due) = (Vec::with_capacity(shapes.len()), Vec::new());
         for shape in shapes {
             let is_waiting = waiting.remove(shape.id.as_str());
             records.push(match history.0.get(&shape.id) {
@@ -87,14 +93,14 @@ impl AtRest {
                     if wait.is_over((history, &shape.id), now) {
                         return Ok(None);
                     }
-                    self.asked.rest().waits(number, wait.due());
+                    due.extend(wait.due());
                     wait.record(now)
                 }
                 None if waits => Record::pending(),
                 None => return Ok(None),
             });
         }
-        Ok(waiting.is_empty().then_some(records))
+        Ok(waiting.is_empty().then_some((records, due)))
     }
 }
 

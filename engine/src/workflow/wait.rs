@@ -106,6 +106,31 @@ impl Wait {
         Ok(Some(data))
     }
 
+    /// Of each signal the wait that takes it, if it came before others began to: one that had begun when it came, or else the first. With the
+    /// name under which a history has it.
+    pub(super) fn takers(history: &History) -> Result<Vec<(String, Box<RawValue>)>> {
+        let signals =
+            history.0.keys().filter_map(|key| history.came_at(key.strip_prefix(History::SIGNAL)?).map(|at| (key, at)));
+        let mut takers = Vec::new();
+        for (signal, at) in signals {
+            let mut best: Option<(bool, i64, &String)> = None;
+            for (key, wait) in &history.0 {
+                let Some(step) = key.strip_prefix(History::WAIT) else { continue };
+                let wait: Self = serde_json::from_str(wait.get())?;
+                if wait.signal.as_deref().is_none_or(|name| History::signal(name) != *signal) {
+                    continue;
+                }
+                let is_late = wait.since > at;
+                if !is_late && wait.has_ended_before(at, history.0.get(step).map(|record| &**record))? {
+                    continue;
+                }
+                best = best.into_iter().chain([(is_late, wait.since, key)]).min();
+            }
+            takers.extend(best.and_then(|(_, _, key)| Some((key.clone(), history.0.get(key)?.clone()))));
+        }
+        Ok(takers)
+    }
+
     /// Whether it ended with this record, and before this time.
     fn has_ended_before(&self, at: i64, record: Option<&RawValue>) -> Result<bool> {
         let Some(record) = record else { return Ok(false) };

@@ -226,6 +226,40 @@ fn what_completed_beside_a_workflow_that_is_canceled_is_undone_and_the_workflow_
 }
 
 #[test]
+fn a_run_at_rest_whose_document_waits_for_its_turn_comes_back_all_the_same() {
+    let spec = "steps:\n  - { id: first, hold: { signal: begin } }\n\
+                \x20 - { id: slow, needs: first, command: say, with: { text: a, after: '${input.d}' }, timeout: 3h }\n\
+                \x20 - { id: ok, hold: { signal: go } }\n  - { id: after, needs: ok, command: say, args: b }\n";
+    let (journal, lines) = (Memory::default(), [r#"{"d": 3600000}"#, r#"{"d": 0}"#, r#"{"d": 0}"#]);
+    let lines_of = || Runs::of("lines", BoxConnector::new(lines_of(&lines)));
+    let begun = run_beside(spec, lines_of().with_journal(Arc::new(journal.clone()), 1), 1, |_| std::future::ready(()));
+    assert_eq!(begun.documents.len(), 3);
+    let put = |run: u64, name: &str| {
+        let data = RawValue::from_string("1".to_owned()).unwrap();
+        journal.runs().get_mut(&run).unwrap().history.0.insert(History::signal(name), data);
+        journal.asked().rest().wake(run);
+    };
+    // The first one goes on in another process, and the others are at rest there behind it.
+    put(0, "begin");
+    let (worked, calls) = stay(spec, &lines, &journal, |env| async move {
+        for (run, name) in [(1, "go"), (2, "begin"), (1, "begin"), (2, "go"), (0, "go")] {
+            env.sleep(Duration::from_secs(100)).await;
+            put(run, name);
+        }
+    });
+    let told: Vec<_> = worked.documents.iter().map(|document| document["status"].clone()).collect();
+    assert_eq!((told, calls, worked.took.as_secs()), (vec!["COMPLETED".into(); 3], 6, 3_600));
+    let at = |run: u64, step: &str| {
+        let record: serde_json::Value = serde_json::from_str(journal.runs()[&run].history.0[step].get()).unwrap();
+        record["started_at"].as_str().unwrap()[14..19].to_owned()
+    };
+    assert_eq!(
+        [at(1, "after"), at(2, "slow"), at(1, "slow"), at(2, "after"), at(0, "after")],
+        ["01:40", "03:20", "05:00", "06:40", "08:20"]
+    );
+}
+
+#[test]
 fn what_stands_at_the_end_sees_how_each_step_has_ended_whichever_passage_did_it() {
     for durability in ["sync", "async", "exit"] {
         let spec = format!(
