@@ -55,6 +55,17 @@ pub(super) struct Wait {
     decide: Option<String>,
 }
 
+/// What a wait has to do with a signal of its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// It waited when that came.
+    Waited,
+    /// It began later, and that had come.
+    Took,
+    /// It began later, and waits still.
+    Waits,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_zero(number: &usize) -> bool {
     *number == 0
@@ -96,10 +107,12 @@ impl Wait {
             if other == own || wait.signal.as_ref() != Some(name) {
                 continue;
             }
-            let waited =
-                wait.since <= at && !wait.has_ended_before(at, history.0.get(other).map(|record| &**record))?;
-            let is_first = wait.since > at && (wait.since, other) < (self.since, own);
-            if waited || is_first {
+            let is_taker = match wait.claims(at, history.0.get(other).map(|record| &**record))? {
+                Some(Claim::Waited | Claim::Took) => true,
+                Some(Claim::Waits) => (wait.since, other) < (self.since, own),
+                None => false,
+            };
+            if is_taker {
                 return Ok(None);
             }
         }
@@ -113,30 +126,35 @@ impl Wait {
             history.0.keys().filter_map(|key| history.came_at(key.strip_prefix(History::SIGNAL)?).map(|at| (key, at)));
         let mut takers = Vec::new();
         for (signal, at) in signals {
-            let mut best: Option<(bool, i64, &String)> = None;
+            let mut best: Option<(Claim, i64, &str)> = None;
             for (key, wait) in &history.0 {
                 let Some(step) = key.strip_prefix(History::WAIT) else { continue };
                 let wait: Self = serde_json::from_str(wait.get())?;
                 if wait.signal.as_deref().is_none_or(|name| History::signal(name) != *signal) {
                     continue;
                 }
-                let is_late = wait.since > at;
-                if !is_late && wait.has_ended_before(at, history.0.get(step).map(|record| &**record))? {
-                    continue;
-                }
-                best = best.into_iter().chain([(is_late, wait.since, key)]).min();
+                let claim = wait.claims(at, history.0.get(step).map(|record| &**record))?;
+                best = best.into_iter().chain(claim.map(|claim| (claim, wait.since, step))).min();
             }
-            takers.extend(best.and_then(|(_, _, key)| Some((key.clone(), history.0.get(key)?.clone()))));
+            // Its record says that it has taken it.
+            let names = best.iter().flat_map(|(_, _, step)| [History::wait(step), (*step).to_owned()]);
+            takers.extend(names.filter_map(|name| Some((name.clone(), history.0.get(&name)?.clone()))));
         }
         Ok(takers)
     }
 
-    /// Whether it ended with this record, and before this time.
-    fn has_ended_before(&self, at: i64, record: Option<&RawValue>) -> Result<bool> {
-        let Some(record) = record else { return Ok(false) };
-        let took = serde_json::from_str::<Record>(record.get())?.duration_ms.and_then(|ms| i64::try_from(ms).ok());
+    /// What it has to do with a signal of its name that came at this time, when this is its record.
+    fn claims(&self, at: i64, record: Option<&RawValue>) -> Result<Option<Claim>> {
+        let is_late = self.since > at;
+        let Some(record) = record else { return Ok(Some(if is_late { Claim::Waits } else { Claim::Waited })) };
+        let record: Record = serde_json::from_str(record.get())?;
+        if is_late {
+            return Ok((record.status == Status::Completed).then_some(Claim::Took));
+        }
+        let took = record.duration_ms.and_then(|ms| i64::try_from(ms).ok());
         // A record counts in milliseconds.
-        Ok(took.is_some_and(|ms| self.since.saturating_add((ms + 1) * 1_000) < at))
+        let has_ended_before = took.is_some_and(|ms| self.since.saturating_add((ms + 1) * 1_000) < at);
+        Ok((!has_ended_before).then_some(Claim::Waited))
     }
 
     /// The signal that it is for, and when it came, if that was before it began to wait.
