@@ -147,13 +147,31 @@ pub fn prepare(connection: &mut Connection) -> Result<(), Fault> {
 /// What holds for every connection: readers never wait for the writer, and a commit is on the disk.
 pub fn settle(connection: &Connection) -> Result<(), Fault> {
     connection.busy_timeout(BUSY).told("open")?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0)).told("open")?;
+    let mode = with_log(connection).told("open")?;
     if mode != "wal" {
         return Err(Fault::NoLog(mode));
     }
     connection.pragma_update(None, "synchronous", "FULL").told("open")?;
     connection.pragma_update(None, "wal_autocheckpoint", LONG_LOG).told("open")?;
     connection.pragma_update(None, "foreign_keys", true).told("open")
+}
+
+/// How often it is tried to give a database its log that others open at the same time.
+const TRIES: usize = 100;
+
+/// The mode of its journal, which is to be a log that is written ahead.
+fn with_log(connection: &Connection) -> rusqlite::Result<String> {
+    let mut tries = 0;
+    loop {
+        match connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0)) {
+            // Whoever does the same at this moment is not waited for by this: so it is by that.
+            Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) && tries < TRIES => {
+                tries += 1;
+                connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")?;
+            }
+            mode => return mode,
+        }
+    }
 }
 
 #[cfg(test)]
