@@ -3,7 +3,7 @@
 use bourn_engine::Engine;
 use bourn_engine::journal::{History, RunState};
 use bourn_journal::{Filter, Run, Sqlite};
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -230,7 +230,7 @@ fn who(place: &Place<'_>, by: Option<&str>) -> Option<String> {
 /// When a step ended, from its record.
 #[derive(Deserialize)]
 struct Ended {
-    started_at: Option<DateTime<Utc>>,
+    started_at: Option<String>,
     duration_ms: Option<i64>,
 }
 
@@ -243,7 +243,8 @@ fn was_kept(known: &History, name: &str) -> bool {
         let wait: Wait = serde_json::from_str(wait.get()).ok()?;
         let ended: Ended = serde_json::from_str(known.0.get(step)?.get()).ok()?;
         // A record counts in milliseconds.
-        let end = ended.started_at?.timestamp_micros() + (ended.duration_ms? + 1) * 1_000;
+        let end = DateTime::parse_from_rfc3339(&ended.started_at?).ok()?.timestamp_micros()
+            + (ended.duration_ms? + 1) * 1_000;
         (wait.signal.as_deref() == Some(name) && end >= came).then_some(())
     };
     let mut waits = known.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait)));
