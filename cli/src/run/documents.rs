@@ -8,6 +8,7 @@ use arrow::record_batch::RecordBatch;
 use bourn_engine::api::{BoxSink, Capabilities, Connector, Delivery, Receipt, Sink, SinkContext, Written};
 use bourn_engine::data::message::Epoch;
 use bourn_engine::journal::RunState;
+use bourn_engine::workflow::record::UNPAID_FOR;
 use bourn_engine::workflow::result::ResultDocument;
 use bourn_engine::{Error, Result};
 use schemars::JsonSchema;
@@ -17,8 +18,6 @@ use super::targets::Measured;
 use super::writer::Writer;
 use crate::monitoring::Eyes;
 
-/// What a document of a run says that is paused for want of money.
-const UNPAID: &str = "the run is paused: what it may spend is spent";
 /// How many failed runs are told one by one.
 const TOLD_MAX: usize = 10;
 
@@ -153,7 +152,7 @@ impl Sink for DocumentsSink {
             self.documents.eyes.document(document, state)?;
             seen.waiting += u64::from(state == RunState::Waiting);
             seen.paused += u64::from(state == RunState::Paused);
-            seen.unpaid += u64::from(state == RunState::Paused && document.contains(UNPAID));
+            seen.unpaid += u64::from(state == RunState::Paused && document.contains(UNPAID_FOR));
             if state.has_ended() && state != RunState::Completed {
                 let (instance, line) = failure(document)?;
                 seen.failed += 1;

@@ -2,11 +2,9 @@
 
 use bourn_engine::Engine;
 use bourn_engine::journal::{History, RunState};
+use bourn_engine::workflow::is_taken;
 use bourn_journal::{Filter, Run, Sqlite};
-use chrono::DateTime;
 use comfy_table::{Table, presets};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::args::{Approve, Inbox, One, Signal};
@@ -195,7 +193,7 @@ fn send(place: &Place<'_>, run: &Run, (name, data): (&str, &Value), by: Option<&
     let is_waited_for = |waits: &[(String, Wait)]| waits.iter().any(|(_, wait)| wait.signal.as_deref() == Some(name));
     let was_waited_for = is_waited_for(&waits(place.journal, run)?);
     place.journal.signal(run, name, data, who.as_deref()).map_err(Failure::Invalid)?;
-    if was_kept(&known, name) {
+    if known.0.contains_key(&History::signal(name)) && !is_taken(&known, name).map_err(Failure::Failed)? {
         place.screen.warn(&format!("run {}: a signal `{name}` has come before: this one takes its place", run.id));
     }
     if !was_waited_for {
@@ -227,30 +225,6 @@ fn who(place: &Place<'_>, by: Option<&str>) -> Option<String> {
     by.map(str::to_owned).or_else(|| ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| env.variable(name)))
 }
 
-/// When a step ended, from its record.
-#[derive(Deserialize)]
-struct Ended {
-    started_at: Option<String>,
-    duration_ms: Option<i64>,
-}
-
-/// Whether a signal has come before that no wait has taken up: each that was for it had ended by then.
-fn was_kept(known: &History, name: &str) -> bool {
-    let Some(came) = known.0.get(&History::signal(name)).and(known.came_at(name)) else {
-        return known.0.contains_key(&History::signal(name));
-    };
-    let has_taken = |step: &str, wait: &RawValue| {
-        let wait: Wait = serde_json::from_str(wait.get()).ok()?;
-        let ended: Ended = serde_json::from_str(known.0.get(step)?.get()).ok()?;
-        // A record counts in milliseconds.
-        let end = DateTime::parse_from_rfc3339(&ended.started_at?).ok()?.timestamp_micros()
-            + (ended.duration_ms? + 1) * 1_000;
-        (wait.signal.as_deref() == Some(name) && end >= came).then_some(())
-    };
-    let mut waits = known.0.iter().filter_map(|(of, wait)| Some((of.strip_prefix(History::WAIT)?, wait)));
-    !waits.any(|(step, wait)| has_taken(step, wait).is_some())
-}
-
 /// Lets a run go on that has heard something, unless somebody else does: then that is told.
 fn heard(
     place: &Place<'_>,
@@ -260,7 +234,7 @@ fn heard(
 ) -> Result<Exit, Failure> {
     let mut again = true;
     loop {
-        if is_taken(place, run, &is_open)? {
+        if is_heard(place, run, &is_open)? {
             place.screen.tell(kept);
             return Ok(Exit::Ok);
         }
@@ -275,7 +249,7 @@ fn heard(
 
 /// Whether the process that runs the job of a run goes on with it. One that is at its end does not; and one that has not come to the
 /// wait yet finds the signal there.
-fn is_taken(place: &Place<'_>, run: &Run, is_open: impl Fn(&[(String, Wait)]) -> bool) -> Result<bool, Failure> {
+fn is_heard(place: &Place<'_>, run: &Run, is_open: impl Fn(&[(String, Wait)]) -> bool) -> Result<bool, Failure> {
     let runtime = prepare::runtime()?;
     for _ in 0..LOOKS {
         if !place.journal.is_claimed(run).map_err(Failure::Failed)? {

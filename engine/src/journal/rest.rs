@@ -229,8 +229,8 @@ impl Rest {
         self.changes(all);
     }
 
-    /// Documents of runs have left, which say how each stands.
-    pub(crate) fn left(&self, runs: impl IntoIterator<Item = (u64, RunState)>) {
+    /// Documents of runs have come to their end, which say how each stands: nothing of these runs is under way any more.
+    pub(crate) fn stand(&self, runs: impl IntoIterator<Item = (u64, RunState)>) {
         let mut all = self.state();
         for (run, state) in runs {
             let due = all.forget_due(run).unwrap_or(NEVER);

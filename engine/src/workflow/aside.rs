@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::course::{Begin, Course};
+use super::nested::with_record;
 use super::record::Record;
 use super::wiring::{Wiring, node};
 use crate::api::erased::ErasedStage;
 use crate::api::registry::BoxStageConfig;
 use crate::api::{BuildContext, Cardinality, Operator, Output, Progress, Stage, StageConfig};
-use crate::data::columns::json_field;
 use crate::diagnostic::{Key, Problems};
 use crate::error::Result;
 use crate::graph::{Input, Role};
@@ -33,16 +33,6 @@ pub(super) struct AsideConfig {
     pub begin: Begin,
 }
 
-impl AsideConfig {
-    fn output(&self, input: &SchemaRef) -> SchemaRef {
-        if input.index_of(&self.id).is_ok() {
-            return input.clone();
-        }
-        let fields = input.fields().iter().cloned().chain([Arc::new(json_field(&self.id))]);
-        Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
-    }
-}
-
 impl ErasedStage for AsideConfig {
     fn kind(&self) -> &'static str {
         "aside"
@@ -53,7 +43,7 @@ impl ErasedStage for AsideConfig {
     }
 
     fn port_schema(&self, _: &str, inputs: &[SchemaRef]) -> Result<SchemaRef, Problems> {
-        Ok(self.output(&inputs[0]))
+        Ok(with_record(&inputs[0], &self.id))
     }
 
     fn ports(&self) -> Vec<String> {
@@ -65,7 +55,7 @@ impl ErasedStage for AsideConfig {
     }
 
     fn build(&self, context: &BuildContext) -> Result<Operator> {
-        let schema = self.output(&context.inputs[0]);
+        let schema = with_record(&context.inputs[0], &self.id);
         let (id, env, begin) = (self.id.clone(), context.env.clone(), self.begin.clone());
         Ok(Operator::stage(Aside(Course { id, schema, env, begin })))
     }

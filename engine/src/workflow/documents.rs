@@ -251,7 +251,7 @@ impl Results {
         if let Some(rest) = &self.rest {
             let states = made.column(1).as_string_opt::<i32>().ok_or_else(|| Error::engine("states are texts"))?;
             let states = states.iter().map(|state| state.and_then(RunState::of).unwrap_or(RunState::Running));
-            rest.left(runs.iter().copied().zip(states));
+            rest.stand(runs.iter().copied().zip(states));
         }
         Ok(())
     }

@@ -222,8 +222,8 @@ impl Told {
         if history.null_count() == history.len() && !are_items && !is_within && !open && !may_overlap {
             return Ok(Steps { step: step.clone(), numbers: all.to_vec(), names: None, records: records.clone() });
         }
-        let (mut places, mut kept, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, number) in all.iter().enumerate() {
+        let mut kept = Vec::new();
+        for row in 0..all.len() {
             let place = item(rows, row)?;
             // The one row of a run without items is kept with the step as a whole.
             let is_new = match place {
@@ -235,37 +235,28 @@ impl Told {
             let name = place.map_or_else(|| step.to_string(), |place| place.of(step));
             let name = format!("{}{name}", scope(rows, row)?);
             if is_new && has_begun && !(open && is_open(records.value(row))?) && self.keeps(rows, row, &name)? {
-                places.push(row as u64);
-                kept.push(*number);
-                names.push(name);
+                kept.push((row, name));
             }
         }
-        let records = take(records, &UInt64Array::from(places), None)?;
-        let records = records.as_any().downcast_ref::<StringArray>().cloned();
-        let records = records.ok_or_else(|| Error::engine("records are texts"))?;
-        Ok(Steps { step: step.clone(), numbers: kept, names: (are_items || is_within).then_some(names), records })
+        let steps = part(step, (all, records), kept)?;
+        Ok(Steps { names: steps.names.filter(|_| are_items || is_within), ..steps })
     }
 
     /// The records of a step whose gates are asked, as far as the journal has neither them nor the last word on the step.
     fn marked(&self, rows: &RecordBatch, step: &Arc<str>, mark: &str) -> Result<Steps> {
         let (all, records) = (numbers(rows)?, texts(rows, step)?);
-        let (mut places, mut numbers, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, number) in all.iter().enumerate() {
+        let mut kept = Vec::new();
+        for row in 0..all.len() {
             let own = item(rows, row)?.map_or_else(|| step.to_string(), |place| place.of(step));
             let name = format!("{own}{mark}");
             let is_wanted = records.is_valid(row) && super::gate::is_to_be_kept(records.value(row))?;
             let is_new = is_wanted && known(rows, row, &own)?.is_none() && known(rows, row, &name)?.is_none();
             let name = format!("{}{name}", scope(rows, row)?);
             if is_new && self.keeps(rows, row, &name)? {
-                places.push(row as u64);
-                numbers.push(*number);
-                names.push(name);
+                kept.push((row, name));
             }
         }
-        let records = take(records, &UInt64Array::from(places), None)?;
-        let records = records.as_any().downcast_ref::<StringArray>().cloned();
-        let records = records.ok_or_else(|| Error::engine("records are texts"))?;
-        Ok(Steps { step: step.clone(), numbers, names: Some(names), records })
+        part(step, (all, records), kept)
     }
 
     /// Runs with what is known of them from before.
@@ -328,6 +319,17 @@ fn timed(rows: &RecordBatch, known: &[Option<Earlier>]) -> Result<RecordBatch> {
         columns[rows.schema_ref().index_of(name)?] = Arc::new(known.iter().enumerate().map(at).collect::<Int64Array>());
     }
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
+
+/// The records of these rows, under these names.
+fn part(step: &Arc<str>, (all, records): (&[u64], &StringArray), kept: Vec<(usize, String)>) -> Result<Steps> {
+    let places: UInt64Array = kept.iter().map(|(row, _)| *row as u64).collect();
+    let numbers = kept.iter().map(|(row, _)| all[*row]).collect();
+    let records = take(records, &places, None)?;
+    let records = records.as_any().downcast_ref::<StringArray>().cloned();
+    let records = records.ok_or_else(|| Error::engine("records are texts"))?;
+    let names = kept.into_iter().map(|(_, name)| name).collect();
+    Ok(Steps { step: step.clone(), numbers, names: Some(names), records })
 }
 
 /// How each run ended.

@@ -53,6 +53,7 @@ pub use dependencies::{Dependencies, dependencies, redundant};
 pub use mode::{Analysis, analyze};
 pub use recorded::Recorded;
 pub use verdict::{Difference, Verdict, judge};
+pub use wait::is_taken;
 
 use std::sync::Arc;
 

@@ -181,7 +181,8 @@ pub struct Cost {
 
 /// Why a step is pending that could start.
 const PAUSED: &str = "the run is paused";
-const UNPAID_FOR: &str = "the run is paused: what it may spend is spent";
+/// Why a step is pending whose run may spend no more for now.
+pub const UNPAID_FOR: &str = "the run is paused: what it may spend is spent";
 /// Why a step was not started, or dropped.
 pub(super) const CANCELED: &str = "the run was canceled";
 /// The same, where its workflow has had all the time that it may take.

@@ -207,6 +207,23 @@ impl Wait {
     }
 }
 
+/// Whether the signal of this name that has come was for a wait that has ended since: it has done what it was for.
+///
+/// # Errors
+/// When what the history has of a wait is none.
+pub fn is_taken(history: &History, signal: &str) -> Result<bool> {
+    let Some(at) = history.came_at(signal) else { return Ok(false) };
+    for (key, wait) in &history.0 {
+        let Some(record) = key.strip_prefix(History::WAIT).and_then(|step| history.0.get(step)) else { continue };
+        let wait: Wait = serde_json::from_str(wait.get())?;
+        let is_of_name = wait.signal.as_deref() == Some(signal);
+        if is_of_name && matches!(wait.claims(at, Some(record))?, Some(Claim::Waited | Claim::Took)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl WaitCall {
     fn answer(&self, rows: &RecordBatch, record: &Record) -> Result<Reply> {
         Ok(Reply::rows(self.course.answer(rows, vec![serde_json::to_string(record)?])?))

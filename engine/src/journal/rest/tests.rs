@@ -15,12 +15,12 @@ fn who_waits_for_none_that_rests_hears_what_was_told_before() {
     rest.read(2);
     rest.waits(0, None);
     rest.waits(1, None);
-    rest.left([(0, RunState::Waiting)]);
+    rest.stand([(0, RunState::Waiting)]);
     assert_eq!(next(), None, "one is under way");
     rest.wake(1);
-    rest.left([(1, RunState::Waiting)]);
+    rest.stand([(1, RunState::Waiting)]);
     assert_eq!((next(), next()), (Some(vec![Back { run: 1, passage: 0 }]), None));
-    rest.left([(1, RunState::Completed)]);
+    rest.stand([(1, RunState::Completed)]);
     assert_eq!(next(), Some(vec![]), "the other one waits");
 }
 
@@ -49,9 +49,9 @@ fn a_run_under_way_is_passed_once_more_when_it_hears_something_and_alone_in_the_
     assert!(rest.begin_step((0, 3), "short") && rest.leave(0));
     rest.wake(0);
     assert_eq!(next(), None, "its document is on its way");
-    rest.left([(0, RunState::Waiting)]);
+    rest.stand([(0, RunState::Waiting)]);
     assert_eq!((next(), rest.came_back(0)), (back(0), Some(RunState::Waiting)));
-    rest.left([(0, RunState::Completed)]);
+    rest.stand([(0, RunState::Completed)]);
     assert!(rest.is_idle());
 }
 
@@ -66,7 +66,7 @@ fn a_run_comes_back_when_it_is_due_or_is_told_something() {
     rest.waits(1, None);
     rest.wake(2);
     assert_eq!(rest.next(&env, 9, Until::Ended).now_or_never(), None);
-    rest.left([(0, RunState::Waiting), (1, RunState::Waiting), (2, RunState::Paused), (3, RunState::Failed)]);
+    rest.stand([(0, RunState::Waiting), (1, RunState::Waiting), (2, RunState::Paused), (3, RunState::Failed)]);
     let (told, clock) = (rest.clone(), env.clone());
     let back = simulation.run(async move {
         // It was told something while it was under way.
@@ -78,7 +78,7 @@ fn a_run_comes_back_when_it_is_due_or_is_told_something() {
         };
         back.push(join(told.next(&clock, 9, Until::Ended), later).await.0);
         assert_eq!((told.came_back(2), told.came_back(2)), (Some(RunState::Paused), None));
-        told.left([(0, RunState::Completed), (1, RunState::Completed), (2, RunState::Canceled)]);
+        told.stand([(0, RunState::Completed), (1, RunState::Completed), (2, RunState::Canceled)]);
         back.push(told.next(&clock, 9, Until::Ended).await);
         back
     });

@@ -28,7 +28,7 @@ fn name(rows: &RecordBatch, row: usize, id: &str, mark: &str) -> Result<String> 
 }
 
 /// The columns of a step behind it.
-fn with_record(input: &SchemaRef, id: &str) -> SchemaRef {
+pub(super) fn with_record(input: &SchemaRef, id: &str) -> SchemaRef {
     if input.index_of(id).is_ok() {
         return input.clone();
     }
