@@ -60,6 +60,8 @@ pub struct Seen {
     pub calls: AtomicUsize,
     /// How many of them were to be refused because of a limit.
     pub limited: AtomicUsize,
+    /// The idempotency key of each, and which attempt it was.
+    pub keys: Mutex<Vec<(String, u32)>>,
 }
 
 struct Saying {
@@ -141,7 +143,8 @@ impl Call for Saying {
     }
 
     async fn call(&self, rows: RecordBatch, context: &CallContext) -> Result<Reply> {
-        let _counted = Counted::new();
+        let counted = Counted::new();
+        counted.0.keys.lock().unwrap().push((context.idempotency_key.to_string(), context.attempt));
         let fill = |text: &str| Template::parse(text).map_err(|p| Error::validation(p.message))?.render(&rows, 0);
         let mut after = fill(&self.config.after)?.parse().unwrap_or(0);
         while let Some(silent) = self.config.alive.filter(|silent| *silent < after) {
@@ -422,21 +425,21 @@ pub fn run(spec: &str, runs: Runs, seed: u64) -> Worked {
 
 /// The same, while something else is done.
 pub fn run_beside<F: Future<Output = ()>>(spec: &str, runs: Runs, seed: u64, beside: impl FnOnce(Env) -> F) -> Worked {
-    try_run_beside(spec, runs, seed, beside).unwrap()
+    run_in(Simulation::new(seed), spec, runs, beside).unwrap()
 }
 
 /// The same, of a job that may fail.
 pub fn try_run(spec: &str, runs: Runs, seed: u64) -> Result<Worked> {
-    try_run_beside(spec, runs, seed, |_| std::future::ready(()))
+    run_in(Simulation::new(seed), spec, runs, |_| std::future::ready(()))
 }
 
-fn try_run_beside<F: Future<Output = ()>>(
+/// The same in a world of one's own.
+pub fn run_in<F: Future<Output = ()>>(
+    simulation: Simulation,
     spec: &str,
     runs: Runs,
-    seed: u64,
     beside: impl FnOnce(Env) -> F,
 ) -> Result<Worked> {
-    let simulation = Simulation::new(seed);
     let env = simulation.env();
     let loaded = load(spec, "work.yaml", &registry(), &env).unwrap_or_else(|p| panic!("{p:?}"));
     let mut graph = compile(&loaded, &runs);

@@ -17,6 +17,7 @@ mod gates;
 mod held;
 mod journal;
 mod kinds;
+mod lives;
 mod order;
 mod outputs;
 mod overdue;

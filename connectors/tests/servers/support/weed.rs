@@ -44,6 +44,8 @@ impl Weed {
             "-master.electionTimeout=1s".to_owned(),
             "-master.volumeSizeLimitMB=64".to_owned(),
             "-volume.max=50".to_owned(),
+            // Else it takes no object while less than one in a hundred of the whole disk is free, however large that is.
+            "-volume.minFreeSpace=16MiB".to_owned(),
             "-filer".to_owned(),
             "-s3".to_owned(),
             "-s3.iam=false".to_owned(),
