@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bourn_engine::spec::targets::Targets;
+use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::result::{Metrics, ResultDocument};
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
@@ -61,6 +62,15 @@ impl Measured {
     }
 }
 
+/// From when until when runs have ended that are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// When the command began.
+    pub from: Timestamp,
+    /// When the last run had ended.
+    pub to: Timestamp,
+}
+
 /// A target and what was reached.
 struct Verdict {
     name: &'static str,
@@ -70,11 +80,23 @@ struct Verdict {
 }
 
 /// Shows the table of targets, and says how the command ends: with 3 when one was missed.
-pub fn judge(targets: &Targets, measured: &Measured, elapsed: Duration, screen: &Screen, exit: Exit) -> Exit {
+pub fn judge(
+    targets: &Targets,
+    measured: &Measured,
+    (window, took): (Window, Duration),
+    screen: &Screen,
+    exit: Exit,
+) -> Exit {
     if targets.is_empty() {
         return exit;
     }
-    let verdicts = verdicts(targets, measured, elapsed);
+    let Window { from, to } = window;
+    if measured.took.is_empty() {
+        screen.say(&format!("targets: no run has ended from {from} to {to}, so nothing is measured"));
+        return exit;
+    }
+    let verdicts = verdicts(targets, measured, took);
+    screen.say(&format!("targets, of the runs that have ended from {from} to {to}:"));
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["target", "wanted", "actual", "runs", ""]);
     for (place, column) in table.column_iter_mut().enumerate() {
@@ -118,7 +140,7 @@ fn verdicts(targets: &Targets, measured: &Measured, elapsed: Duration) -> Vec<Ve
         let wanted = wanted?.0.as_secs_f64() * 1e3;
         Some(most(name, wanted, float(measured.took.value_at_quantile(quantile)), &|ms| format!("{ms} ms")))
     };
-    let share = if runs == 0 { 1.0 } else { float(measured.completed) / float(runs) };
+    let share = float(measured.completed) / float(runs);
     let rate = float(runs) / elapsed.as_secs_f64().max(1e-9);
     [
         time("p50", targets.p50, 0.5),

@@ -15,7 +15,7 @@ use super::documents::{Documents, Seen};
 use super::inputs::{Ended, Inputs};
 use super::job::{self, Ending};
 use super::keep::Kept;
-use super::targets;
+use super::targets::{self, Window};
 use crate::answer;
 use crate::args::Run;
 use crate::failure::{Exit, Failure};
@@ -54,7 +54,7 @@ pub async fn run(
     let targets = targets(loaded, args);
     let monitor = Monitor::start(loaded, &args.monitoring, engine.env(), screen)?;
     let engine = &monitor.engine(engine);
-    let begin = engine.env().monotonic();
+    let (begin, from) = (engine.env().monotonic(), engine.env().wall());
     let (runs, ended) = runs(engine, args, loaded.choice.mode)?;
     let runs = runs.staying(args.wait);
     let kept = Kept::begin(engine, loaded, args, screen)?;
@@ -80,10 +80,11 @@ pub async fn run(
     }
     tell_open(&documents.seen(), screen);
     let took = engine.env().monotonic().saturating_sub(begin);
+    let window = Window { from, to: engine.env().wall() };
     let exit = if many { tell(&documents.seen(), screen) } else { one_ended(&documents, loaded, screen)? };
     let exit = degraded(exit, &documents, args);
     let measured = documents.seen().measured.take().unwrap_or_default();
-    Ok(targets::judge(&targets, &measured, took, screen, exit))
+    Ok(targets::judge(&targets, &measured, (window, took), screen, exit))
 }
 
 /// Nothing begins, and nothing is given up, for the one input of the command line that does not fit.

@@ -322,6 +322,15 @@ fn a_target_that_is_missed_ends_with_three_and_what_was_reached_is_shown() {
     assert_eq!((p95[1..5].join(" ").as_str(), p95.last().unwrap().as_str()), ("at most 10 ms", "missed"));
     assert!(p95[5].parse::<u64>().unwrap() >= 300, "{p95:?}");
     assert_eq!(row("throughput").last().unwrap(), "10");
+    // Of what it is measured is said: from when until when.
+    let window = row("targets, of");
+    let time = |word: &str| {
+        chrono::DateTime::parse_from_rfc3339(
+            window[window.iter().position(|w| w == word).unwrap() + 1].trim_end_matches(':'),
+        )
+        .unwrap()
+    };
+    assert!((time("to") - time("from")).num_milliseconds() >= 300, "{window:?}");
     // A run that failed is no failure of the command when it is said how many may fail.
     let failed = run(&["--target", "p95=1m"]);
     assert_eq!(failed.code, Some(1), "{}", failed.err);
@@ -333,4 +342,9 @@ fn a_target_that_is_missed_ends_with_three_and_what_was_reached_is_shown() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("there is no target `p96`; there are p50, p95, p99,"), "{}", wrong.err);
     assert_eq!(run(&["--target", "success_rate=95"]).code, Some(2));
+    // No run is no run that has reached anything.
+    let none =
+        Folder::with(&[("slow.yaml", SLOW), ("in.jsonl", "")]).bourn(&["run", "slow.yaml", "--inputs", "in.jsonl"]);
+    assert!(none.err.contains("so nothing is measured") && !none.err.contains("at most"), "{}", none.err);
+    assert_eq!(none.code, Some(0));
 }

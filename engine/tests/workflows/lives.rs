@@ -13,8 +13,8 @@ use bourn_engine::testing::simulation::Simulation;
 use bourn_engine::time::Timestamp;
 use bourn_engine::workflow::Runs;
 use proptest::prelude::*;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::kinds::{SEEN, lines_of, run_in};
 
@@ -78,15 +78,15 @@ fn live(spec: &str, journal: &Memory, sent: &[(u64, String)], (begin, end): (u64
     let left = Memory::default();
     *left.runs() = journal.runs().clone();
     let (journal, cut) = (left, Memory::default());
-    let seen = SEEN.with(Arc::clone);
-    seen.keys.lock().unwrap().clear();
+    let kinds = SEEN.with(Arc::clone);
+    kinds.keys.lock().unwrap().clear();
     let lines: Vec<String> = (0..RUNS).map(|n| format!("{{\"slow\": {n}}}")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let runs = Runs::of("lines", BoxConnector::new(lines_of(&lines)));
     let runs = runs.with_journal(Arc::new(journal.clone()), 1).staying(true);
     let asked = Arc::new(std::sync::Mutex::new(None));
     let (other, killed, were_asked) = (journal.clone(), cut.clone(), asked.clone());
-    let beside = |env: Env| async move {
+    let signals = |env: Env| async move {
         let mut now = begin;
         let ask = sent.iter().filter(|(at, _)| *at >= begin).map(|(at, name)| (*at, Some(name)));
         let mut all: Vec<_> = ask.chain((end > begin).then_some((end, None))).collect();
@@ -104,13 +104,13 @@ fn live(spec: &str, journal: &Memory, sent: &[(u64, String)], (begin, end): (u64
                 }
             } else {
                 *killed.runs() = other.runs().clone();
-                *were_asked.lock().unwrap() = Some(seen.keys.lock().unwrap().clone());
+                *were_asked.lock().unwrap() = Some(kinds.keys.lock().unwrap().clone());
             }
         }
     };
     let micros = i64::try_from(begin * 1_000_000).unwrap();
     let simulation = Simulation::new(seed).begin(Timestamp(BEGIN.0 + micros)).time_max(Duration::from_hours(24 * 30));
-    let worked = run_in(simulation, spec, runs, beside).unwrap();
+    let worked = run_in(simulation, spec, runs, signals).unwrap();
     assert!(journal.asked().rest().is_idle());
     let keys = take(&mut *SEEN.with(Arc::clone).keys.lock().unwrap());
     let was_killed = asked.lock().unwrap().take();
@@ -178,11 +178,11 @@ fn is_kept(history: &History, name: &str) -> bool {
 }
 
 /// How each run ended, and what each of these steps gave.
-fn told(life: &Life, is_even: impl Fn(&str) -> bool) -> Vec<(String, Value, Vec<(String, Value)>)> {
+fn told(life: &Life, is_even: impl Fn(&str) -> bool) -> Vec<Value> {
     let one = |(id, document): (&String, &Value)| {
         let results = document["workflow_results"].as_object().unwrap().iter().filter(|(name, _)| is_even(name));
-        let results = results.map(|(name, result)| (name.clone(), result.clone())).collect();
-        (id.clone(), document["status"].clone(), results)
+        let results: Vec<_> = results.collect();
+        json!([id, document["status"], results])
     };
     life.documents.iter().map(one).collect()
 }
