@@ -62,12 +62,12 @@ impl Measured {
     }
 }
 
-/// From when until when runs have ended that are measured.
+/// From when until when the documents were written of the runs that are measured: some may have ended in an earlier process.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// When the command began.
     pub from: Timestamp,
-    /// When the last run had ended.
+    /// When the last document was written.
     pub to: Timestamp,
 }
 
@@ -92,11 +92,13 @@ pub fn judge(
     }
     let Window { from, to } = window;
     if measured.took.is_empty() {
-        screen.say(&format!("targets: no run has ended from {from} to {to}, so nothing is measured"));
+        screen.say(&format!(
+            "targets: no document of an ended run was written from {from} to {to}, so nothing is measured"
+        ));
         return exit;
     }
     let verdicts = verdicts(targets, measured, took);
-    screen.say(&format!("targets, of the runs that have ended from {from} to {to}:"));
+    screen.say(&format!("targets, of the ended runs whose documents were written from {from} to {to}:"));
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["target", "wanted", "actual", "runs", ""]);
     for (place, column) in table.column_iter_mut().enumerate() {

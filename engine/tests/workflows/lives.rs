@@ -140,7 +140,7 @@ proptest! {
         }
         sent.sort();
         // Whether the signal or the time comes first is another question after a death.
-        let is_even = |name: &str| {
+        let is_certain = |name: &str| {
             let step = name.trim_start_matches('s').split(['[', '/', '#']).next().and_then(|n| n.parse::<usize>().ok());
             step.is_some_and(|n| steps[n].1 != 6)
         };
@@ -158,15 +158,15 @@ proptest! {
                 let kept = before.values().find(|run| run.id == id);
                 let is_kept = kept.is_some_and(|kept| is_kept(&kept.history, name));
                 prop_assert!(!is_kept, "{key} is asked again {end}: {spec} {:?}", kept.unwrap().history);
-                if is_even(name) { asked.insert((key.clone(), *attempt)); }
+                if is_certain(name) { asked.insert((key.clone(), *attempt)); }
             }
             if end == 0 {
-                prop_assert_eq!(told(&life, is_even), told(&calm, is_even), "{}", spec);
+                prop_assert_eq!(told(&life, is_certain), told(&calm, is_certain), "{}", spec);
             }
             (journal, begin) = (life.left, end);
         }
         prop_assert!(journal.runs().values().all(|run| run.state == RunState::Completed), "{} {:?}", spec, journal);
-        let expected = calm.asked.iter().filter(|(key, _)| is_even(key.split_once('/').unwrap().1));
+        let expected = calm.asked.iter().filter(|(key, _)| is_certain(key.split_once('/').unwrap().1));
         prop_assert_eq!(asked, expected.cloned().collect(), "{}", spec);
     }
 }
@@ -178,9 +178,9 @@ fn is_kept(history: &History, name: &str) -> bool {
 }
 
 /// How each run ended, and what each of these steps gave.
-fn told(life: &Life, is_even: impl Fn(&str) -> bool) -> Vec<Value> {
+fn told(life: &Life, is_certain: impl Fn(&str) -> bool) -> Vec<Value> {
     let one = |(id, document): (&String, &Value)| {
-        let results = document["workflow_results"].as_object().unwrap().iter().filter(|(name, _)| is_even(name));
+        let results = document["workflow_results"].as_object().unwrap().iter().filter(|(name, _)| is_certain(name));
         let results: Vec<_> = results.collect();
         json!([id, document["status"], results])
     };
