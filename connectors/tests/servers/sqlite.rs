@@ -25,11 +25,14 @@ fn figures(path: &str) -> Option<(i64, i64)> {
     connection.query_row("select count(*), count(distinct n) from t", [], |r| Ok((r.get(0)?, r.get(1)?))).ok()
 }
 
-fn counted(target: Sqlite, every: Option<std::time::Duration>) -> Graph {
+fn highest(path: &str) -> i64 {
+    Connection::open(path).unwrap().query_row("select max(n) from t", [], |r| r.get(0)).unwrap()
+}
+
+fn counted(target: Sqlite, rows: Option<i64>) -> Graph {
     let mut graph = Graph::new("it");
-    graph.source("numbers", Generate::rows(ROWS.unsigned_abs()));
+    graph.source("numbers", Generate { rows: rows.map(i64::unsigned_abs), ..Generate::default() });
     graph.sink("table", target);
-    graph.options.epoch_every = every;
     graph
 }
 
@@ -38,14 +41,16 @@ async fn a_job_that_is_killed_leaves_whole_epochs_and_starts_anew_without_a_seco
     let folder = TempDir::new().unwrap();
     let key = vec!["n".to_owned()];
     let table = Sqlite { mode: Mode::Upsert, key, create: true, ..Sqlite::new(path(&folder), "t") };
-    let every = Some(std::time::Duration::from_millis(50));
-    let doomed = Doomed::start(counted(table.clone(), every));
+    // It has no end of its own, so no kill comes too late.
+    let mut endless = counted(table.clone(), None);
+    endless.options.epoch_every = Some(Duration::from_millis(50));
+    let doomed = Doomed::start(endless);
     until("the first epoch", || async { figures(&table.path).is_some_and(|(rows, _)| rows > 0) }).await;
-    doomed.kill();
-    let (rows, _) = figures(&table.path).unwrap();
-    assert!(rows < ROWS, "it was killed too late to be a test");
-    start(counted(table.clone(), every)).await.wait().await.unwrap();
-    assert_eq!(figures(&table.path), Some((ROWS, ROWS)));
+    assert!(doomed.cut().await);
+    let (left, _) = figures(&table.path).unwrap();
+    assert_eq!(highest(&table.path), left - 1);
+    start(counted(table.clone(), Some(ROWS))).await.wait().await.unwrap();
+    assert_eq!(figures(&table.path), Some((ROWS.max(left), ROWS.max(left))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,7 +60,7 @@ async fn a_job_waits_for_a_file_that_another_program_has_locked() {
     let other = Connection::open(&table.path).unwrap();
     other.execute_batch("create table t (n integer)").unwrap();
     other.execute_batch("begin immediate").unwrap();
-    let job = start(counted(table.clone(), None)).await;
+    let job = start(counted(table.clone(), Some(ROWS))).await;
     let stats = job.stats().clone();
     let retried =
         || async { stats.stages.iter().any(|s| s.stats.retries.load(std::sync::atomic::Ordering::Relaxed) > 0) };

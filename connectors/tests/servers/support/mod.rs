@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every choice of features has a server")]
 
 pub mod drive;
+pub mod gate;
 pub mod job;
 #[cfg(feature = "postgres")]
 pub mod postgres;
