@@ -13,6 +13,8 @@ pub enum Fault {
     Sqlite(&'static str, rusqlite::Error),
     /// Its tables are of a later version.
     Version { found: usize, known: usize },
+    /// Its tables are not those of a journal.
+    Foreign,
     /// The file system has no shared memory, so there is no write-ahead log.
     NoLog(String),
     /// A row is not what it was written as.
@@ -41,6 +43,7 @@ impl fmt::Display for Fault {
                 f,
                 "it has tables of version {found}, and this Bourn knows {known}: run a later Bourn, or use another file"
             ),
+            Self::Foreign => f.write_str("it is a database of another program: use another file"),
             Self::NoLog(mode) => write!(
                 f,
                 "this file system can't keep a write-ahead log (SQLite offers `{mode}`): put the journal on a local disk"
@@ -68,12 +71,18 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// Whether another process writes.
+    pub fn is_busy(&self) -> bool {
+        let code = |e: &rusqlite::Error| e.sqlite_error_code();
+        matches!(self, Self::Sqlite(_, e) if matches!(code(e), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
+    }
+
     /// The error for whoever uses the journal at this path.
     pub fn at(self, path: &Path) -> Error {
         let kind = match &self {
             Self::Sqlite(_, e) if e.sqlite_error_code() == Some(ErrorCode::DiskFull) => Kind::Budget,
             Self::Sqlite(..) => Kind::Io,
-            Self::Version { .. } | Self::NoLog(_) => Kind::Unsupported,
+            Self::Version { .. } | Self::Foreign | Self::NoLog(_) => Kind::Unsupported,
             Self::Damaged(_) | Self::Refused(_) => Kind::Validation,
             Self::Taken(_) => Kind::Conflict,
         };

@@ -1,28 +1,29 @@
 //! A job: the runs that one command begins, and another one goes on with.
 
+mod known;
+mod unfinished;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, StringArray};
-use bourn_engine::api::Usage;
-use bourn_engine::journal::{
-    Asked, Earlier, Entries, History, Journal, Rest, Returned, RunState, Spending, Started, Wait, Waiting,
-};
-use bourn_engine::time::Timestamp;
+use bourn_engine::journal::{Asked, Earlier, Entries, Journal, Rest, Returned, RunState, Started, Wait, Waiting};
 use bourn_engine::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::Sqlite;
 use crate::asked::Listener;
 use crate::claim::Claim;
 use crate::fault::{Fault, Faults as _};
-use crate::spent::{RETRIED, spent};
 use crate::writer::{Clock, Stats};
+
+use known::given;
+pub use known::has_completed;
+pub(crate) use known::{add, anew};
+pub(crate) use unfinished::hash;
+use unfinished::{Keys, counts, left, unfinished};
 
 /// How many runs a job can have: what the number of a run leaves for its place in the job.
 const RUNS_MAX: u64 = 1 << 32;
@@ -199,84 +200,6 @@ impl Sqlite {
     }
 }
 
-/// What tells specs apart: their text, and those of the files that they include.
-pub(crate) fn hash(text: &str, included: &BTreeMap<String, String>) -> String {
-    let mut hash = blake3::Hasher::new();
-    hash.update(text.as_bytes());
-    // What files are called is no part of what the spec says.
-    for text in included.values() {
-        hash.update(&[0]).update(blake3::hash(text.as_bytes()).as_bytes());
-    }
-    hash.finalize().to_hex().to_string()
-}
-
-/// What is the same for a job that goes on, its spec aside.
-struct Keys {
-    /// By the path of its inputs.
-    key: String,
-    /// By where they lie from the folder of the journal.
-    beside: Option<String>,
-}
-
-impl Keys {
-    fn of(begin: &Begin, journal: &Path) -> Self {
-        let key = |source: &[u8]| {
-            let mut hash = blake3::Hasher::new();
-            for part in [begin.workflow.as_bytes(), source] {
-                hash.update(&(part.len() as u64).to_le_bytes()).update(part);
-            }
-            hash.update(&[u8::from(begin.mock)]).finalize().to_hex().to_string()
-        };
-        let source = begin.source.as_deref();
-        let home = journal.parent().and_then(|folder| whole(folder).ok());
-        let beside = source.zip(home).and_then(|(source, home)| pathdiff::diff_paths(source, home));
-        Self {
-            key: key(source.unwrap_or_default().as_bytes()),
-            beside: beside.map(|path| key(path.as_os_str().as_encoded_bytes())),
-        }
-    }
-}
-
-/// A folder from the root, without links in it.
-fn whole(folder: &Path) -> std::io::Result<PathBuf> {
-    std::fs::canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
-}
-
-/// The newest job of these keys, if it has not ended, and whether its spec is the same.
-fn unfinished(c: &Connection, keys: &Keys, hash: &str) -> Result<Option<(u64, bool)>, Fault> {
-    let query = "SELECT job, ended IS NULL, hash = ?3 FROM jobs JOIN specs USING (spec) \
-                 WHERE key = ?1 OR beside = ?2 ORDER BY job DESC LIMIT 1";
-    let values = params![keys.key, keys.beside, hash];
-    let found = c.query_row(query, values, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-    let found: Option<(u64, bool, bool)> = found.optional().told("read")?;
-    Ok(found.filter(|(_, open, _)| *open).map(|(job, _, same)| (job, same)))
-}
-
-/// The newest job of this spec that has not ended and whose inputs are not where they were.
-fn left(c: &Connection, begin: &Begin, hash: &str) -> Result<Option<Other>, Fault> {
-    if begin.source.is_none() {
-        return Ok(None);
-    }
-    let query = "SELECT job, source FROM jobs JOIN specs USING (spec) \
-                 WHERE ended IS NULL AND source <> '' AND workflow = ?1 AND hash = ?2 AND mock = ?3 ORDER BY job DESC";
-    let mut query = c.prepare(query).told("read")?;
-    let mut rows = query.query(params![begin.workflow, hash, begin.mock]).told("read")?;
-    while let Some(row) = rows.next().told("read")? {
-        let (job, source): (u64, String) = (row.get(0).told("read")?, row.get(1).told("read")?);
-        if !Path::new(&source).exists() {
-            return Ok(Some(Other::Inputs(job, source)));
-        }
-    }
-    Ok(None)
-}
-
-fn counts(c: &Connection, job: u64) -> Result<(u64, u64), Fault> {
-    let query = "SELECT count(ended), count(*) FROM runs WHERE run >= ?1 AND run < ?2";
-    let range = params![run_number(job, 0)?, run_number(job + 1, 0)?];
-    let (ended, all): (u64, u64) = c.query_row(query, range, |row| Ok((row.get(0)?, row.get(1)?))).told("read")?;
-    Ok((ended, all - ended))
-}
-
 impl Job {
     /// When it began, in microseconds since 1970.
     ///
@@ -310,136 +233,6 @@ impl Job {
     pub fn end(&self) -> Result<()> {
         self.journal.end(self.number)
     }
-
-    /// What an earlier process has left of these runs.
-    fn known(&self, c: &Connection, runs: &Started) -> Result<Vec<Option<Earlier>>, Fault> {
-        let mut there: Vec<Option<Earlier>> = vec![None; runs.numbers.len()];
-        let mut place = runs.numbers.iter().copied().zip(0..).collect::<Vec<(u64, usize)>>();
-        if !self.resumed {
-            place.retain(|(number, _)| runs.returned.contains(number));
-        }
-        place.sort_unstable();
-        // Runs that are read one after the other stand so in the tables; those that come back stand anywhere.
-        for stretch in place.chunk_by(|a, b| a.0 + 1 == b.0) {
-            self.known_of(c, runs, stretch, &mut there)?;
-        }
-        Ok(there)
-    }
-
-    /// The same of runs whose numbers follow each other, each with its place.
-    fn known_of(
-        &self,
-        c: &Connection,
-        runs: &Started,
-        place: &[(u64, usize)],
-        there: &mut [Option<Earlier>],
-    ) -> Result<(), Fault> {
-        let (Some((first, _)), Some((last, _))) = (place.first(), place.last()) else { return Ok(()) };
-        let range = [run_number(self.number, *first)?, run_number(self.number, *last)?];
-        let find = |run: i64| {
-            let number = place_of(run);
-            place.binary_search_by_key(&number, |(n, _)| *n).ok().map(|at| (number, place[at].1))
-        };
-        let mut statement = c
-            .prepare_cached("SELECT run, id, input, status, started, deadline FROM runs WHERE run BETWEEN ?1 AND ?2")
-            .told("read")?;
-        let mut rows = statement.query(range).told("read")?;
-        while let Some(row) = rows.next().told("read")? {
-            let run: i64 = row.get(0).told("read")?;
-            let Some((number, at)) = find(run) else { continue };
-            let text = |column: usize| row.get_ref(column).and_then(|v| Ok(v.as_str_or_null()?)).told("read");
-            if text(2)? != given(&runs.inputs, at) {
-                let message = format!(
-                    "input {} is not what it was when job {} began: `--fresh` begins anew",
-                    number + 1,
-                    self.number
-                );
-                return Err(Fault::Refused(message));
-            }
-            let state = text(3)?.and_then(RunState::of);
-            let state = state.ok_or_else(|| Fault::Damaged(format!("run {number} stands as nothing that is known")))?;
-            let since = Some(Timestamp(row.get(4).told("read")?));
-            let deadline = row.get::<_, Option<i64>>(5).told("read")?.map(Timestamp);
-            let (history, spent) = (History::default(), Usage::default());
-            let id = text(1)?.unwrap_or_default().to_owned();
-            there[at] = Some(Earlier { id, state, history, since, spent, deadline });
-        }
-        let events =
-            "SELECT run, kind, step, data, position FROM events WHERE run BETWEEN ?1 AND ?2 ORDER BY run, position";
-        let mut statement = c.prepare_cached(events).told("read")?;
-        let (mut rows, mut spending) = (statement.query(range).told("read")?, (None, Spending::default()));
-        while let Some(row) = rows.next().told("read")? {
-            let run: i64 = row.get(0).told("read")?;
-            let Some((_, at)) = find(run) else { continue };
-            let event: (String, Option<String>, Option<String>) =
-                (row.get(1).told("read")?, row.get(2).told("read")?, row.get(3).told("read")?);
-            let earlier = there[at].as_mut().ok_or_else(|| Fault::Damaged(format!("run {run} never began")))?;
-            if spending.0 != Some(run) {
-                spending = (Some(run), Spending::default());
-            }
-            if event.0 == RETRIED {
-                earlier.since = Some(Timestamp(row.get(4).told("read")?));
-            }
-            spent(&mut spending.1, &event)?;
-            earlier.spent = spending.1.total();
-            add(&mut earlier.history, event, row.get(4).told("read")?)?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether the record of a step says that it has results.
-pub fn has_completed(record: &str) -> bool {
-    ["COMPLETED", "CACHED", "REUSED"].iter().any(|status| record.starts_with(&format!("{{\"status\":\"{status}\"")))
-}
-
-/// What a run that is tried again is told to do anew.
-pub(crate) fn anew(data: Option<&str>) -> Result<Vec<String>, Fault> {
-    let told = data.map(serde_json::from_str).transpose();
-    Ok(told
-        .map_err(|e| Fault::Damaged(format!("what is to be done anew is no list of steps: {e}")))?
-        .unwrap_or_default())
-}
-
-/// Adds what happened to what is known of a run: its kind, its step or signal, its data.
-pub(crate) fn add(
-    history: &mut History,
-    (kind, name, data): (String, Option<String>, Option<String>),
-    at: i64,
-) -> Result<(), Fault> {
-    let (Some(name), Some(data)) = (name, data.clone()) else {
-        if kind != RETRIED {
-            return Ok(());
-        }
-        // Tried again: what did not complete is done anew, and what was told to be.
-        let told = anew(data.as_deref())?;
-        let is_told = |name: &str| told.iter().any(|step| History::step_of(name) == step);
-        history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
-        history.done_again(&told);
-        history.forget_open();
-        return Ok(());
-    };
-    if let Some(step) = history.tried_again(&name, &data).filter(|_| kind == "signal") {
-        history.forget(step, has_completed);
-        return Ok(());
-    }
-    let damaged = |e| Fault::Damaged(format!("what it has of `{name}` is no JSON: {e}"));
-    let data = RawValue::from_string(data).map_err(damaged)?;
-    let name = match kind.as_str() {
-        "wait" => History::wait(&name),
-        "backoff" => History::backoff(&name),
-        "signal" => {
-            history.came(&name, data, at);
-            return Ok(());
-        }
-        _ => name,
-    };
-    history.0.insert(name, data);
-    Ok(())
-}
-
-fn given(array: &StringArray, at: usize) -> Option<&str> {
-    array.is_valid(at).then(|| array.value(at))
 }
 
 impl Journal for Job {

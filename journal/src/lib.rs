@@ -67,7 +67,7 @@ impl Sqlite {
         }
         let open = || -> Result<Connection, Fault> {
             let mut connection = Connection::open(&path).told("open")?;
-            schema::prepare(&mut connection)?;
+            schema::prepare(&mut connection, &path)?;
             Ok(connection)
         };
         let connection = open().map_err(|fault| fault.at(&path))?;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bourn_engine::env::{Env, points};
 use bourn_engine::{Error, Result};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::fault::{Fault, Faults as _};
+use crate::schema::{SOON, tell_of_waiting};
 
 /// What is to be written. It may be called again, when another one of the same commit has failed.
 pub type Work = Box<dyn FnMut(&Connection, &mut Clock) -> Result<(), Fault> + Send>;
@@ -96,25 +97,22 @@ impl Office {
     /// Commits all orders together, or else each alone, so that one at fault does not take the others with it. Other processes that write are
     /// waited for so long.
     pub fn commit(&mut self, mut group: Vec<Order>, patience: Duration, counters: &Counters) -> Written {
-        if self.patience != patience && self.connection.busy_timeout(patience).is_ok() {
-            self.patience = patience;
-        }
         if group.len() > 1 || patience.is_zero() {
-            match self.together(&mut group, counters) {
+            match self.together(&mut group, patience, counters) {
                 Ok(()) => {
                     for order in group {
                         answer(order, Ok(()));
                     }
                     return Written::All;
                 }
-                Err(Fault::Sqlite(LOCK, e)) if is_busy(&e) && patience.is_zero() => return Written::Busy(group),
+                Err(fault) if fault.is_busy() && patience.is_zero() => return Written::Busy(group),
                 Err(_) => {}
             }
         }
         let mut rest = group.into_iter();
         while let Some(order) = rest.next() {
             let mut alone = [order];
-            let result = self.together(&mut alone, counters).map_err(|fault| fault.at(&self.path));
+            let result = self.together(&mut alone, patience, counters).map_err(|fault| fault.at(&self.path));
             let [order] = alone;
             match (&order.done, result) {
                 // Nobody waits for this order, so nobody would know: all that come behind it are told instead.
@@ -125,8 +123,21 @@ impl Office {
         Written::All
     }
 
-    fn together(&mut self, orders: &mut [Order], counters: &Counters) -> Result<(), Fault> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).told(LOCK)?;
+    fn together(&mut self, orders: &mut [Order], patience: Duration, counters: &Counters) -> Result<(), Fault> {
+        match self.within(orders, patience.min(SOON), counters) {
+            Err(fault) if fault.is_busy() && patience > SOON => {
+                tell_of_waiting(&self.path);
+                self.within(orders, patience.saturating_sub(SOON), counters)
+            }
+            written => written,
+        }
+    }
+
+    fn within(&mut self, orders: &mut [Order], patience: Duration, counters: &Counters) -> Result<(), Fault> {
+        if self.patience != patience && self.connection.busy_timeout(patience).is_ok() {
+            self.patience = patience;
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).told("lock")?;
         for order in orders.iter_mut() {
             (order.work)(&transaction, &mut self.clock)?;
         }
@@ -137,13 +148,6 @@ impl Office {
         counters.orders.fetch_add(orders.len() as u64, Relaxed);
         Ok(())
     }
-}
-
-/// What is told of a transaction that can't begin.
-const LOCK: &str = "lock";
-
-fn is_busy(e: &rusqlite::Error) -> bool {
-    matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn answer(order: Order, result: Result<()>) {

@@ -1,5 +1,8 @@
 //! The tables, and how a database of an earlier version becomes one of this.
 
+use std::path::Path;
+use std::time::Duration;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::fault::{Fault, Faults as _};
@@ -124,12 +127,37 @@ ALTER TABLE jobs ADD COLUMN budget TEXT NOT NULL DEFAULT '{}';
 pub const LONG_LOG: i64 = 8_192;
 /// ... and as many as it has by itself when each commit is waited for: one that makes the log longer takes twice as long.
 pub const SHORT_LOG: i64 = 1_000;
-/// How long a write waits for another process that writes.
-pub const BUSY: std::time::Duration = std::time::Duration::from_secs(30);
+/// KiB of pages that a connection keeps in memory at most: with the 2,000 that SQLite has by itself, what thousands of runs that are under way
+/// write is read from the disk again for each commit, a tenth of all that a step costs.
+const KEPT_KIB: i64 = 16_000;
+/// How long a write waits for another process that writes, ...
+pub const BUSY: Duration = Duration::from_secs(30);
+/// ... and after how long that is told.
+pub const SOON: Duration = Duration::from_secs(1);
 
 /// Settles a connection, and brings the tables to this version.
-pub fn prepare(connection: &mut Connection) -> Result<(), Fault> {
-    settle(connection)?;
+pub fn prepare(connection: &mut Connection, path: &Path) -> Result<(), Fault> {
+    connection.busy_timeout(SOON).told("open")?;
+    match bring(connection) {
+        Err(fault) if fault.is_busy() => {
+            tell_of_waiting(path);
+            connection.busy_timeout(BUSY.saturating_sub(SOON)).told("open")?;
+            bring(connection)?;
+        }
+        brought => brought?,
+    }
+    connection.busy_timeout(BUSY).told("open")
+}
+
+/// Says why nothing happens.
+pub fn tell_of_waiting(path: &Path) {
+    let (path, longest) = (path.display(), BUSY.as_secs());
+    tracing::warn!("the journal {path}: another process is writing to it; waiting for that, at most {longest} s");
+}
+
+fn bring(connection: &mut Connection) -> Result<(), Fault> {
+    is_ours(connection)?;
+    settle_log(connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).told("lock")?;
     let version: usize = transaction.query_row("PRAGMA user_version", (), |row| row.get(0)).told("read")?;
     if version > VERSIONS.len() {
@@ -144,15 +172,27 @@ pub fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     transaction.commit().told("write")
 }
 
+/// Whether the tables are those of a journal, if there are any: nothing is written into a database of somebody else.
+fn is_ours(connection: &Connection) -> Result<(), Fault> {
+    let query = "SELECT count(*), count(*) FILTER (WHERE name IN ('jobs', 'runs', 'events')) FROM sqlite_master";
+    let (all, ours): (i64, i64) = connection.query_row(query, (), |row| Ok((row.get(0)?, row.get(1)?))).told("open")?;
+    if all > 0 && ours < 3 { Err(Fault::Foreign) } else { Ok(()) }
+}
+
 /// What holds for every connection: readers never wait for the writer, and a commit is on the disk.
 pub fn settle(connection: &Connection) -> Result<(), Fault> {
     connection.busy_timeout(BUSY).told("open")?;
+    settle_log(connection)
+}
+
+fn settle_log(connection: &Connection) -> Result<(), Fault> {
     let mode = with_log(connection).told("open")?;
     if mode != "wal" {
         return Err(Fault::NoLog(mode));
     }
     connection.pragma_update(None, "synchronous", "FULL").told("open")?;
     connection.pragma_update(None, "wal_autocheckpoint", LONG_LOG).told("open")?;
+    connection.pragma_update(None, "cache_size", -KEPT_KIB).told("open")?;
     connection.pragma_update(None, "foreign_keys", true).told("open")
 }
 
@@ -187,7 +227,7 @@ mod tests {
         let job =
             "INSERT INTO specs VALUES (1, 'h', 'f', 't'); INSERT INTO jobs VALUES (1, 'k', 'w', 1, '', 0, 7, NULL)";
         connection.execute_batch(job).unwrap();
-        prepare(&mut connection).unwrap();
+        prepare(&mut connection, Path::new("journal.db")).unwrap();
         let found = connection.query_row("SELECT workflow, labels, type FROM jobs", (), |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
         });
@@ -197,14 +237,28 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test looks at the file from outside")]
+    fn a_database_of_somebody_else_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("places.db");
+        let mut connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE places (url TEXT); PRAGMA user_version = 3").unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let fault = prepare(&mut connection, &path).unwrap_err().to_string();
+        assert_eq!(fault, "it is a database of another program: use another file");
+        drop(connection);
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
     fn a_database_of_a_later_version_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");
         let mut connection = Connection::open(&path).unwrap();
-        prepare(&mut connection).unwrap();
-        prepare(&mut connection).unwrap();
+        prepare(&mut connection, Path::new("journal.db")).unwrap();
+        prepare(&mut connection, Path::new("journal.db")).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
-        let fault = prepare(&mut connection).unwrap_err().to_string();
+        let fault = prepare(&mut connection, Path::new("journal.db")).unwrap_err().to_string();
         assert_eq!(
             fault,
             "it has tables of version 99, and this Bourn knows 11: run a later Bourn, or use another file"

@@ -295,7 +295,7 @@ mod tests {
     fn writer(folder: &TempDir) -> Writer {
         let path = folder.path().join("journal.db");
         let mut connection = Connection::open(&path).unwrap();
-        schema::prepare(&mut connection).unwrap();
+        schema::prepare(&mut connection, &path).unwrap();
         Writer::start(connection, path, &Env::system()).unwrap()
     }
 
