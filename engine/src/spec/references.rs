@@ -40,6 +40,9 @@ pub(crate) struct Names<'a> {
     pub item: Option<&'a str>,
 }
 
+/// What is filled in before places are read: `${env.NAME}`.
+const FILLED: [&str; 3] = ["env", "secret", "param"];
+
 impl Names<'_> {
     /// The value of a node with the longer form `${steps.id…}` of every place made the shorter one, `${id…}`. The steps
     /// that it reads are added to `needs`.
@@ -88,6 +91,8 @@ impl Names<'_> {
         for place in places.iter().rev() {
             match self.check(place) {
                 Ok(step) => needs.extend(step),
+                // Why it could not be filled in was told before.
+                Err(_) if FILLED.contains(&place.root.as_str()) && !place.path.is_empty() => {}
                 Err(problem) => reader.fault(path, problem.part(place.span.clone())),
             }
             if place.root == "steps"

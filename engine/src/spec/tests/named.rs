@@ -214,6 +214,14 @@ fn a_secret_that_is_not_there_is_told_and_none_is_part_of_a_name() {
     ");
     let used = "source: { file: { path: '${secret.TOKN}' } }\nsink: { blackhole: {} }\n";
     assert_snapshot!(load(used), @"spec.yaml:1:26 there is no secret `TOKN` (add `secrets: { TOKN: { env: TOKN } }`)");
+    // A step that uses one is not told of again, as if it were a place of its own.
+    let step =
+        "steps: [{ id: a, command: set, args: '${secret.NONE} ${secret.TOKEN} ${env.NONE}' }]\nsecrets: [TOKEN]\n";
+    assert_snapshot!(load(step), @r"
+    spec.yaml:1:39 there is no secret `NONE` (there is: TOKEN)
+    spec.yaml:1:70 there is no environment variable `NONE` (set it: `export NONE=…`, or say what holds without it: `${env.NONE:-…}`)
+    spec.yaml:2:11 there is no environment variable `TOKEN` (set it: `export TOKEN=…`)
+    ");
     let named = told(&format!("{used}secrets: [TOKEN]\nname: '${{secret.TOKEN}}'\n"));
     assert_snapshot!(named, @r"
     spec.yaml:1:26 there is no secret `TOKN` (did you mean `TOKEN`?)
