@@ -145,28 +145,17 @@ impl Course {
         if let Some(record) = done {
             return Ok(Some(record.to_owned()));
         }
-        let name = place.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
-        if let Some(record) = known(rows, row, &name)? {
+        // Most runs have no history.
+        let has_history = rows.column_by_name(HISTORY).is_some_and(|c| c.is_valid(row));
+        if has_history && let Some(record) = self.of_history(rows, row, place)? {
             return Ok(Some(record));
-        }
-        // What it gave was kept before its gates were asked, and what they said behind each of them.
-        for mark in self.begin.marks.iter().rev().filter(|_| done.is_none()) {
-            if let Some(record) = known(rows, row, &format!("{name}{mark}"))? {
-                return Ok(Some(record));
-            }
         }
         if let Some(recorded) = &self.begin.recorded
             && let Some(record) = recorded.given(&self.name(rows, row)?)?
         {
             return Ok(Some(serde_json::to_string(&record)?));
         }
-        // Where a fallback is tried again later, what was tried before it has failed for good.
-        let attempts = Attempts::known(rows, row, &name)?;
-        if let Some(failed) = attempts.filter(|known| known.fallback > self.begin.fallback).and_then(|a| a.before) {
-            return Ok(Some(Box::<str>::from(failed).into()));
-        }
-        let own = || self.name(rows, row);
-        if let Some(failed) = Wait::failed_before(rows, row, own, self.begin.fallback)? {
+        if has_history && let Some(failed) = self.failed_before(rows, row)? {
             return Ok(Some(failed));
         }
         if self.begin.fallback > 0 {
@@ -198,6 +187,30 @@ impl Course {
         skip.map(|skip| Ok(serde_json::to_string(&Record::not_started(skip))?)).transpose()
     }
 
+    /// The record that an earlier passage has left of the step.
+    fn of_history(&self, rows: &RecordBatch, row: usize, place: Option<Place>) -> Result<Option<String>> {
+        let name = place.map_or_else(|| self.id.to_string(), |place| place.of(&self.id));
+        if let Some(record) = known(rows, row, &name)? {
+            return Ok(Some(record));
+        }
+        // What it gave was kept before its gates were asked, and what they said behind each of them.
+        for mark in self.begin.marks.iter().rev() {
+            if let Some(record) = known(rows, row, &format!("{name}{mark}"))? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record of what was tried before a fallback, where that is tried again later, or waits: it has failed for good.
+    fn failed_before(&self, rows: &RecordBatch, row: usize) -> Result<Option<String>> {
+        let attempts = Attempts::known(rows, row, &self.own_name(rows, row)?)?;
+        if let Some(failed) = attempts.filter(|known| known.fallback > self.begin.fallback).and_then(|a| a.before) {
+            return Ok(Some(Box::<str>::from(failed).into()));
+        }
+        Wait::failed_before(rows, row, || self.name(rows, row), self.begin.fallback)
+    }
+
     /// The name of the step in this row: `step`, or `step[3]`, with the workflow that it is within.
     pub(super) fn name(&self, rows: &RecordBatch, row: usize) -> Result<String> {
         Ok(format!("{}{}", scope(rows, row)?, self.own_name(rows, row)?))
@@ -217,7 +230,7 @@ impl Course {
         if self.is_overdue(rows, row) {
             return Ok(Some(Record::dropped(OVERDUE.to_owned())));
         }
-        let reason = self.begin.fails.reason(numbers(rows)?[row], &self.name(rows, row)?);
+        let reason = self.begin.fails.reason(numbers(rows)?[row], || self.name(rows, row))?;
         Ok(reason.map(Record::dropped))
     }
 

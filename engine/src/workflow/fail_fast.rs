@@ -101,8 +101,8 @@ impl FailFast {
     }
 
     /// Why what has this name ends at once, if it does.
-    pub(super) fn reason(&self, run: u64, name: &str) -> Option<String> {
-        if self.0.any.load(Ordering::Acquire) { self.state().reason(run, name) } else { None }
+    pub(super) fn reason(&self, run: u64, name: impl FnOnce() -> Result<String>) -> Result<Option<String>> {
+        Ok(if self.0.any.load(Ordering::Acquire) { self.state().reason(run, &name()?) } else { None })
     }
 
     /// Is over with the reason as soon as what has this name is to end.

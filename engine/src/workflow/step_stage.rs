@@ -92,6 +92,11 @@ impl StepStage {
         while progress == Progress::More {
             progress = self.inner.resume(&mut said)?;
         }
+        let given: Vec<RecordBatch> =
+            said.emitted().iter().filter(|(port, _)| *port == 0).map(|(_, rows)| rows.clone()).collect();
+        if said.rejected.is_empty() {
+            return Ok(given_for(rows, &given)?.into_iter().map(Made::Result).collect());
+        }
         let mut failed = Vec::new();
         for Rejected { row, error } in std::mem::take(&mut said.rejected) {
             let RejectedRow::Rows(row) = row else { return Err(Error::engine("a step's stage rejected a text")) };
@@ -99,22 +104,9 @@ impl StepStage {
             failed.extend(keys(&row)?.into_iter().map(|key| (key, error.summary())));
         }
         let numbers = keys(rows)?;
-        let kept: UInt64Array = if failed.is_empty() {
-            (0..numbers.len() as u64).collect()
-        } else {
-            let is_kept = |(_, number): &(u64, &Key)| !failed.iter().any(|(f, _)| f == *number);
-            (0..).zip(&numbers).filter(is_kept).map(|(row, _)| row).collect()
-        };
-        let before = if failed.is_empty() { rows.clone() } else { take_record_batch(rows, &kept)? };
-        let given: Vec<RecordBatch> =
-            said.emitted().iter().filter(|(port, _)| *port == 0).map(|(_, rows)| rows.clone()).collect();
-        let mut results = match given.as_slice() {
-            [] if before.num_rows() == 0 => Vec::new(),
-            [] => return Err(Error::engine("a step's stage must give one row for one")),
-            [one] => results(&before, one)?,
-            [first, ..] => results(&before, &concat_batches(first.schema_ref(), &given)?)?,
-        }
-        .into_iter();
+        let is_kept = |(_, number): &(u64, &Key)| !failed.iter().any(|(f, _)| f == *number);
+        let kept: UInt64Array = (0..).zip(&numbers).filter(is_kept).map(|(row, _)| row).collect();
+        let mut results = given_for(&take_record_batch(rows, &kept)?, &given)?.into_iter();
         let mut made = Vec::with_capacity(numbers.len());
         for number in &numbers {
             made.push(match failed.iter().position(|(f, _)| f == number) {
@@ -123,6 +115,16 @@ impl StepStage {
             });
         }
         Ok(made)
+    }
+}
+
+/// What a stage gave for these rows.
+fn given_for(rows: &RecordBatch, given: &[RecordBatch]) -> Result<Vec<serde_json::Value>> {
+    match given {
+        [] if rows.num_rows() == 0 => Ok(Vec::new()),
+        [] => Err(Error::engine("a step's stage must give one row for one")),
+        [one] => results(rows, one),
+        [first, ..] => results(rows, &concat_batches(first.schema_ref(), given)?),
     }
 }
 
