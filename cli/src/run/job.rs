@@ -11,7 +11,8 @@ use bourn_engine::plan::Plan;
 use bourn_engine::{Engine, Error};
 use futures::future::{Either, Pending, pending, select};
 
-use crate::args::{Checkpoint, Form, Run};
+use super::args::{Checkpoint, Run};
+use crate::args::Form;
 use crate::failure::{Exit, Failure};
 use crate::metrics_server::Server;
 use crate::report::bottleneck::Shape;

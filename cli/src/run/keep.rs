@@ -13,7 +13,8 @@ use bourn_journal::{Begin, Job, Other, Sqlite, Stats};
 use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
-use crate::args::{Form, Run};
+use super::args::Run;
+use crate::args::Form;
 use crate::copied;
 use crate::failure::Failure;
 use crate::monitoring::Monitor;

@@ -1,5 +1,6 @@
 //! `bourn run`: a pipeline, a workflow once, or a workflow for every row.
 
+pub mod args;
 pub mod budget;
 pub mod cache;
 pub mod documents;
@@ -22,13 +23,13 @@ use bourn_engine::{Error, Kind};
 use documents::Documents;
 use job::Ending;
 
-use crate::args::{Checkpoint, OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::monitoring::Monitor;
 use crate::prepare;
 use crate::report::diagnostics;
 use crate::runs;
 use crate::screen::Screen;
+use args::{Checkpoint, OnConflict, Run};
 
 /// Runs what the command line says, to its end.
 ///

@@ -11,9 +11,9 @@ use futures::channel::mpsc;
 use futures::future::{Either, select};
 use futures::{FutureExt, StreamExt};
 
+use super::args::{OnConflict, Run};
 use super::job::Ending;
 use super::once;
-use crate::args::{OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::given::Text;
 use crate::prepare;

@@ -10,9 +10,9 @@ use futures::executor::block_on;
 use futures::future::{Either, select};
 use futures::{StreamExt as _, pin_mut};
 
+use super::args::Run;
 use super::job::Ending;
 use super::once;
-use crate::args::Run;
 use crate::failure::{Exit, Failure};
 use crate::report::diagnostics;
 use crate::screen::Screen;

@@ -10,6 +10,7 @@ use bourn_engine::spec::{Loaded, Mode, Spec};
 use bourn_engine::workflow::{Runs, check_input, run_id};
 use serde_json::Value;
 
+use super::args::Run;
 use super::cache;
 use super::documents::{Documents, Seen};
 use super::inputs::{Ended, Inputs};
@@ -17,7 +18,6 @@ use super::job::{self, Ending};
 use super::keep::Kept;
 use super::targets::{self, Window};
 use crate::answer;
-use crate::args::Run;
 use crate::failure::{Exit, Failure};
 use crate::given;
 use crate::monitoring::{Eyes, Monitor};

@@ -10,8 +10,8 @@ use super::args::One;
 use super::go_on::pass;
 use super::signal::waits;
 use super::{Place, args};
-use crate::args::Run as Options;
 use crate::failure::{Exit, Failure};
+use crate::run::args::Run as Options;
 use crate::screen::Screen;
 
 /// Those of this workflow, among its newest runs that wait.

@@ -9,9 +9,9 @@ use bourn_journal::Sqlite;
 
 use super::args::One;
 use super::{Place, go_on, pause, show, stop};
-use crate::args::{IdReuse, OnConflict, Run};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::run::args::{IdReuse, OnConflict, Run};
 use crate::run::workflow::fits;
 use crate::screen::Screen;
 

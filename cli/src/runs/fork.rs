@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::args::{INITIALIZATION, One};
 use super::{Place, go_on};
-use crate::args;
 use crate::failure::{Exit, Failure};
 use crate::prepare;
+use crate::run::args;
 use crate::screen::Screen;
 
 /// Makes the new run and runs it.

@@ -18,10 +18,11 @@ use super::signal::waits;
 use super::task::Wait;
 use super::{Place, args::Journal, asked, chain, estimate};
 use crate::answer;
-use crate::args::{self, Form};
+use crate::args::{Form, Spec};
 use crate::failure::{Exit, Failure};
 use crate::monitoring::Monitor;
 use crate::prepare;
+use crate::run::args;
 use crate::run::budget;
 use crate::run::cache;
 use crate::run::documents::Documents;
@@ -223,7 +224,7 @@ pub fn passed(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(
 /// What `bourn run` would be told.
 fn options(file: &str, journal: &Journal) -> args::Run {
     args::Run {
-        spec: args::Spec { path: file.to_owned(), mode: None, routing: None },
+        spec: Spec { path: file.to_owned(), mode: None, routing: None },
         input: None,
         inputs: None,
         mock: false,

@@ -1,5 +1,6 @@
 //! `bourn tap`: a spec runs, and what flows at one place of it is printed.
 
+pub mod args;
 mod printer;
 
 use std::time::Duration;
@@ -13,13 +14,14 @@ use bourn_engine::graph::{Graph, Input, Role};
 use bourn_engine::plan::Plan;
 use bourn_engine::spec::Spec;
 
-use crate::args::{Form, Tap};
+use crate::args::Form;
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::run::documents::Documents;
 use crate::run::job::{self, Ending};
 use crate::run::{self, workflow};
 use crate::screen::Screen;
+use args::Tap;
 use printer::{FILTER, Printer};
 
 /// The kinds of sinks that print where the tap does.

@@ -6,7 +6,8 @@ use bourn_engine::Engine;
 use bourn_engine::spec::case::Case;
 use bourn_engine::spec::{Cases, Document, Loaded};
 
-use crate::args::{self, Test};
+use super::args::Test;
+use crate::args::Spec;
 use crate::failure::Failure;
 use crate::given::Text;
 use crate::prepare;
@@ -78,7 +79,7 @@ fn suite(path: String, args: &Test, engine: &Engine) -> Result<Suite, Failure> {
     if is_beside(Path::new(&path)) {
         return Err(Failure::invalid(format!("{path}: there is no spec beside these cases: {}", spec_names(&path))));
     }
-    let spec = args::Spec { path, mode: None, routing: args.routing.clone() };
+    let spec = Spec { path, mode: None, routing: args.routing.clone() };
     let loaded = prepare::load(&spec, engine)?;
     let mut cases: Vec<_> = loaded.cases.iter().map(|case| (loaded.document.clone(), case.clone())).collect();
     for beside in beside(&spec.path) {

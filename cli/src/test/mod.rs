@@ -1,5 +1,6 @@
 //! `bourn test`: runs the cases of specs in a world of their own, and shows what differs.
 
+pub mod args;
 mod case;
 mod compare;
 mod find;
@@ -14,12 +15,13 @@ use bourn_engine::spec::Document;
 use futures::executor::block_on;
 
 use crate::answer;
-use crate::args::{Form, Test};
+use crate::args::Form;
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::report::diagnostics;
 use crate::screen::Screen;
 use crate::watch::Watch;
+use args::Test;
 use compare::Fault;
 use find::Suite;
 use report::Report;

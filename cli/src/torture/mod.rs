@@ -1,5 +1,6 @@
 //! `bourn torture`: a job is killed again and again, and must end as if nobody had touched it. Here a pipeline; workflows are `runs`.
 
+pub mod args;
 mod child;
 mod compare;
 mod draw;
@@ -20,10 +21,11 @@ use indicatif::{ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::answer;
-use crate::args::{self, Form, Torture};
+use crate::args::{self as command, Form};
 use crate::failure::{Exit, Failure};
 use crate::prepare;
 use crate::screen::Screen;
+use args::Torture;
 use child::{End, Kill, Outcome, Program};
 use compare::Order;
 use draw::Draw;
@@ -44,7 +46,7 @@ pub fn run(args: &Torture, screen: &Screen) -> Result<Exit, Failure> {
     runtime.block_on(async {
         let engine = Engine::new(prepare::registry());
         let Some(path) = &args.spec else { return runs::scenario(args, &engine, screen).await };
-        let spec = args::Spec { path: path.clone(), mode: None, routing: None };
+        let spec = command::Spec { path: path.clone(), mode: None, routing: None };
         let loaded = prepare::load(&spec, &engine)?;
         match &loaded.spec {
             Spec::Chain(_) => runs::own(path, args, &engine, screen).await,

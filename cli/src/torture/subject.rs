@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 use super::child::SPEC;
 use super::compare::Order;
 use super::rows::Target;
-use crate::args::Torture;
 use crate::failure::Failure;
 use crate::prepare;
 use crate::run::documents::Documents;
+use crate::torture::args::Torture;
 
 /// Where each copy keeps its checkpoints, from its folder.
 const CHECKPOINTS: &str = "checkpoints";
