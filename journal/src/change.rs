@@ -169,7 +169,7 @@ impl Sqlite {
             if event.kind == RETRIED {
                 // It was done anew from there on, and what had been done at the end of the run was for another end.
                 let told = crate::job::anew(event.data.as_deref()).map_err(|fault| fault.at(self.path()))?;
-                taken.retain(|(known, _)| !told.iter().any(|step| History::step_of(known) == step));
+                taken.retain(|(known, _)| !told.iter().any(|step| History::is_of(known, step)));
                 continue;
             }
             let (Some(step), Some(data), "step") = (event.step, event.data, event.kind.as_str()) else { continue };

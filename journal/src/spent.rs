@@ -28,7 +28,7 @@ pub(crate) fn spent(
         }
         ("signal", Some(signal), Some(data)) => {
             if let Some(step) = History::decided_again(signal, data) {
-                spending.tried_again(step);
+                spending.tried_again(step, &History::told_anew(data));
             }
         }
         _ => {}

@@ -81,8 +81,14 @@ fn tell_degraded(text: &mut String, document: &ResultDocument) {
         .filter(|id| steps.get(*id).is_none_or(|step| warned(step).is_empty()) && items(id).is_none())
         .map(String::as_str)
         .collect();
-    if !failed.is_empty() {
-        let _ = writeln!(text, "\ndegraded: {} failed, and the spec says what to take instead", failed.join(", "));
+    // Of a workflow within, what was taken instead was decided there.
+    let is_own = |id: &&str| document.decision_path.iter().any(|taken| taken.step == *id && taken.kind == "default");
+    let (own, within): (Vec<&str>, Vec<&str>) = failed.into_iter().partition(is_own);
+    for (ids, what) in [(own, "failed"), (within, "completed, though a part of it failed")] {
+        if !ids.is_empty() {
+            let ids = ids.join(", ");
+            let _ = writeln!(text, "\ndegraded: {ids} {what}, and the spec says what to take instead");
+        }
     }
     for (at, (id, items)) in document.degraded.iter().filter_map(|id| Some((id, items(id)?))).enumerate() {
         let count = items.failed + items.degraded;

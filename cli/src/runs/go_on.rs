@@ -10,6 +10,7 @@ use bourn_engine::journal::{Ask, History, RunState};
 use bourn_engine::metrics::JobStats;
 use bourn_engine::spec::Loaded;
 use bourn_engine::workflow::Runs;
+use bourn_engine::workflow::anew::done_anew;
 use bourn_engine::workflow::result::{Elements, RecoveryPlan, document_of};
 use bourn_journal::Run;
 use futures::executor::block_on;
@@ -61,9 +62,7 @@ pub fn recover(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<
     recoverable(run)?;
     // Of a step that failed at some elements the others are kept.
     let history = place.journal.history(run).map_err(Failure::Failed)?;
-    let completed = |step: &String| history.0.get(step).is_some_and(|r| bourn_journal::has_completed(r.get()));
-    let again = plan(place, run)?.into_iter().flat_map(|plan| plan.actions).flat_map(|action| action.reruns);
-    let anew: Vec<String> = again.filter(completed).collect();
+    let anew = done_anew(&place.spec(run)?.0, &history);
     place.journal.reopen(run, &anew).map_err(Failure::Failed)?;
     ended(place, run, budget)
 }

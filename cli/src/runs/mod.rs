@@ -38,6 +38,7 @@ use crate::copied;
 use crate::failure::{Exit, Failure};
 use crate::given::Text;
 use crate::prepare;
+use crate::run::budget;
 use crate::screen::Screen;
 use args::{One, Runs};
 
@@ -139,8 +140,10 @@ impl Place<'_> {
     fn spec(&self, run: &Run) -> Result<(Chain, bourn_journal::Spec), Failure> {
         let (request, spec) = self.request(run)?;
         let loaded = request.load(&spec.text, &spec.file, self.engine.registry(), self.engine.env());
-        let loaded = loaded.map_err(Failure::Problems)?;
+        let mut loaded = loaded.map_err(Failure::Problems)?;
         self.screen.hide(loaded.document.secrets());
+        let said = self.journal.budget(run.job).map_err(Failure::Failed)?;
+        budget::apply(&mut loaded.spec, &said.into_iter().collect::<Vec<_>>())?;
         Ok((chain(&loaded)?.clone(), spec))
     }
 }

@@ -2,6 +2,7 @@
 
 use bourn_engine::Engine;
 use bourn_engine::journal::{History, RunState};
+use bourn_engine::workflow::anew::done_anew_within;
 use bourn_engine::workflow::is_taken;
 use bourn_journal::{Filter, Run, Sqlite};
 use comfy_table::{Table, presets};
@@ -77,7 +78,7 @@ pub fn inbox(args: &Inbox, screen: &Screen) -> Result<Exit, Failure> {
 pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
     let (run, step) = split(args)?;
     let data = match (&args.data, &args.reject) {
-        _ if args.retry => serde_json::from_str(History::RETRY).map_err(|e| Failure::Failed(e.into()))?,
+        _ if args.retry => History::retry(Vec::new()),
         (Some(data), _) => given::json("--data", data)?,
         (None, Some(reason)) => json!({ "approved": false, "reason": reason }),
         (None, None) => json!({ "approved": true }),
@@ -87,6 +88,11 @@ pub fn approve(args: &Approve, screen: &Screen) -> Result<Exit, Failure> {
         let waits = waits(place.journal, run)?;
         let wait = waits.iter().find(|(waiting, _)| waiting == step).map(|(_, wait)| wait);
         let is_decision = wait.is_some_and(|wait| wait.decide.is_some());
+        let mut data = data.clone();
+        if is_decision && History::decided_again(&History::decision(step), &data.to_string()).is_some() {
+            let history = place.journal.history(run).map_err(Failure::Failed)?;
+            data = History::retry(done_anew_within(&place.spec(run)?.0, &history, step));
+        }
         if args.data.is_none() && args.reject.is_none() && !args.retry && is_decision {
             let message = format!(
                 "step `{step}` of run `{}` has failed: `--data` says what it gives instead, `--retry` tries it again, `--reject` lets it fail",

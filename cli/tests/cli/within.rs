@@ -177,3 +177,58 @@ steps:
     let wrong = (0_u64..).zip(&rows).find(|(n, row)| row["id"] != *n || row["visit"] != n / 10 + 1);
     assert_eq!((rows.len(), wrong), (150_000, None));
 }
+
+/// `b` fails as long as there is no file `well`, and then `a` is undone; `f` comes at the end.
+const UNDONE: &str = "\
+input: { schema: { type: object } }
+steps:
+  - id: a
+    process: { command: [sh, -c, 'echo a$0 >> calls', '${input.n}'] }
+    compensate: { process: { command: [sh, -c, 'echo undo-a$0 >> calls', '${input.n}'] } }
+  - { id: b, needs: a, process: { command: [sh, -c, 'echo b$0 >> calls; test $0 = 0 || test -e well', '${input.n}'] }, retry: { max_attempts: 1 } }
+finally:
+  - { id: f, process: { command: [sh, -c, 'echo f$0-$1 >> calls', '${input.n}', '${b.status}'] } }
+";
+
+/// What was done of `step`, which is a workflow of [`UNDONE`], until it failed, and after it was tried again.
+fn tried_again(step: &str, again: &[&str]) -> (Vec<String>, Vec<String>) {
+    let spec = format!("name: outer\nsteps:\n  - {{ id: w, {step} }}\n  - {{ id: end, set: '${{w.status}}' }}\n");
+    let folder = Folder::with(&[("inner.yaml", UNDONE), ("outer.yaml", &spec)]);
+    let calls =
+        || std::fs::read_to_string(folder.path("calls")).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    folder.bourn(&["run", "outer.yaml", "--id", "one", "--input", "{}"]);
+    let before = calls();
+    std::fs::write(folder.path("well"), "").unwrap();
+    folder.bourn(again).quietly();
+    let run = json_of(&folder.bourn(&["runs", "result", "one", "-o", "json"]).quietly());
+    assert_eq!(run["status"], "COMPLETED", "{run}");
+    folder.bourn(&["runs", "replay", "one"]).quietly();
+    (before.clone(), calls().split_off(before.len()))
+}
+
+#[test]
+fn what_was_undone_within_is_done_anew_and_what_is_done_at_its_end() {
+    let recover = ["runs", "recover", "one"];
+    let one = "workflow: { spec: inner.yaml, input: { n: 1 } }";
+    let (before, after) = tried_again(one, &recover);
+    assert_eq!(before, ["a1", "b1", "undo-a1", "f1-FAILED"]);
+    assert_eq!(after, ["a1", "b1", "f1-COMPLETED"]);
+    let (before, after) = tried_again(
+        "repeat: { until: '${.w.rounds >= 2}', max_iterations: 2 }, workflow: { spec: inner.yaml, input: { n: '${.w.rounds // 0}' } }",
+        &recover,
+    );
+    assert_eq!(before, ["a0", "b0", "f0-COMPLETED", "a1", "b1", "undo-a1", "f1-FAILED"]);
+    assert_eq!(after, ["a1", "b1", "f1-COMPLETED"], "a round that completed is not done again");
+    let (before, after) = tried_again(
+        "for_each: { in: [0, 1], as: x, max_concurrency: 1 }, workflow: { spec: inner.yaml, input: { n: '${x}' } }",
+        &recover,
+    );
+    assert_eq!(before, ["a0", "b0", "f0-COMPLETED", "a1", "b1", "undo-a1", "f1-FAILED"]);
+    assert_eq!(after, ["a1", "b1", "f1-COMPLETED"], "an element that completed is not done again");
+    let (before, after) = tried_again(
+        &format!("{one}, on_failure: [ {{ escalate: {{ timeout: 2d }} }} ]"),
+        &["approve", "one/w", "--retry"],
+    );
+    assert_eq!(before, ["a1", "b1", "undo-a1", "f1-FAILED"]);
+    assert_eq!(after, ["a1", "b1", "f1-COMPLETED"]);
+}

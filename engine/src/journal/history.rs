@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 /// What the journal knows of a run: the record of each step that ended, as it was written, by the id of the step.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -17,8 +17,6 @@ impl History {
     pub(crate) const SIGNAL: &str = "@signal:";
     /// The same of a step that is tried again later.
     pub const BACKOFF: &str = "@backoff:";
-    /// What a person has decided about a step that has failed: that it is tried again.
-    pub const RETRY: &str = r#"{"retry":true}"#;
     /// How often a completed step was done anew, since a run that had failed was tried again.
     pub(crate) const AGAIN: &str = "@again:";
     /// What stands behind the name of a step in those of its parts: elements, rounds and gates, steps of its workflow.
@@ -39,7 +37,7 @@ impl History {
     }
 
     /// Whether a name is that of this step, or of a part of it.
-    pub(crate) fn is_of(name: &str, step: &str) -> bool {
+    pub fn is_of(name: &str, step: &str) -> bool {
         name.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(Self::PARTS))
     }
 
@@ -53,10 +51,18 @@ impl History {
         format!("{}{step}", Self::BACKOFF)
     }
 
-    /// The run is tried again, and these steps are done anew though they had completed: they were undone, or need one that is.
+    /// The number of the fallback that a part of a step belongs to, by what stands behind the name of the step: 0 is the step itself.
+    pub(crate) fn fallback_of(part: &str) -> usize {
+        let (_, behind) = part.rsplit_once(Self::FALLBACK).unwrap_or_default();
+        let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        behind[..end].parse().unwrap_or(0)
+    }
+
+    /// The run is tried again, and these steps are done anew with all that is below them, though they had completed: they were undone, or need
+    /// one that is.
     pub fn done_again(&mut self, steps: &[String]) {
         for step in steps {
-            let again = self.again(step) + 1;
+            let again = self.own_again(step) + 1;
             self.0
                 .insert(format!("{}{step}", Self::AGAIN), RawValue::from_string(again.to_string()).unwrap_or_default());
         }
@@ -78,10 +84,14 @@ impl History {
         format!("{}{signal}\nat", Self::SIGNAL)
     }
 
-    /// How often this step, or what it is within, was done anew.
+    /// How often this step, and what it is within, was done anew.
     pub(crate) fn again(&self, name: &str) -> u32 {
-        let step = Self::step_of(name);
-        let known = self.0.get(&format!("{}{step}", Self::AGAIN));
+        let ends = name.match_indices(Self::PARTS).map(|(at, _)| at).chain([name.len()]);
+        ends.map(|end| self.own_again(&name[..end])).sum()
+    }
+
+    fn own_again(&self, name: &str) -> u32 {
+        let known = self.0.get(&format!("{}{name}", Self::AGAIN));
         known.and_then(|again| again.get().parse().ok()).unwrap_or(0)
     }
 
@@ -117,7 +127,7 @@ impl History {
     }
 
     /// The step that this signal says is to be tried again, where a person is to decide about its failure: it brings
-    /// [`History::RETRY`].
+    /// [`History::retry`].
     pub fn tried_again<'a>(&self, signal: &'a str, data: &str) -> Option<&'a str> {
         let step = Self::decided_again(signal, data)?;
         let wait = self.0.get(&Self::wait(step)).filter(|_| !self.0.contains_key(step))?;
@@ -127,9 +137,17 @@ impl History {
 
     /// The step that a signal with this name and data says is to be tried again, if it waits for a decision.
     pub fn decided_again<'a>(signal: &'a str, data: &str) -> Option<&'a str> {
-        let value = |text: &str| serde_json::from_str::<Value>(text).ok();
-        let is_said = value(data).is_some() && value(data) == value(Self::RETRY);
-        signal.strip_suffix(Self::DECIDED).filter(|_| is_said)
+        signal.strip_suffix(Self::DECIDED).filter(|_| serde_json::from_str::<Retry>(data).is_ok_and(|said| said.retry))
+    }
+
+    /// What says that a step is tried again, and that these are done anew though they had completed.
+    pub fn retry(anew: Vec<String>) -> Value {
+        json!(Retry { retry: true, anew })
+    }
+
+    /// What is to be done anew though it had completed, by what says that a step is tried again.
+    pub fn told_anew(data: &str) -> Vec<String> {
+        serde_json::from_str::<Retry>(data).unwrap_or_default().anew
     }
 
     /// Whether this is what a step was kept under while its gates were asked.
@@ -171,9 +189,20 @@ impl History {
     }
 }
 
+/// What a person has decided about a step that has failed: that it is tried again.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retry {
+    retry: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    anew: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const RETRY: &str = r#"{"retry":true}"#;
 
     fn history(all: &[(&str, &str)]) -> History {
         let raw =
@@ -230,10 +259,10 @@ mod tests {
             ("failed decided", r#"{"retry":false}"#),
             ("failed decided", r#"{"retry":true,"n":1}"#),
             ("failed decided", "retry"),
-            ("failed", History::RETRY),
-            ("asks decided", History::RETRY),
-            ("over decided", History::RETRY),
-            ("none decided", History::RETRY),
+            ("failed", RETRY),
+            ("asks decided", RETRY),
+            ("over decided", RETRY),
+            ("none decided", RETRY),
         ];
         assert!(others.iter().all(|(signal, data)| again(signal, data).is_none()));
     }

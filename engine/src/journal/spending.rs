@@ -113,13 +113,15 @@ impl Spending {
     }
 
     /// A person has decided that a failed step is tried again: what of it did not complete is done anew.
-    pub fn tried_again(&mut self, step: &str) {
-        self.settle(|name, is_complete| History::is_of(name, step) && !is_complete);
+    /// The same of these that did.
+    pub fn tried_again(&mut self, step: &str, told: &[String]) {
+        let is_told = |name: &str| told.iter().any(|step| History::is_of(name, step));
+        self.settle(|name, is_complete| History::is_of(name, step) && (!is_complete || is_told(name)));
     }
 
     /// The run is tried again: what did not complete is done anew, and these steps.
     pub fn retried(&mut self, told: &[String]) {
-        let is_told = |name: &str| told.iter().any(|step| History::step_of(name) == step);
+        let is_told = |name: &str| told.iter().any(|step| History::is_of(name, step));
         self.settle(|name, is_complete| !is_complete || is_told(name) || History::is_of_gate(name));
     }
 
@@ -213,7 +215,7 @@ mod tests {
         all.left("b", &record("COMPLETED", 6)).unwrap();
         assert_eq!(tokens(&all), 7 + 6);
         // What was paid before somebody says that it is tried again is paid.
-        all.tried_again("a");
+        all.tried_again("a", &[]);
         all.left("a", &record("COMPLETED", 1)).unwrap();
         assert_eq!(tokens(&all), 7 + 6 + 1);
         let raw = |value: serde_json::Value| serde_json::value::to_raw_value(&value).unwrap();

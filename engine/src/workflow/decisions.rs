@@ -21,6 +21,7 @@ pub struct Decision {
 /// What there is to decide in a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "what a spec may have, each on its own")]
 pub(super) struct Decides {
     /// Whether it has a condition.
     condition: bool,
@@ -33,6 +34,9 @@ pub(super) struct Decides {
     fallbacks: Vec<String>,
     /// What it gives when it fails.
     default: Option<Value>,
+    /// Whether it is a workflow: what its steps gave instead of failing, and how often they were tried, was decided within it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    workflow: bool,
 }
 
 impl Decides {
@@ -48,6 +52,7 @@ impl Decides {
             route: step.route.is_some(),
             fallbacks: step.fallback.iter().map(|work| work.command.clone()).collect(),
             default: step.default.clone(),
+            workflow: step.nested().next().is_some(),
         }
     }
 }
@@ -76,7 +81,8 @@ pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
     }
     // One attempt of each that was tried is no decision to try again.
     let tried = record.fallback.unwrap_or(record.fallbacks_failed);
-    if record.attempts as usize > 1 + tried && record.rounds.is_none() && record.items.is_none() {
+    let is_one = record.rounds.is_none() && record.items.is_none() && !step.workflow;
+    if record.attempts as usize > 1 + tried && is_one {
         add("retry", "retry", json!({ "attempts": record.attempts }));
     }
     let command = |number: usize| step.fallbacks.get(number - 1);
@@ -86,7 +92,7 @@ pub(super) fn decided(step: &Decides, record: &Record) -> Vec<Decision> {
     if let Some(number) = record.fallback {
         add("fallback", "fallback", json!({ "number": number, "command": command(number) }));
     }
-    if record.is_default() {
+    if record.is_default() && (step.default.is_some() || !step.workflow) {
         add("default", "default", step.default.clone().unwrap_or_default());
     }
     if let Some(items) = record.items.as_ref().filter(|items| items.degraded > 0) {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value};
 
 use super::analysis::title;
+use super::anew::of_steps;
 use super::artifacts::Artifact;
 use super::decisions::decided;
 use super::finish::{OUTPUT, finish};
@@ -69,7 +70,7 @@ pub(super) fn document(config: &DocumentConfig, run: &Run) -> ResultDocument {
 
 /// Whether it gave less than it was to give: what the spec has for that, or a list in which elements are missing that failed.
 fn is_degraded(record: &Record) -> bool {
-    let lacks = |items: &Items| record.status == Status::Completed && items.failed + items.degraded > 0;
+    let lacks = |items: &Items| record.has_results() && items.failed + items.degraded > 0;
     record.degraded || record.items.as_ref().is_some_and(lacks)
 }
 
@@ -223,7 +224,8 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
     let action = match () {
         () if run.admission.is_some() => again("fix_input"),
         () if config.kept => {
-            let anew = done_anew(config, run);
+            let has_results: Vec<bool> = run.steps.iter().map(Record::has_results).collect();
+            let anew = of_steps(&config.steps, &has_results);
             let is_anew = |id: &String| all().zip(&anew).any(|(one, anew)| one == *id && *anew);
             let from =
                 |id: &String| config.steps.iter().find(|s| s.id == *id).is_some_and(|s| s.needs.iter().any(is_anew));
@@ -252,27 +254,6 @@ fn plan(config: &DocumentConfig, run: &Run, is_good: bool) -> Option<RecoveryPla
 fn quoted(text: &str) -> std::borrow::Cow<'_, str> {
     // Only what has a zero byte can't be.
     shlex::try_quote(text).unwrap_or(text.into())
-}
-
-/// Which steps are done anew: those that did not complete, those that were undone and what needs them, and what is done at the end.
-fn done_anew(config: &DocumentConfig, run: &Run) -> Vec<bool> {
-    let place = |id: &String| config.steps.iter().position(|s| s.id == *id);
-    let mut anew: Vec<bool> = run.steps.iter().map(|record| !record.has_results()).collect();
-    for (at, step) in config.steps.iter().enumerate().filter(|(_, step)| step.part != Part::Step) {
-        if let Part::Undo(of) = &step.part
-            && let Some(of) = place(of).filter(|_| run.steps[at].has_results())
-        {
-            anew[of] = true;
-        }
-        anew[at] = true;
-    }
-    // Every round goes one step further.
-    for _ in &config.steps {
-        for (at, step) in config.steps.iter().enumerate() {
-            anew[at] |= step.needs.iter().filter_map(place).any(|need| anew[need]);
-        }
-    }
-    anew
 }
 
 fn metrics(config: &DocumentConfig, run: &Run) -> Metrics {

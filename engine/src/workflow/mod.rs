@@ -1,6 +1,7 @@
 //! Specs of workflows and pipelines to graphs: a run is a row, a step adds a column.
 
 pub mod analysis;
+pub mod anew;
 pub mod attempts;
 pub mod chain;
 pub mod context;

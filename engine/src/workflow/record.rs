@@ -42,6 +42,11 @@ impl Status {
     pub fn is_open(self) -> bool {
         matches!(self, Self::Waiting | Self::BackingOff | Self::Pending)
     }
+
+    /// Whether later steps can read what it gave.
+    pub(super) fn has_results(self) -> bool {
+        matches!(self, Self::Completed | Self::Cached | Self::Reused)
+    }
 }
 
 /// What a step did in one run. `${step.results}` and the like read it.
@@ -268,7 +273,7 @@ impl Record {
 
     /// Whether later steps can read what it gave.
     pub(super) fn has_results(&self) -> bool {
-        matches!(self.status, Status::Completed | Status::Cached | Status::Reused)
+        self.status.has_results()
     }
 
     /// Whether its results are what the spec gives for a failure: a gate that only warns leaves it its own.

@@ -114,14 +114,17 @@ pub(crate) fn add(
         }
         // Tried again: what did not complete is done anew, and what was told to be.
         let told = anew(data.as_deref())?;
-        let is_told = |name: &str| told.iter().any(|step| History::step_of(name) == step);
+        let is_told = |name: &str| told.iter().any(|step| History::is_of(name, step));
         history.0.retain(|name, record| name.starts_with('@') || (has_completed(record.get()) && !is_told(name)));
         history.done_again(&told);
         history.forget_open();
         return Ok(());
     };
     if let Some(step) = history.tried_again(&name, &data).filter(|_| kind == "signal") {
+        let told = History::told_anew(&data);
         history.forget(step, has_completed);
+        history.0.retain(|name, _| !told.iter().any(|step| History::is_of(name, step)));
+        history.done_again(&told);
         return Ok(());
     }
     let damaged = |e| Fault::Damaged(format!("what it has of `{name}` is no JSON: {e}"));
