@@ -19,7 +19,7 @@ use crate::screen::Screen;
 /// When there is no such step in the history, or a change can't be made.
 pub(super) fn fork(place: &Place<'_>, run: &Run, at: &str, set: &[String], id: Option<&str>) -> Result<Exit, Failure> {
     let begin = place.journal.begin_of(run).map_err(Failure::Failed)?;
-    forked(place, run, begin, &Point { at, set, id })
+    go_on::pass(place, &forked(place, run, begin, &Point { at, set, id })?)
 }
 
 /// `bourn run SPEC --from-checkpoint RUN/STEP`: the same, with the spec as it is now.
@@ -52,7 +52,8 @@ pub fn run_from(args: &args::Run, run: &str, at: &str, screen: &Screen) -> Resul
     };
     let one = One { run: run.id.clone(), journal: args.journal.clone(), routing: args.spec.routing.clone() };
     let place = Place { engine: &engine, journal: &journal, one: &one, screen };
-    forked(&place, &run, begin, &Point { at, set: &[], id: args.id.as_deref() })
+    let new = forked(&place, &run, begin, &Point { at, set: &[], id: args.id.as_deref() })?;
+    if args.fail_on_degraded { go_on::pass_whole(&place, &new) } else { go_on::pass(&place, &new) }
 }
 
 /// From where, with which changes, under which id.
@@ -62,7 +63,7 @@ struct Point<'a> {
     id: Option<&'a str>,
 }
 
-fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Result<Exit, Failure> {
+fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Result<Run, Failure> {
     let at = point.at;
     let step = match at.strip_prefix("step_completion_").or_else(|| at.strip_prefix("step:")) {
         Some(step) => Some(step),
@@ -86,7 +87,7 @@ fn forked(place: &Place<'_>, run: &Run, begin: Begin, point: &Point<'_>) -> Resu
         count => format!("{count} steps are"),
     };
     place.screen.tell(&format!("run {id}: {taken} taken over from {}", run.id));
-    go_on::pass(place, &forked)
+    Ok(forked)
 }
 
 /// `.step.member.0=JSON`, or `.step.member[0]=JSON`.

@@ -120,6 +120,17 @@ pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
     ended(place, run, &[])
 }
 
+/// The same, and ends with [`Exit::Degraded`] when a step gave less than it was to give.
+///
+/// # Errors
+/// When it can't pass.
+pub fn pass_whole(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
+    let (documents, loaded) = passed(place, run, &[])?;
+    let exit = one_ended(&documents, &loaded, place.screen)?;
+    called(place, run.job)?;
+    Ok(if exit == Exit::Ok && documents.seen().degraded > 0 { Exit::Degraded } else { exit })
+}
+
 /// Goes on with the runs of a job that have got a signal while a process that does not go on with them had it. Whoever sent one goes on by
 /// himself when nobody has the job; so it is looked for when it is given up.
 ///

@@ -232,3 +232,24 @@ fn what_was_undone_within_is_done_anew_and_what_is_done_at_its_end() {
     assert_eq!(before, ["a1", "b1", "undo-a1", "f1-FAILED"]);
     assert_eq!(after, ["a1", "b1", "f1-COMPLETED"]);
 }
+
+#[test]
+fn a_list_that_lacks_an_element_makes_the_run_degraded_that_takes_it_over() {
+    let spec = "\
+name: lacks
+steps:
+  - id: all
+    for_each: { in: [1, 2], as: x, tolerated_failure_percentage: 50 }
+    process: { command: [sh, -c, 'test $0 = 1', '${x}'] }
+    retry: { max_attempts: 1 }
+  - { id: end, set: '${all.results}' }
+";
+    let folder = Folder::with(&[("lacks.yaml", spec)]);
+    let run = ["run", "lacks.yaml", "--fail-on-degraded", "-o", "json"];
+    let whole = folder.bourn(&[run.as_slice(), &["--input", "1", "--id", "one"]].concat());
+    let forked =
+        folder.bourn(&[run.as_slice(), &["--from-checkpoint", "one/step_completion_all", "--id", "two"]].concat());
+    for run in [whole, forked] {
+        assert_eq!((run.code, &json_of(&run.out)["degraded"]), (Some(4), &json!(["all"])), "{}", run.err);
+    }
+}
