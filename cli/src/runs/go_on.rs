@@ -125,10 +125,8 @@ pub fn pass(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
 /// # Errors
 /// When it can't pass.
 pub fn pass_whole(place: &Place<'_>, run: &Run) -> Result<Exit, Failure> {
-    let (documents, loaded) = passed(place, run, &[])?;
-    let exit = one_ended(&documents, &loaded, place.screen)?;
-    called(place, run.job)?;
-    Ok(if exit == Exit::Ok && documents.seen().degraded > 0 { Exit::Degraded } else { exit })
+    let (exit, is_degraded) = told(place, run, &[])?;
+    Ok(if exit == Exit::Ok && is_degraded { Exit::Degraded } else { exit })
 }
 
 /// Goes on with the runs of a job that have got a signal while a process that does not go on with them had it. Whoever sent one goes on by
@@ -171,10 +169,15 @@ fn called(place: &Place<'_>, job: u64) -> Result<(), Failure> {
 }
 
 fn ended(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<Exit, Failure> {
+    Ok(told(place, run, budget)?.0)
+}
+
+/// How it ended, and whether it is degraded.
+fn told(place: &Place<'_>, run: &Run, budget: &[budget::Part]) -> Result<(Exit, bool), Failure> {
     let (documents, loaded) = passed(place, run, budget)?;
     let exit = one_ended(&documents, &loaded, place.screen)?;
     called(place, run.job)?;
-    Ok(exit)
+    Ok((exit, documents.seen().degraded > 0))
 }
 
 /// The same, without a word about how it ended, and with this said over the budget of its spec.
